@@ -1,0 +1,149 @@
+//! Every bound of the broker, in one place; each that an operator may want to move is a flag.
+//!
+//! The constants are part of the protocol (a client may rely on them); the fields of [`Limits`] are
+//! defaults. What must hold between them is checked at compile time at the end of the file.
+
+use clap::Args;
+
+/// The longest key, in bytes. fjall asserts at 65,535 *after* journalling, so we refuse far below.
+pub const KEY_BYTES_MAX: usize = 32_768;
+/// The first byte of keys that are vatn's own (`\xFFbeat`, `\xFFlost`).
+pub const KEY_RESERVED: u8 = 0xFF;
+/// How deep arrays and maps may nest in a value or a request.
+pub const DEPTH_MAX: usize = 64;
+/// How many sequence numbers a crash may skip, so that none is ever given out twice.
+pub const SEQ_RESERVE: u64 = 1 << 24;
+/// A log record is written when the pending writes reach about this size, in bytes.
+pub const RECORD_BYTES: usize = 128 * 1024;
+/// A table key carries one tag byte before the user's key, since fjall refuses the empty key.
+pub const TABLE_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
+/// fjall's own bound on a key.
+pub const FJALL_KEY_BYTES_MAX: usize = 65_535;
+
+/// The bounds an operator may set. Sizes are bytes, times are milliseconds.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct Limits {
+    /// Most connections at one time, each edge counted by itself
+    #[arg(long, env = "VATN_MAX_CONNECTIONS", default_value_t = 4096, value_name = "N")]
+    pub max_connections: usize,
+
+    /// Largest ZeroMQ message, all its frames together
+    #[arg(long, env = "VATN_MAX_MESSAGE_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    pub max_message_bytes: usize,
+
+    /// Most bytes of unfinished incoming messages, all connections together
+    #[arg(long, env = "VATN_MAX_INCOMING_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
+    pub max_incoming_bytes: usize,
+
+    /// Most frames (requests) in one message
+    #[arg(long, env = "VATN_MAX_FRAMES", default_value_t = 65_536, value_name = "N")]
+    pub max_frames: usize,
+
+    /// Most requests of one connection that await their reply; then it is not read from
+    #[arg(long, env = "VATN_MAX_IN_FLIGHT", default_value_t = 65_536, value_name = "N")]
+    pub max_in_flight: usize,
+
+    /// Most reply bytes that one connection may leave unread; then it is not read from
+    #[arg(long, env = "VATN_MAX_UNREAD_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    pub max_unread_bytes: usize,
+
+    /// A connection that has not finished its handshake by then is closed
+    #[arg(long, env = "VATN_HANDSHAKE_MS", default_value_t = 5_000, value_name = "MS")]
+    pub handshake_ms: u64,
+
+    /// A peer that reads nothing of what waits for it for so long is cut
+    #[arg(long, env = "VATN_STALLED_PEER_MS", default_value_t = 30_000, value_name = "MS")]
+    pub stalled_peer_ms: u64,
+
+    /// A quiet ZMTP 3.1 peer gets a PING after so long, and is cut after three times that
+    #[arg(long, env = "VATN_HEARTBEAT_MS", default_value_t = 30_000, value_name = "MS")]
+    pub heartbeat_ms: u64,
+
+    /// Most subscriptions of one subscriber
+    #[arg(long, env = "VATN_MAX_SUBSCRIPTIONS", default_value_t = 4096, value_name = "N")]
+    pub max_subscriptions: usize,
+
+    /// Most bytes of changes held for subscribers that lag; who falls further behind is told `lost`
+    #[arg(long, env = "VATN_SUBSCRIBER_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    pub subscriber_bytes: usize,
+
+    /// Most items in one reply of `range` and `changes`
+    #[arg(long, env = "VATN_RANGE_ITEMS", default_value_t = 10_000, value_name = "N")]
+    pub range_items: usize,
+
+    /// Most bytes in one reply of `range` and `changes` (one item always fits)
+    #[arg(long, env = "VATN_RANGE_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
+    pub range_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 4096,
+            max_message_bytes: 64 << 20,
+            max_incoming_bytes: 512 << 20,
+            max_frames: 65_536,
+            max_in_flight: 65_536,
+            max_unread_bytes: 64 << 20,
+            handshake_ms: 5_000,
+            stalled_peer_ms: 30_000,
+            heartbeat_ms: 30_000,
+            max_subscriptions: 4096,
+            subscriber_bytes: 64 << 20,
+            range_items: 10_000,
+            range_bytes: 4 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// What cannot work, as a sentence that names the flag; `None` when all is well.
+    pub fn fault(&self) -> Option<String> {
+        let least = [
+            ("--max-connections", self.max_connections, 1),
+            ("--max-message-bytes", self.max_message_bytes, 1024),
+            ("--max-incoming-bytes", self.max_incoming_bytes, self.max_message_bytes),
+            ("--max-frames", self.max_frames, 1),
+            ("--max-in-flight", self.max_in_flight, 1),
+            ("--max-unread-bytes", self.max_unread_bytes, 1024),
+            ("--max-subscriptions", self.max_subscriptions, 1),
+            ("--subscriber-bytes", self.subscriber_bytes, 1024),
+            ("--range-items", self.range_items, 1),
+            ("--range-bytes", self.range_bytes, 1024),
+        ];
+        least
+            .iter()
+            .find(|(_, value, least)| value < least)
+            .map(|(flag, value, least)| format!("{flag} {value}: must be at least {least}"))
+    }
+}
+
+const _: () = assert!(TABLE_KEY_BYTES_MAX <= FJALL_KEY_BYTES_MAX);
+const _: () = assert!(RECORD_BYTES < 64 << 20);
+const _: () = assert!(DEPTH_MAX < 256, "the depth is counted on the decoder's stack");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Harness {
+        #[command(flatten)]
+        limits: Limits,
+    }
+
+    #[test]
+    fn the_flags_default_to_what_the_code_defaults_to() {
+        let parsed = Harness::parse_from(["vatn"]).limits;
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Limits::default()));
+    }
+
+    #[test]
+    fn a_limit_that_cannot_work_names_its_flag() {
+        let limits = Limits { max_incoming_bytes: 10, ..Limits::default() };
+        assert!(limits.fault().is_some_and(|text| text.starts_with("--max-incoming-bytes 10")));
+        assert_eq!(Limits::default().fault(), None);
+    }
+}

@@ -1,0 +1,347 @@
+//! Changes as bytes: what one write did, in the form that the log keeps and the publisher reads.
+//!
+//! A write is one group: a head, then its entries. All integers are little-endian.
+//!
+//! ```text
+//! group  level u8 | seq u64 | time_ms u64 | count u32 | bytes u32 | entry * count
+//! entry  op u8 | key_len u16 | value_len u32 | [expires_at_ms u64] | key | value
+//! ```
+//!
+//! The op's high bit says that a time of expiry follows; the next one that an older, persisted value of
+//! the key lies below this change (so that a `memory` write over it must be logged as a delete).
+
+use super::{Level, Seq};
+use crate::clock::Millis;
+
+const GROUP_HEAD: usize = 1 + 8 + 8 + 4 + 4;
+const HAS_EXPIRY: u8 = 0x80;
+const COVERS: u8 = 0x40;
+
+/// What happened to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Op {
+    /// It got a value.
+    Set = 1,
+    /// It was deleted.
+    Delete = 2,
+    /// Its time to live ran out.
+    Expire = 3,
+    /// Its time to live was changed, its value was not.
+    Touch = 4,
+}
+
+impl Op {
+    /// The op's name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Delete => "delete",
+            Self::Expire => "expire",
+            Self::Touch => "touch",
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Set, Self::Delete, Self::Expire, Self::Touch].into_iter().find(|op| *op as u8 == byte)
+    }
+}
+
+/// One change to one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// The seq of the write; all changes of a batch share it.
+    pub seq: Seq,
+    /// When the write was applied.
+    pub time_ms: Millis,
+    /// The durability its writer asked for.
+    pub level: Level,
+    /// The place of this change in its write, from 0.
+    pub index: u32,
+    /// How many changes the write made.
+    pub count: u32,
+    /// What happened.
+    pub op: Op,
+    /// Whether a persisted value of the key lies below.
+    pub covers: bool,
+    /// When the value expires.
+    pub expires_at: Option<Millis>,
+    /// The key.
+    pub key: &'a [u8],
+    /// The value; empty where the op carries none.
+    pub value: &'a [u8],
+}
+
+/// A place in a [`ChangeBuffer`] to which it can be cut back.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    bytes: usize,
+    items: usize,
+    last_seq: Seq,
+    strongest: Level,
+}
+
+/// A buffer of whole writes, in order.
+#[derive(Debug, Clone)]
+pub struct ChangeBuffer {
+    bytes: Vec<u8>,
+    items: usize,
+    first_seq: Seq,
+    last_seq: Seq,
+    strongest: Level,
+    has_memory: bool,
+}
+
+impl Default for ChangeBuffer {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            items: 0,
+            first_seq: 0,
+            last_seq: 0,
+            strongest: Level::Memory,
+            has_memory: false,
+        }
+    }
+}
+
+impl ChangeBuffer {
+    /// Whether it holds no write.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The encoded writes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The encoded writes, moved out.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// How many changes it holds.
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// The seq of its first write.
+    pub fn first_seq(&self) -> Seq {
+        self.first_seq
+    }
+
+    /// The seq of its last write.
+    pub fn last_seq(&self) -> Seq {
+        self.last_seq
+    }
+
+    /// The strongest level among its writes.
+    pub fn strongest(&self) -> Level {
+        self.strongest
+    }
+
+    /// Whether a write of level `memory` is among them.
+    pub fn has_memory(&self) -> bool {
+        self.has_memory
+    }
+
+    /// Makes room for `bytes` more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
+    /// Opens a write. Every change pushed until [`ChangeBuffer::end`] belongs to it.
+    pub fn begin(&mut self, seq: Seq, level: Level, time_ms: Millis) -> Mark {
+        let mark = Mark {
+            bytes: self.bytes.len(),
+            items: self.items,
+            last_seq: self.last_seq,
+            strongest: self.strongest,
+        };
+        self.bytes.push(level as u8);
+        self.bytes.extend_from_slice(&seq.to_le_bytes());
+        self.bytes.extend_from_slice(&time_ms.to_le_bytes());
+        self.bytes.extend_from_slice(&[0; 8]);
+        if mark.bytes == 0 {
+            self.first_seq = seq;
+        }
+        self.last_seq = seq;
+        self.strongest = self.strongest.max(level);
+        mark
+    }
+
+    /// Adds a change to the write that is open. Only `op`, `covers`, `expires_at`, `key` and `value` of
+    /// `change` are read; the group has the rest.
+    pub fn push(
+        &mut self,
+        op: Op,
+        covers: bool,
+        expires_at: Option<Millis>,
+        key: &[u8],
+        value: &[u8],
+    ) {
+        let flags = if covers { COVERS } else { 0 } | if expires_at.is_some() { HAS_EXPIRY } else { 0 };
+        self.bytes.push(op as u8 | flags);
+        self.bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        self.bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        if let Some(expires_at) = expires_at {
+            self.bytes.extend_from_slice(&expires_at.to_le_bytes());
+        }
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        self.items += 1;
+    }
+
+    /// Closes the write opened at `mark`. Returns whether it holds a change: a write without one leaves
+    /// no trace.
+    pub fn end(&mut self, mark: Mark) -> bool {
+        let count = self.items - mark.items;
+        if count == 0 {
+            self.undo(mark);
+            return false;
+        }
+        let body = self.bytes.len() - mark.bytes - GROUP_HEAD;
+        let is_memory = self.bytes.get(mark.bytes) == Some(&(Level::Memory as u8));
+        self.has_memory |= is_memory;
+        if let Some(slot) = self.bytes.get_mut(mark.bytes + 17..mark.bytes + GROUP_HEAD) {
+            slot[..4].copy_from_slice(&(count as u32).to_le_bytes());
+            slot[4..].copy_from_slice(&(body as u32).to_le_bytes());
+        }
+        true
+    }
+
+    /// Forgets everything since `mark`.
+    pub fn undo(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        self.items = mark.items;
+        self.last_seq = mark.last_seq;
+        self.strongest = mark.strongest;
+    }
+}
+
+/// The changes in encoded writes, in order. The iterator ends with an error at bytes that no version
+/// wrote.
+#[derive(Debug, Clone)]
+pub struct ChangeReader<'a> {
+    rest: &'a [u8],
+    group: Option<Group>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    level: Level,
+    seq: Seq,
+    time_ms: Millis,
+    count: u32,
+    next: u32,
+}
+
+/// Bytes that are not encoded changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+impl<'a> ChangeReader<'a> {
+    /// Reads the changes in `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, group: None }
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    fn slice(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn open_group(&mut self) -> Result<Group, Malformed> {
+        let [level] = self.take()?;
+        let level = Level::from_byte(level).ok_or(Malformed)?;
+        let seq = Seq::from_le_bytes(self.take()?);
+        let time_ms = Millis::from_le_bytes(self.take()?);
+        let count = u32::from_le_bytes(self.take()?);
+        let _bytes = u32::from_le_bytes(self.take()?);
+        Ok(Group { level, seq, time_ms, count, next: 0 })
+    }
+
+    fn read(&mut self) -> Result<Change<'a>, Malformed> {
+        let mut group = match self.group {
+            Some(group) if group.next < group.count => group,
+            _ => self.open_group()?,
+        };
+        let [flags] = self.take()?;
+        let op = Op::from_byte(flags & !(HAS_EXPIRY | COVERS)).ok_or(Malformed)?;
+        let key_len = usize::from(u16::from_le_bytes(self.take()?));
+        let value_len = u32::from_le_bytes(self.take()?) as usize;
+        let expires_at = if flags & HAS_EXPIRY != 0 {
+            Some(Millis::from_le_bytes(self.take()?))
+        } else {
+            None
+        };
+        let key = self.slice(key_len)?;
+        let value = self.slice(value_len)?;
+        let index = group.next;
+        group.next += 1;
+        self.group = Some(group);
+        let Group { level, seq, time_ms, count, .. } = group;
+        let covers = flags & COVERS != 0;
+        Ok(Change { seq, time_ms, level, index, count, op, covers, expires_at, key, value })
+    }
+}
+
+impl<'a> Iterator for ChangeReader<'a> {
+    type Item = Result<Change<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            let unfinished = self.group.is_some_and(|group| group.next < group.count);
+            self.group = None;
+            return unfinished.then_some(Err(Malformed));
+        }
+        let change = self.read();
+        if change.is_err() {
+            self.rest = &[];
+            self.group = None;
+        }
+        Some(change)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_come_back_as_they_went_in() {
+        let mut buffer = ChangeBuffer::default();
+        let mark = buffer.begin(7, Level::Synced, 1_000);
+        buffer.push(Op::Set, false, Some(5_000), b"a", b"\x01");
+        buffer.push(Op::Delete, true, None, b"", b"");
+        assert!(buffer.end(mark));
+        let mark = buffer.begin(8, Level::Memory, 1_001);
+        assert!(!buffer.end(mark), "a write without a change leaves no trace");
+        let changes: Vec<_> = ChangeReader::new(buffer.bytes()).collect::<Result<_, _>>().unwrap();
+        assert_eq!(changes.len(), 2);
+        assert_eq!((changes[0].key, changes[0].value), (&b"a"[..], &b"\x01"[..]));
+        assert_eq!((changes[0].index, changes[0].count, changes[0].expires_at), (0, 2, Some(5_000)));
+        assert_eq!((changes[1].op, changes[1].covers, changes[1].seq), (Op::Delete, true, 7));
+        assert_eq!((buffer.first_seq(), buffer.last_seq(), buffer.items()), (7, 7, 2));
+    }
+
+    #[test]
+    fn a_cut_anywhere_is_seen() {
+        let mut buffer = ChangeBuffer::default();
+        let mark = buffer.begin(1, Level::Queued, 0);
+        buffer.push(Op::Set, false, None, b"key", b"\xc3");
+        buffer.end(mark);
+        for end in 1..buffer.bytes().len() {
+            let changes: Result<Vec<_>, _> = ChangeReader::new(&buffer.bytes()[..end]).collect();
+            assert_eq!(changes, Err(Malformed), "cut at {end}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `batch`.
+
+use super::{Command, Weight};
+use crate::wire::options;
+use crate::wire::params::Params;
+use crate::wire::reader::Reader;
+use crate::wire::refusal::{Code, Refusal};
+use crate::wire::Level;
+
+/// `batch [[[method, params]…], {durability}]`: `[results]`, all or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch<'a> {
+    /// The commands, in the order in which they apply.
+    pub commands: Vec<Command<'a>>,
+    /// When the reply may be sent.
+    pub durability: Option<Level>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+        let mut index = 0;
+        let commands = params.list("commands", |reader| {
+            let command = decode_one(reader, index)?;
+            index += 1;
+            Ok(command)
+        })?;
+        let mut durability = None;
+        params.options(&["durability"], |_, reader| {
+            durability = Some(options::durability(reader)?);
+            Ok(())
+        })?;
+        Ok(Self { commands, durability })
+    }
+
+    pub(super) fn weight(&self) -> Option<Weight> {
+        self.commands.iter().filter_map(Command::weight).reduce(Weight::plus)
+    }
+}
+
+fn decode_one<'a>(reader: &mut Reader<'a>, index: usize) -> Result<Command<'a>, Refusal> {
+    let len = reader.array_len().map_err(|fault| fault.at("commands"))?;
+    if len != 2 {
+        let refusal = Refusal::new(Code::BadArgument, "each must be [method, params]");
+        return Err(refusal.in_batch(index, "?"));
+    }
+    let method = reader.bytes().map_err(|fault| fault.at("commands"))?;
+    let mut params = Params::open(reader, true)?;
+    let name = String::from_utf8_lossy(method);
+    Command::decode(method, &mut params).map_err(|refusal| refusal.in_batch(index, &name))
+}

@@ -1,0 +1,193 @@
+//! The commands, one family a file: what a client may ask, decoded and checked.
+
+pub mod batch;
+pub mod changes;
+pub mod delete;
+pub mod get;
+pub mod incr;
+pub mod range;
+pub mod server;
+pub mod set;
+pub mod touch;
+
+pub use batch::Batch;
+pub use changes::{Changes, Wait};
+pub use delete::{Delete, DeleteMulti};
+pub use get::{Get, GetMulti};
+pub use incr::Incr;
+pub use range::{Count, Range};
+pub use server::{Hello, Ping};
+pub use set::{Set, SetMulti};
+pub use touch::Touch;
+
+use super::level::Level;
+use super::params::Params;
+use super::refusal::{Code, Refusal};
+
+/// Every method, as `proto/commands.json` lists them.
+pub const METHODS: [&str; 18] = [
+    "hello", "ping", "get", "get_multi", "set", "set_multi", "delete", "delete_multi", "incr", "decr",
+    "touch", "range", "count", "batch", "flush", "wait", "changes", "stats",
+];
+
+/// One decoded command. Keys and values borrow from the request's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// Who the client is; answered with who the broker is.
+    Hello(Hello),
+    /// Answered with its payload.
+    Ping(Ping<'a>),
+    /// Reads one key.
+    Get(Get<'a>),
+    /// Reads several keys.
+    GetMulti(GetMulti<'a>),
+    /// Writes one key.
+    Set(Set<'a>),
+    /// Writes several keys, all or none.
+    SetMulti(SetMulti<'a>),
+    /// Deletes one key.
+    Delete(Delete<'a>),
+    /// Deletes several keys, all or none.
+    DeleteMulti(DeleteMulti<'a>),
+    /// `incr` and `decr`.
+    Incr(Incr<'a>),
+    /// Sets or removes a key's time to live.
+    Touch(Touch<'a>),
+    /// Reads keys in order.
+    Range(Range<'a>),
+    /// Counts keys.
+    Count(Count<'a>),
+    /// Several commands, all or none.
+    Batch(Batch<'a>),
+    /// Waits until all that was written is in the tables and fsynced.
+    Flush,
+    /// Waits until a seq has reached a level.
+    Wait(Wait),
+    /// Reads the history.
+    Changes(Changes<'a>),
+    /// How the broker is doing.
+    Stats,
+}
+
+/// How much room in the write queue a command may need: an upper bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Weight {
+    /// Changes.
+    pub items: usize,
+    /// Bytes of keys and values, with what a log entry adds to them.
+    pub bytes: usize,
+}
+
+/// What a log entry takes besides its key and value, in bytes; an upper bound.
+pub const ENTRY_OVERHEAD: usize = 48;
+
+impl Weight {
+    /// The weight of one change.
+    pub fn of(key: &[u8], value: &[u8]) -> Self {
+        Self { items: 1, bytes: key.len() + value.len() + ENTRY_OVERHEAD }
+    }
+
+    /// The weight of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { items: self.items + other.items, bytes: self.bytes + other.bytes }
+    }
+}
+
+impl<'a> Command<'a> {
+    /// Decodes the params of `method`, all of them.
+    pub fn decode(method: &[u8], params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+        let command = match method {
+            b"get" => Self::Get(Get::decode(params)?),
+            b"set" => Self::Set(Set::decode(params)?),
+            b"get_multi" => Self::GetMulti(GetMulti::decode(params)?),
+            b"set_multi" => Self::SetMulti(SetMulti::decode(params)?),
+            b"delete" => Self::Delete(Delete::decode(params)?),
+            b"delete_multi" => Self::DeleteMulti(DeleteMulti::decode(params)?),
+            b"incr" => Self::Incr(Incr::decode(params, false)?),
+            b"decr" => Self::Incr(Incr::decode(params, true)?),
+            b"touch" => Self::Touch(Touch::decode(params)?),
+            b"range" => Self::Range(Range::decode(params)?),
+            b"count" => Self::Count(Count::decode(params)?),
+            _ if params.in_batch() => return Err(not_in_batch(method)),
+            b"batch" => Self::Batch(Batch::decode(params)?),
+            b"hello" => Self::Hello(Hello::decode(params)?),
+            b"ping" => Self::Ping(Ping::decode(params)?),
+            b"flush" => params.options(&[], |_, _| Ok(())).map(|()| Self::Flush)?,
+            b"stats" => params.options(&[], |_, _| Ok(())).map(|()| Self::Stats)?,
+            b"wait" => Self::Wait(Wait::decode(params)?),
+            b"changes" => Self::Changes(Changes::decode(params)?),
+            _ => return Err(unknown(method)),
+        };
+        params.finish()?;
+        Ok(command)
+    }
+
+    /// The method's name on the wire.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Ping(_) => "ping",
+            Self::Get(_) => "get",
+            Self::GetMulti(_) => "get_multi",
+            Self::Set(_) => "set",
+            Self::SetMulti(_) => "set_multi",
+            Self::Delete(_) => "delete",
+            Self::DeleteMulti(_) => "delete_multi",
+            Self::Incr(incr) if incr.down => "decr",
+            Self::Incr(_) => "incr",
+            Self::Touch(_) => "touch",
+            Self::Range(_) => "range",
+            Self::Count(_) => "count",
+            Self::Batch(_) => "batch",
+            Self::Flush => "flush",
+            Self::Wait(_) => "wait",
+            Self::Changes(_) => "changes",
+            Self::Stats => "stats",
+        }
+    }
+
+    /// The room that the command may need in the write queue; `None` for one that writes nothing.
+    pub fn weight(&self) -> Option<Weight> {
+        match self {
+            Self::Set(set) => Some(Weight::of(&set.key, set.value)),
+            Self::SetMulti(set) => Some(set.weight()),
+            Self::Delete(delete) => Some(Weight::of(&delete.key, &[])),
+            Self::DeleteMulti(delete) => Some(delete.weight()),
+            Self::Incr(incr) => Some(Weight::of(&incr.key, &[0; 9])),
+            Self::Touch(touch) => Some(touch.weight()),
+            Self::Batch(batch) => batch.weight(),
+            _ => None,
+        }
+    }
+
+    /// The durability the command asks for; `None` where it leaves that to the broker.
+    pub fn durability(&self) -> Option<Level> {
+        match self {
+            Self::Set(set) => set.durability,
+            Self::SetMulti(set) => set.durability,
+            Self::Delete(delete) => delete.durability,
+            Self::DeleteMulti(delete) => delete.durability,
+            Self::Incr(incr) => incr.durability,
+            Self::Touch(touch) => touch.durability,
+            Self::Batch(batch) => batch.durability,
+            _ => None,
+        }
+    }
+}
+
+fn shown(method: &[u8]) -> String {
+    String::from_utf8_lossy(method).chars().take(64).collect()
+}
+
+fn unknown(method: &[u8]) -> Refusal {
+    let message = format!("there is no method '{}'; the methods are: {}", shown(method), METHODS.join(", "));
+    Refusal::new(Code::UnknownMethod, message)
+}
+
+fn not_in_batch(method: &[u8]) -> Refusal {
+    if METHODS.iter().any(|known| known.as_bytes() == method) {
+        return Refusal::argument("method", format!("'{}' cannot be part of a batch", shown(method)));
+    }
+    unknown(method)
+}

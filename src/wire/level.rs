@@ -1,0 +1,59 @@
+//! How durable a write is when its writer hears that it happened.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A durability level, weakest first; the order of the variants is the order of strength.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(u8)]
+pub enum Level {
+    /// Applied in memory and never persisted (LeakDB's `DefaultStorage`).
+    Memory = 0,
+    /// Applied and in the write queue (LeakDB's `PersistentQueueStorage`).
+    Queued = 1,
+    /// Handed to the operating system: survives `kill -9` of the broker.
+    Stored = 2,
+    /// Fsynced: survives a loss of power.
+    #[default]
+    Synced = 3,
+}
+
+impl Level {
+    /// All levels, weakest first.
+    pub const ALL: [Self; 4] = [Self::Memory, Self::Queued, Self::Stored, Self::Synced];
+
+    /// The level's name on the wire and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Queued => "queued",
+            Self::Stored => "stored",
+            Self::Synced => "synced",
+        }
+    }
+
+    /// The level that `byte` stands for in a log record; `None` for a byte no version wrote.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| *level as u8 == byte)
+    }
+
+    /// The level that a name on the wire stands for.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name().as_bytes() == name)
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::from_name(text.as_bytes())
+            .ok_or_else(|| format!("'{text}' is none of memory, queued, stored, synced"))
+    }
+}

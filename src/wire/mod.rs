@@ -1,0 +1,35 @@
+//! What travels: commands, replies, changes and error codes, as bytes and as types.
+//!
+//! Nothing here does I/O, knows a socket, or keeps state. Decoding borrows from the frame it reads, checks
+//! everything (leftovers too) before anything acts on it, and never allocates by a length that a peer
+//! claims. The specification is `proto/PROTOCOL.md`; `proto/vectors/` holds examples of every rule.
+
+pub mod change;
+pub mod command;
+pub mod level;
+pub mod options;
+pub mod params;
+pub mod reader;
+pub mod refusal;
+pub mod reply;
+pub mod request;
+pub mod response;
+pub mod writer;
+
+pub use change::{Change, ChangeBuffer, Op};
+pub use command::{Command, METHODS};
+pub use level::Level;
+pub use reader::Reader;
+pub use refusal::{Code, Refusal};
+pub use reply::Reply;
+pub use request::Request;
+
+/// A sequence number: one for each write, 1 for the first, growing in the order in which writes apply.
+/// 0 means "before the first write".
+pub type Seq = u64;
+
+/// The version of the protocol that this crate speaks (`hello` tells it).
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// A key: borrowed from the request, or built from a `key_prefix` and the rest.
+pub type Key<'a> = std::borrow::Cow<'a, [u8]>;

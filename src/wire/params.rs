@@ -1,0 +1,163 @@
+//! The arguments of one request: positional ones in order, then at most one map of options.
+
+use super::reader::{Fault, Read, Reader};
+use super::refusal::{Code, Refusal};
+use super::Key;
+use crate::limits::{KEY_BYTES_MAX, KEY_RESERVED};
+use std::borrow::Cow;
+
+/// A cursor over the params array of a request.
+#[derive(Debug)]
+pub struct Params<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    left: usize,
+    in_batch: bool,
+}
+
+impl<'r, 'a> Params<'r, 'a> {
+    /// Reads the head of the params array.
+    pub fn open(reader: &'r mut Reader<'a>, in_batch: bool) -> Result<Self, Refusal> {
+        let left = reader.array_len().map_err(|fault| fault.in_envelope("params"))?;
+        Ok(Self { reader, left, in_batch })
+    }
+
+    /// Whether these are the params of a command inside a batch.
+    pub fn in_batch(&self) -> bool {
+        self.in_batch
+    }
+
+    /// Reads one positional argument with `read`.
+    pub fn required<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Reader<'a>) -> Read<T>,
+    ) -> Result<T, Refusal> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Err(Refusal::argument(name, "is missing"));
+        };
+        self.left = left;
+        read(self.reader).map_err(|fault| fault.at(name))
+    }
+
+    /// Reads one positional argument with a `read` that words its own refusals.
+    pub fn with<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Reader<'a>, bool) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Err(Refusal::argument(name, "is missing"));
+        };
+        self.left = left;
+        read(self.reader, self.in_batch)
+    }
+
+    /// Reads one key.
+    pub fn key(&mut self) -> Result<&'a [u8], Refusal> {
+        self.required("key", Reader::bytes)
+    }
+
+    /// Reads one value, kept as its bytes.
+    pub fn value(&mut self) -> Result<&'a [u8], Refusal> {
+        self.required("value", Reader::value)
+    }
+
+    /// Reads a value that may be absent.
+    pub fn optional_value(&mut self, name: &'static str) -> Result<Option<&'a [u8]>, Refusal> {
+        if self.left == 0 { Ok(None) } else { self.required(name, Reader::value).map(Some) }
+    }
+
+    /// Reads a list: an array whose elements `read` reads one by one.
+    pub fn list<T>(
+        &mut self,
+        name: &'static str,
+        mut read: impl FnMut(&mut Reader<'a>) -> Result<T, Refusal>,
+    ) -> Result<Vec<T>, Refusal> {
+        let len = self.required(name, Reader::array_len)?;
+        // Each element takes a byte at least, so what is there bounds what a claim may reserve.
+        let mut items = Vec::with_capacity(len.min(self.reader.rest().len()).min(1024));
+        for _ in 0..len {
+            items.push(read(self.reader)?);
+        }
+        Ok(items)
+    }
+
+    /// Reads the options, if there are any, and checks that nothing else follows.
+    ///
+    /// `known` names the options of this command; `read` is called with the name of each one given
+    /// with a value other than nil. An unknown or repeated option is refused, so that none is thought
+    /// honoured.
+    pub fn options(
+        &mut self,
+        known: &[&'static str],
+        mut read: impl FnMut(&'static str, &mut Reader<'a>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        if self.left == 0 {
+            return Ok(());
+        }
+        let pairs = self.required("options", Reader::map_len)?;
+        let mut seen = 0_u32;
+        for _ in 0..pairs {
+            let name = self.reader.bytes().map_err(|fault| fault.at("options"))?;
+            let (position, name) = self.lookup(known, name)?;
+            if seen & (1 << position) != 0 {
+                return Err(Refusal::argument(name, "is given twice"));
+            }
+            seen |= 1 << position;
+            if !self.reader.nil().map_err(|fault| fault.at(name))? {
+                read(name, self.reader)?;
+            }
+        }
+        self.finish()
+    }
+
+    fn lookup(
+        &self,
+        known: &[&'static str],
+        name: &[u8],
+    ) -> Result<(usize, &'static str), Refusal> {
+        let found = known.iter().enumerate().find(|(_, known)| known.as_bytes() == name);
+        if let Some((position, name)) = found {
+            if self.in_batch && *name == "durability" {
+                let what = "belongs to the batch, not to a command in it";
+                return Err(Refusal::argument(name, what));
+            }
+            return Ok((position, name));
+        }
+        let shown: String = String::from_utf8_lossy(name).chars().take(64).collect();
+        let options = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        Err(Refusal::argument(&shown, format!("is not an option here; the options are: {options}")))
+    }
+
+    /// Checks that every param has been read.
+    pub fn finish(&self) -> Result<(), Refusal> {
+        match self.left {
+            0 => Ok(()),
+            left => Err(Refusal::new(Code::BadArgument, format!("{left} params too many"))),
+        }
+    }
+}
+
+/// Checks a key's length and first byte.
+pub fn check_key(key: &[u8]) -> Result<(), Refusal> {
+    if key.len() > KEY_BYTES_MAX {
+        let message = format!("the key has {} bytes; at most {KEY_BYTES_MAX} are allowed", key.len());
+        return Err(Refusal::new(Code::BadKey, message));
+    }
+    if key.first() == Some(&KEY_RESERVED) {
+        return Err(Refusal::new(Code::BadKey, "keys that begin with the byte 0xFF are reserved"));
+    }
+    Ok(())
+}
+
+/// The key that `prefix` and `key` make together, checked.
+pub fn join_key<'a>(prefix: &'a [u8], key: &'a [u8]) -> Result<Key<'a>, Refusal> {
+    let joined = if prefix.is_empty() { Cow::Borrowed(key) } else { Cow::Owned([prefix, key].concat()) };
+    check_key(&joined)?;
+    Ok(joined)
+}
+
+/// Reads one key of a list and checks it.
+pub fn list_key<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Refusal> {
+    reader.bytes().map_err(|fault: Fault| fault.at("keys"))
+}

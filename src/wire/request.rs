@@ -1,0 +1,90 @@
+//! The envelope: one frame is one request, `[0, id, method, params]` or `[2, method, params]`.
+
+use super::command::Command;
+use super::params::Params;
+use super::reader::Reader;
+use super::refusal::{Code, Refusal};
+
+/// Type byte of a request.
+const REQUEST: i128 = 0;
+/// Type byte of a notification.
+const NOTIFICATION: i128 = 2;
+
+/// One request, decoded and checked as far as it goes.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// The id to echo; `None` where it could not be read.
+    pub id: Option<u64>,
+    /// A notification gets no reply at all, not even an error.
+    pub notification: bool,
+    /// The command, or why there is none.
+    pub command: Result<Command<'a>, Refusal>,
+}
+
+impl<'a> Request<'a> {
+    /// Decodes one frame.
+    pub fn decode(frame: &'a [u8]) -> Self {
+        let mut reader = Reader::new(frame);
+        let mut request = Self { id: None, notification: false, command: Err(malformed("empty")) };
+        request.command = request.read(&mut reader);
+        request
+    }
+
+    fn read(&mut self, reader: &mut Reader<'a>) -> Result<Command<'a>, Refusal> {
+        let len = reader.array_len().map_err(|fault| fault.in_envelope("the request"))?;
+        let kind = reader.int().map_err(|fault| fault.in_envelope("the type"))?;
+        match (kind, len) {
+            (REQUEST, 4) => {
+                self.id = Some(reader.uint().map_err(|fault| fault.in_envelope("the id"))?);
+            }
+            (NOTIFICATION, 3) => self.notification = true,
+            (REQUEST, _) => return Err(malformed("a request is [0, id, method, params]")),
+            (NOTIFICATION, _) => return Err(malformed("a notification is [2, method, params]")),
+            _ => return Err(malformed("the type must be 0 (request) or 2 (notification)")),
+        }
+        let method = reader.bytes().map_err(|fault| fault.in_envelope("the method"))?;
+        let mut params = Params::open(reader, false)?;
+        let command = Command::decode(method, &mut params)?;
+        if reader.is_empty() {
+            Ok(command)
+        } else {
+            Err(malformed("bytes follow the request in its frame"))
+        }
+    }
+}
+
+fn malformed(what: &str) -> Refusal {
+    Refusal::new(Code::BadRequest, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_truncation_of_a_request_is_refused() {
+        // [0, 7, "set", ["k", {"a": [1, 2.5, nil]}, {"durability": "queued"}]]
+        let frame = [
+            b"\x94\x00\x07\xa3set\x93\xa1k\x81\xa1a\x93\x01\xcb\x40\x04\0\0\0\0\0\0\xc0".as_slice(),
+            b"\x81\xaadurability\xa6queued",
+        ]
+        .concat();
+        assert!(Request::decode(&frame).command.is_ok());
+        for end in 0..frame.len() {
+            let request = Request::decode(&frame[..end]);
+            let code = request.command.map_err(|refusal| refusal.code());
+            assert_eq!(code, Err(Code::BadRequest), "cut at {end}");
+            assert_eq!(request.id, (end > 2).then_some(7));
+        }
+        let longer = [frame.as_slice(), b"\xc0"].concat();
+        assert!(Request::decode(&longer).command.is_err());
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused_by_name() {
+        let frame = b"\x94\x00\x01\xa3get\x92\xa1k\x81\xa4mata\xc3";
+        let refusal = Request::decode(frame).command.unwrap_err();
+        assert_eq!(refusal.code(), Code::BadArgument);
+        assert!(refusal.message().contains("mata"), "{refusal}");
+    }
+}
