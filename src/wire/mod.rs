@@ -6,6 +6,7 @@
 
 pub mod change;
 pub mod command;
+pub mod gate;
 pub mod level;
 pub mod options;
 pub mod params;
@@ -18,6 +19,7 @@ pub mod writer;
 
 pub use change::{Change, ChangeBuffer, Op};
 pub use command::{Command, METHODS};
+pub use gate::Gate;
 pub use level::Level;
 pub use reader::Reader;
 pub use refusal::{Code, Refusal};

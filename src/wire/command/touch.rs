@@ -37,7 +37,7 @@ impl<'a> Touch<'a> {
         Ok(Self { key: join_key(prefix, key)?, ttl_ms, durability })
     }
 
-    /// A touch is logged without the value: only the time changes.
+    /// The key alone: the value that is logged again is known only when the command runs.
     pub(super) fn weight(&self) -> Weight {
         Weight::of(&self.key, &[])
     }

@@ -1,0 +1,44 @@
+//! `batch`: several commands as one write, all or nothing.
+
+use super::write::Write;
+use super::Store;
+use crate::wire::command::Batch;
+use crate::wire::{Gate, Refusal, writer};
+
+impl Store {
+    /// Runs the commands; returns the array of their results, encoded. When one is refused, everything
+    /// before it is taken back.
+    pub(super) fn batch(&mut self, batch: &Batch<'_>, write: &mut Write<'_>) -> Result<Vec<u8>, Refusal> {
+        let (removals, writes) = (self.removals, self.writes);
+        self.undo = Some(Vec::new());
+        let done = self.run(batch, write);
+        if done.is_err() {
+            self.roll_back();
+            (self.removals, self.writes) = (removals, writes);
+            write.undo();
+        }
+        self.undo = None;
+        done
+    }
+
+    fn run(&mut self, batch: &Batch<'_>, write: &mut Write<'_>) -> Result<Vec<u8>, Refusal> {
+        let mut results = Vec::with_capacity(1 + batch.commands.len() * 2);
+        writer::array_len(&mut results, batch.commands.len());
+        for (index, command) in batch.commands.iter().enumerate() {
+            let done = if command.weight().is_some() {
+                self.write(command, write)
+            } else {
+                let mut gate = Gate::OPEN;
+                let read = self.read(command, write.context, &mut gate);
+                write.gate.join(gate);
+                read
+            };
+            done.map_err(|refusal| refusal.in_batch(index, command.method()))?.encode(&mut results);
+            if results.len() > write.context.reply_bytes {
+                let refusal = Refusal::too_large("max_message_bytes", write.context.reply_bytes);
+                return Err(refusal.in_batch(index, command.method()));
+            }
+        }
+        Ok(results)
+    }
+}

@@ -1,0 +1,48 @@
+//! `incr` and `decr`.
+
+use super::write::Write;
+use super::Store;
+use crate::wire::change::Op;
+use crate::wire::command::Incr;
+use crate::wire::refusal::Code;
+use crate::wire::{Reader, Refusal, Reply, writer};
+
+impl Store {
+    pub(super) fn incr(
+        &mut self,
+        incr: &Incr<'_>,
+        write: &mut Write<'_>,
+    ) -> Result<Reply<'static>, Refusal> {
+        let (number, expires_at) = match self.current(&incr.key, write) {
+            Some(entry) => {
+                let mut reader = Reader::new(&entry.value);
+                let number = reader.int().map_err(|_| not_a_number())?;
+                let (level, seq, expires_at) = (entry.level, entry.seq, entry.expires_at);
+                // The new number tells the old one.
+                write.gate.require(level, seq);
+                (incr.step(number).ok_or_else(overflow)?, expires_at)
+            }
+            None => {
+                write.gate.join(self.removals);
+                (incr.initial.ok_or_else(not_found)?, 0)
+            }
+        };
+        let expires_at = if incr.ttl_ms.is_some() { write.deadline(incr.ttl_ms) } else { expires_at };
+        let mut value = Vec::with_capacity(9);
+        writer::int(&mut value, number);
+        self.put(Op::Set, &incr.key, &value, expires_at, write);
+        Ok(Reply::Int(number))
+    }
+}
+
+fn not_a_number() -> Refusal {
+    Refusal::new(Code::NotANumber, "the value is not an integer")
+}
+
+fn overflow() -> Refusal {
+    Refusal::new(Code::Overflow, "the result does not fit -2^63 to 2^64-1")
+}
+
+fn not_found() -> Refusal {
+    Refusal::new(Code::NotFound, "the key does not exist; give `initial` to create it")
+}

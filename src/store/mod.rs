@@ -1,0 +1,145 @@
+//! The ordered map, and `apply`: a pure function of state, command and time.
+//!
+//! No I/O, no clock, no randomness: the reply is returned, the change is appended to the buffer that
+//! the caller gives, and the same commands at the same times make the same state anywhere. So it can be
+//! checked against a plain `BTreeMap` (`tests/model.rs`), and later be driven by a replicated log.
+
+mod batch;
+mod delete;
+mod expire;
+mod incr;
+pub mod map;
+mod range;
+mod read;
+mod replay;
+mod set;
+mod touch;
+mod write;
+
+use crate::clock::Millis;
+use crate::wire::refusal::Code;
+use crate::wire::{ChangeBuffer, Command, Gate, Level, Refusal, Reply, Seq};
+use map::Map;
+use write::Write;
+
+/// What `apply` needs to know besides the state and the command.
+#[derive(Debug, Clone, Copy)]
+pub struct Context {
+    /// The time of the command.
+    pub now: Millis,
+    /// The durability of writes that name none.
+    pub durability: Level,
+    /// Most items in a page of `range`.
+    pub page_items: usize,
+    /// Most bytes in a page of `range`; one item always fits.
+    pub page_bytes: usize,
+    /// Most bytes in the reply of `get_multi`.
+    pub reply_bytes: usize,
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Applied<'s> {
+    /// The reply, or why nothing changed.
+    pub reply: Result<Reply<'s>, Refusal>,
+    /// What the reply waits for.
+    pub gate: Gate,
+}
+
+/// The state: the map, and the seq of its last write.
+#[derive(Debug, Default)]
+pub struct Store {
+    map: Map,
+    seq: Seq,
+    /// What a reply that shows an absence waits for: the newest removals.
+    removals: Gate,
+    /// What a reply that shows the whole map waits for: the newest writes.
+    writes: Gate,
+    /// The entries that an open batch has replaced, so that it can be taken back.
+    undo: Option<Vec<write::Replaced>>,
+}
+
+impl Store {
+    /// The seq of the last write.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Applies one command. What it changed is appended to `changes` as one write; a refused command
+    /// changes nothing.
+    pub fn apply<'s>(
+        &'s mut self,
+        command: &Command<'_>,
+        context: &Context,
+        changes: &mut ChangeBuffer,
+    ) -> Applied<'s> {
+        let mut gate = Gate::OPEN;
+        if command.weight().is_none() && !matches!(command, Command::Batch(_)) {
+            let reply = self.read(command, context, &mut gate);
+            return Applied { reply, gate };
+        }
+        let level = command.durability().unwrap_or(context.durability);
+        let mut write = Write::open(self.seq + 1, level, context, changes);
+        let done = match command {
+            Command::Batch(batch) => self.batch(batch, &mut write).map(Reply::Encoded),
+            single => self.write(single, &mut write),
+        };
+        gate.join(write.gate);
+        if write.close() {
+            self.seq += 1;
+        }
+        Applied { reply: done, gate }
+    }
+
+    /// Runs a command that only reads.
+    fn read<'s>(
+        &'s self,
+        command: &Command<'_>,
+        context: &Context,
+        gate: &mut Gate,
+    ) -> Result<Reply<'s>, Refusal> {
+        match command {
+            Command::Get(get) => Ok(self.get(get, context.now, gate)),
+            Command::GetMulti(get) => self.get_multi(get, context, gate),
+            Command::Range(range) => Ok(self.range(range, context, gate)),
+            Command::Count(count) => Ok(self.count(count, context.now, gate)),
+            Command::Ping(ping) => {
+                Ok(ping.payload.map_or(Reply::Nil, |payload| Reply::Encoded(payload.to_vec())))
+            }
+            other => {
+                let message = format!("'{}' is not a command of the map", other.method());
+                Err(Refusal::new(Code::BadArgument, message))
+            }
+        }
+    }
+
+    /// Runs one command that may write, inside an open write.
+    fn write(
+        &mut self,
+        command: &Command<'_>,
+        write: &mut Write<'_>,
+    ) -> Result<Reply<'static>, Refusal> {
+        match command {
+            Command::Set(set) => self.set(set, write),
+            Command::SetMulti(set) => Ok(self.set_multi(set, write)),
+            Command::Delete(delete) => self.delete(delete, write),
+            Command::DeleteMulti(delete) => Ok(self.delete_multi(delete, write)),
+            Command::Incr(incr) => self.incr(incr, write),
+            Command::Touch(touch) => Ok(self.touch(touch, write)),
+            other => {
+                let message = format!("'{}' does not write", other.method());
+                Err(Refusal::new(Code::BadArgument, message))
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! `get` and `get_multi`.
+
+use super::map::Entry;
+use super::{Context, Store};
+use crate::clock::Millis;
+use crate::wire::command::{Get, GetMulti};
+use crate::wire::{Gate, Refusal, Reply};
+
+impl Store {
+    /// The live entry of `key`, and what showing it, or its absence, waits for.
+    pub(super) fn look(&self, key: &[u8], now: Millis, gate: &mut Gate) -> Option<&Entry> {
+        match self.map.get(key).filter(|entry| entry.is_live(now)) {
+            Some(entry) => {
+                gate.require(entry.level, entry.seq);
+                Some(entry)
+            }
+            None => {
+                gate.join(self.removals);
+                None
+            }
+        }
+    }
+
+    pub(super) fn get(&self, get: &Get<'_>, now: Millis, gate: &mut Gate) -> Reply<'_> {
+        let Some(entry) = self.look(&get.key, now, gate) else { return Reply::Nil };
+        if !get.meta {
+            return Reply::Value(&entry.value);
+        }
+        let ttl_ms = (entry.expires_at != 0).then(|| entry.expires_at.saturating_sub(now));
+        Reply::Meta { value: &entry.value, seq: entry.seq, ttl_ms, level: entry.level }
+    }
+
+    pub(super) fn get_multi(
+        &self,
+        get: &GetMulti<'_>,
+        context: &Context,
+        gate: &mut Gate,
+    ) -> Result<Reply<'_>, Refusal> {
+        let mut pairs = Vec::new();
+        let mut bytes = 0;
+        for key in &get.keys {
+            // The map's own key would live as long as the reply; the request's does not.
+            let Some(entry) = self.look(key, context.now, gate) else { continue };
+            let Some((key, _)) = self.map.get_key_value(key) else { continue };
+            bytes += key.len() + entry.value.len();
+            if bytes > context.reply_bytes {
+                return Err(Refusal::too_large("max_message_bytes", context.reply_bytes));
+            }
+            pairs.push((key, &*entry.value));
+        }
+        Ok(Reply::Pairs(pairs))
+    }
+}

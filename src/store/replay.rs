@@ -1,0 +1,45 @@
+//! A state made again from what was persisted: the tables first, then the log's tail.
+
+use super::map::Entry;
+use super::Store;
+use crate::wire::change::Op;
+use crate::wire::{Change, Seq};
+
+impl Store {
+    /// Puts in an entry read from the tables.
+    pub fn load(&mut self, key: &[u8], entry: Entry) {
+        self.seq = self.seq.max(entry.seq);
+        self.map.insert(key, entry);
+    }
+
+    /// Applies a change read from the log. Applying a change again, or one that the tables hold
+    /// already, leaves the state as it was.
+    pub fn replay(&mut self, change: &Change<'_>) {
+        self.seq = self.seq.max(change.seq);
+        match change.op {
+            Op::Set | Op::Touch => {
+                let entry = Entry {
+                    value: change.value.into(),
+                    seq: change.seq,
+                    expires_at: change.expires_at.unwrap_or(0),
+                    level: change.level,
+                    persisted: true,
+                };
+                self.map.insert(change.key, entry);
+            }
+            Op::Delete | Op::Expire => {
+                self.map.remove(change.key);
+            }
+        }
+    }
+
+    /// Goes on from `seq`, so that no number given out before is given out again.
+    pub fn resume_at(&mut self, seq: Seq) {
+        self.seq = self.seq.max(seq);
+    }
+
+    /// Every entry, in the order of the keys.
+    pub fn entries(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
+        self.map.range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
+    }
+}

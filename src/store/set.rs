@@ -1,0 +1,49 @@
+//! `set` and `set_multi`.
+
+use super::write::Write;
+use super::Store;
+use crate::wire::change::Op;
+use crate::wire::command::{Set, SetMulti};
+use crate::wire::options::Condition;
+use crate::wire::{Gate, Refusal, Reply};
+
+impl Store {
+    pub(super) fn set(
+        &mut self,
+        set: &Set<'_>,
+        write: &mut Write<'_>,
+    ) -> Result<Reply<'static>, Refusal> {
+        if let Some(condition) = set.condition {
+            self.check(&set.key, condition, write)?;
+        }
+        let expires_at = write.deadline(set.ttl_ms);
+        self.put(Op::Set, &set.key, set.value, expires_at, write);
+        Ok(Reply::Uint(write.seq))
+    }
+
+    pub(super) fn set_multi(&mut self, set: &SetMulti<'_>, write: &mut Write<'_>) -> Reply<'static> {
+        let expires_at = write.deadline(set.ttl_ms);
+        for (key, value) in &set.pairs {
+            self.put(Op::Set, key, value, expires_at, write);
+        }
+        Reply::Uint(if set.pairs.is_empty() { self.seq } else { write.seq })
+    }
+
+    /// Checks a condition; what it shows of the key, the reply waits for.
+    pub(super) fn check(
+        &self,
+        key: &[u8],
+        condition: Condition,
+        write: &mut Write<'_>,
+    ) -> Result<(), Refusal> {
+        let mut gate = Gate::OPEN;
+        let seq = self.look(key, write.now(), &mut gate).map(|entry| entry.seq);
+        write.gate.join(gate);
+        let holds = match condition {
+            Condition::Absent => seq.is_none(),
+            Condition::Present => seq.is_some(),
+            Condition::Seq(wanted) => seq == Some(wanted),
+        };
+        if holds { Ok(()) } else { Err(Refusal::conflict(seq)) }
+    }
+}

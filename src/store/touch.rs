@@ -1,0 +1,22 @@
+//! `touch`.
+
+use super::write::Write;
+use super::Store;
+use crate::wire::Reply;
+use crate::wire::change::Op;
+use crate::wire::command::Touch;
+
+impl Store {
+    pub(super) fn touch(&mut self, touch: &Touch<'_>, write: &mut Write<'_>) -> Reply<'static> {
+        let Some(entry) = self.current(&touch.key, write) else {
+            write.gate.join(self.removals);
+            return Reply::Bool(false);
+        };
+        // The value is written again with its new end, so that log and tables need no older record.
+        let value = entry.value.clone();
+        write.gate.require(entry.level, entry.seq);
+        let expires_at = write.deadline(touch.ttl_ms);
+        self.put(Op::Touch, &touch.key, &value, expires_at, write);
+        Reply::Bool(true)
+    }
+}

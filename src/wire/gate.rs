@@ -1,0 +1,36 @@
+//! What a reply waits for.
+
+use super::{Level, Seq};
+
+/// The seqs that must have reached a level before a reply may be sent (promises 2 and 4). 0 waits for
+/// nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gate {
+    /// This seq must be handed to the operating system.
+    pub stored: Seq,
+    /// This seq must be fsynced.
+    pub synced: Seq,
+    /// This seq must be in the tables.
+    pub in_tables: Seq,
+}
+
+impl Gate {
+    /// A gate that is always open.
+    pub const OPEN: Self = Self { stored: 0, synced: 0, in_tables: 0 };
+
+    /// Also waits until the write `seq` has reached `level`.
+    pub fn require(&mut self, level: Level, seq: Seq) {
+        match level {
+            Level::Memory | Level::Queued => {}
+            Level::Stored => self.stored = self.stored.max(seq),
+            Level::Synced => self.synced = self.synced.max(seq),
+        }
+    }
+
+    /// Also waits for what `other` waits for.
+    pub fn join(&mut self, other: Self) {
+        self.stored = self.stored.max(other.stored);
+        self.synced = self.synced.max(other.synced);
+        self.in_tables = self.in_tables.max(other.in_tables);
+    }
+}
