@@ -18,6 +18,11 @@
 
 pub mod clock;
 pub mod config;
+pub mod disk;
+pub mod engine;
 pub mod limits;
+pub mod log;
+pub mod server;
 pub mod store;
 pub mod wire;
+pub mod worker;

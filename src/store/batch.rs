@@ -1,14 +1,18 @@
 //! `batch`: several commands as one write, all or nothing.
 
-use super::write::Write;
 use super::Store;
+use super::write::Write;
 use crate::wire::command::Batch;
 use crate::wire::{Gate, Refusal, writer};
 
 impl Store {
     /// Runs the commands; returns the array of their results, encoded. When one is refused, everything
     /// before it is taken back.
-    pub(super) fn batch(&mut self, batch: &Batch<'_>, write: &mut Write<'_>) -> Result<Vec<u8>, Refusal> {
+    pub(super) fn batch(
+        &mut self,
+        batch: &Batch<'_>,
+        write: &mut Write<'_>,
+    ) -> Result<Vec<u8>, Refusal> {
         let (removals, writes) = (self.removals, self.writes);
         self.undo = Some(Vec::new());
         let done = self.run(batch, write);
@@ -33,7 +37,8 @@ impl Store {
                 write.gate.join(gate);
                 read
             };
-            done.map_err(|refusal| refusal.in_batch(index, command.method()))?.encode(&mut results);
+            done.map_err(|refusal| refusal.in_batch(index, command.method()))?
+                .encode(&mut results);
             if results.len() > write.context.reply_bytes {
                 let refusal = Refusal::too_large("max_message_bytes", write.context.reply_bytes);
                 return Err(refusal.in_batch(index, command.method()));

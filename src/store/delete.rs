@@ -1,7 +1,7 @@
 //! `delete` and `delete_multi`.
 
-use super::write::Write;
 use super::Store;
+use super::write::Write;
 use crate::wire::change::Op;
 use crate::wire::command::{Delete, DeleteMulti};
 use crate::wire::{Refusal, Reply};
@@ -28,7 +28,11 @@ impl Store {
         delete: &DeleteMulti<'_>,
         write: &mut Write<'_>,
     ) -> Reply<'static> {
-        let existed = delete.keys.iter().filter(|key| self.remove(key, write).is_some()).count();
+        let existed = delete
+            .keys
+            .iter()
+            .filter(|key| self.remove(key, write).is_some())
+            .count();
         Reply::Uint(existed as u64)
     }
 

@@ -12,13 +12,19 @@ impl Store {
     pub fn expire(&mut self, context: &Context, most: usize, changes: &mut ChangeBuffer) -> usize {
         let mut expired = 0;
         while expired < most {
-            let Some((time, key)) = self.map.first_expiry() else { break };
+            let Some((time, key)) = self.map.first_expiry() else {
+                break;
+            };
             if time > context.now {
                 break;
             }
             let key: Box<[u8]> = key.into();
             let is_persisted = self.map.get(&key).is_some_and(|entry| entry.persisted);
-            let level = if is_persisted { Level::Queued } else { Level::Memory };
+            let level = if is_persisted {
+                Level::Queued
+            } else {
+                Level::Memory
+            };
             let mut write = Write::open(self.seq + 1, level, context, changes);
             self.take(Op::Expire, &key, &mut write);
             if write.close() {

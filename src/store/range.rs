@@ -50,7 +50,9 @@ fn bounds<'b>(range: &Range<'b>, end: Option<&'b [u8]>) -> (Bound<&'b [u8]>, Bou
     let mut lower = Bound::Included(from);
     let mut upper = to.map_or(Bound::Unbounded, Bound::Excluded);
     match range.after {
-        Some(after) if range.reverse && to.is_none_or(|to| after < to) => upper = Bound::Excluded(after),
+        Some(after) if range.reverse && to.is_none_or(|to| after < to) => {
+            upper = Bound::Excluded(after)
+        }
         Some(after) if !range.reverse && after >= from => lower = Bound::Excluded(after),
         _ => {}
     }

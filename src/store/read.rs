@@ -22,12 +22,19 @@ impl Store {
     }
 
     pub(super) fn get(&self, get: &Get<'_>, now: Millis, gate: &mut Gate) -> Reply<'_> {
-        let Some(entry) = self.look(&get.key, now, gate) else { return Reply::Nil };
+        let Some(entry) = self.look(&get.key, now, gate) else {
+            return Reply::Nil;
+        };
         if !get.meta {
             return Reply::Value(&entry.value);
         }
         let ttl_ms = (entry.expires_at != 0).then(|| entry.expires_at.saturating_sub(now));
-        Reply::Meta { value: &entry.value, seq: entry.seq, ttl_ms, level: entry.level }
+        Reply::Meta {
+            value: &entry.value,
+            seq: entry.seq,
+            ttl_ms,
+            level: entry.level,
+        }
     }
 
     pub(super) fn get_multi(
@@ -40,8 +47,12 @@ impl Store {
         let mut bytes = 0;
         for key in &get.keys {
             // The map's own key would live as long as the reply; the request's does not.
-            let Some(entry) = self.look(key, context.now, gate) else { continue };
-            let Some((key, _)) = self.map.get_key_value(key) else { continue };
+            let Some(entry) = self.look(key, context.now, gate) else {
+                continue;
+            };
+            let Some((key, _)) = self.map.get_key_value(key) else {
+                continue;
+            };
             bytes += key.len() + entry.value.len();
             if bytes > context.reply_bytes {
                 return Err(Refusal::too_large("max_message_bytes", context.reply_bytes));

@@ -1,7 +1,7 @@
 //! A state made again from what was persisted: the tables first, then the log's tail.
 
-use super::map::Entry;
 use super::Store;
+use super::map::Entry;
 use crate::wire::change::Op;
 use crate::wire::{Change, Seq};
 
@@ -40,6 +40,7 @@ impl Store {
 
     /// Every entry, in the order of the keys.
     pub fn entries(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
-        self.map.range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
+        self.map
+            .range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
     }
 }

@@ -1,7 +1,7 @@
 //! `set` and `set_multi`.
 
-use super::write::Write;
 use super::Store;
+use super::write::Write;
 use crate::wire::change::Op;
 use crate::wire::command::{Set, SetMulti};
 use crate::wire::options::Condition;
@@ -21,12 +21,20 @@ impl Store {
         Ok(Reply::Uint(write.seq))
     }
 
-    pub(super) fn set_multi(&mut self, set: &SetMulti<'_>, write: &mut Write<'_>) -> Reply<'static> {
+    pub(super) fn set_multi(
+        &mut self,
+        set: &SetMulti<'_>,
+        write: &mut Write<'_>,
+    ) -> Reply<'static> {
         let expires_at = write.deadline(set.ttl_ms);
         for (key, value) in &set.pairs {
             self.put(Op::Set, key, value, expires_at, write);
         }
-        Reply::Uint(if set.pairs.is_empty() { self.seq } else { write.seq })
+        Reply::Uint(if set.pairs.is_empty() {
+            self.seq
+        } else {
+            write.seq
+        })
     }
 
     /// Checks a condition; what it shows of the key, the reply waits for.
@@ -37,13 +45,19 @@ impl Store {
         write: &mut Write<'_>,
     ) -> Result<(), Refusal> {
         let mut gate = Gate::OPEN;
-        let seq = self.look(key, write.now(), &mut gate).map(|entry| entry.seq);
+        let seq = self
+            .look(key, write.now(), &mut gate)
+            .map(|entry| entry.seq);
         write.gate.join(gate);
         let holds = match condition {
             Condition::Absent => seq.is_none(),
             Condition::Present => seq.is_some(),
             Condition::Seq(wanted) => seq == Some(wanted),
         };
-        if holds { Ok(()) } else { Err(Refusal::conflict(seq)) }
+        if holds {
+            Ok(())
+        } else {
+            Err(Refusal::conflict(seq))
+        }
     }
 }

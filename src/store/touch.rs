@@ -1,7 +1,7 @@
 //! `touch`.
 
-use super::write::Write;
 use super::Store;
+use super::write::Write;
 use crate::wire::Reply;
 use crate::wire::change::Op;
 use crate::wire::command::Touch;

@@ -1,11 +1,11 @@
 //! `batch`.
 
 use super::{Command, Weight};
+use crate::wire::Level;
 use crate::wire::options;
 use crate::wire::params::Params;
 use crate::wire::reader::Reader;
 use crate::wire::refusal::{Code, Refusal};
-use crate::wire::Level;
 
 /// `batch [[[method, params]…], {durability}]`: `[results]`, all or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,11 +29,17 @@ impl<'a> Batch<'a> {
             durability = Some(options::durability(reader)?);
             Ok(())
         })?;
-        Ok(Self { commands, durability })
+        Ok(Self {
+            commands,
+            durability,
+        })
     }
 
     pub(super) fn weight(&self) -> Option<Weight> {
-        self.commands.iter().filter_map(Command::weight).reduce(Weight::plus)
+        self.commands
+            .iter()
+            .filter_map(Command::weight)
+            .reduce(Weight::plus)
     }
 }
 

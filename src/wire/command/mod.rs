@@ -26,8 +26,24 @@ use super::refusal::{Code, Refusal};
 
 /// Every method, as `proto/commands.json` lists them.
 pub const METHODS: [&str; 18] = [
-    "hello", "ping", "get", "get_multi", "set", "set_multi", "delete", "delete_multi", "incr", "decr",
-    "touch", "range", "count", "batch", "flush", "wait", "changes", "stats",
+    "hello",
+    "ping",
+    "get",
+    "get_multi",
+    "set",
+    "set_multi",
+    "delete",
+    "delete_multi",
+    "incr",
+    "decr",
+    "touch",
+    "range",
+    "count",
+    "batch",
+    "flush",
+    "wait",
+    "changes",
+    "stats",
 ];
 
 /// One decoded command. Keys and values borrow from the request's bytes.
@@ -84,13 +100,19 @@ pub const ENTRY_OVERHEAD: usize = 48;
 impl Weight {
     /// The weight of one change.
     pub fn of(key: &[u8], value: &[u8]) -> Self {
-        Self { items: 1, bytes: key.len() + value.len() + ENTRY_OVERHEAD }
+        Self {
+            items: 1,
+            bytes: key.len() + value.len() + ENTRY_OVERHEAD,
+        }
     }
 
     /// The weight of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        Self { items: self.items + other.items, bytes: self.bytes + other.bytes }
+        Self {
+            items: self.items + other.items,
+            bytes: self.bytes + other.bytes,
+        }
     }
 }
 
@@ -181,13 +203,20 @@ fn shown(method: &[u8]) -> String {
 }
 
 fn unknown(method: &[u8]) -> Refusal {
-    let message = format!("there is no method '{}'; the methods are: {}", shown(method), METHODS.join(", "));
+    let message = format!(
+        "there is no method '{}'; the methods are: {}",
+        shown(method),
+        METHODS.join(", ")
+    );
     Refusal::new(Code::UnknownMethod, message)
 }
 
 fn not_in_batch(method: &[u8]) -> Refusal {
     if METHODS.iter().any(|known| known.as_bytes() == method) {
-        return Refusal::argument("method", format!("'{}' cannot be part of a batch", shown(method)));
+        return Refusal::argument(
+            "method",
+            format!("'{}' cannot be part of a batch", shown(method)),
+        );
     }
     unknown(method)
 }

@@ -28,16 +28,25 @@ impl<'a> Set<'a> {
         let value = params.value()?;
         let (mut ttl_ms, mut condition, mut durability) = (None, None, None);
         let mut prefix: &'a [u8] = &[];
-        params.options(&["ttl_ms", "if", "durability", "key_prefix"], |name, reader| {
-            match name {
-                "ttl_ms" => ttl_ms = Some(options::ttl_ms(reader)?),
-                "if" => condition = Some(options::condition(reader)?),
-                "durability" => durability = Some(options::durability(reader)?),
-                _ => prefix = options::key_prefix(reader)?,
-            }
-            Ok(())
-        })?;
-        Ok(Self { key: join_key(prefix, key)?, value, ttl_ms, condition, durability })
+        params.options(
+            &["ttl_ms", "if", "durability", "key_prefix"],
+            |name, reader| {
+                match name {
+                    "ttl_ms" => ttl_ms = Some(options::ttl_ms(reader)?),
+                    "if" => condition = Some(options::condition(reader)?),
+                    "durability" => durability = Some(options::durability(reader)?),
+                    _ => prefix = options::key_prefix(reader)?,
+                }
+                Ok(())
+            },
+        )?;
+        Ok(Self {
+            key: join_key(prefix, key)?,
+            value,
+            ttl_ms,
+            condition,
+            durability,
+        })
     }
 }
 
@@ -57,7 +66,10 @@ impl<'a> SetMulti<'a> {
         let raw = params.list("pairs", |reader| {
             let pair = reader.array_len().map_err(|fault| fault.at("pairs"))?;
             if pair != 2 {
-                return Err(Refusal::new(Code::BadArgument, "pairs: each must be [key, value]"));
+                return Err(Refusal::new(
+                    Code::BadArgument,
+                    "pairs: each must be [key, value]",
+                ));
             }
             let key = reader.bytes().map_err(|fault| fault.at("pairs"))?;
             let value = reader.value().map_err(|fault| fault.at("pairs"))?;
@@ -73,9 +85,15 @@ impl<'a> SetMulti<'a> {
             }
             Ok(())
         })?;
-        let pairs: Result<_, _> =
-            raw.into_iter().map(|(key, value)| Ok((join_key(prefix, key)?, value))).collect();
-        Ok(Self { pairs: pairs?, ttl_ms, durability })
+        let pairs: Result<_, _> = raw
+            .into_iter()
+            .map(|(key, value)| Ok((join_key(prefix, key)?, value)))
+            .collect();
+        Ok(Self {
+            pairs: pairs?,
+            ttl_ms,
+            durability,
+        })
     }
 
     pub(super) fn weight(&self) -> Weight {

@@ -1,0 +1,180 @@
+//! A disk in memory, for tests: it can fail at the Nth commit, and forget what was not synced.
+
+use super::{Disk, DiskError, Row, Space, Sync};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+type Spaces = BTreeMap<Space, Rows>;
+/// A committed change to one row.
+type Written = (Space, Vec<u8>, Option<Vec<u8>>);
+
+/// A disk whose medium is a map.
+#[derive(Debug, Default)]
+pub struct MemoryDisk {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct State {
+    spaces: Spaces,
+    /// Batches since the last sync, oldest first: what a loss of power may take.
+    unsynced: Vec<Vec<Written>>,
+    /// What has reached the medium for good.
+    synced: Spaces,
+    /// How many more commits and syncs succeed; `None` for all.
+    successes_left: Option<u64>,
+}
+
+impl MemoryDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `successes` more commits and syncs succeed; every later one fails.
+    pub fn fail_after(&self, successes: u64) {
+        self.state().successes_left = Some(successes);
+    }
+
+    /// What a loss of power leaves: all that was synced, and the first `kept` of the batches after it.
+    pub fn after_power_loss(&self, kept: usize) -> Self {
+        let state = self.state();
+        let mut spaces = state.synced.clone();
+        for batch in state.unsynced.iter().take(kept) {
+            apply(&mut spaces, batch);
+        }
+        let synced = spaces.clone();
+        Self {
+            state: Mutex::new(State {
+                spaces,
+                synced,
+                ..State::default()
+            }),
+        }
+    }
+
+    /// How many batches a loss of power may take.
+    pub fn unsynced_batches(&self) -> usize {
+        self.state().unsynced.len()
+    }
+
+    /// What `kill -9` leaves: everything committed.
+    pub fn after_kill(&self) -> Self {
+        let unsynced = self.unsynced_batches();
+        self.after_power_loss(unsynced)
+    }
+}
+
+fn apply(spaces: &mut Spaces, batch: &[Written]) {
+    for (space, key, value) in batch {
+        let rows = spaces.entry(*space).or_default();
+        match value {
+            Some(value) => rows.insert(key.clone(), value.clone()),
+            None => rows.remove(key),
+        };
+    }
+}
+
+impl State {
+    fn spend(&mut self, what: &str) -> Result<(), DiskError> {
+        match &mut self.successes_left {
+            Some(0) => Err(DiskError::new(what, "the test's disk fails (injected)")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn make_durable(&mut self) {
+        for batch in std::mem::take(&mut self.unsynced) {
+            apply(&mut self.synced, &batch);
+        }
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
+        let mut state = self.state();
+        state.spend("writing")?;
+        let batch: Vec<Written> = rows
+            .into_iter()
+            .map(|row| (row.space, row.key, row.value.map(|v| v.into_owned())))
+            .collect();
+        apply(&mut state.spaces, &batch);
+        state.unsynced.push(batch);
+        if sync == Sync::Data {
+            state.make_durable();
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        let mut state = self.state();
+        state.spend("syncing")?;
+        state.make_durable();
+        Ok(())
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        Ok(self
+            .state()
+            .spaces
+            .get(&space)
+            .and_then(|rows| rows.get(key))
+            .cloned())
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), DiskError> {
+        let rows = self.state().spaces.get(&space).cloned().unwrap_or_default();
+        for (key, value) in rows.range(from.to_vec()..) {
+            if !each(key, value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn segments(&self) -> Result<Vec<u64>, DiskError> {
+        let ids = self
+            .state()
+            .spaces
+            .keys()
+            .filter_map(|space| match space {
+                Space::Log(id) => Some(*id),
+                _ => None,
+            })
+            .collect();
+        Ok(ids)
+    }
+
+    fn create_segment(&self, id: u64) -> Result<(), DiskError> {
+        let mut state = self.state();
+        state.spaces.entry(Space::Log(id)).or_default();
+        state.synced.entry(Space::Log(id)).or_default();
+        Ok(())
+    }
+
+    fn drop_segment(&self, id: u64) -> Result<(), DiskError> {
+        let mut state = self.state();
+        state.spaces.remove(&Space::Log(id));
+        state.synced.remove(&Space::Log(id));
+        for batch in &mut state.unsynced {
+            batch.retain(|(space, _, _)| *space != Space::Log(id));
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        let state = self.state();
+        let rows = state.spaces.values().flatten();
+        rows.map(|(key, value)| (key.len() + value.len()) as u64)
+            .sum()
+    }
+}

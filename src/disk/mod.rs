@@ -1,0 +1,101 @@
+//! The disk behind a small trait: ordered spaces of keys and values, atomic batches, fsync.
+//!
+//! fjall is one implementation; a test's disk, which fails at the Nth write or forgets what was not
+//! synced, is another. Any error of `commit` or `sync` is fatal for the handle: nothing is retried on it.
+
+pub mod fjall;
+pub mod memory;
+
+pub use self::fjall::FjallDisk;
+pub use memory::MemoryDisk;
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A place in which keys are ordered by their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// Facts about the store: format version, id, watermarks.
+    Meta,
+    /// The latest value of every key.
+    Table,
+    /// One segment of the log, named by the first seq that may be in it.
+    Log(u64),
+}
+
+/// One row to write; without a value, one to delete.
+#[derive(Debug, Clone)]
+pub struct Row<'a> {
+    /// Where.
+    pub space: Space,
+    /// 1 to 65,535 bytes.
+    pub key: Vec<u8>,
+    /// The value, borrowed where it is large.
+    pub value: Option<std::borrow::Cow<'a, [u8]>>,
+}
+
+/// How far a batch must have come when `commit` returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sync {
+    /// With the operating system: survives the end of this process.
+    Buffer,
+    /// On the medium: survives a loss of power.
+    Data,
+}
+
+/// Why the disk refused, in the system's words, with what was being done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskError(Arc<str>);
+
+impl DiskError {
+    /// An error while doing `what`.
+    pub fn new(what: &str, cause: impl fmt::Display) -> Self {
+        Self(format!("{what}: {cause}").into())
+    }
+
+    /// The sentence.
+    pub fn text(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for DiskError {}
+
+/// What a store needs of a disk.
+pub trait Disk: Send + std::marker::Sync + fmt::Debug {
+    /// Writes all rows or none. Batches are durable in the order in which they were committed: one that
+    /// survives a crash has all earlier ones before it.
+    fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError>;
+
+    /// Makes everything committed so far survive a loss of power.
+    fn sync(&self) -> Result<(), DiskError>;
+
+    /// Reads one row.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError>;
+
+    /// Reads the rows of a space from `from` on, in order, until `each` returns false.
+    fn scan(
+        &self,
+        space: Space,
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), DiskError>;
+
+    /// The log segments there are, oldest first.
+    fn segments(&self) -> Result<Vec<u64>, DiskError>;
+
+    /// Makes a new, empty log segment.
+    fn create_segment(&self, id: u64) -> Result<(), DiskError>;
+
+    /// Removes a log segment and all that is in it.
+    fn drop_segment(&self, id: u64) -> Result<(), DiskError>;
+
+    /// The bytes that the store takes on the medium, about.
+    fn bytes(&self) -> u64;
+}

@@ -1,0 +1,90 @@
+//! The replies of one call of [`Engine::execute`](super::Engine::execute): encoded, each with its gate.
+
+use super::Engine;
+use crate::log::watermarks::Release;
+use crate::wire::refusal::Code;
+use crate::wire::{Gate, Refusal, Reply, response};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The replies to some requests, in the order of the requests.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// The encoded responses, one after the other.
+    pub bytes: Vec<u8>,
+    /// Where each is, and what it waits for.
+    pub list: Vec<Answer>,
+}
+
+impl Answers {
+    /// Forgets all, and keeps the room.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.list.clear();
+    }
+}
+
+/// One reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The id of its request.
+    pub id: Option<u64>,
+    /// Where it is in [`Answers::bytes`]; empty for one that is encoded when it is due.
+    pub range: Range<usize>,
+    /// What it waits for.
+    pub gate: Gate,
+    /// How it is sent.
+    pub kind: Kind,
+}
+
+/// How a reply is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As it was encoded, when its gate opens.
+    Ready,
+    /// Encoded when its gate opens: the status line.
+    Flush,
+    /// `true` when its gate opens, `false` when the time is up first; may be sent out of order.
+    Wait {
+        /// How long at the most.
+        timeout_ms: Option<u64>,
+    },
+}
+
+impl Engine {
+    /// Appends the response of an answer whose gate is no longer waiting, where it is not its encoded
+    /// bytes: a deferred result, or the error for a gate that will never open.
+    ///
+    /// Returns whether anything was appended; if not, the answer's own bytes are the response.
+    pub fn complete(&self, answer: &Answer, release: Release, out: &mut Vec<u8>) -> bool {
+        match (release, answer.kind) {
+            (Release::Failed, _) => {
+                response::refusal(out, answer.id, &self.storage_refusal());
+                true
+            }
+            (_, Kind::Ready) => false,
+            (_, Kind::Flush) => {
+                let mut line = Vec::new();
+                crate::wire::writer::str(&mut line, &self.status_line());
+                response::success(out, answer.id, &Reply::Encoded(line));
+                true
+            }
+            (_, Kind::Wait { .. }) => {
+                response::success(out, answer.id, &Reply::Bool(release == Release::Ready));
+                true
+            }
+        }
+    }
+
+    /// `STORAGE`, with the system's words.
+    pub(super) fn storage_refusal(&self) -> Refusal {
+        let reason = self
+            .watermarks
+            .failure()
+            .unwrap_or_else(|| Arc::from("unknown"));
+        Refusal::new(
+            Code::Storage,
+            format!("the disk failed, writes are refused: {reason}"),
+        )
+    }
+}

@@ -1,0 +1,146 @@
+//! The committer: one thread that turns everything pending into one log record, again and again.
+
+use super::{Core, Engine};
+use crate::disk::{DiskError, Sync};
+use crate::limits::RECORD_BYTES;
+use crate::log::{Log, Record};
+use crate::wire::command::Weight;
+use crate::wire::{ChangeBuffer, Level, Seq};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long writes that nobody waits for are gathered.
+const LINGER: Duration = Duration::from_millis(2);
+/// What is stored and not synced is synced at the latest after so long.
+const SYNC_AGE: Duration = Duration::from_secs(1);
+/// How often keys that expire unseen are looked for.
+const TICK: Duration = Duration::from_millis(20);
+/// Keys that expire in one tick.
+const EXPIRE_PER_TICK: usize = 10_000;
+
+/// How far the log has come.
+struct Position {
+    log: Log,
+    stored: Seq,
+    synced: Seq,
+    synced_at: Instant,
+}
+
+impl Engine {
+    /// Commits until [`Engine::stop`], or until the disk fails.
+    pub fn commit(&self, log: Log) {
+        let progress = self.watermarks.progress();
+        let (stored, synced) = (progress.stored, progress.synced);
+        let mut position = Position {
+            log,
+            stored,
+            synced,
+            synced_at: Instant::now(),
+        };
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            self.commit_until_stopped(&mut position)
+        }));
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(error.text()),
+            Err(_) => self.fail(&Arc::from(
+                "the committer stopped unexpectedly; restart the broker",
+            )),
+        }
+    }
+
+    fn commit_until_stopped(&self, position: &mut Position) -> Result<(), DiskError> {
+        loop {
+            let Some((pending, is_urgent)) = self.next_pending(position)? else {
+                position.log.sync()?;
+                return Ok(());
+            };
+            if pending.is_empty() {
+                self.sync(position)?;
+                continue;
+            }
+            let record = Record::new(pending);
+            let is_due = position.synced_at.elapsed() >= SYNC_AGE;
+            let wants_sync = record.strongest == Level::Synced || is_due;
+            let sync = if wants_sync { Sync::Data } else { Sync::Buffer };
+            tracing::trace!(
+                items = record.items,
+                bytes = record.len(),
+                is_urgent,
+                ?sync,
+                "commit"
+            );
+            position.log.append(&record, sync)?;
+            self.counters.commits.up();
+            position.stored = record.last_seq;
+            if !position.log.has_unsynced() {
+                position.synced = record.last_seq;
+                position.synced_at = Instant::now();
+            }
+            self.publish(record);
+            self.watermarks.committed(position.stored, position.synced);
+        }
+    }
+
+    fn sync(&self, position: &mut Position) -> Result<(), DiskError> {
+        position.log.sync()?;
+        position.synced = position.stored;
+        position.synced_at = Instant::now();
+        self.watermarks.committed(position.stored, position.synced);
+        Ok(())
+    }
+
+    /// Waits for something to commit, and takes it all. An empty buffer asks for a sync; `None` is the
+    /// end.
+    fn next_pending(&self, position: &Position) -> Result<Option<(ChangeBuffer, bool)>, DiskError> {
+        let mut core = self.core();
+        let mut first_seen = None;
+        loop {
+            if self.watermarks.has_failed() {
+                return Err(DiskError::new("commit", "the disk failed"));
+            }
+            if core.pending.is_empty() {
+                if core.is_stopping {
+                    return Ok(None);
+                }
+                core.is_urgent = false;
+                if position.log.has_unsynced() && position.synced_at.elapsed() >= SYNC_AGE {
+                    return Ok(Some((ChangeBuffer::default(), false)));
+                }
+                self.expire(&mut core);
+                if core.pending.is_empty() {
+                    core = self.sleep(core, TICK);
+                }
+                continue;
+            }
+            let age = first_seen.get_or_insert_with(Instant::now).elapsed();
+            let is_due = core.is_urgent || core.is_stopping || age >= LINGER;
+            if is_due || core.pending.bytes().len() >= RECORD_BYTES {
+                let is_urgent = std::mem::take(&mut core.is_urgent);
+                core.taken = Weight::default();
+                return Ok(Some((std::mem::take(&mut core.pending), is_urgent)));
+            }
+            core = self.sleep(core, LINGER - age);
+        }
+    }
+
+    /// Keys expire on time, also where nobody asks for them.
+    fn expire(&self, core: &mut Core) {
+        let context = self.context();
+        core.store
+            .expire(&context, EXPIRE_PER_TICK, &mut core.pending);
+        self.hand_on(core);
+    }
+
+    fn sleep<'e>(&'e self, mut core: MutexGuard<'e, Core>, time: Duration) -> MutexGuard<'e, Core> {
+        core.is_committer_idle = true;
+        let woken = self
+            .pending
+            .wait_timeout(core, time)
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut core = woken.0;
+        core.is_committer_idle = false;
+        core
+    }
+}

@@ -1,0 +1,205 @@
+//! The one path: requests in order in, encoded replies out.
+
+use super::answers::{Answer, Answers, Kind};
+use super::{Core, Engine};
+use crate::limits::RECORD_BYTES;
+use crate::store::Context;
+use crate::wire::command::{Wait, Weight};
+use crate::wire::refusal::{Code, Detail};
+use crate::wire::{Command, Gate, Refusal, Reply, Request, response};
+
+/// Most keys that expire in one call, so that many at once do not stop everybody.
+const EXPIRE_AT_ONCE: usize = 1_000;
+
+/// What became of one request.
+enum Outcome {
+    Answered(Gate, Kind),
+    Refused(Refusal),
+    /// It needs room in the write queue.
+    Blocked,
+}
+
+impl Engine {
+    /// Executes requests in their order; appends a response to `answers` for each that is not a
+    /// notification. Returns how many were executed: fewer than were given means that the next one
+    /// waits for room in the queue (see [`Engine::room`]). With `refuse_full` it is refused with
+    /// `QUEUE_FULL` instead.
+    pub fn execute(
+        &self,
+        requests: &[Request<'_>],
+        refuse_full: bool,
+        answers: &mut Answers,
+    ) -> usize {
+        let mut guard = self.core();
+        let core = &mut *guard;
+        let context = self.context();
+        if !self.watermarks.has_failed() {
+            core.store
+                .expire(&context, EXPIRE_AT_ONCE, &mut core.pending);
+        }
+        let mut executed = 0;
+        for request in requests {
+            let start = answers.bytes.len();
+            let outcome = match &request.command {
+                Ok(command) => self.one(core, command, &context, refuse_full, request.id, answers),
+                Err(refusal) => Outcome::Refused(refusal.clone()),
+            };
+            let (gate, kind) = match outcome {
+                Outcome::Blocked => break,
+                Outcome::Answered(gate, kind) => (gate, kind),
+                Outcome::Refused(refusal) => {
+                    self.counters.refused_commands.up();
+                    response::refusal(&mut answers.bytes, request.id, &refusal);
+                    (Gate::OPEN, Kind::Ready)
+                }
+            };
+            executed += 1;
+            if request.notification {
+                answers.bytes.truncate(start);
+            } else {
+                let range = start..answers.bytes.len();
+                answers.list.push(Answer {
+                    id: request.id,
+                    range,
+                    gate,
+                    kind,
+                });
+            }
+        }
+        self.counters.commands.add(executed as u64);
+        self.hand_on(core);
+        executed
+    }
+
+    /// Executes one command; a reply that is ready is appended.
+    fn one(
+        &self,
+        core: &mut Core,
+        command: &Command<'_>,
+        context: &Context,
+        refuse_full: bool,
+        id: Option<u64>,
+        answers: &mut Answers,
+    ) -> Outcome {
+        if let Some(weight) = command.weight() {
+            match self.admit(core, weight, refuse_full) {
+                None => {}
+                Some(outcome) => return outcome,
+            }
+        }
+        let special = match command {
+            Command::Flush => return self.flush(core),
+            Command::Wait(wait) => return wait_for(core, *wait),
+            Command::Stats => Some(self.stats(core)),
+            Command::Hello(hello) => Some(self.hello(core, hello)),
+            Command::Changes(_) => {
+                return Outcome::Refused(Refusal::new(
+                    Code::UnknownMethod,
+                    "'changes' is not served by this version; see `hello` for its features",
+                ));
+            }
+            _ => None,
+        };
+        if let Some(encoded) = special {
+            response::success(&mut answers.bytes, id, &Reply::Encoded(encoded));
+            return Outcome::Answered(Gate::OPEN, Kind::Ready);
+        }
+        let applied = core.store.apply(command, context, &mut core.pending);
+        let gate = applied.gate;
+        match applied.reply {
+            Ok(reply) => response::success(&mut answers.bytes, id, &reply),
+            Err(refusal) => {
+                self.counters.refused_commands.up();
+                response::refusal(&mut answers.bytes, id, &refusal);
+            }
+        }
+        // A write that somebody waits for is committed at once. A read waits only for writes that are on
+        // their way already.
+        core.is_urgent |= gate != Gate::OPEN;
+        Outcome::Answered(gate, Kind::Ready)
+    }
+
+    /// Whether a write of this weight may be applied now: `None` if so. Room is there before the map
+    /// changes, or a refusal would leave memory ahead of the log.
+    fn admit(&self, core: &Core, weight: Weight, refuse_full: bool) -> Option<Outcome> {
+        if self.watermarks.has_failed() {
+            return Some(Outcome::Refused(self.storage_refusal()));
+        }
+        if core.is_stopping {
+            let refusal = Refusal::new(
+                Code::Stopping,
+                "the broker is stopping; connect again later",
+            );
+            return Some(Outcome::Refused(refusal));
+        }
+        if self.queue.has_room(weight, core.untaken()) {
+            return None;
+        }
+        self.queue.want_flush(core.store.seq());
+        if !refuse_full {
+            return Some(Outcome::Blocked);
+        }
+        let (items, bytes) = self.queue.load();
+        let waited = self.config.queue.wait_ms;
+        let message = format!("the write queue had no room for {waited} ms; nothing was changed");
+        let refusal = Refusal::new(Code::QueueFull, message)
+            .with("items", Detail::Number(items as u64))
+            .with("bytes", Detail::Number(bytes as u64));
+        Some(Outcome::Refused(refusal))
+    }
+
+    fn flush(&self, core: &mut Core) -> Outcome {
+        let seq = core.last_written.max(core.pending.last_seq());
+        let gate = Gate {
+            stored: seq,
+            synced: seq,
+            in_tables: seq,
+        };
+        core.is_urgent = true;
+        self.queue.want_flush(seq);
+        Outcome::Answered(gate, Kind::Flush)
+    }
+
+    /// Takes room for what was applied, and wakes the committer where it matters.
+    pub(super) fn hand_on(&self, core: &mut Core) {
+        let new = core.untaken();
+        if new.items > 0 {
+            core.last_written = core.pending.last_seq();
+            core.taken = core.taken.plus(new);
+            self.queue.take(new.items, new.bytes);
+        }
+        let is_full = core.pending.bytes().len() >= RECORD_BYTES;
+        if core.is_committer_idle
+            && (core.is_urgent || is_full || core.taken == new && new.items > 0)
+        {
+            core.is_committer_idle = false;
+            self.pending.notify_one();
+        }
+    }
+}
+
+impl Core {
+    /// What is applied and has not taken its room in the queue yet.
+    fn untaken(&self) -> Weight {
+        Weight {
+            items: self.pending.items() - self.taken.items,
+            bytes: self.pending.bytes().len() - self.taken.bytes,
+        }
+    }
+}
+
+fn wait_for(core: &mut Core, wait: Wait) -> Outcome {
+    let mut gate = Gate::OPEN;
+    gate.require(wait.level, wait.seq);
+    if wait.seq > core.store.seq() {
+        // Not written yet: being with the system implies every weaker level.
+        gate.stored = wait.seq;
+    }
+    core.is_urgent = true;
+    Outcome::Answered(
+        gate,
+        Kind::Wait {
+            timeout_ms: wait.timeout_ms,
+        },
+    )
+}

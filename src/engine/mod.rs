@@ -1,0 +1,227 @@
+//! The engine owns the map, and is the one path by which anything in it changes.
+//!
+//! It is a lock, not a thread: an edge decodes what one read of its socket brought, takes the lock once,
+//! has everything applied in order, and leaves with the encoded replies and what each of them waits for.
+//! One committer thread turns what is pending into a log record (group commit), moves the watermarks,
+//! and hands the record to the workers' queue and to the feed. The engine knows neither sockets nor
+//! subscribers.
+
+pub mod answers;
+mod commit;
+pub mod counters;
+mod execute;
+pub mod recovery;
+mod run;
+mod stats;
+
+pub use answers::{Answer, Answers, Kind};
+pub use counters::Counters;
+pub use recovery::{Recovered, recover};
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::disk::{Disk, DiskError};
+use crate::log::watermarks::Progress;
+use crate::log::{Feed, Log, Record, Segments, Watermarks, WriteQueue};
+use crate::store::{Context, Store};
+use crate::wire::command::Weight;
+use crate::wire::{ChangeBuffer, Gate, Seq};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::watch;
+
+pub use crate::log::watermarks::Release;
+
+/// The engine. Shared by the edges, the committer and whoever asks how it is doing.
+#[derive(Debug)]
+pub struct Engine {
+    core: Mutex<Core>,
+    /// Wakes the committer.
+    pending: Condvar,
+    disk: Arc<dyn Disk>,
+    queue: Arc<WriteQueue>,
+    watermarks: Arc<Watermarks>,
+    feed: Arc<Feed>,
+    segments: Arc<Segments>,
+    clock: Clock,
+    counters: Counters,
+    config: Config,
+    store_id: [u8; 16],
+    started: Instant,
+}
+
+/// What the lock guards.
+#[derive(Debug)]
+struct Core {
+    store: Store,
+    /// Writes that are applied and not in the log yet.
+    pending: ChangeBuffer,
+    /// How much of it has taken its room in the queue.
+    taken: Weight,
+    /// The seq of the last write that left a change.
+    last_written: Seq,
+    /// Somebody waits for what is pending.
+    is_urgent: bool,
+    /// The committer sleeps and wants to be woken.
+    is_committer_idle: bool,
+    is_stopping: bool,
+}
+
+impl Engine {
+    /// Makes the engine of a recovered store, and the log that the committer appends to.
+    pub fn new(
+        config: Config,
+        clock: Clock,
+        disk: Arc<dyn Disk>,
+        recovered: Recovered,
+    ) -> Result<(Arc<Self>, Log), DiskError> {
+        let seq = recovered.store.seq();
+        let log = Log::open(Arc::clone(&disk), recovered.segments, seq)?;
+        let queue = Arc::new(WriteQueue::new(config.queue.clone()));
+        let last_written = recovered
+            .tail
+            .last()
+            .map_or(recovered.in_tables, |record| record.last_seq);
+        for record in recovered.tail {
+            queue.take(record.items, record.len());
+            queue.push(record);
+        }
+        let core = Core {
+            store: recovered.store,
+            pending: ChangeBuffer::default(),
+            taken: Weight::default(),
+            last_written,
+            is_urgent: false,
+            is_committer_idle: false,
+            is_stopping: false,
+        };
+        let engine = Self {
+            core: Mutex::new(core),
+            pending: Condvar::new(),
+            queue,
+            watermarks: Arc::new(Watermarks::at(seq, recovered.in_tables)),
+            feed: Arc::new(Feed::new(config.limits.subscriber_bytes, seq)),
+            segments: log.segments(),
+            disk,
+            clock,
+            counters: Counters::default(),
+            config,
+            store_id: recovered.store_id,
+            started: Instant::now(),
+        };
+        Ok((Arc::new(engine), log))
+    }
+
+    /// The core. A panic while it was held leaves it readable, and stops writes for good.
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(|poisoned| {
+            self.fail(&Arc::from(
+                "an internal error while a command was applied; restart the broker",
+            ));
+            PoisonError::into_inner(poisoned)
+        })
+    }
+
+    fn fail(&self, reason: &Arc<str>) {
+        if !self.watermarks.has_failed() {
+            self.watermarks.fail(reason);
+            // Whoever waits for room is to hear of it too.
+            self.queue.give_back(0, 0);
+        }
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            now: self.clock.now(),
+            durability: self.config.durability,
+            page_items: self.config.limits.range_items,
+            page_bytes: self.config.limits.range_bytes,
+            reply_bytes: self.config.limits.max_message_bytes,
+        }
+    }
+
+    /// Whether a reply that waits for `gate` may be sent.
+    pub fn release(&self, gate: Gate) -> Release {
+        if gate == Gate::OPEN {
+            Release::Ready
+        } else {
+            self.watermarks.release(gate)
+        }
+    }
+
+    /// Changes with every step of the watermarks, with a failure of the disk, and with the stop.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.watermarks.subscribe()
+    }
+
+    /// Changes whenever the write queue gained room, and with a failure of the disk.
+    pub fn room(&self) -> watch::Receiver<u64> {
+        self.queue.room()
+    }
+
+    /// What was committed, in order.
+    pub fn feed(&self) -> Arc<Feed> {
+        Arc::clone(&self.feed)
+    }
+
+    /// The counters that the edges keep.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What the broker was told at start.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The write queue, for the worker.
+    pub fn queue(&self) -> Arc<WriteQueue> {
+        Arc::clone(&self.queue)
+    }
+
+    /// The watermarks, for the worker.
+    pub fn watermarks(&self) -> Arc<Watermarks> {
+        Arc::clone(&self.watermarks)
+    }
+
+    /// The log's segments, for the worker.
+    pub fn segments(&self) -> Arc<Segments> {
+        Arc::clone(&self.segments)
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.core().store.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tells the edges that the broker is stopping: they answer what they took and take no more.
+    pub fn announce_stop(&self) {
+        self.watermarks.stopping();
+    }
+
+    /// Takes no more writes; the committer ends when it has committed what is pending.
+    pub fn stop(&self) {
+        self.core().is_stopping = true;
+        self.pending.notify_all();
+    }
+
+    /// Leaves the store as a clean stop does. Call it last, after the committer and the workers.
+    pub fn close(&self) -> Result<(), DiskError> {
+        if let Some(reason) = self.watermarks.failure() {
+            return Err(DiskError::new("not closed cleanly", reason));
+        }
+        let seq = self.core().store.seq();
+        recovery::close(self.disk.as_ref(), &self.clock, seq)
+    }
+
+    fn publish(&self, record: Record) {
+        let record = Arc::new(record);
+        self.feed.push(Arc::clone(&record));
+        self.queue.push(record);
+    }
+}

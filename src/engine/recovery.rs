@@ -1,0 +1,182 @@
+//! A restart: the tables, then the log's tail.
+
+use crate::clock::Clock;
+use crate::disk::{Disk, DiskError, Row, Space, Sync};
+use crate::log::Record;
+use crate::log::tables::{self, FORMAT_VERSION, meta};
+use crate::store::Store;
+use crate::store::map::Entry;
+use crate::wire::Seq;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+/// What a restart found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The state: every persisted write, in a prefix of the order in which they were made.
+    pub store: Store,
+    /// 16 random bytes that tell this store from every other.
+    pub store_id: [u8; 16],
+    /// The records that are not in the tables yet, oldest first.
+    pub tail: Vec<Arc<Record>>,
+    /// The log segments, with the last seq in each.
+    pub segments: Vec<(u64, Seq)>,
+    /// All writes up to this seq are in the tables.
+    pub in_tables: Seq,
+}
+
+/// Reads everything that `disk` holds. `report` hears now and then how many items were read.
+pub fn recover(
+    disk: &dyn Disk,
+    clock: &Clock,
+    report: &mut dyn FnMut(usize),
+) -> Result<Recovered, DiskError> {
+    let store_id = identify(disk)?;
+    clock.advance_to(tables::number(disk, meta::CLOCK)?.unwrap_or(0));
+    let in_tables = tables::number(disk, meta::IN_TABLES)?.unwrap_or(0);
+    let mut store = Store::default();
+    load_tables(disk, &mut store, report)?;
+    let (tail, segments) = replay_log(disk, in_tables, clock, &mut store)?;
+    store.resume_at(in_tables);
+    // A clean stop sets the ceiling to the last seq; after a crash, numbers may be out that left no trace.
+    store.resume_at(tables::number(disk, meta::CEILING)?.unwrap_or(0));
+    Ok(Recovered {
+        store,
+        store_id,
+        tail,
+        segments,
+        in_tables,
+    })
+}
+
+/// Checks the format's version, and reads the store's id; a new store gets both.
+fn identify(disk: &dyn Disk) -> Result<[u8; 16], DiskError> {
+    match tables::number(disk, meta::FORMAT)? {
+        Some(FORMAT_VERSION) => {}
+        Some(other) => {
+            let text = format!(
+                "its format has version {other}; this vatn reads version {FORMAT_VERSION}: use the vatn that made it"
+            );
+            return Err(DiskError::new("the store", text));
+        }
+        None => {
+            let id: Vec<u8> = (0..2_u8)
+                .flat_map(|half| RandomState::new().hash_one(half).to_le_bytes())
+                .collect();
+            let key = meta::STORE_ID.as_bytes().to_vec();
+            let id_row = Row {
+                space: Space::Meta,
+                key,
+                value: Some(id.into()),
+            };
+            disk.commit(
+                vec![tables::number_row(meta::FORMAT, FORMAT_VERSION), id_row],
+                Sync::Data,
+            )?;
+        }
+    }
+    let id = disk
+        .get(Space::Meta, meta::STORE_ID.as_bytes())?
+        .unwrap_or_default();
+    id.try_into()
+        .map_err(|_| DiskError::new("the store", "its id is not 16 bytes long"))
+}
+
+fn load_tables(
+    disk: &dyn Disk,
+    store: &mut Store,
+    report: &mut dyn FnMut(usize),
+) -> Result<(), DiskError> {
+    let (mut loaded, mut fault) = (0, None);
+    disk.scan(
+        Space::Table,
+        &[],
+        &mut |key, value| match tables::decode(key, value) {
+            Ok(row) => {
+                let (seq, level, expires_at) = (row.seq, row.level, row.expires_at);
+                store.load(
+                    row.key,
+                    Entry {
+                        value: row.value.into(),
+                        seq,
+                        expires_at,
+                        level,
+                        persisted: true,
+                    },
+                );
+                loaded += 1;
+                if loaded % 4096 == 0 {
+                    report(loaded);
+                }
+                true
+            }
+            Err(what) => {
+                fault = Some(DiskError::new(
+                    &format!("row {} of the tables", hex(key)),
+                    what,
+                ));
+                false
+            }
+        },
+    )?;
+    fault.map_or(Ok(()), Err)
+}
+
+type Replayed = (Vec<Arc<Record>>, Vec<(u64, Seq)>);
+
+fn replay_log(
+    disk: &dyn Disk,
+    in_tables: Seq,
+    clock: &Clock,
+    store: &mut Store,
+) -> Result<Replayed, DiskError> {
+    let (mut tail, mut segments) = (Vec::new(), Vec::new());
+    for id in disk.segments()? {
+        let (mut last_seq, mut fault) = (id.saturating_sub(1), None);
+        disk.scan(
+            Space::Log(id),
+            &[],
+            &mut |key, value| match Record::decode(value) {
+                Ok(record) => {
+                    last_seq = record.last_seq;
+                    if record.last_seq > in_tables {
+                        for change in record.changes() {
+                            clock.advance_to(change.time_ms);
+                            store.replay(&change);
+                        }
+                        tail.push(Arc::new(record));
+                    }
+                    true
+                }
+                Err(error) => {
+                    let what = format!("record {} of log segment {id:016x}", hex(key));
+                    fault = Some(DiskError::new(&what, error));
+                    false
+                }
+            },
+        )?;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        segments.push((id, last_seq));
+    }
+    Ok((tail, segments))
+}
+
+/// What a clean stop leaves behind: no seq above `seq` is out, and the time is known.
+pub fn close(disk: &dyn Disk, clock: &Clock, seq: Seq) -> Result<(), DiskError> {
+    let rows = vec![
+        tables::ceiling_row(seq),
+        tables::number_row(meta::CLOCK, clock.now()),
+    ];
+    disk.commit(rows, Sync::Data)?;
+    disk.sync()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .take(40)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -1,0 +1,83 @@
+//! One command at a time, for edges that wait for each: HTTP.
+
+use super::answers::Answers;
+use super::{Engine, Release};
+use crate::wire::reader::Reader;
+use crate::wire::refusal::Code;
+use crate::wire::{Command, Refusal, Request};
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// The id of a request that has no peer.
+const NO_ID: u64 = 0;
+
+impl Engine {
+    /// Executes one command; returns its encoded result when it may be shown. A full queue and the
+    /// command's durability are waited for.
+    pub async fn run(&self, command: Command<'_>) -> Result<Bytes, Refusal> {
+        let request = Request {
+            id: Some(NO_ID),
+            notification: false,
+            command: Ok(command),
+        };
+        let requests = [request];
+        let mut answers = Answers::default();
+        let mut room = self.room();
+        let deadline = Instant::now() + Duration::from_millis(self.config.queue.wait_ms);
+        let mut refuse_full = false;
+        while self.execute(&requests, refuse_full, &mut answers) == 0 {
+            refuse_full = !matches!(timeout_at(deadline, room.changed()).await, Ok(Ok(())));
+        }
+        let Some(answer) = answers.list.first() else {
+            return Err(internal("no answer"));
+        };
+        let mut progress = self.progress();
+        let release = loop {
+            match self.release(answer.gate) {
+                Release::Waiting => {}
+                released => break released,
+            }
+            if progress.changed().await.is_err() {
+                break Release::Failed;
+            }
+        };
+        let mut response = Vec::new();
+        if !self.complete(answer, release, &mut response) {
+            response = answers.bytes;
+        }
+        open(Bytes::from(response))
+    }
+}
+
+/// Takes the result, or the refusal, out of a response that this process encoded.
+fn open(response: Bytes) -> Result<Bytes, Refusal> {
+    let mut reader = Reader::new(&response);
+    let parsed = (|| {
+        reader.array_len().ok()?;
+        reader.uint().ok()?;
+        reader.uint().ok()?;
+        reader.nil().ok()
+    })();
+    match parsed {
+        Some(true) => Ok(response.slice(response.len() - reader.rest().len()..)),
+        Some(false) => {
+            Err(refusal(&mut reader).unwrap_or_else(|| internal("a refusal is unreadable")))
+        }
+        None => Err(internal("a response is unreadable")),
+    }
+}
+
+fn refusal(reader: &mut Reader<'_>) -> Option<Refusal> {
+    reader.array_len().ok()?;
+    let code = reader.bytes().ok()?;
+    let code = Code::ALL
+        .into_iter()
+        .find(|known| known.name().as_bytes() == code)?;
+    let message = String::from_utf8_lossy(reader.bytes().ok()?).into_owned();
+    Some(Refusal::new(code, message))
+}
+
+fn internal(what: &str) -> Refusal {
+    Refusal::new(Code::Storage, format!("internal error: {what}"))
+}

@@ -1,0 +1,169 @@
+//! What the broker says of itself: `hello`, `stats`, and LeakDB's status line.
+
+use super::{Core, Engine};
+use crate::limits::Limits;
+use crate::wire::command::Hello;
+use crate::wire::{METHODS, PROTOCOL_VERSION, Seq};
+use serde::Serialize;
+
+/// The features that a client may look for, as `hello` lists them.
+const FEATURES: [&str; 4] = ["batch", "conditions", "ttl", "wait"];
+
+#[derive(Serialize)]
+struct HelloReply<'e> {
+    server: &'static str,
+    version: &'static str,
+    protocol: u32,
+    store_id: String,
+    seq: Seq,
+    limits: LimitsReply,
+    features: Vec<&'e str>,
+    methods: &'e [&'e str],
+}
+
+#[derive(Serialize)]
+struct LimitsReply {
+    key_bytes: usize,
+    message_bytes: usize,
+    frames: usize,
+    in_flight: usize,
+    depth: usize,
+    range_items: usize,
+    range_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct StatsReply<'e> {
+    status: String,
+    version: &'static str,
+    store_id: String,
+    uptime_ms: u64,
+    storage: String,
+    durability: &'e str,
+    items: usize,
+    disk_bytes: u64,
+    seq: SeqReply,
+    queue: QueueReply,
+    connections: u64,
+    subscribers: u64,
+    refused_connections: u64,
+    commands: u64,
+    refused_commands: u64,
+    dropped_notifications: u64,
+    lost: u64,
+    http_requests: u64,
+    commits: u64,
+}
+
+#[derive(Serialize)]
+struct SeqReply {
+    applied: Seq,
+    stored: Seq,
+    synced: Seq,
+    in_tables: Seq,
+}
+
+#[derive(Serialize)]
+struct QueueReply {
+    items: usize,
+    bytes: usize,
+    max_items: usize,
+    max_bytes: usize,
+}
+
+impl LimitsReply {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            key_bytes: crate::limits::KEY_BYTES_MAX,
+            message_bytes: limits.max_message_bytes,
+            frames: limits.max_frames,
+            in_flight: limits.max_in_flight,
+            depth: crate::limits::DEPTH_MAX,
+            range_items: limits.range_items,
+            range_bytes: limits.range_bytes,
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn hello(&self, core: &Core, hello: &Hello) -> Vec<u8> {
+        if let Some(client) = &hello.client {
+            tracing::debug!(client, "hello");
+        }
+        encode(&HelloReply {
+            server: "vatn",
+            version: env!("CARGO_PKG_VERSION"),
+            protocol: PROTOCOL_VERSION,
+            store_id: self.store_id(),
+            seq: core.store.seq(),
+            limits: LimitsReply::new(&self.config.limits),
+            features: FEATURES.to_vec(),
+            methods: &METHODS,
+        })
+    }
+
+    pub(super) fn stats(&self, core: &Core) -> Vec<u8> {
+        let progress = self.watermarks.progress();
+        let (items, bytes) = self.queue.load();
+        let counters = &self.counters;
+        encode(&StatsReply {
+            status: self.status(core.store.len()),
+            version: env!("CARGO_PKG_VERSION"),
+            store_id: self.store_id(),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            storage: progress.failure.as_deref().unwrap_or("ok").to_owned(),
+            durability: self.config.durability.name(),
+            items: core.store.len(),
+            disk_bytes: self.disk.bytes(),
+            seq: SeqReply {
+                applied: core.store.seq(),
+                stored: progress.stored,
+                synced: progress.synced,
+                in_tables: progress.in_tables,
+            },
+            queue: QueueReply {
+                items,
+                bytes,
+                max_items: self.config.queue.items,
+                max_bytes: self.config.queue.bytes,
+            },
+            connections: counters.connections.get(),
+            subscribers: counters.subscribers.get(),
+            refused_connections: counters.refused_connections.get(),
+            commands: counters.commands.get(),
+            refused_commands: counters.refused_commands.get(),
+            dropped_notifications: counters.dropped_notifications.get(),
+            lost: counters.lost.get(),
+            http_requests: counters.http_requests.get(),
+            commits: counters.commits.get(),
+        })
+    }
+
+    /// LeakDB's line: `PATH N bytes :: N items in queue :: N items in storage memory`.
+    pub fn status_line(&self) -> String {
+        let items = self.core().store.len();
+        self.status(items)
+    }
+
+    fn status(&self, items: usize) -> String {
+        let (queued, _) = self.queue.load();
+        let (path, bytes) = (self.config.database.display(), self.disk.bytes());
+        format!(
+            "{path} {bytes} bytes :: {queued} items in queue :: {items} items in storage memory"
+        )
+    }
+
+    fn store_id(&self) -> String {
+        self.store_id
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+fn encode(reply: &impl Serialize) -> Vec<u8> {
+    rmp_serde::to_vec_named(reply).unwrap_or_else(|error| {
+        tracing::error!(%error, "a reply could not be encoded");
+        vec![0xC0]
+    })
+}

@@ -1,0 +1,128 @@
+//! The rows of the tables and of the meta space, as bytes.
+//!
+//! ```text
+//! table key    0x01 | key                      (fjall refuses the empty key, vatn does not)
+//! table value  version u8 | crc32 u32 of what follows | level u8 | seq u64 | expires_at_ms u64 | value
+//! ```
+
+use crate::clock::Millis;
+use crate::disk::{Disk, DiskError, Row, Space};
+use crate::wire::{Change, Level, Seq};
+
+/// The version of everything in the store's directory.
+pub const FORMAT_VERSION: u64 = 1;
+/// Tag of the keys that hold users' values.
+const TAG_VALUE: u8 = 0x01;
+const ROW_VERSION: u8 = 1;
+
+/// The store's facts, by name.
+pub mod meta {
+    /// [`super::FORMAT_VERSION`] of whoever made the store.
+    pub const FORMAT: &str = "format";
+    /// 16 random bytes that tell this store from every other.
+    pub const STORE_ID: &str = "store_id";
+    /// All writes up to this seq are in the tables.
+    pub const IN_TABLES: &str = "in_tables";
+    /// No seq above this was given out before the last sync.
+    pub const CEILING: &str = "ceiling";
+    /// The greatest time that was seen.
+    pub const CLOCK: &str = "clock";
+}
+
+/// A row of the tables, read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableRow<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The durability its writer asked for.
+    pub level: Level,
+    /// The seq of the write.
+    pub seq: Seq,
+    /// When it expires; 0 never.
+    pub expires_at: Millis,
+    /// The bytes of one MessagePack value.
+    pub value: &'a [u8],
+}
+
+/// The row that makes the tables show `change`.
+pub fn row(change: &Change<'_>) -> Row<'static> {
+    let mut key = Vec::with_capacity(1 + change.key.len());
+    key.push(TAG_VALUE);
+    key.extend_from_slice(change.key);
+    let is_there = matches!(change.op, crate::wire::Op::Set | crate::wire::Op::Touch);
+    let value = is_there.then(|| encode(change).into());
+    Row {
+        space: Space::Table,
+        key,
+        value,
+    }
+}
+
+fn encode(change: &Change<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(22 + change.value.len());
+    out.push(ROW_VERSION);
+    out.extend_from_slice(&[0; 4]);
+    out.push(change.level as u8);
+    out.extend_from_slice(&change.seq.to_le_bytes());
+    out.extend_from_slice(&change.expires_at.unwrap_or(0).to_le_bytes());
+    out.extend_from_slice(change.value);
+    let checksum = crc32fast::hash(out.get(5..).unwrap_or_default()).to_le_bytes();
+    if let Some(slot) = out.get_mut(1..5) {
+        slot.copy_from_slice(&checksum);
+    }
+    out
+}
+
+/// Reads a row of the tables; what is wrong with it is said in words.
+pub fn decode<'a>(key: &'a [u8], value: &'a [u8]) -> Result<TableRow<'a>, &'static str> {
+    let Some((&TAG_VALUE, key)) = key.split_first() else {
+        return Err("its key has an unknown tag");
+    };
+    let (version, rest) = value.split_first().ok_or("it is empty")?;
+    if *version != ROW_VERSION {
+        return Err("its format has another version");
+    }
+    let (checksum, rest) = rest.split_first_chunk::<4>().ok_or("it is cut short")?;
+    if crc32fast::hash(rest) != u32::from_le_bytes(*checksum) {
+        return Err("its checksum does not match: the bytes on disk have changed");
+    }
+    let (level, rest) = rest.split_first().ok_or("it is cut short")?;
+    let level = Level::from_byte(*level).ok_or("its level is unknown")?;
+    let (seq, rest) = rest.split_first_chunk::<8>().ok_or("it is cut short")?;
+    let (expires_at, value) = rest.split_first_chunk::<8>().ok_or("it is cut short")?;
+    let (seq, expires_at) = (Seq::from_le_bytes(*seq), Millis::from_le_bytes(*expires_at));
+    Ok(TableRow {
+        key,
+        level,
+        seq,
+        expires_at,
+        value,
+    })
+}
+
+/// A row of the meta space that holds a number.
+pub fn number_row(name: &str, number: u64) -> Row<'static> {
+    let value = Some(number.to_le_bytes().to_vec().into());
+    Row {
+        space: Space::Meta,
+        key: name.as_bytes().to_vec(),
+        value,
+    }
+}
+
+/// The row that promises that no seq above `ceiling` is given out.
+pub fn ceiling_row(ceiling: Seq) -> Row<'static> {
+    number_row(meta::CEILING, ceiling)
+}
+
+/// Reads a number from the meta space.
+pub fn number(disk: &dyn Disk, name: &str) -> Result<Option<u64>, DiskError> {
+    let found = disk.get(Space::Meta, name.as_bytes())?;
+    let read = |bytes: Vec<u8>| {
+        let bytes: Result<[u8; 8], _> = bytes.try_into();
+        bytes
+            .map(u64::from_le_bytes)
+            .map_err(|_| DiskError::new(name, "is not a number"))
+    };
+    found.map(read).transpose()
+}

@@ -1,0 +1,126 @@
+//! How far the writes have come, level by level, and who waits to hear of it.
+
+use crate::wire::{Gate, Seq};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::watch;
+
+/// How far the writes have come. All writes up to a seq have reached the level of that name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// With the operating system.
+    pub stored: Seq,
+    /// On the medium.
+    pub synced: Seq,
+    /// In the tables, and those on the medium.
+    pub in_tables: Seq,
+    /// Why no write will come any further, when the disk has failed.
+    pub failure: Option<Arc<str>>,
+    /// The broker is stopping: what was taken will be answered, nothing more will be taken.
+    pub is_stopping: bool,
+}
+
+/// What became of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// The reply may be sent.
+    Ready,
+    /// Not yet.
+    Waiting,
+    /// Never: the disk failed before it got there.
+    Failed,
+}
+
+/// The watermarks of a broker, cheap to read and possible to wait for.
+#[derive(Debug)]
+pub struct Watermarks {
+    stored: AtomicU64,
+    synced: AtomicU64,
+    in_tables: AtomicU64,
+    has_failed: AtomicBool,
+    progress: watch::Sender<Progress>,
+}
+
+impl Watermarks {
+    /// Watermarks of a store just opened: all up to `seq` is on the medium, up to `in_tables` in the
+    /// tables.
+    pub fn at(seq: Seq, in_tables: Seq) -> Self {
+        let start = Progress {
+            stored: seq,
+            synced: seq,
+            in_tables,
+            ..Progress::default()
+        };
+        Self {
+            stored: AtomicU64::new(seq),
+            synced: AtomicU64::new(seq),
+            in_tables: AtomicU64::new(in_tables),
+            has_failed: AtomicBool::new(false),
+            progress: watch::Sender::new(start),
+        }
+    }
+
+    /// Tells whoever waits; the receiver changes with every step, a failure and the stop.
+    pub fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// How far the writes have come.
+    pub fn progress(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Whether a reply that waits for `gate` may be sent.
+    pub fn release(&self, gate: Gate) -> Release {
+        let is_open = self.stored.load(Ordering::Acquire) >= gate.stored
+            && self.synced.load(Ordering::Acquire) >= gate.synced
+            && self.in_tables.load(Ordering::Acquire) >= gate.in_tables;
+        match is_open {
+            true => Release::Ready,
+            false if self.has_failed() => Release::Failed,
+            false => Release::Waiting,
+        }
+    }
+
+    /// All writes up to `stored` are with the system, all up to `synced` on the medium.
+    pub fn committed(&self, stored: Seq, synced: Seq) {
+        self.stored.fetch_max(stored, Ordering::AcqRel);
+        self.synced.fetch_max(synced, Ordering::AcqRel);
+        self.progress.send_modify(|progress| {
+            progress.stored = progress.stored.max(stored);
+            progress.synced = progress.synced.max(synced);
+        });
+    }
+
+    /// All writes up to `seq` are in the tables.
+    pub fn tabled(&self, seq: Seq) {
+        self.in_tables.fetch_max(seq, Ordering::AcqRel);
+        self.progress
+            .send_modify(|progress| progress.in_tables = progress.in_tables.max(seq));
+    }
+
+    /// No write will come any further. The first reason stays.
+    pub fn fail(&self, reason: &Arc<str>) {
+        tracing::error!("the disk failed, writes are refused from now on: {reason}");
+        self.has_failed.store(true, Ordering::Release);
+        self.progress.send_modify(|progress| {
+            progress.failure.get_or_insert_with(|| Arc::clone(reason));
+        });
+    }
+
+    /// The broker is stopping.
+    pub fn stopping(&self) {
+        self.progress
+            .send_modify(|progress| progress.is_stopping = true);
+    }
+
+    /// Whether the disk has failed.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// Why the disk failed, if it has.
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.progress.borrow().failure.clone()
+    }
+}

@@ -1,0 +1,77 @@
+//! Everything behind the edges: disk, engine, committer and workers, started and stopped in order.
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::disk::{Disk, DiskError};
+use crate::engine::{Engine, recover};
+use crate::worker::Worker;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// A running engine with its threads.
+#[derive(Debug)]
+pub struct Backbone {
+    engine: Arc<Engine>,
+    committer: JoinHandle<()>,
+    worker: JoinHandle<()>,
+}
+
+impl Backbone {
+    /// Recovers what `disk` holds, and starts the committer and the workers. `report` hears how many
+    /// items have been read.
+    pub fn open(
+        config: Config,
+        clock: Clock,
+        disk: Arc<dyn Disk>,
+        report: &mut dyn FnMut(usize),
+    ) -> Result<Self, DiskError> {
+        let recovered = recover(disk.as_ref(), &clock, report)?;
+        let threads = config.workers;
+        let (engine, log) = Engine::new(config, clock, Arc::clone(&disk), recovered)?;
+        let (queue, watermarks) = (engine.queue(), engine.watermarks());
+        let worker = Worker {
+            disk,
+            queue,
+            watermarks,
+            segments: engine.segments(),
+            threads,
+        };
+        // What a crash left in the log goes to the tables, and to the medium, before anything is shown.
+        worker.catch_up()?;
+        let committer = spawn("vatn-commit", {
+            let engine = Arc::clone(&engine);
+            move || engine.commit(log)
+        })?;
+        let worker = spawn("vatn-worker", move || worker.run())?;
+        Ok(Self {
+            engine,
+            committer,
+            worker,
+        })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine)
+    }
+
+    /// Stops in order: no more writes, everything pending into the log, the queue into the tables,
+    /// fsync. Nothing that was queued is lost.
+    pub fn stop(self) -> Result<(), DiskError> {
+        self.engine.stop();
+        let committed = self.committer.join();
+        self.engine.queue().close();
+        let worked = self.worker.join();
+        if committed.is_err() || worked.is_err() {
+            return Err(DiskError::new("stopping", "a thread ended unexpectedly"));
+        }
+        self.engine.close()
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DiskError> {
+    let spawned = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work);
+    spawned.map_err(|error| DiskError::new("starting a thread", error))
+}
