@@ -613,13 +613,21 @@ def ranges():
     yield call("to at from: nothing", "range", [{"from": "b", "to": "b"}], [[], None])
     yield call("to below from: nothing", "range", [{"from": "d", "to": "b"}], [[], None])
     yield call("reverse, to below from: nothing", "range", [{"from": "d", "to": "b", "reverse": True}], [[], None])
+    yield call("after at to: nothing", "range", [{"after": "b", "to": "b"}], [[], None])
+    yield call("after above to: nothing", "range", [{"after": "d", "to": "b"}], [[], None])
+    yield call("after above the prefix: nothing", "range", [{"after": "c", "prefix": "b"}], [[], None])
+    yield call("reverse, after at from: nothing", "range", [{"reverse": True, "from": "b", "after": "b"}], [[], None])
+    yield call("reverse, after below from: nothing", "range", [{"reverse": True, "from": "b", "after": "a"}],
+               [[], None])
+    yield call("reverse, after above to does not widen it", "range",
+               [{"reverse": True, "to": "a", "after": "e", "keys_only": True}], [["B"], None])
     yield call("a bound may begin with 0xFF: nothing is there", "range", [{"from": b"\xff"}], [[], None])
     yield call("nor under such a prefix", "range", [{"prefix": b"\xff\xff"}], [[], None])
     yield call("up to 0xFF is all", "range", [{"to": b"\xff", "keys_only": True, "limit": 1, "reverse": True}],
                [["e"], "e"])
     yield call("a bound as bin", "range", [{"from": b"e"}], [[["e", 4]], None])
-    yield call("a bound that is too long", "range", [{"from": Hex("da8001 6b*32769", "32,769 bytes")}],
-               Error("BAD_KEY"))
+    yield call("nor above one that is longer than any key", "range",
+               [{"after": Hex("da8001 6b*32769", "32,769 bytes"), "prefix": "k"}], [[], None])
     yield call("a limit above the cap is the cap", "range", [{"limit": 2**64 - 1, "prefix": "e"}], [[["e", 4]], None])
     yield call("count", "count", [], 7)
     yield call("count under a prefix", "count", [{"prefix": "b"}], 2)

@@ -16,8 +16,8 @@ pub struct Params<'r, 'a> {
 
 impl<'r, 'a> Params<'r, 'a> {
     /// Reads the head of the params array.
-    pub fn open(reader: &'r mut Reader<'a>, in_batch: bool) -> Result<Self, Refusal> {
-        let left = reader.array_len().map_err(|fault| fault.in_envelope("params"))?;
+    pub fn open(reader: &'r mut Reader<'a>, in_batch: bool) -> Read<Self> {
+        let left = reader.array_len()?;
         Ok(Self { reader, left, in_batch })
     }
 
@@ -133,7 +133,7 @@ impl<'r, 'a> Params<'r, 'a> {
     pub fn finish(&self) -> Result<(), Refusal> {
         match self.left {
             0 => Ok(()),
-            left => Err(Refusal::new(Code::BadArgument, format!("{left} params too many"))),
+            left => Err(Refusal::argument("params", format!("{left} too many"))),
         }
     }
 }

@@ -4,7 +4,7 @@ use super::Weight;
 use crate::clock::Millis;
 use crate::wire::options::{self, Condition};
 use crate::wire::params::{Params, join_key};
-use crate::wire::refusal::{Code, Refusal};
+use crate::wire::refusal::Refusal;
 use crate::wire::{Key, Level};
 
 /// `set [key, value, {ttl_ms, if, durability, key_prefix}]`: the seq of the write.
@@ -57,7 +57,7 @@ impl<'a> SetMulti<'a> {
         let raw = params.list("pairs", |reader| {
             let pair = reader.array_len().map_err(|fault| fault.at("pairs"))?;
             if pair != 2 {
-                return Err(Refusal::new(Code::BadArgument, "pairs: each must be [key, value]"));
+                return Err(Refusal::argument("pairs", "each must be [key, value]"));
             }
             let key = reader.bytes().map_err(|fault| fault.at("pairs"))?;
             let value = reader.value().map_err(|fault| fault.at("pairs"))?;
