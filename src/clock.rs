@@ -25,10 +25,7 @@ impl Clock {
 
     /// A clock that stands still until [`Clock::advance_to`] moves it.
     pub fn manual(start: Millis) -> Self {
-        Self {
-            greatest: Arc::new(AtomicU64::new(start)),
-            manual: true,
-        }
+        Self { greatest: Arc::new(AtomicU64::new(start)), manual: true }
     }
 
     /// The time now, never less than an earlier answer.
@@ -36,13 +33,9 @@ impl Clock {
         if self.manual {
             return self.greatest.load(Ordering::Acquire);
         }
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let system = Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX);
-        self.greatest
-            .fetch_max(system, Ordering::AcqRel)
-            .max(system)
+        self.greatest.fetch_max(system, Ordering::AcqRel).max(system)
     }
 
     /// Moves time forward to `time`; a time already past is ignored.

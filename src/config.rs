@@ -42,10 +42,6 @@ pub struct QueueConfig {
 
 impl Default for QueueConfig {
     fn default() -> Self {
-        Self {
-            items: 4_000_000,
-            bytes: 512 << 20,
-            wait_ms: 5_000,
-        }
+        Self { items: 4_000_000, bytes: 512 << 20, wait_ms: 5_000 }
     }
 }

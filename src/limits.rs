@@ -25,12 +25,7 @@ pub const FJALL_KEY_BYTES_MAX: usize = 65_535;
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
     /// Most connections at one time, each edge counted by itself
-    #[arg(
-        long,
-        env = "VATN_MAX_CONNECTIONS",
-        default_value_t = 4096,
-        value_name = "N"
-    )]
+    #[arg(long, env = "VATN_MAX_CONNECTIONS", default_value_t = 4096, value_name = "N")]
     pub max_connections: usize,
 
     /// Largest ZeroMQ message, all its frames together
@@ -42,21 +37,11 @@ pub struct Limits {
     pub max_incoming_bytes: usize,
 
     /// Most frames (requests) in one message
-    #[arg(
-        long,
-        env = "VATN_MAX_FRAMES",
-        default_value_t = 65_536,
-        value_name = "N"
-    )]
+    #[arg(long, env = "VATN_MAX_FRAMES", default_value_t = 65_536, value_name = "N")]
     pub max_frames: usize,
 
     /// Most requests of one connection that await their reply; then it is not read from
-    #[arg(
-        long,
-        env = "VATN_MAX_IN_FLIGHT",
-        default_value_t = 65_536,
-        value_name = "N"
-    )]
+    #[arg(long, env = "VATN_MAX_IN_FLIGHT", default_value_t = 65_536, value_name = "N")]
     pub max_in_flight: usize,
 
     /// Most reply bytes that one connection may leave unread; then it is not read from
@@ -64,39 +49,19 @@ pub struct Limits {
     pub max_unread_bytes: usize,
 
     /// A connection that has not finished its handshake by then is closed
-    #[arg(
-        long,
-        env = "VATN_HANDSHAKE_MS",
-        default_value_t = 5_000,
-        value_name = "MS"
-    )]
+    #[arg(long, env = "VATN_HANDSHAKE_MS", default_value_t = 5_000, value_name = "MS")]
     pub handshake_ms: u64,
 
     /// A peer that reads nothing of what waits for it for so long is cut
-    #[arg(
-        long,
-        env = "VATN_STALLED_PEER_MS",
-        default_value_t = 30_000,
-        value_name = "MS"
-    )]
+    #[arg(long, env = "VATN_STALLED_PEER_MS", default_value_t = 30_000, value_name = "MS")]
     pub stalled_peer_ms: u64,
 
     /// A quiet ZMTP 3.1 peer gets a PING after so long, and is cut after three times that
-    #[arg(
-        long,
-        env = "VATN_HEARTBEAT_MS",
-        default_value_t = 30_000,
-        value_name = "MS"
-    )]
+    #[arg(long, env = "VATN_HEARTBEAT_MS", default_value_t = 30_000, value_name = "MS")]
     pub heartbeat_ms: u64,
 
     /// Most subscriptions of one subscriber
-    #[arg(
-        long,
-        env = "VATN_MAX_SUBSCRIPTIONS",
-        default_value_t = 4096,
-        value_name = "N"
-    )]
+    #[arg(long, env = "VATN_MAX_SUBSCRIPTIONS", default_value_t = 4096, value_name = "N")]
     pub max_subscriptions: usize,
 
     /// Most bytes of changes held for subscribers that lag; who falls further behind is told `lost`
@@ -104,12 +69,7 @@ pub struct Limits {
     pub subscriber_bytes: usize,
 
     /// Most items in one reply of `range` and `changes`
-    #[arg(
-        long,
-        env = "VATN_RANGE_ITEMS",
-        default_value_t = 10_000,
-        value_name = "N"
-    )]
+    #[arg(long, env = "VATN_RANGE_ITEMS", default_value_t = 10_000, value_name = "N")]
     pub range_items: usize,
 
     /// Most bytes in one reply of `range` and `changes` (one item always fits)
@@ -143,11 +103,7 @@ impl Limits {
         let least = [
             ("--max-connections", self.max_connections, 1),
             ("--max-message-bytes", self.max_message_bytes, 1024),
-            (
-                "--max-incoming-bytes",
-                self.max_incoming_bytes,
-                self.max_message_bytes,
-            ),
+            ("--max-incoming-bytes", self.max_incoming_bytes, self.max_message_bytes),
             ("--max-frames", self.max_frames, 1),
             ("--max-in-flight", self.max_in_flight, 1),
             ("--max-unread-bytes", self.max_unread_bytes, 1024),
@@ -165,10 +121,7 @@ impl Limits {
 
 const _: () = assert!(TABLE_KEY_BYTES_MAX <= FJALL_KEY_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES < 64 << 20);
-const _: () = assert!(
-    DEPTH_MAX < 256,
-    "the depth is counted on the decoder's stack"
-);
+const _: () = assert!(DEPTH_MAX < 256, "the depth is counted on the decoder's stack");
 
 #[cfg(test)]
 mod tests {
@@ -189,15 +142,8 @@ mod tests {
 
     #[test]
     fn a_limit_that_cannot_work_names_its_flag() {
-        let limits = Limits {
-            max_incoming_bytes: 10,
-            ..Limits::default()
-        };
-        assert!(
-            limits
-                .fault()
-                .is_some_and(|text| text.starts_with("--max-incoming-bytes 10"))
-        );
+        let limits = Limits { max_incoming_bytes: 10, ..Limits::default() };
+        assert!(limits.fault().is_some_and(|text| text.starts_with("--max-incoming-bytes 10")));
         assert_eq!(Limits::default().fault(), None);
     }
 }

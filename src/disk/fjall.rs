@@ -24,9 +24,7 @@ pub struct FjallDisk {
 
 impl std::fmt::Debug for FjallDisk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FjallDisk")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("FjallDisk").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -38,9 +36,7 @@ impl FjallDisk {
         let database = opened.map_err(|error| explain(path, &error))?;
         let open = |name: &str, bytes: u64| {
             let options = || KeyspaceCreateOptions::default().max_memtable_size(bytes);
-            database
-                .keyspace(name, options)
-                .map_err(|error| explain(path, &error))
+            database.keyspace(name, options).map_err(|error| explain(path, &error))
         };
         let meta = open("meta", 1 << 20)?;
         let table = open("table", TABLE_MEMTABLE_BYTES)?;
@@ -50,13 +46,7 @@ impl FjallDisk {
                 segments.insert(id, open(&name, LOG_MEMTABLE_BYTES)?);
             }
         }
-        Ok(Self {
-            database,
-            meta,
-            table,
-            segments: RwLock::new(segments),
-            path: path.to_owned(),
-        })
+        Ok(Self { database, meta, table, segments: RwLock::new(segments), path: path.to_owned() })
     }
 
     fn keyspace(&self, space: Space) -> Result<Keyspace, DiskError> {
@@ -95,11 +85,9 @@ fn explain(path: &Path, error: &fjall::Error) -> DiskError {
             &"another broker has it open; stop that one, or choose another with -b",
         ),
         fjall::Error::Io(cause) => at(path, "cannot be used", cause),
-        fjall::Error::InvalidVersion(version) => at(
-            path,
-            "has a format this vatn cannot read",
-            &format!("version {version:?}"),
-        ),
+        fjall::Error::InvalidVersion(version) => {
+            at(path, "has a format this vatn cannot read", &format!("version {version:?}"))
+        }
         other => at(path, "cannot be used", other),
     }
 }
@@ -133,16 +121,11 @@ impl Disk for FjallDisk {
     }
 
     fn sync(&self) -> Result<(), DiskError> {
-        self.database
-            .persist(PersistMode::SyncAll)
-            .map_err(|error| failed("syncing", &error))
+        self.database.persist(PersistMode::SyncAll).map_err(|error| failed("syncing", &error))
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
-        let found = self
-            .keyspace(space)?
-            .get(key)
-            .map_err(|error| failed("reading", &error))?;
+        let found = self.keyspace(space)?.get(key).map_err(|error| failed("reading", &error))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
@@ -153,9 +136,7 @@ impl Disk for FjallDisk {
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DiskError> {
         for guard in self.keyspace(space)?.range(from..) {
-            let (key, value) = guard
-                .into_inner()
-                .map_err(|error| failed("reading", &error))?;
+            let (key, value) = guard.into_inner().map_err(|error| failed("reading", &error))?;
             if !each(&key, &value) {
                 break;
             }
@@ -172,18 +153,12 @@ impl Disk for FjallDisk {
         let options = || KeyspaceCreateOptions::default().max_memtable_size(LOG_MEMTABLE_BYTES);
         let made = self.database.keyspace(&segment_name(id), options);
         let keyspace = made.map_err(|error| failed("making a log segment", &error))?;
-        self.segments
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, keyspace);
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(id, keyspace);
         Ok(())
     }
 
     fn drop_segment(&self, id: u64) -> Result<(), DiskError> {
-        let mut segments = self
-            .segments
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         let Some(keyspace) = segments.remove(&id) else {
             return Ok(());
         };
@@ -203,11 +178,7 @@ mod tests {
     use super::*;
 
     fn row<'a>(space: Space, key: &[u8], value: Option<&'a [u8]>) -> Row<'a> {
-        Row {
-            space,
-            key: key.to_vec(),
-            value: value.map(Into::into),
-        }
+        Row { space, key: key.to_vec(), value: value.map(Into::into) }
     }
 
     #[test]
@@ -215,10 +186,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disk = FjallDisk::open(folder.path()).unwrap();
         disk.create_segment(7).unwrap();
-        let rows = vec![
-            row(Space::Table, b"k", Some(b"v")),
-            row(Space::Log(7), b"r", Some(b"w")),
-        ];
+        let rows = vec![row(Space::Table, b"k", Some(b"v")), row(Space::Log(7), b"r", Some(b"w"))];
         disk.commit(rows, Sync::Data).unwrap();
         let second = FjallDisk::open(folder.path()).unwrap_err();
         assert!(second.text().contains("is in use"), "{second}");
@@ -228,9 +196,6 @@ mod tests {
         assert_eq!(disk.segments().unwrap(), [7]);
         disk.drop_segment(7).unwrap();
         drop(disk);
-        assert_eq!(
-            FjallDisk::open(folder.path()).unwrap().segments().unwrap(),
-            [0_u64; 0]
-        );
+        assert_eq!(FjallDisk::open(folder.path()).unwrap().segments().unwrap(), [0_u64; 0]);
     }
 }

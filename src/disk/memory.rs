@@ -44,13 +44,7 @@ impl MemoryDisk {
             apply(&mut spaces, batch);
         }
         let synced = spaces.clone();
-        Self {
-            state: Mutex::new(State {
-                spaces,
-                synced,
-                ..State::default()
-            }),
-        }
+        Self { state: Mutex::new(State { spaces, synced, ..State::default() }) }
     }
 
     /// How many batches a loss of power may take.
@@ -118,12 +112,7 @@ impl Disk for MemoryDisk {
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
-        Ok(self
-            .state()
-            .spaces
-            .get(&space)
-            .and_then(|rows| rows.get(key))
-            .cloned())
+        Ok(self.state().spaces.get(&space).and_then(|rows| rows.get(key)).cloned())
     }
 
     fn scan(
@@ -174,7 +163,6 @@ impl Disk for MemoryDisk {
     fn bytes(&self) -> u64 {
         let state = self.state();
         let rows = state.spaces.values().flatten();
-        rows.map(|(key, value)| (key.len() + value.len()) as u64)
-            .sum()
+        rows.map(|(key, value)| (key.len() + value.len()) as u64).sum()
     }
 }

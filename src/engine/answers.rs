@@ -78,13 +78,7 @@ impl Engine {
 
     /// `STORAGE`, with the system's words.
     pub(super) fn storage_refusal(&self) -> Refusal {
-        let reason = self
-            .watermarks
-            .failure()
-            .unwrap_or_else(|| Arc::from("unknown"));
-        Refusal::new(
-            Code::Storage,
-            format!("the disk failed, writes are refused: {reason}"),
-        )
+        let reason = self.watermarks.failure().unwrap_or_else(|| Arc::from("unknown"));
+        Refusal::new(Code::Storage, format!("the disk failed, writes are refused: {reason}"))
     }
 }

@@ -32,21 +32,14 @@ impl Engine {
     pub fn commit(&self, log: Log) {
         let progress = self.watermarks.progress();
         let (stored, synced) = (progress.stored, progress.synced);
-        let mut position = Position {
-            log,
-            stored,
-            synced,
-            synced_at: Instant::now(),
-        };
-        let ended = catch_unwind(AssertUnwindSafe(|| {
-            self.commit_until_stopped(&mut position)
-        }));
+        let mut position = Position { log, stored, synced, synced_at: Instant::now() };
+        let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped(&mut position)));
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.fail(error.text()),
-            Err(_) => self.fail(&Arc::from(
-                "the committer stopped unexpectedly; restart the broker",
-            )),
+            Err(_) => {
+                self.fail(&Arc::from("the committer stopped unexpectedly; restart the broker"))
+            }
         }
     }
 
@@ -64,13 +57,7 @@ impl Engine {
             let is_due = position.synced_at.elapsed() >= SYNC_AGE;
             let wants_sync = record.strongest == Level::Synced || is_due;
             let sync = if wants_sync { Sync::Data } else { Sync::Buffer };
-            tracing::trace!(
-                items = record.items,
-                bytes = record.len(),
-                is_urgent,
-                ?sync,
-                "commit"
-            );
+            tracing::trace!(items = record.items, bytes = record.len(), is_urgent, ?sync, "commit");
             position.log.append(&record, sync)?;
             self.counters.commits.up();
             position.stored = record.last_seq;
@@ -128,17 +115,13 @@ impl Engine {
     /// Keys expire on time, also where nobody asks for them.
     fn expire(&self, core: &mut Core) {
         let context = self.context();
-        core.store
-            .expire(&context, EXPIRE_PER_TICK, &mut core.pending);
+        core.store.expire(&context, EXPIRE_PER_TICK, &mut core.pending);
         self.hand_on(core);
     }
 
     fn sleep<'e>(&'e self, mut core: MutexGuard<'e, Core>, time: Duration) -> MutexGuard<'e, Core> {
         core.is_committer_idle = true;
-        let woken = self
-            .pending
-            .wait_timeout(core, time)
-            .unwrap_or_else(PoisonError::into_inner);
+        let woken = self.pending.wait_timeout(core, time).unwrap_or_else(PoisonError::into_inner);
         let mut core = woken.0;
         core.is_committer_idle = false;
         core

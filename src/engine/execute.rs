@@ -34,8 +34,7 @@ impl Engine {
         let core = &mut *guard;
         let context = self.context();
         if !self.watermarks.has_failed() {
-            core.store
-                .expire(&context, EXPIRE_AT_ONCE, &mut core.pending);
+            core.store.expire(&context, EXPIRE_AT_ONCE, &mut core.pending);
         }
         let mut executed = 0;
         for request in requests {
@@ -58,12 +57,7 @@ impl Engine {
                 answers.bytes.truncate(start);
             } else {
                 let range = start..answers.bytes.len();
-                answers.list.push(Answer {
-                    id: request.id,
-                    range,
-                    gate,
-                    kind,
-                });
+                answers.list.push(Answer { id: request.id, range, gate, kind });
             }
         }
         self.counters.commands.add(executed as u64);
@@ -126,10 +120,8 @@ impl Engine {
             return Some(Outcome::Refused(self.storage_refusal()));
         }
         if core.is_stopping {
-            let refusal = Refusal::new(
-                Code::Stopping,
-                "the broker is stopping; connect again later",
-            );
+            let refusal =
+                Refusal::new(Code::Stopping, "the broker is stopping; connect again later");
             return Some(Outcome::Refused(refusal));
         }
         if self.queue.has_room(weight, core.untaken()) {
@@ -150,11 +142,7 @@ impl Engine {
 
     fn flush(&self, core: &mut Core) -> Outcome {
         let seq = core.last_written.max(core.pending.last_seq());
-        let gate = Gate {
-            stored: seq,
-            synced: seq,
-            in_tables: seq,
-        };
+        let gate = Gate { stored: seq, synced: seq, in_tables: seq };
         core.is_urgent = true;
         self.queue.want_flush(seq);
         Outcome::Answered(gate, Kind::Flush)
@@ -196,10 +184,5 @@ fn wait_for(core: &mut Core, wait: Wait) -> Outcome {
         gate.stored = wait.seq;
     }
     core.is_urgent = true;
-    Outcome::Answered(
-        gate,
-        Kind::Wait {
-            timeout_ms: wait.timeout_ms,
-        },
-    )
+    Outcome::Answered(gate, Kind::Wait { timeout_ms: wait.timeout_ms })
 }

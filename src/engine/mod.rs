@@ -78,10 +78,8 @@ impl Engine {
         let seq = recovered.store.seq();
         let log = Log::open(Arc::clone(&disk), recovered.segments, seq)?;
         let queue = Arc::new(WriteQueue::new(config.queue.clone()));
-        let last_written = recovered
-            .tail
-            .last()
-            .map_or(recovered.in_tables, |record| record.last_seq);
+        let last_written =
+            recovered.tail.last().map_or(recovered.in_tables, |record| record.last_seq);
         for record in recovered.tail {
             queue.take(record.items, record.len());
             queue.push(record);
@@ -142,11 +140,7 @@ impl Engine {
 
     /// Whether a reply that waits for `gate` may be sent.
     pub fn release(&self, gate: Gate) -> Release {
-        if gate == Gate::OPEN {
-            Release::Ready
-        } else {
-            self.watermarks.release(gate)
-        }
+        if gate == Gate::OPEN { Release::Ready } else { self.watermarks.release(gate) }
     }
 
     /// Changes with every step of the watermarks, with a failure of the disk, and with the stop.

@@ -40,13 +40,7 @@ pub fn recover(
     store.resume_at(in_tables);
     // A clean stop sets the ceiling to the last seq; after a crash, numbers may be out that left no trace.
     store.resume_at(tables::number(disk, meta::CEILING)?.unwrap_or(0));
-    Ok(Recovered {
-        store,
-        store_id,
-        tail,
-        segments,
-        in_tables,
-    })
+    Ok(Recovered { store, store_id, tail, segments, in_tables })
 }
 
 /// Checks the format's version, and reads the store's id; a new store gets both.
@@ -64,22 +58,15 @@ fn identify(disk: &dyn Disk) -> Result<[u8; 16], DiskError> {
                 .flat_map(|half| RandomState::new().hash_one(half).to_le_bytes())
                 .collect();
             let key = meta::STORE_ID.as_bytes().to_vec();
-            let id_row = Row {
-                space: Space::Meta,
-                key,
-                value: Some(id.into()),
-            };
+            let id_row = Row { space: Space::Meta, key, value: Some(id.into()) };
             disk.commit(
                 vec![tables::number_row(meta::FORMAT, FORMAT_VERSION), id_row],
                 Sync::Data,
             )?;
         }
     }
-    let id = disk
-        .get(Space::Meta, meta::STORE_ID.as_bytes())?
-        .unwrap_or_default();
-    id.try_into()
-        .map_err(|_| DiskError::new("the store", "its id is not 16 bytes long"))
+    let id = disk.get(Space::Meta, meta::STORE_ID.as_bytes())?.unwrap_or_default();
+    id.try_into().map_err(|_| DiskError::new("the store", "its id is not 16 bytes long"))
 }
 
 fn load_tables(
@@ -88,37 +75,24 @@ fn load_tables(
     report: &mut dyn FnMut(usize),
 ) -> Result<(), DiskError> {
     let (mut loaded, mut fault) = (0, None);
-    disk.scan(
-        Space::Table,
-        &[],
-        &mut |key, value| match tables::decode(key, value) {
-            Ok(row) => {
-                let (seq, level, expires_at) = (row.seq, row.level, row.expires_at);
-                store.load(
-                    row.key,
-                    Entry {
-                        value: row.value.into(),
-                        seq,
-                        expires_at,
-                        level,
-                        persisted: true,
-                    },
-                );
-                loaded += 1;
-                if loaded % 4096 == 0 {
-                    report(loaded);
-                }
-                true
+    disk.scan(Space::Table, &[], &mut |key, value| match tables::decode(key, value) {
+        Ok(row) => {
+            let (seq, level, expires_at) = (row.seq, row.level, row.expires_at);
+            store.load(
+                row.key,
+                Entry { value: row.value.into(), seq, expires_at, level, persisted: true },
+            );
+            loaded += 1;
+            if loaded % 4096 == 0 {
+                report(loaded);
             }
-            Err(what) => {
-                fault = Some(DiskError::new(
-                    &format!("row {} of the tables", hex(key)),
-                    what,
-                ));
-                false
-            }
-        },
-    )?;
+            true
+        }
+        Err(what) => {
+            fault = Some(DiskError::new(&format!("row {} of the tables", hex(key)), what));
+            false
+        }
+    })?;
     fault.map_or(Ok(()), Err)
 }
 
@@ -133,28 +107,24 @@ fn replay_log(
     let (mut tail, mut segments) = (Vec::new(), Vec::new());
     for id in disk.segments()? {
         let (mut last_seq, mut fault) = (id.saturating_sub(1), None);
-        disk.scan(
-            Space::Log(id),
-            &[],
-            &mut |key, value| match Record::decode(value) {
-                Ok(record) => {
-                    last_seq = record.last_seq;
-                    if record.last_seq > in_tables {
-                        for change in record.changes() {
-                            clock.advance_to(change.time_ms);
-                            store.replay(&change);
-                        }
-                        tail.push(Arc::new(record));
+        disk.scan(Space::Log(id), &[], &mut |key, value| match Record::decode(value) {
+            Ok(record) => {
+                last_seq = record.last_seq;
+                if record.last_seq > in_tables {
+                    for change in record.changes() {
+                        clock.advance_to(change.time_ms);
+                        store.replay(&change);
                     }
-                    true
+                    tail.push(Arc::new(record));
                 }
-                Err(error) => {
-                    let what = format!("record {} of log segment {id:016x}", hex(key));
-                    fault = Some(DiskError::new(&what, error));
-                    false
-                }
-            },
-        )?;
+                true
+            }
+            Err(error) => {
+                let what = format!("record {} of log segment {id:016x}", hex(key));
+                fault = Some(DiskError::new(&what, error));
+                false
+            }
+        })?;
         if let Some(fault) = fault {
             return Err(fault);
         }
@@ -165,18 +135,11 @@ fn replay_log(
 
 /// What a clean stop leaves behind: no seq above `seq` is out, and the time is known.
 pub fn close(disk: &dyn Disk, clock: &Clock, seq: Seq) -> Result<(), DiskError> {
-    let rows = vec![
-        tables::ceiling_row(seq),
-        tables::number_row(meta::CLOCK, clock.now()),
-    ];
+    let rows = vec![tables::ceiling_row(seq), tables::number_row(meta::CLOCK, clock.now())];
     disk.commit(rows, Sync::Data)?;
     disk.sync()
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .take(40)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    bytes.iter().take(40).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -16,11 +16,7 @@ impl Engine {
     /// Executes one command; returns its encoded result when it may be shown. A full queue and the
     /// command's durability are waited for.
     pub async fn run(&self, command: Command<'_>) -> Result<Bytes, Refusal> {
-        let request = Request {
-            id: Some(NO_ID),
-            notification: false,
-            command: Ok(command),
-        };
+        let request = Request { id: Some(NO_ID), notification: false, command: Ok(command) };
         let requests = [request];
         let mut answers = Answers::default();
         let mut room = self.room();
@@ -71,9 +67,7 @@ fn open(response: Bytes) -> Result<Bytes, Refusal> {
 fn refusal(reader: &mut Reader<'_>) -> Option<Refusal> {
     reader.array_len().ok()?;
     let code = reader.bytes().ok()?;
-    let code = Code::ALL
-        .into_iter()
-        .find(|known| known.name().as_bytes() == code)?;
+    let code = Code::ALL.into_iter().find(|known| known.name().as_bytes() == code)?;
     let message = String::from_utf8_lossy(reader.bytes().ok()?).into_owned();
     Some(Refusal::new(code, message))
 }

@@ -154,10 +154,7 @@ impl Engine {
     }
 
     fn store_id(&self) -> String {
-        self.store_id
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        self.store_id.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

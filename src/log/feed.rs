@@ -51,10 +51,7 @@ impl Feed {
             last_seq: seq,
             dropped_seq: seq,
         };
-        Self {
-            ring: Mutex::new(ring),
-            next: watch::Sender::new(0),
-        }
+        Self { ring: Mutex::new(ring), next: watch::Sender::new(0) }
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -102,11 +99,7 @@ impl Feed {
             records.push(Arc::clone(record));
         }
         let next = start + records.len() as u64;
-        FeedRead {
-            records,
-            next,
-            lost,
-        }
+        FeedRead { records, next, lost }
     }
 
     /// Changes whenever a record is added; its value is the place after it.
@@ -138,16 +131,9 @@ mod tests {
         }
         let read = feed.read(place, usize::MAX);
         assert_eq!(read.lost, Some(2));
-        assert_eq!(
-            read.records.iter().map(|r| r.first_seq).collect::<Vec<_>>(),
-            [3, 4, 5]
-        );
+        assert_eq!(read.records.iter().map(|r| r.first_seq).collect::<Vec<_>>(), [3, 4, 5]);
         assert_eq!(read.next, feed.end().0);
         assert_eq!(feed.read(read.next, usize::MAX).lost, None);
-        assert_eq!(
-            feed.read(read.next - 2, 1).records.len(),
-            1,
-            "one record always fits"
-        );
+        assert_eq!(feed.read(read.next - 2, 1).records.len(), 1, "one record always fits");
     }
 }

@@ -77,33 +77,16 @@ impl Log {
     /// Opens the log for appending after `seq`, in a segment of its own.
     pub fn open(disk: Arc<dyn Disk>, kept: Vec<(u64, Seq)>, seq: Seq) -> Result<Self, DiskError> {
         let id = seq + 1;
-        let mut list: VecDeque<Segment> = kept
-            .into_iter()
-            .map(|(id, last_seq)| Segment {
-                id,
-                last_seq,
-                bytes: 0,
-            })
-            .collect();
+        let mut list: VecDeque<Segment> =
+            kept.into_iter().map(|(id, last_seq)| Segment { id, last_seq, bytes: 0 }).collect();
         if list.back().is_none_or(|last| last.id != id) {
             disk.create_segment(id)?;
-            list.push_back(Segment {
-                id,
-                last_seq: seq,
-                bytes: 0,
-            });
+            list.push_back(Segment { id, last_seq: seq, bytes: 0 });
         }
         let ceiling = seq.saturating_add(SEQ_RESERVE);
         disk.commit(vec![tables::ceiling_row(ceiling)], Sync::Data)?;
-        let segments = Arc::new(Segments {
-            list: Mutex::new(list),
-        });
-        Ok(Self {
-            disk,
-            segments,
-            ceiling,
-            has_unsynced: false,
-        })
+        let segments = Arc::new(Segments { list: Mutex::new(list) });
+        Ok(Self { disk, segments, ceiling, has_unsynced: false })
     }
 
     /// The segments, for who trims them.
@@ -123,11 +106,7 @@ impl Log {
             let segment = self.segment_for(record, encoded.len() as u64)?;
             let key = record.first_seq.to_be_bytes().to_vec();
             let value = Some(encoded.into());
-            let mut rows = vec![Row {
-                space: Space::Log(segment),
-                key,
-                value,
-            }];
+            let mut rows = vec![Row { space: Space::Log(segment), key, value }];
             if record.last_seq.saturating_add(SEQ_RESERVE / 2) > self.ceiling {
                 self.ceiling = record.last_seq.saturating_add(SEQ_RESERVE);
                 rows.push(tables::ceiling_row(self.ceiling));
@@ -150,28 +129,14 @@ impl Log {
     }
 
     fn segment_for(&mut self, record: &Record, bytes: u64) -> Result<u64, DiskError> {
-        let mut list = self
-            .segments
-            .list
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let needs_new = list
-            .back()
-            .is_none_or(|segment| segment.bytes >= SEGMENT_BYTES);
+        let mut list = self.segments.list.lock().unwrap_or_else(PoisonError::into_inner);
+        let needs_new = list.back().is_none_or(|segment| segment.bytes >= SEGMENT_BYTES);
         if needs_new {
             let id = record.first_seq;
             drop(list);
             self.disk.create_segment(id)?;
-            list = self
-                .segments
-                .list
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            list.push_back(Segment {
-                id,
-                last_seq: record.last_seq,
-                bytes: 0,
-            });
+            list = self.segments.list.lock().unwrap_or_else(PoisonError::into_inner);
+            list.push_back(Segment { id, last_seq: record.last_seq, bytes: 0 });
         }
         let Some(segment) = list.back_mut() else {
             return Err(DiskError::new("log", "no segment to append to"));

@@ -65,10 +65,7 @@ impl WriteQueue {
 
     /// Changes and bytes that wait.
     pub fn load(&self) -> (usize, usize) {
-        (
-            self.items.load(Ordering::Acquire),
-            self.bytes.load(Ordering::Acquire),
-        )
+        (self.items.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
     }
 
     /// Whether a write of this weight fits, above what is applied already and has not taken its room
@@ -91,8 +88,7 @@ impl WriteQueue {
     pub fn give_back(&self, items: usize, bytes: usize) {
         self.items.fetch_sub(items, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-        self.room
-            .send_modify(|times| *times = times.wrapping_add(1));
+        self.room.send_modify(|times| *times = times.wrapping_add(1));
     }
 
     /// Changes whenever room was given back.
@@ -128,10 +124,7 @@ impl WriteQueue {
 
     fn is_round_due(&self, state: &State) -> bool {
         let (items, bytes) = self.load();
-        state
-            .records
-            .front()
-            .is_some_and(|record| record.first_seq <= state.flush_to)
+        state.records.front().is_some_and(|record| record.first_seq <= state.flush_to)
             || state.is_closed
             || items >= ROUND_ITEMS.min(self.config.items)
             || bytes >= ROUND_BYTES.min(self.config.bytes / 2)
@@ -159,11 +152,7 @@ impl WriteQueue {
                 return Some(self.snapshot());
             }
             let rest = ROUND_AGE - age;
-            state = self
-                .work
-                .wait_timeout(state, rest)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = self.work.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -179,9 +168,7 @@ impl WriteQueue {
         let (items, bytes) = state
             .records
             .drain(..count)
-            .fold((0, 0), |(items, bytes), record| {
-                (items + record.items, bytes + record.len())
-            });
+            .fold((0, 0), |(items, bytes), record| (items + record.items, bytes + record.len()));
         state.oldest_at = (!state.records.is_empty()).then(Instant::now);
         drop(state);
         self.give_back(items, bytes);

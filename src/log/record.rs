@@ -77,12 +77,9 @@ impl Record {
     pub fn persisted(&self) -> impl Iterator<Item = Change<'_>> {
         self.changes().filter_map(|change| match change.level {
             Level::Memory if !change.covers => None,
-            Level::Memory => Some(Change {
-                op: Op::Delete,
-                expires_at: None,
-                value: &[],
-                ..change
-            }),
+            Level::Memory => {
+                Some(Change { op: Op::Delete, expires_at: None, value: &[], ..change })
+            }
             _ => Some(change),
         })
     }
@@ -105,13 +102,7 @@ impl Record {
                     open = Some((change.seq, kept.begin(change.seq, level, change.time_ms)));
                 }
             }
-            kept.push(
-                change.op,
-                change.covers,
-                change.expires_at,
-                change.key,
-                change.value,
-            );
+            kept.push(change.op, change.covers, change.expires_at, change.key, change.value);
         }
         if let Some((_, mark)) = open {
             kept.end(mark);
@@ -125,18 +116,12 @@ impl Record {
         if *version != RECORD_VERSION {
             return Err(RecordError::Version(*version));
         }
-        let (checksum, sealed) = rest
-            .split_first_chunk::<4>()
-            .ok_or(RecordError::Truncated)?;
+        let (checksum, sealed) = rest.split_first_chunk::<4>().ok_or(RecordError::Truncated)?;
         if crc32fast::hash(sealed) != u32::from_le_bytes(*checksum) {
             return Err(RecordError::Checksum);
         }
-        let (last_seq, rest) = sealed
-            .split_first_chunk::<8>()
-            .ok_or(RecordError::Truncated)?;
-        let (items, body) = rest
-            .split_first_chunk::<4>()
-            .ok_or(RecordError::Truncated)?;
+        let (last_seq, rest) = sealed.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
+        let (items, body) = rest.split_first_chunk::<4>().ok_or(RecordError::Truncated)?;
         let mut first_seq = None;
         let mut strongest = Level::Memory;
         for change in ChangeReader::new(body) {
@@ -190,20 +175,14 @@ mod tests {
     #[test]
     fn a_memory_write_leaves_only_the_removal_of_what_it_hides() {
         let decoded = Record::decode(&sample().encode().unwrap()).unwrap();
-        let kept: Vec<_> = decoded
-            .changes()
-            .map(|c| (c.seq, c.op, c.key.to_vec()))
-            .collect();
+        let kept: Vec<_> = decoded.changes().map(|c| (c.seq, c.op, c.key.to_vec())).collect();
         let want = [
             (1, Op::Set, b"a".to_vec()),
             (1, Op::Set, b"b".to_vec()),
             (2, Op::Delete, b"a".to_vec()),
         ];
         assert_eq!(kept, want);
-        assert_eq!(
-            (decoded.first_seq, decoded.last_seq, decoded.items),
-            (1, 2, 3)
-        );
+        assert_eq!((decoded.first_seq, decoded.last_seq, decoded.items), (1, 2, 3));
     }
 
     #[test]
@@ -213,10 +192,7 @@ mod tests {
             let mut damaged = sealed.clone();
             damaged[position] ^= 0x10;
             assert!(Record::decode(&damaged).is_err(), "flipped at {position}");
-            assert!(
-                Record::decode(&sealed[..position]).is_err(),
-                "cut at {position}"
-            );
+            assert!(Record::decode(&sealed[..position]).is_err(), "cut at {position}");
         }
     }
 }

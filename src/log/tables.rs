@@ -51,11 +51,7 @@ pub fn row(change: &Change<'_>) -> Row<'static> {
     key.extend_from_slice(change.key);
     let is_there = matches!(change.op, crate::wire::Op::Set | crate::wire::Op::Touch);
     let value = is_there.then(|| encode(change).into());
-    Row {
-        space: Space::Table,
-        key,
-        value,
-    }
+    Row { space: Space::Table, key, value }
 }
 
 fn encode(change: &Change<'_>) -> Vec<u8> {
@@ -91,23 +87,13 @@ pub fn decode<'a>(key: &'a [u8], value: &'a [u8]) -> Result<TableRow<'a>, &'stat
     let (seq, rest) = rest.split_first_chunk::<8>().ok_or("it is cut short")?;
     let (expires_at, value) = rest.split_first_chunk::<8>().ok_or("it is cut short")?;
     let (seq, expires_at) = (Seq::from_le_bytes(*seq), Millis::from_le_bytes(*expires_at));
-    Ok(TableRow {
-        key,
-        level,
-        seq,
-        expires_at,
-        value,
-    })
+    Ok(TableRow { key, level, seq, expires_at, value })
 }
 
 /// A row of the meta space that holds a number.
 pub fn number_row(name: &str, number: u64) -> Row<'static> {
     let value = Some(number.to_le_bytes().to_vec().into());
-    Row {
-        space: Space::Meta,
-        key: name.as_bytes().to_vec(),
-        value,
-    }
+    Row { space: Space::Meta, key: name.as_bytes().to_vec(), value }
 }
 
 /// The row that promises that no seq above `ceiling` is given out.
@@ -120,9 +106,7 @@ pub fn number(disk: &dyn Disk, name: &str) -> Result<Option<u64>, DiskError> {
     let found = disk.get(Space::Meta, name.as_bytes())?;
     let read = |bytes: Vec<u8>| {
         let bytes: Result<[u8; 8], _> = bytes.try_into();
-        bytes
-            .map(u64::from_le_bytes)
-            .map_err(|_| DiskError::new(name, "is not a number"))
+        bytes.map(u64::from_le_bytes).map_err(|_| DiskError::new(name, "is not a number"))
     };
     found.map(read).transpose()
 }

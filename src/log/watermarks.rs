@@ -45,12 +45,7 @@ impl Watermarks {
     /// Watermarks of a store just opened: all up to `seq` is on the medium, up to `in_tables` in the
     /// tables.
     pub fn at(seq: Seq, in_tables: Seq) -> Self {
-        let start = Progress {
-            stored: seq,
-            synced: seq,
-            in_tables,
-            ..Progress::default()
-        };
+        let start = Progress { stored: seq, synced: seq, in_tables, ..Progress::default() };
         Self {
             stored: AtomicU64::new(seq),
             synced: AtomicU64::new(seq),
@@ -95,8 +90,7 @@ impl Watermarks {
     /// All writes up to `seq` are in the tables.
     pub fn tabled(&self, seq: Seq) {
         self.in_tables.fetch_max(seq, Ordering::AcqRel);
-        self.progress
-            .send_modify(|progress| progress.in_tables = progress.in_tables.max(seq));
+        self.progress.send_modify(|progress| progress.in_tables = progress.in_tables.max(seq));
     }
 
     /// No write will come any further. The first reason stays.
@@ -110,8 +104,7 @@ impl Watermarks {
 
     /// The broker is stopping.
     pub fn stopping(&self) {
-        self.progress
-            .send_modify(|progress| progress.is_stopping = true);
+        self.progress.send_modify(|progress| progress.is_stopping = true);
     }
 
     /// Whether the disk has failed.

@@ -29,13 +29,7 @@ impl Backbone {
         let threads = config.workers;
         let (engine, log) = Engine::new(config, clock, Arc::clone(&disk), recovered)?;
         let (queue, watermarks) = (engine.queue(), engine.watermarks());
-        let worker = Worker {
-            disk,
-            queue,
-            watermarks,
-            segments: engine.segments(),
-            threads,
-        };
+        let worker = Worker { disk, queue, watermarks, segments: engine.segments(), threads };
         // What a crash left in the log goes to the tables, and to the medium, before anything is shown.
         worker.catch_up()?;
         let committer = spawn("vatn-commit", {
@@ -43,11 +37,7 @@ impl Backbone {
             move || engine.commit(log)
         })?;
         let worker = spawn("vatn-worker", move || worker.run())?;
-        Ok(Self {
-            engine,
-            committer,
-            worker,
-        })
+        Ok(Self { engine, committer, worker })
     }
 
     /// The engine.
@@ -70,8 +60,6 @@ impl Backbone {
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DiskError> {
-    let spawned = std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work);
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     spawned.map_err(|error| DiskError::new("starting a thread", error))
 }

@@ -37,8 +37,7 @@ impl Store {
                 write.gate.join(gate);
                 read
             };
-            done.map_err(|refusal| refusal.in_batch(index, command.method()))?
-                .encode(&mut results);
+            done.map_err(|refusal| refusal.in_batch(index, command.method()))?.encode(&mut results);
             if results.len() > write.context.reply_bytes {
                 let refusal = Refusal::too_large("max_message_bytes", write.context.reply_bytes);
                 return Err(refusal.in_batch(index, command.method()));

@@ -28,11 +28,7 @@ impl Store {
         delete: &DeleteMulti<'_>,
         write: &mut Write<'_>,
     ) -> Reply<'static> {
-        let existed = delete
-            .keys
-            .iter()
-            .filter(|key| self.remove(key, write).is_some())
-            .count();
+        let existed = delete.keys.iter().filter(|key| self.remove(key, write).is_some()).count();
         Reply::Uint(existed as u64)
     }
 

@@ -27,11 +27,8 @@ impl Store {
                 (incr.initial.ok_or_else(not_found)?, 0)
             }
         };
-        let expires_at = if incr.ttl_ms.is_some() {
-            write.deadline(incr.ttl_ms)
-        } else {
-            expires_at
-        };
+        let expires_at =
+            if incr.ttl_ms.is_some() { write.deadline(incr.ttl_ms) } else { expires_at };
         let mut value = Vec::with_capacity(9);
         writer::int(&mut value, number);
         self.put(Op::Set, &incr.key, &value, expires_at, write);
@@ -48,8 +45,5 @@ fn overflow() -> Refusal {
 }
 
 fn not_found() -> Refusal {
-    Refusal::new(
-        Code::NotFound,
-        "the key does not exist; give `initial` to create it",
-    )
+    Refusal::new(Code::NotFound, "the key does not exist; give `initial` to create it")
 }

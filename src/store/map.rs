@@ -53,9 +53,7 @@ impl Map {
 
     /// The map's own copy of `key`, with its entry.
     pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], &Entry)> {
-        self.entries
-            .get_key_value(key)
-            .map(|(key, entry)| (key.as_ref(), entry))
+        self.entries.get_key_value(key).map(|(key, entry)| (key.as_ref(), entry))
     }
 
     /// Puts `entry` at `key`; returns the one that was there.
@@ -90,18 +88,12 @@ impl Map {
 
     /// The key that expires first, with its time.
     pub fn first_expiry(&self) -> Option<(Millis, &[u8])> {
-        self.expiries
-            .first()
-            .map(|(time, key)| (*time, key.as_ref()))
+        self.expiries.first().map(|(time, key)| (*time, key.as_ref()))
     }
 
     /// How many keys have expired at `now` and are still in the map; counts to `most` at the farthest.
     pub fn expired(&self, now: Millis, most: usize) -> usize {
-        self.expiries
-            .iter()
-            .take(most)
-            .take_while(|(time, _)| *time <= now)
-            .count()
+        self.expiries.iter().take(most).take_while(|(time, _)| *time <= now).count()
     }
 
     /// The entries between two bounds, in order. Bounds that hold nothing between them give nothing.
@@ -111,10 +103,7 @@ impl Map {
         upper: Bound<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = (&'m [u8], &'m Entry)> + use<'m> {
         let inner = is_ordered(lower, upper).then(|| self.entries.range::<[u8], _>((lower, upper)));
-        inner
-            .into_iter()
-            .flatten()
-            .map(|(key, entry)| (key.as_ref(), entry))
+        inner.into_iter().flatten().map(|(key, entry)| (key.as_ref(), entry))
     }
 }
 
@@ -153,15 +142,7 @@ mod tests {
     #[test]
     fn crossed_bounds_give_nothing() {
         let map = Map::default();
-        assert_eq!(
-            map.range(Bound::Included(b"b"), Bound::Included(b"a"))
-                .count(),
-            0
-        );
-        assert_eq!(
-            map.range(Bound::Excluded(b"a"), Bound::Excluded(b"a"))
-                .count(),
-            0
-        );
+        assert_eq!(map.range(Bound::Included(b"b"), Bound::Included(b"a")).count(), 0);
+        assert_eq!(map.range(Bound::Excluded(b"a"), Bound::Excluded(b"a")).count(), 0);
     }
 }

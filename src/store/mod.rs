@@ -113,9 +113,9 @@ impl Store {
             Command::GetMulti(get) => self.get_multi(get, context, gate),
             Command::Range(range) => Ok(self.range(range, context, gate)),
             Command::Count(count) => Ok(self.count(count, context.now, gate)),
-            Command::Ping(ping) => Ok(ping
-                .payload
-                .map_or(Reply::Nil, |payload| Reply::Encoded(payload.to_vec()))),
+            Command::Ping(ping) => {
+                Ok(ping.payload.map_or(Reply::Nil, |payload| Reply::Encoded(payload.to_vec())))
+            }
             other => {
                 let message = format!("'{}' is not a command of the map", other.method());
                 Err(Refusal::new(Code::BadArgument, message))

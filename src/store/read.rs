@@ -29,12 +29,7 @@ impl Store {
             return Reply::Value(&entry.value);
         }
         let ttl_ms = (entry.expires_at != 0).then(|| entry.expires_at.saturating_sub(now));
-        Reply::Meta {
-            value: &entry.value,
-            seq: entry.seq,
-            ttl_ms,
-            level: entry.level,
-        }
+        Reply::Meta { value: &entry.value, seq: entry.seq, ttl_ms, level: entry.level }
     }
 
     pub(super) fn get_multi(

@@ -40,7 +40,6 @@ impl Store {
 
     /// Every entry, in the order of the keys.
     pub fn entries(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
-        self.map
-            .range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
+        self.map.range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
     }
 }

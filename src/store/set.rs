@@ -30,11 +30,7 @@ impl Store {
         for (key, value) in &set.pairs {
             self.put(Op::Set, key, value, expires_at, write);
         }
-        Reply::Uint(if set.pairs.is_empty() {
-            self.seq
-        } else {
-            write.seq
-        })
+        Reply::Uint(if set.pairs.is_empty() { self.seq } else { write.seq })
     }
 
     /// Checks a condition; what it shows of the key, the reply waits for.
@@ -45,19 +41,13 @@ impl Store {
         write: &mut Write<'_>,
     ) -> Result<(), Refusal> {
         let mut gate = Gate::OPEN;
-        let seq = self
-            .look(key, write.now(), &mut gate)
-            .map(|entry| entry.seq);
+        let seq = self.look(key, write.now(), &mut gate).map(|entry| entry.seq);
         write.gate.join(gate);
         let holds = match condition {
             Condition::Absent => seq.is_none(),
             Condition::Present => seq.is_some(),
             Condition::Seq(wanted) => seq == Some(wanted),
         };
-        if holds {
-            Ok(())
-        } else {
-            Err(Refusal::conflict(seq))
-        }
+        if holds { Ok(()) } else { Err(Refusal::conflict(seq)) }
     }
 }

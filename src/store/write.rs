@@ -27,14 +27,7 @@ impl<'w> Write<'w> {
         changes: &'w mut ChangeBuffer,
     ) -> Self {
         let mark = changes.begin(seq, level, context.now);
-        Self {
-            seq,
-            level,
-            context,
-            gate: Gate::OPEN,
-            changes,
-            mark,
-        }
+        Self { seq, level, context, gate: Gate::OPEN, changes, mark }
     }
 
     pub(super) fn now(&self) -> Millis {
@@ -102,13 +95,7 @@ impl Store {
     ) {
         let (level, seq) = (write.level, write.seq);
         let persisted = level != Level::Memory;
-        let entry = Entry {
-            value: value.into(),
-            seq,
-            expires_at,
-            level,
-            persisted,
-        };
+        let entry = Entry { value: value.into(), seq, expires_at, level, persisted };
         let old = self.map.insert(key, entry);
         let gate = write.note(op, old.as_ref(), expires_at, key, value);
         self.writes.join(gate);

@@ -186,10 +186,8 @@ impl ChangeBuffer {
         let flags =
             if covers { COVERS } else { 0 } | if expires_at.is_some() { HAS_EXPIRY } else { 0 };
         self.bytes.push(op as u8 | flags);
-        self.bytes
-            .extend_from_slice(&(key.len() as u16).to_le_bytes());
-        self.bytes
-            .extend_from_slice(&(value.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        self.bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
         if let Some(expires_at) = expires_at {
             self.bytes.extend_from_slice(&expires_at.to_le_bytes());
         }
@@ -249,10 +247,7 @@ pub struct Malformed;
 impl<'a> ChangeReader<'a> {
     /// Reads the changes in `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            rest: bytes,
-            group: None,
-        }
+        Self { rest: bytes, group: None }
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
@@ -274,13 +269,7 @@ impl<'a> ChangeReader<'a> {
         let time_ms = Millis::from_le_bytes(self.take()?);
         let count = u32::from_le_bytes(self.take()?);
         let _bytes = u32::from_le_bytes(self.take()?);
-        Ok(Group {
-            level,
-            seq,
-            time_ms,
-            count,
-            next: 0,
-        })
+        Ok(Group { level, seq, time_ms, count, next: 0 })
     }
 
     fn read(&mut self) -> Result<Change<'a>, Malformed> {
@@ -292,36 +281,16 @@ impl<'a> ChangeReader<'a> {
         let op = Op::from_byte(flags & !(HAS_EXPIRY | COVERS)).ok_or(Malformed)?;
         let key_len = usize::from(u16::from_le_bytes(self.take()?));
         let value_len = u32::from_le_bytes(self.take()?) as usize;
-        let expires_at = if flags & HAS_EXPIRY != 0 {
-            Some(Millis::from_le_bytes(self.take()?))
-        } else {
-            None
-        };
+        let expires_at =
+            if flags & HAS_EXPIRY != 0 { Some(Millis::from_le_bytes(self.take()?)) } else { None };
         let key = self.slice(key_len)?;
         let value = self.slice(value_len)?;
         let index = group.next;
         group.next += 1;
         self.group = Some(group);
-        let Group {
-            level,
-            seq,
-            time_ms,
-            count,
-            ..
-        } = group;
+        let Group { level, seq, time_ms, count, .. } = group;
         let covers = flags & COVERS != 0;
-        Ok(Change {
-            seq,
-            time_ms,
-            level,
-            index,
-            count,
-            op,
-            covers,
-            expires_at,
-            key,
-            value,
-        })
+        Ok(Change { seq, time_ms, level, index, count, op, covers, expires_at, key, value })
     }
 }
 
@@ -355,30 +324,16 @@ mod tests {
         buffer.push(Op::Delete, true, None, b"", b"");
         assert!(buffer.end(mark));
         let mark = buffer.begin(8, Level::Memory, 1_001);
-        assert!(
-            !buffer.end(mark),
-            "a write without a change leaves no trace"
-        );
-        let changes: Vec<_> = ChangeReader::new(buffer.bytes())
-            .collect::<Result<_, _>>()
-            .unwrap();
+        assert!(!buffer.end(mark), "a write without a change leaves no trace");
+        let changes: Vec<_> = ChangeReader::new(buffer.bytes()).collect::<Result<_, _>>().unwrap();
         assert_eq!(changes.len(), 2);
-        assert_eq!(
-            (changes[0].key, changes[0].value),
-            (&b"a"[..], &b"\x01"[..])
-        );
+        assert_eq!((changes[0].key, changes[0].value), (&b"a"[..], &b"\x01"[..]));
         assert_eq!(
             (changes[0].index, changes[0].count, changes[0].expires_at),
             (0, 2, Some(5_000))
         );
-        assert_eq!(
-            (changes[1].op, changes[1].covers, changes[1].seq),
-            (Op::Delete, true, 7)
-        );
-        assert_eq!(
-            (buffer.first_seq(), buffer.last_seq(), buffer.items()),
-            (7, 7, 2)
-        );
+        assert_eq!((changes[1].op, changes[1].covers, changes[1].seq), (Op::Delete, true, 7));
+        assert_eq!((buffer.first_seq(), buffer.last_seq(), buffer.items()), (7, 7, 2));
     }
 
     #[test]

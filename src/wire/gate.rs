@@ -16,11 +16,7 @@ pub struct Gate {
 
 impl Gate {
     /// A gate that is always open.
-    pub const OPEN: Self = Self {
-        stored: 0,
-        synced: 0,
-        in_tables: 0,
-    };
+    pub const OPEN: Self = Self { stored: 0, synced: 0, in_tables: 0 };
 
     /// Also waits until the write `seq` has reached `level`.
     pub fn require(&mut self, level: Level, seq: Seq) {

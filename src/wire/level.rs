@@ -39,9 +39,7 @@ impl Level {
 
     /// The level that a name on the wire stands for.
     pub fn from_name(name: &[u8]) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|level| level.name().as_bytes() == name)
+        Self::ALL.into_iter().find(|level| level.name().as_bytes() == name)
     }
 }
 

@@ -21,29 +21,21 @@ pub enum Condition {
 pub fn durability(reader: &mut Reader<'_>) -> Result<Level, Refusal> {
     let name = reader.bytes().map_err(|fault| fault.at("durability"))?;
     Level::from_name(name).ok_or_else(|| {
-        Refusal::argument(
-            "durability",
-            "must be one of memory, queued, stored, synced",
-        )
+        Refusal::argument("durability", "must be one of memory, queued, stored, synced")
     })
 }
 
 /// Reads a time to live in milliseconds, at least 1.
 pub fn ttl_ms(reader: &mut Reader<'_>) -> Result<Millis, Refusal> {
     match reader.uint().map_err(|fault| fault.at("ttl_ms"))? {
-        0 => Err(Refusal::argument(
-            "ttl_ms",
-            "must be at least 1; leave it out for no end",
-        )),
+        0 => Err(Refusal::argument("ttl_ms", "must be at least 1; leave it out for no end")),
         ttl => Ok(ttl),
     }
 }
 
 /// Reads an `if` option.
 pub fn condition(reader: &mut Reader<'_>) -> Result<Condition, Refusal> {
-    const WANTED: Fault = Fault::Wrong {
-        wanted: "\"absent\", \"present\" or a seq",
-    };
+    const WANTED: Fault = Fault::Wrong { wanted: "\"absent\", \"present\" or a seq" };
     if let Ok(seq) = reader.uint() {
         return Ok(Condition::Seq(seq));
     }

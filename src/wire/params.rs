@@ -16,15 +16,9 @@ pub struct Params<'r, 'a> {
 
 impl<'r, 'a> Params<'r, 'a> {
     /// Reads the head of the params array.
-    pub fn open(reader: &'r mut Reader<'a>, in_batch: bool) -> Result<Self, Refusal> {
-        let left = reader
-            .array_len()
-            .map_err(|fault| fault.in_envelope("params"))?;
-        Ok(Self {
-            reader,
-            left,
-            in_batch,
-        })
+    pub fn open(reader: &'r mut Reader<'a>, in_batch: bool) -> Read<Self> {
+        let left = reader.array_len()?;
+        Ok(Self { reader, left, in_batch })
     }
 
     /// Whether these are the params of a command inside a batch.
@@ -70,11 +64,7 @@ impl<'r, 'a> Params<'r, 'a> {
 
     /// Reads a value that may be absent.
     pub fn optional_value(&mut self, name: &'static str) -> Result<Option<&'a [u8]>, Refusal> {
-        if self.left == 0 {
-            Ok(None)
-        } else {
-            self.required(name, Reader::value).map(Some)
-        }
+        if self.left == 0 { Ok(None) } else { self.required(name, Reader::value).map(Some) }
     }
 
     /// Reads a list: an array whose elements `read` reads one by one.
@@ -126,10 +116,7 @@ impl<'r, 'a> Params<'r, 'a> {
         known: &[&'static str],
         name: &[u8],
     ) -> Result<(usize, &'static str), Refusal> {
-        let found = known
-            .iter()
-            .enumerate()
-            .find(|(_, known)| known.as_bytes() == name);
+        let found = known.iter().enumerate().find(|(_, known)| known.as_bytes() == name);
         if let Some((position, name)) = found {
             if self.in_batch && *name == "durability" {
                 let what = "belongs to the batch, not to a command in it";
@@ -138,25 +125,15 @@ impl<'r, 'a> Params<'r, 'a> {
             return Ok((position, name));
         }
         let shown: String = String::from_utf8_lossy(name).chars().take(64).collect();
-        let options = if known.is_empty() {
-            "none".to_owned()
-        } else {
-            known.join(", ")
-        };
-        Err(Refusal::argument(
-            &shown,
-            format!("is not an option here; the options are: {options}"),
-        ))
+        let options = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        Err(Refusal::argument(&shown, format!("is not an option here; the options are: {options}")))
     }
 
     /// Checks that every param has been read.
     pub fn finish(&self) -> Result<(), Refusal> {
         match self.left {
             0 => Ok(()),
-            left => Err(Refusal::new(
-                Code::BadArgument,
-                format!("{left} params too many"),
-            )),
+            left => Err(Refusal::argument("params", format!("{left} too many"))),
         }
     }
 }
@@ -164,28 +141,20 @@ impl<'r, 'a> Params<'r, 'a> {
 /// Checks a key's length and first byte.
 pub fn check_key(key: &[u8]) -> Result<(), Refusal> {
     if key.len() > KEY_BYTES_MAX {
-        let message = format!(
-            "the key has {} bytes; at most {KEY_BYTES_MAX} are allowed",
-            key.len()
-        );
+        let message =
+            format!("the key has {} bytes; at most {KEY_BYTES_MAX} are allowed", key.len());
         return Err(Refusal::new(Code::BadKey, message));
     }
     if key.first() == Some(&KEY_RESERVED) {
-        return Err(Refusal::new(
-            Code::BadKey,
-            "keys that begin with the byte 0xFF are reserved",
-        ));
+        return Err(Refusal::new(Code::BadKey, "keys that begin with the byte 0xFF are reserved"));
     }
     Ok(())
 }
 
 /// The key that `prefix` and `key` make together, checked.
 pub fn join_key<'a>(prefix: &'a [u8], key: &'a [u8]) -> Result<Key<'a>, Refusal> {
-    let joined = if prefix.is_empty() {
-        Cow::Borrowed(key)
-    } else {
-        Cow::Owned([prefix, key].concat())
-    };
+    let joined =
+        if prefix.is_empty() { Cow::Borrowed(key) } else { Cow::Owned([prefix, key].concat()) };
     check_key(&joined)?;
     Ok(joined)
 }

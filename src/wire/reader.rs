@@ -122,9 +122,7 @@ impl<'a> Reader<'a> {
                 self.byte()?;
                 Ok(marker == 0xC3)
             }
-            _ => Err(Fault::Wrong {
-                wanted: "a boolean",
-            }),
+            _ => Err(Fault::Wrong { wanted: "a boolean" }),
         }
     }
 
@@ -132,9 +130,7 @@ impl<'a> Reader<'a> {
     pub fn int(&mut self) -> Read<i128> {
         let marker = self.peek()?;
         if !matches!(marker, 0x00..=0x7F | 0xCC..=0xD3 | 0xE0..=0xFF) {
-            return Err(Fault::Wrong {
-                wanted: "an integer",
-            });
+            return Err(Fault::Wrong { wanted: "an integer" });
         }
         self.byte()?;
         Ok(match marker {
@@ -153,9 +149,7 @@ impl<'a> Reader<'a> {
     /// Reads a non-negative integer of any width.
     pub fn uint(&mut self) -> Read<u64> {
         let mut ahead = self.clone();
-        let wrong = Fault::Wrong {
-            wanted: "an integer from 0 to 2^64-1",
-        };
+        let wrong = Fault::Wrong { wanted: "an integer from 0 to 2^64-1" };
         let number = match ahead.int() {
             Err(Fault::Wrong { .. }) => return Err(wrong),
             other => other?,
@@ -174,17 +168,11 @@ impl<'a> Reader<'a> {
             0xC5 | 0xDA => 2,
             0xC6 | 0xDB => 4,
             _ => {
-                return Err(Fault::Wrong {
-                    wanted: "a string or bytes",
-                });
+                return Err(Fault::Wrong { wanted: "a string or bytes" });
             }
         };
         self.byte()?;
-        let len = if width == 0 {
-            usize::from(marker & 0x1F)
-        } else {
-            self.length(width)?
-        };
+        let len = if width == 0 { usize::from(marker & 0x1F) } else { self.length(width)? };
         self.take(len)
     }
 
@@ -198,11 +186,7 @@ impl<'a> Reader<'a> {
             _ => return Err(Fault::Wrong { wanted: "an array" }),
         };
         self.byte()?;
-        if width == 0 {
-            Ok(usize::from(marker & 0x0F))
-        } else {
-            self.length(width)
-        }
+        if width == 0 { Ok(usize::from(marker & 0x0F)) } else { self.length(width) }
     }
 
     /// Reads the head of a map; its keys and values follow in turn.
@@ -215,11 +199,7 @@ impl<'a> Reader<'a> {
             _ => return Err(Fault::Wrong { wanted: "a map" }),
         };
         self.byte()?;
-        if width == 0 {
-            Ok(usize::from(marker & 0x0F))
-        } else {
-            self.length(width)
-        }
+        if width == 0 { Ok(usize::from(marker & 0x0F)) } else { self.length(width) }
     }
 
     /// Reads one value of any type, checked through and through, as its bytes.
@@ -279,28 +259,8 @@ mod tests {
 
     #[test]
     fn integers_of_every_width_come_back() {
-        let numbers = [
-            0,
-            1,
-            127,
-            128,
-            255,
-            256,
-            65_535,
-            65_536,
-            i128::from(u32::MAX),
-            1 << 32,
-        ];
-        let ends = [
-            i128::from(u64::MAX),
-            i128::from(i64::MIN),
-            -1,
-            -32,
-            -33,
-            -128,
-            -129,
-            -32_769,
-        ];
+        let numbers = [0, 1, 127, 128, 255, 256, 65_535, 65_536, i128::from(u32::MAX), 1 << 32];
+        let ends = [i128::from(u64::MAX), i128::from(i64::MIN), -1, -32, -33, -128, -129, -32_769];
         for number in numbers.into_iter().chain(ends) {
             let mut out = Vec::new();
             writer::int(&mut out, number);
@@ -310,11 +270,9 @@ mod tests {
 
     #[test]
     fn a_claimed_length_costs_nothing() {
-        for claim in [
-            [0xDD, 255, 255, 255, 255],
-            [0xDF, 255, 255, 255, 255],
-            [0xC6, 255, 255, 255, 255],
-        ] {
+        for claim in
+            [[0xDD, 255, 255, 255, 255], [0xDF, 255, 255, 255, 255], [0xC6, 255, 255, 255, 255]]
+        {
             assert_eq!(Reader::new(&claim).value(), Err(Fault::Truncated));
         }
     }

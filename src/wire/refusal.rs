@@ -97,11 +97,7 @@ struct Parts {
 impl Refusal {
     /// A refusal without details.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self(Box::new(Parts {
-            code,
-            message: message.into(),
-            details: Vec::new(),
-        }))
+        Self(Box::new(Parts { code, message: message.into(), details: Vec::new() }))
     }
 
     /// `CONFLICT`, with the seq the key has now (`None`: the key is absent).

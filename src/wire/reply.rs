@@ -52,12 +52,7 @@ impl Reply<'_> {
             Self::Int(number) => writer::int(out, *number),
             Self::Value(value) => out.extend_from_slice(value),
             Self::Removed(value) | Self::Encoded(value) => out.extend_from_slice(value),
-            Self::Meta {
-                value,
-                seq,
-                ttl_ms,
-                level,
-            } => {
+            Self::Meta { value, seq, ttl_ms, level } => {
                 writer::array_len(out, 4);
                 out.extend_from_slice(value);
                 writer::uint(out, *seq);

@@ -25,39 +25,28 @@ impl<'a> Request<'a> {
     /// Decodes one frame.
     pub fn decode(frame: &'a [u8]) -> Self {
         let mut reader = Reader::new(frame);
-        let mut request = Self {
-            id: None,
-            notification: false,
-            command: Err(malformed("empty")),
-        };
+        let mut request = Self { id: None, notification: false, command: Err(malformed("empty")) };
         request.command = request.read(&mut reader);
         request
     }
 
     fn read(&mut self, reader: &mut Reader<'a>) -> Result<Command<'a>, Refusal> {
-        let len = reader
-            .array_len()
-            .map_err(|fault| fault.in_envelope("the request"))?;
-        let kind = reader
-            .int()
-            .map_err(|fault| fault.in_envelope("the type"))?;
+        let len = reader.array_len().map_err(|fault| fault.in_envelope("the request"))?;
+        let kind = reader.int().map_err(|fault| fault.in_envelope("the type"))?;
+        self.notification = kind == NOTIFICATION;
+        if kind == REQUEST && len > 1 {
+            // Also that of a request with too few or too many elements, so that its client hears.
+            self.id = Some(reader.uint().map_err(|fault| fault.in_envelope("the id"))?);
+        }
         match (kind, len) {
-            (REQUEST, 4) => {
-                self.id = Some(reader.uint().map_err(|fault| fault.in_envelope("the id"))?);
-            }
-            (NOTIFICATION, 3) => self.notification = true,
+            (REQUEST, 4) | (NOTIFICATION, 3) => {}
             (REQUEST, _) => return Err(malformed("a request is [0, id, method, params]")),
             (NOTIFICATION, _) => return Err(malformed("a notification is [2, method, params]")),
-            _ => {
-                return Err(malformed(
-                    "the type must be 0 (request) or 2 (notification)",
-                ));
-            }
+            _ => return Err(malformed("the type must be 0 (request) or 2 (notification)")),
         }
-        let method = reader
-            .bytes()
-            .map_err(|fault| fault.in_envelope("the method"))?;
-        let mut params = Params::open(reader, false)?;
+        let method = reader.bytes().map_err(|fault| fault.in_envelope("the method"))?;
+        let mut params =
+            Params::open(reader, false).map_err(|fault| fault.in_envelope("params"))?;
         let command = Command::decode(method, &mut params)?;
         if reader.is_empty() {
             Ok(command)

@@ -63,20 +63,13 @@ impl Worker {
             return Ok(());
         };
         let changes: usize = records.iter().map(|record| record.items).sum();
-        let shares = if changes < SHARE_FROM {
-            1
-        } else {
-            self.threads.max(1)
-        };
+        let shares = if changes < SHARE_FROM { 1 } else { self.threads.max(1) };
         if shares == 1 {
             self.share(records, 0, 1, &RandomState::new())?;
         } else {
             self.share_out(records, shares)?;
         }
-        self.disk.commit(
-            vec![tables::number_row(meta::IN_TABLES, last_seq)],
-            Sync::Buffer,
-        )?;
+        self.disk.commit(vec![tables::number_row(meta::IN_TABLES, last_seq)], Sync::Buffer)?;
         // The log may be trimmed only when what replaces it is on the medium.
         self.disk.sync()?;
         self.watermarks.committed(last_seq, last_seq);

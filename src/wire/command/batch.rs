@@ -4,8 +4,8 @@ use super::{Command, Weight};
 use crate::wire::Level;
 use crate::wire::options;
 use crate::wire::params::Params;
-use crate::wire::reader::Reader;
-use crate::wire::refusal::{Code, Refusal};
+use crate::wire::reader::{Fault, Reader};
+use crate::wire::refusal::Refusal;
 
 /// `batch [[[method, params]…], {durability}]`: `[results]`, all or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,28 +29,23 @@ impl<'a> Batch<'a> {
             durability = Some(options::durability(reader)?);
             Ok(())
         })?;
-        Ok(Self {
-            commands,
-            durability,
-        })
+        Ok(Self { commands, durability })
     }
 
     pub(super) fn weight(&self) -> Option<Weight> {
-        self.commands
-            .iter()
-            .filter_map(Command::weight)
-            .reduce(Weight::plus)
+        self.commands.iter().filter_map(Command::weight).reduce(Weight::plus)
     }
 }
 
 fn decode_one<'a>(reader: &mut Reader<'a>, index: usize) -> Result<Command<'a>, Refusal> {
-    let len = reader.array_len().map_err(|fault| fault.at("commands"))?;
-    if len != 2 {
-        let refusal = Refusal::new(Code::BadArgument, "each must be [method, params]");
-        return Err(refusal.in_batch(index, "?"));
+    let shape = |fault: Fault| fault.at("commands").in_batch(index, "?");
+    if reader.array_len().map_err(shape)? != 2 {
+        return Err(
+            Refusal::argument("commands", "each must be [method, params]").in_batch(index, "?")
+        );
     }
-    let method = reader.bytes().map_err(|fault| fault.at("commands"))?;
-    let mut params = Params::open(reader, true)?;
+    let method = reader.bytes().map_err(shape)?;
+    let mut params = Params::open(reader, true).map_err(shape)?;
     let name = String::from_utf8_lossy(method);
     Command::decode(method, &mut params).map_err(|refusal| refusal.in_batch(index, &name))
 }

@@ -21,12 +21,7 @@ pub struct Changes<'a> {
 impl<'a> Changes<'a> {
     pub(super) fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
         let after = params.required("after_seq", Reader::uint)?;
-        let mut changes = Self {
-            after,
-            prefix: &[],
-            limit: None,
-            wait_ms: 0,
-        };
+        let mut changes = Self { after, prefix: &[], limit: None, wait_ms: 0 };
         params.options(&["prefix", "limit", "wait_ms"], |name, reader| {
             match name {
                 "prefix" => changes.prefix = reader.bytes().map_err(|fault| fault.at(name))?,
@@ -69,10 +64,6 @@ impl Wait {
             timeout_ms = Some(reader.uint().map_err(|fault| fault.at(name))?);
             Ok(())
         })?;
-        Ok(Self {
-            seq,
-            level,
-            timeout_ms,
-        })
+        Ok(Self { seq, level, timeout_ms })
     }
 }

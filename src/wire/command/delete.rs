@@ -25,30 +25,19 @@ impl<'a> Delete<'a> {
         let key = params.key()?;
         let (mut return_value, mut condition, mut durability) = (false, None, None);
         let mut prefix: &'a [u8] = &[];
-        params.options(
-            &["return_value", "if", "durability", "key_prefix"],
-            |name, reader| {
-                match name {
-                    "return_value" => return_value = options::flag(name, reader)?,
-                    "if" => condition = Some(options::condition(reader)?),
-                    "durability" => durability = Some(options::durability(reader)?),
-                    _ => prefix = options::key_prefix(reader)?,
-                }
-                Ok(())
-            },
-        )?;
+        params.options(&["return_value", "if", "durability", "key_prefix"], |name, reader| {
+            match name {
+                "return_value" => return_value = options::flag(name, reader)?,
+                "if" => condition = Some(options::condition(reader)?),
+                "durability" => durability = Some(options::durability(reader)?),
+                _ => prefix = options::key_prefix(reader)?,
+            }
+            Ok(())
+        })?;
         if condition == Some(Condition::Absent) {
-            return Err(Refusal::argument(
-                "if",
-                "must be \"present\" or a seq for a delete",
-            ));
+            return Err(Refusal::argument("if", "must be \"present\" or a seq for a delete"));
         }
-        Ok(Self {
-            key: join_key(prefix, key)?,
-            return_value,
-            condition,
-            durability,
-        })
+        Ok(Self { key: join_key(prefix, key)?, return_value, condition, durability })
     }
 }
 
@@ -74,16 +63,10 @@ impl<'a> DeleteMulti<'a> {
             Ok(())
         })?;
         let keys: Result<_, _> = keys.into_iter().map(|key| join_key(prefix, key)).collect();
-        Ok(Self {
-            keys: keys?,
-            durability,
-        })
+        Ok(Self { keys: keys?, durability })
     }
 
     pub(super) fn weight(&self) -> Weight {
-        self.keys
-            .iter()
-            .map(|key| Weight::of(key, &[]))
-            .fold(Weight::default(), Weight::plus)
+        self.keys.iter().map(|key| Weight::of(key, &[])).fold(Weight::default(), Weight::plus)
     }
 }

@@ -25,10 +25,7 @@ impl<'a> Get<'a> {
             }
             Ok(())
         })?;
-        Ok(Self {
-            key: join_key(prefix, key)?,
-            meta,
-        })
+        Ok(Self { key: join_key(prefix, key)?, meta })
     }
 }
 

@@ -41,26 +41,13 @@ impl<'a> Incr<'a> {
             }
             Ok(())
         })?;
-        Ok(Self {
-            key: join_key(prefix, key)?,
-            down,
-            delta,
-            initial,
-            ttl_ms,
-            durability,
-        })
+        Ok(Self { key: join_key(prefix, key)?, down, delta, initial, ttl_ms, durability })
     }
 
     /// `number` after this command; `None` when that does not fit -2^63 to 2^64-1.
     pub fn step(&self, number: i128) -> Option<i128> {
         let delta = i128::from(self.delta);
-        let next = if self.down {
-            number - delta
-        } else {
-            number + delta
-        };
-        (i128::from(i64::MIN)..=i128::from(u64::MAX))
-            .contains(&next)
-            .then_some(next)
+        let next = if self.down { number - delta } else { number + delta };
+        (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&next).then_some(next)
     }
 }

@@ -100,19 +100,13 @@ pub const ENTRY_OVERHEAD: usize = 48;
 impl Weight {
     /// The weight of one change.
     pub fn of(key: &[u8], value: &[u8]) -> Self {
-        Self {
-            items: 1,
-            bytes: key.len() + value.len() + ENTRY_OVERHEAD,
-        }
+        Self { items: 1, bytes: key.len() + value.len() + ENTRY_OVERHEAD }
     }
 
     /// The weight of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        Self {
-            items: self.items + other.items,
-            bytes: self.bytes + other.bytes,
-        }
+        Self { items: self.items + other.items, bytes: self.bytes + other.bytes }
     }
 }
 
@@ -203,11 +197,8 @@ fn shown(method: &[u8]) -> String {
 }
 
 fn unknown(method: &[u8]) -> Refusal {
-    let message = format!(
-        "there is no method '{}'; the methods are: {}",
-        shown(method),
-        METHODS.join(", ")
-    );
+    let message =
+        format!("there is no method '{}'; the methods are: {}", shown(method), METHODS.join(", "));
     Refusal::new(Code::UnknownMethod, message)
 }
 

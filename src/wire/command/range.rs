@@ -26,15 +26,7 @@ pub struct Range<'a> {
 impl<'a> Range<'a> {
     pub(super) fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
         let mut range = Self::default();
-        let known = [
-            "from",
-            "after",
-            "to",
-            "prefix",
-            "limit",
-            "reverse",
-            "keys_only",
-        ];
+        let known = ["from", "after", "to", "prefix", "limit", "reverse", "keys_only"];
         params.options(&known, |name, reader| {
             match name {
                 "limit" => {

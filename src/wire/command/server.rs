@@ -31,8 +31,6 @@ pub struct Ping<'a> {
 
 impl<'a> Ping<'a> {
     pub(super) fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
-        Ok(Self {
-            payload: params.optional_value("payload")?,
-        })
+        Ok(Self { payload: params.optional_value("payload")? })
     }
 }

@@ -4,7 +4,7 @@ use super::Weight;
 use crate::clock::Millis;
 use crate::wire::options::{self, Condition};
 use crate::wire::params::{Params, join_key};
-use crate::wire::refusal::{Code, Refusal};
+use crate::wire::refusal::Refusal;
 use crate::wire::{Key, Level};
 
 /// `set [key, value, {ttl_ms, if, durability, key_prefix}]`: the seq of the write.
@@ -28,25 +28,16 @@ impl<'a> Set<'a> {
         let value = params.value()?;
         let (mut ttl_ms, mut condition, mut durability) = (None, None, None);
         let mut prefix: &'a [u8] = &[];
-        params.options(
-            &["ttl_ms", "if", "durability", "key_prefix"],
-            |name, reader| {
-                match name {
-                    "ttl_ms" => ttl_ms = Some(options::ttl_ms(reader)?),
-                    "if" => condition = Some(options::condition(reader)?),
-                    "durability" => durability = Some(options::durability(reader)?),
-                    _ => prefix = options::key_prefix(reader)?,
-                }
-                Ok(())
-            },
-        )?;
-        Ok(Self {
-            key: join_key(prefix, key)?,
-            value,
-            ttl_ms,
-            condition,
-            durability,
-        })
+        params.options(&["ttl_ms", "if", "durability", "key_prefix"], |name, reader| {
+            match name {
+                "ttl_ms" => ttl_ms = Some(options::ttl_ms(reader)?),
+                "if" => condition = Some(options::condition(reader)?),
+                "durability" => durability = Some(options::durability(reader)?),
+                _ => prefix = options::key_prefix(reader)?,
+            }
+            Ok(())
+        })?;
+        Ok(Self { key: join_key(prefix, key)?, value, ttl_ms, condition, durability })
     }
 }
 
@@ -66,10 +57,7 @@ impl<'a> SetMulti<'a> {
         let raw = params.list("pairs", |reader| {
             let pair = reader.array_len().map_err(|fault| fault.at("pairs"))?;
             if pair != 2 {
-                return Err(Refusal::new(
-                    Code::BadArgument,
-                    "pairs: each must be [key, value]",
-                ));
+                return Err(Refusal::argument("pairs", "each must be [key, value]"));
             }
             let key = reader.bytes().map_err(|fault| fault.at("pairs"))?;
             let value = reader.value().map_err(|fault| fault.at("pairs"))?;
@@ -85,15 +73,9 @@ impl<'a> SetMulti<'a> {
             }
             Ok(())
         })?;
-        let pairs: Result<_, _> = raw
-            .into_iter()
-            .map(|(key, value)| Ok((join_key(prefix, key)?, value)))
-            .collect();
-        Ok(Self {
-            pairs: pairs?,
-            ttl_ms,
-            durability,
-        })
+        let pairs: Result<_, _> =
+            raw.into_iter().map(|(key, value)| Ok((join_key(prefix, key)?, value))).collect();
+        Ok(Self { pairs: pairs?, ttl_ms, durability })
     }
 
     pub(super) fn weight(&self) -> Weight {

@@ -23,11 +23,7 @@ impl<'a> Touch<'a> {
         let key = params.key()?;
         let ttl_ms = params.with("ttl_ms", |reader, _| {
             let is_nil = reader.nil().map_err(|fault| fault.at("ttl_ms"))?;
-            if is_nil {
-                Ok(None)
-            } else {
-                options::ttl_ms(reader).map(Some)
-            }
+            if is_nil { Ok(None) } else { options::ttl_ms(reader).map(Some) }
         })?;
         let mut durability = None;
         let mut prefix: &'a [u8] = &[];
@@ -38,11 +34,7 @@ impl<'a> Touch<'a> {
             }
             Ok(())
         })?;
-        Ok(Self {
-            key: join_key(prefix, key)?,
-            ttl_ms,
-            durability,
-        })
+        Ok(Self { key: join_key(prefix, key)?, ttl_ms, durability })
     }
 
     /// The key alone: the value that is logged again is known only when the command runs.
