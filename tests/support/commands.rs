@@ -1,0 +1,150 @@
+//! Random commands from a seed: few keys, so that they meet; all kinds, so that they clash.
+
+use rmpv::Value;
+use vatn::wire::Request;
+
+/// A request as bytes, to be decoded where it is used.
+pub struct OwnedCommand(pub Vec<u8>);
+
+impl OwnedCommand {
+    pub fn decode(&self) -> Request<'_> {
+        Request::decode(&self.0)
+    }
+}
+
+pub fn encode_value(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    rmpv::encode::write_value(&mut out, value).unwrap();
+    out
+}
+
+/// The request `[0, id, method, params]`.
+pub fn request(id: u64, method: &str, params: Vec<Value>) -> OwnedCommand {
+    let envelope =
+        Value::Array(vec![Value::from(0), Value::from(id), Value::from(method), Value::Array(params)]);
+    OwnedCommand(encode_value(&envelope))
+}
+
+/// A source of random commands.
+pub struct Generator {
+    random: fastrand::Rng,
+    next_id: u64,
+    /// Only writes that leave a trace that can be counted.
+    pub writes_only: bool,
+}
+
+const LEVELS: [&str; 4] = ["memory", "queued", "stored", "synced"];
+
+impl Generator {
+    pub fn new(seed: u64) -> Self {
+        Self { random: fastrand::Rng::with_seed(seed), next_id: 0, writes_only: false }
+    }
+
+    pub fn random(&mut self) -> &mut fastrand::Rng {
+        &mut self.random
+    }
+
+    pub fn pause_ms(&mut self) -> u64 {
+        if self.random.u8(..4) == 0 { self.random.u64(..40) } else { 0 }
+    }
+
+    pub fn command(&mut self) -> OwnedCommand {
+        self.next_id += 1;
+        let (method, params) =
+            if self.random.u8(..8) == 0 { self.batch() } else { self.single(true) };
+        request(self.next_id, &method, params)
+    }
+
+    fn key(&mut self) -> Value {
+        let keys = ["", "a", "b", "ba", "bb", "c", "ca", "n1", "n2", "n3"];
+        let key = keys[self.random.usize(..keys.len())];
+        if self.random.bool() { Value::from(key) } else { Value::Binary(key.as_bytes().to_vec()) }
+    }
+
+    fn value(&mut self) -> Value {
+        match self.random.u8(..5) {
+            0 => Value::from(self.random.i64(-300..300)),
+            1 => Value::from(u64::MAX - self.random.u64(..3)),
+            2 => Value::from(i64::MIN + self.random.i64(0..3)),
+            3 => Value::from("text"),
+            _ => Value::Array(vec![Value::Nil, Value::from(self.random.u32(..))]),
+        }
+    }
+
+    fn options(&mut self, outer: bool, known: &[&str]) -> Option<Value> {
+        let mut options = Vec::new();
+        for name in known {
+            if self.random.u8(..4) != 0 {
+                continue;
+            }
+            let value = match *name {
+                "ttl_ms" => Value::from(self.random.u64(1..200)),
+                "durability" if !outer => continue,
+                "durability" => Value::from(LEVELS[self.random.usize(..4)]),
+                "if" => match self.random.u8(..3) {
+                    0 => Value::from("present"),
+                    1 => Value::from("absent"),
+                    _ => Value::from(self.random.u64(..50)),
+                },
+                "if_delete" => Value::from("present"),
+                "delta" => Value::from(self.random.u64(..5)),
+                "initial" => Value::from(self.random.i64(-5..5)),
+                "limit" => Value::from(self.random.u64(1..6)),
+                "meta" | "return_value" | "reverse" | "keys_only" => Value::from(self.random.bool()),
+                _ => self.key(),
+            };
+            options.push((Value::from(name.trim_end_matches("_delete")), value));
+        }
+        (!options.is_empty()).then_some(Value::Map(options))
+    }
+
+    fn single(&mut self, outer: bool) -> (String, Vec<Value>) {
+        let method = if self.writes_only {
+            ["set", "set", "set_multi", "delete", "delete_multi", "incr", "touch"][self.random.usize(..7)]
+        } else {
+            [
+                "get", "get_multi", "set", "set_multi", "delete", "delete_multi", "incr", "decr", "touch",
+                "range", "count",
+            ][self.random.usize(..11)]
+        };
+        let few = self.random.usize(..4);
+        let (mut params, known): (Vec<Value>, &[&str]) = match method {
+            "get" => (vec![self.key()], &["meta"]),
+            "get_multi" => (vec![(0..few).map(|_| self.key()).collect::<Vec<_>>().into()], &[]),
+            "set" => (vec![self.key(), self.value()], &["ttl_ms", "if", "durability"]),
+            "set_multi" => {
+                let pairs: Vec<Value> =
+                    (0..few).map(|_| Value::Array(vec![self.key(), self.value()])).collect();
+                (vec![pairs.into()], &["ttl_ms", "durability"])
+            }
+            "delete" => (vec![self.key()], &["return_value", "if_delete", "durability"]),
+            "delete_multi" => {
+                (vec![(0..few).map(|_| self.key()).collect::<Vec<_>>().into()], &["durability"])
+            }
+            "incr" | "decr" => (vec![self.key()], &["delta", "initial", "ttl_ms", "durability"]),
+            "touch" => {
+                let ttl = if self.random.bool() { Value::Nil } else { Value::from(self.random.u64(1..200)) };
+                (vec![self.key(), ttl], &["durability"])
+            }
+            "range" => {
+                (vec![], &["from", "after", "to", "prefix", "limit", "reverse", "keys_only"])
+            }
+            _ => (vec![], &["prefix"]),
+        };
+        params.extend(self.options(outer, known));
+        (method.to_owned(), params)
+    }
+
+    fn batch(&mut self) -> (String, Vec<Value>) {
+        let few = self.random.usize(..5);
+        let commands: Vec<Value> = (0..few)
+            .map(|_| {
+                let (method, params) = self.single(false);
+                Value::Array(vec![Value::from(method), Value::Array(params)])
+            })
+            .collect();
+        let mut params = vec![Value::Array(commands)];
+        params.extend(self.options(true, &["durability"]));
+        ("batch".to_owned(), params)
+    }
+}
