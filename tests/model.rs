@@ -114,7 +114,9 @@ impl Model {
             key.starts_with(range.prefix)
                 && range.from.is_none_or(|from| key >= from)
                 && range.to.is_none_or(|to| key < to)
-                && range.after.is_none_or(|after| if range.reverse { key < after } else { key > after })
+                && range
+                    .after
+                    .is_none_or(|after| if range.reverse { key < after } else { key > after })
         };
         let mut all: Vec<_> = self.cells.iter().filter(|(key, _)| is_in(key)).collect();
         if range.reverse {
@@ -122,9 +124,10 @@ impl Model {
         }
         let limit = range.limit.unwrap_or(usize::MAX);
         let next = (all.len() > limit).then(|| &all[limit - 1].0[..]);
-        let items = all.iter().take(limit).map(|(key, cell)| {
-            (&key[..], (!range.keys_only).then_some(&cell.value[..]))
-        });
+        let items = all
+            .iter()
+            .take(limit)
+            .map(|(key, cell)| (&key[..], (!range.keys_only).then_some(&cell.value[..])));
         encoded(&Reply::Page { items: items.collect(), next })
     }
 
@@ -144,7 +147,14 @@ impl Model {
         if holds { Ok(()) } else { Err(Code::Conflict) }
     }
 
-    fn set(&mut self, set: &Set<'_>, now: u64, level: Level, seq: u64, changed: &mut bool) -> Expected {
+    fn set(
+        &mut self,
+        set: &Set<'_>,
+        now: u64,
+        level: Level,
+        seq: u64,
+        changed: &mut bool,
+    ) -> Expected {
         self.holds(&set.key, set.condition)?;
         let expires_at = set.ttl_ms.map_or(0, |ttl| now + ttl);
         let cell = Cell { value: set.value.to_vec(), seq, expires_at, level };
@@ -283,7 +293,8 @@ fn compare(seed: u64, commands: usize) {
         store.expire(&context(now), usize::MAX, &mut changes);
         let expected = model.apply(&command, now, Level::Synced);
         let applied = store.apply(&command, &context(now), &mut changes);
-        let got = applied.reply.map(|reply| encoded(&reply)).map_err(|refusal: Refusal| refusal.code());
+        let got =
+            applied.reply.map(|reply| encoded(&reply)).map_err(|refusal: Refusal| refusal.code());
         assert_eq!(got, expected, "seed {seed}, step {step}: {command:?}");
         assert_eq!(store.seq(), model.seq, "seed {seed}, step {step}: {command:?}");
         follow(&mut followed, &changes);
@@ -306,7 +317,8 @@ fn compare(seed: u64, commands: usize) {
 #[test]
 fn random_commands_do_what_a_plain_map_would() {
     let seeds = std::env::var("VATN_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds: Vec<u64> = seeds.map_or_else(|| (0..20).map(|_| fastrand::u64(..)).collect(), |s| vec![s]);
+    let seeds: Vec<u64> =
+        seeds.map_or_else(|| (0..20).map(|_| fastrand::u64(..)).collect(), |s| vec![s]);
     for seed in seeds {
         println!("seed {seed}");
         compare(seed, 5_000);
@@ -318,7 +330,13 @@ fn a_value_is_kept_byte_for_byte() {
     let mut store = Store::default();
     // 1 as a u16: longer than it need be.
     let value = [0xCD, 0x00, 0x01];
-    let set = Set { key: (&b"k"[..]).into(), value: &value, ttl_ms: None, condition: None, durability: None };
+    let set = Set {
+        key: (&b"k"[..]).into(),
+        value: &value,
+        ttl_ms: None,
+        condition: None,
+        durability: None,
+    };
     let mut changes = ChangeBuffer::default();
     assert!(store.apply(&Command::Set(set), &context(1), &mut changes).reply.is_ok());
     let (_, entry) = store.entries().next().unwrap();

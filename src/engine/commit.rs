@@ -27,6 +27,13 @@ struct Position {
     synced_at: Instant,
 }
 
+/// What is committed together.
+#[derive(Default)]
+struct Batch {
+    pending: ChangeBuffer,
+    wants_sync: bool,
+}
+
 impl Engine {
     /// Commits until [`Engine::stop`], or until the disk fails.
     pub fn commit(&self, log: Log) {
@@ -45,7 +52,7 @@ impl Engine {
 
     fn commit_until_stopped(&self, position: &mut Position) -> Result<(), DiskError> {
         loop {
-            let Some((pending, is_urgent)) = self.next_pending(position)? else {
+            let Some(Batch { pending, wants_sync }) = self.next_batch(position)? else {
                 position.log.sync()?;
                 return Ok(());
             };
@@ -55,9 +62,11 @@ impl Engine {
             }
             let record = Record::new(pending);
             let is_due = position.synced_at.elapsed() >= SYNC_AGE;
-            let wants_sync = record.strongest == Level::Synced || is_due;
-            let sync = if wants_sync { Sync::Data } else { Sync::Buffer };
-            tracing::trace!(items = record.items, bytes = record.len(), is_urgent, ?sync, "commit");
+            let sync = match wants_sync || is_due || record.strongest == Level::Synced {
+                true => Sync::Data,
+                false => Sync::Buffer,
+            };
+            tracing::trace!(items = record.items, bytes = record.len(), ?sync, "commit");
             position.log.append(&record, sync)?;
             self.counters.commits.up();
             position.stored = record.last_seq;
@@ -80,7 +89,7 @@ impl Engine {
 
     /// Waits for something to commit, and takes it all. An empty buffer asks for a sync; `None` is the
     /// end.
-    fn next_pending(&self, position: &Position) -> Result<Option<(ChangeBuffer, bool)>, DiskError> {
+    fn next_batch(&self, position: &Position) -> Result<Option<Batch>, DiskError> {
         let mut core = self.core();
         let mut first_seen = None;
         loop {
@@ -92,8 +101,10 @@ impl Engine {
                     return Ok(None);
                 }
                 core.is_urgent = false;
-                if position.log.has_unsynced() && position.synced_at.elapsed() >= SYNC_AGE {
-                    return Ok(Some((ChangeBuffer::default(), false)));
+                let is_due = core.wants_sync || position.synced_at.elapsed() >= SYNC_AGE;
+                core.wants_sync = false;
+                if position.log.has_unsynced() && is_due {
+                    return Ok(Some(Batch::default()));
                 }
                 self.expire(&mut core);
                 if core.pending.is_empty() {
@@ -104,9 +115,11 @@ impl Engine {
             let age = first_seen.get_or_insert_with(Instant::now).elapsed();
             let is_due = core.is_urgent || core.is_stopping || age >= LINGER;
             if is_due || core.pending.bytes().len() >= RECORD_BYTES {
-                let is_urgent = std::mem::take(&mut core.is_urgent);
+                core.is_urgent = false;
                 core.taken = Weight::default();
-                return Ok(Some((std::mem::take(&mut core.pending), is_urgent)));
+                let wants_sync = std::mem::take(&mut core.wants_sync);
+                let pending = std::mem::take(&mut core.pending);
+                return Ok(Some(Batch { pending, wants_sync }));
             }
             core = self.sleep(core, LINGER - age);
         }

@@ -1,7 +1,7 @@
 //! The one path: requests in order in, encoded replies out.
 
 use super::answers::{Answer, Answers, Kind};
-use super::{Core, Engine};
+use super::{Core, Engine, Release};
 use crate::limits::RECORD_BYTES;
 use crate::store::Context;
 use crate::wire::command::{Wait, Weight};
@@ -83,7 +83,7 @@ impl Engine {
         }
         let special = match command {
             Command::Flush => return self.flush(core),
-            Command::Wait(wait) => return wait_for(core, *wait),
+            Command::Wait(wait) => return self.wait(core, *wait),
             Command::Stats => Some(self.stats(core)),
             Command::Hello(hello) => Some(self.hello(core, hello)),
             Command::Changes(_) => {
@@ -107,10 +107,17 @@ impl Engine {
                 response::refusal(&mut answers.bytes, id, &refusal);
             }
         }
-        // A write that somebody waits for is committed at once. A read waits only for writes that are on
-        // their way already.
-        core.is_urgent |= gate != Gate::OPEN;
-        Outcome::Answered(gate, Kind::Ready)
+        Outcome::Answered(self.hurry(core, gate), Kind::Ready)
+    }
+
+    /// Makes the committer hurry where somebody waits. Returns what is left to wait for.
+    fn hurry(&self, core: &mut Core, gate: Gate) -> Gate {
+        if self.release(gate) == Release::Ready {
+            return Gate::OPEN;
+        }
+        core.is_urgent = true;
+        core.wants_sync |= gate.synced > 0;
+        gate
     }
 
     /// Whether a write of this weight may be applied now: `None` if so. Room is there before the map
@@ -143,9 +150,18 @@ impl Engine {
     fn flush(&self, core: &mut Core) -> Outcome {
         let seq = core.last_written.max(core.pending.last_seq());
         let gate = Gate { stored: seq, synced: seq, in_tables: seq };
-        core.is_urgent = true;
         self.queue.want_flush(seq);
-        Outcome::Answered(gate, Kind::Flush)
+        Outcome::Answered(self.hurry(core, gate), Kind::Flush)
+    }
+
+    fn wait(&self, core: &mut Core, wait: Wait) -> Outcome {
+        let mut gate = Gate::OPEN;
+        gate.require(wait.level, wait.seq);
+        if wait.seq > core.store.seq() {
+            // Not written yet: being with the system implies every weaker level.
+            gate.stored = wait.seq;
+        }
+        Outcome::Answered(self.hurry(core, gate), Kind::Wait { timeout_ms: wait.timeout_ms })
     }
 
     /// Takes room for what was applied, and wakes the committer where it matters.
@@ -174,15 +190,4 @@ impl Core {
             bytes: self.pending.bytes().len() - self.taken.bytes,
         }
     }
-}
-
-fn wait_for(core: &mut Core, wait: Wait) -> Outcome {
-    let mut gate = Gate::OPEN;
-    gate.require(wait.level, wait.seq);
-    if wait.seq > core.store.seq() {
-        // Not written yet: being with the system implies every weaker level.
-        gate.stored = wait.seq;
-    }
-    core.is_urgent = true;
-    Outcome::Answered(gate, Kind::Wait { timeout_ms: wait.timeout_ms })
 }

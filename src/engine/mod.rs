@@ -62,6 +62,8 @@ struct Core {
     last_written: Seq,
     /// Somebody waits for what is pending.
     is_urgent: bool,
+    /// Somebody waits for it to be on the medium.
+    wants_sync: bool,
     /// The committer sleeps and wants to be woken.
     is_committer_idle: bool,
     is_stopping: bool,
@@ -90,6 +92,7 @@ impl Engine {
             taken: Weight::default(),
             last_written,
             is_urgent: false,
+            wants_sync: false,
             is_committer_idle: false,
             is_stopping: false,
         };

@@ -20,6 +20,9 @@ impl Store {
             self.roll_back();
             (self.removals, self.writes) = (removals, writes);
             write.undo();
+            // The error may tell of what earlier writes made; nothing of this one remains to wait for.
+            write.gate = writes;
+            write.gate.join(removals);
         }
         self.undo = None;
         done

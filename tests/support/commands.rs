@@ -20,8 +20,12 @@ pub fn encode_value(value: &Value) -> Vec<u8> {
 
 /// The request `[0, id, method, params]`.
 pub fn request(id: u64, method: &str, params: Vec<Value>) -> OwnedCommand {
-    let envelope =
-        Value::Array(vec![Value::from(0), Value::from(id), Value::from(method), Value::Array(params)]);
+    let envelope = Value::Array(vec![
+        Value::from(0),
+        Value::from(id),
+        Value::from(method),
+        Value::Array(params),
+    ]);
     OwnedCommand(encode_value(&envelope))
 }
 
@@ -90,7 +94,9 @@ impl Generator {
                 "delta" => Value::from(self.random.u64(..5)),
                 "initial" => Value::from(self.random.i64(-5..5)),
                 "limit" => Value::from(self.random.u64(1..6)),
-                "meta" | "return_value" | "reverse" | "keys_only" => Value::from(self.random.bool()),
+                "meta" | "return_value" | "reverse" | "keys_only" => {
+                    Value::from(self.random.bool())
+                }
                 _ => self.key(),
             };
             options.push((Value::from(name.trim_end_matches("_delete")), value));
@@ -100,11 +106,21 @@ impl Generator {
 
     fn single(&mut self, outer: bool) -> (String, Vec<Value>) {
         let method = if self.writes_only {
-            ["set", "set", "set_multi", "delete", "delete_multi", "incr", "touch"][self.random.usize(..7)]
+            ["set", "set", "set_multi", "delete", "delete_multi", "incr", "touch"]
+                [self.random.usize(..7)]
         } else {
             [
-                "get", "get_multi", "set", "set_multi", "delete", "delete_multi", "incr", "decr", "touch",
-                "range", "count",
+                "get",
+                "get_multi",
+                "set",
+                "set_multi",
+                "delete",
+                "delete_multi",
+                "incr",
+                "decr",
+                "touch",
+                "range",
+                "count",
             ][self.random.usize(..11)]
         };
         let few = self.random.usize(..4);
@@ -123,7 +139,11 @@ impl Generator {
             }
             "incr" | "decr" => (vec![self.key()], &["delta", "initial", "ttl_ms", "durability"]),
             "touch" => {
-                let ttl = if self.random.bool() { Value::Nil } else { Value::from(self.random.u64(1..200)) };
+                let ttl = if self.random.bool() {
+                    Value::Nil
+                } else {
+                    Value::from(self.random.u64(1..200))
+                };
                 (vec![self.key(), ttl], &["durability"])
             }
             "range" => {
