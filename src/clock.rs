@@ -9,8 +9,8 @@ pub type Millis = u64;
 
 /// A source of wall-clock time that never runs backwards within one broker.
 ///
-/// The system's clock may be set back; a value that has expired must not return for it, so the clock
-/// answers the greatest time it has ever seen.
+/// The system's clock may be set back; a value that has expired must not return for it, so the
+/// clock answers the greatest time it has ever seen.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     greatest: Arc<AtomicU64>,

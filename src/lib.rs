@@ -1,17 +1,18 @@
-//! **vatn** is a networked message-queue store over ZeroMQ: an ordered map in memory, an honest log below it,
-//! and every change told to whoever listens.
+//! **vatn** is a networked message-queue store over ZeroMQ: an ordered map in memory, an honest log
+//! below it, and every change told to whoever listens.
 //!
 //! The rooms, from the ground up; a room imports only from below (held by `tests/tidy.rs`):
 //!
-//! - [`wire`] is what travels: commands, replies, changes and error codes, as bytes. [`limits`] has every
-//!   bound, [`config`] what a broker is told at start, [`clock`] the time.
+//! - [`wire`] is what travels: commands, replies, changes and error codes, as bytes. [`limits`] has
+//!   every bound, [`config`] what a broker is told at start, [`clock`] the time.
 //! - [`store`] is the ordered map and `apply`, a pure function of state, command and time.
 //!   [`disk`] is a small trait, with fjall behind it.
-//! - [`log`] is the write queue as a log: records, the bounded queue, watermarks, and the feed of what
-//!   was committed.
-//! - [`engine`] owns the map: the one path by which anything changes. [`worker`] brings the tables up
-//!   to date behind the log.
-//! - [`zmq`] is the ROUTER and the PUB edge, [`http`] FlatDB's endpoints, [`client`] the ZeroMQ client.
+//! - [`log`] is the write queue as a log: records, the bounded queue, watermarks, and the feed of
+//!   what was committed.
+//! - [`engine`] owns the map: the one path by which anything changes. [`worker`] brings the tables
+//!   up to date behind the log.
+//! - [`zmq`] is the ROUTER and the PUB edge, [`http`] FlatDB's endpoints, [`client`] the ZeroMQ
+//!   client.
 //! - [`server`] wires them and knows the order of start and stop; [`cli`] is what a person types.
 //!
 //! `ARCHITECTURE.md` has the map, the invariants and the decisions with their evidence.

@@ -1,4 +1,5 @@
-//! The store against a plain `BTreeMap`: seeded random commands, replies and state compared at each.
+//! The store against a plain `BTreeMap`: seeded random commands, replies and state compared at
+//! each.
 
 mod support;
 

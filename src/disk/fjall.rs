@@ -1,6 +1,8 @@
-//! The disk that fjall 3 makes: spaces are keyspaces, a batch is a fjall batch, fsync is its journal's.
+//! The disk that fjall 3 makes: spaces are keyspaces, a batch is a fjall batch, fsync is its
+//! journal's.
 //!
-//! All writes go through batches, because `Keyspace::insert` journals before it asserts the key's length.
+//! All writes go through batches, because `Keyspace::insert` journals before it asserts the key's
+//! length.
 
 use super::{Disk, DiskError, Row, Space, Sync};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -10,7 +12,8 @@ use std::sync::{PoisonError, RwLock};
 
 /// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for the tables.
 const TABLE_MEMTABLE_BYTES: u64 = 64 << 20;
-/// The same for a log segment: more than a segment holds, so that one is dropped before it is sorted.
+/// The same for a log segment: more than a segment holds, so that one is dropped before it is
+/// sorted.
 const LOG_MEMTABLE_BYTES: u64 = 256 << 20;
 
 /// A fjall database.

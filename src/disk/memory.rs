@@ -36,7 +36,8 @@ impl MemoryDisk {
         self.state().successes_left = Some(successes);
     }
 
-    /// What a loss of power leaves: all that was synced, and the first `kept` of the batches after it.
+    /// What a loss of power leaves: all that was synced, and the first `kept` of the batches after
+    /// it.
     pub fn after_power_loss(&self, kept: usize) -> Self {
         let state = self.state();
         let mut spaces = state.synced.clone();

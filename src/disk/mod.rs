@@ -1,7 +1,8 @@
 //! The disk behind a small trait: ordered spaces of keys and values, atomic batches, fsync.
 //!
 //! fjall is one implementation; a test's disk, which fails at the Nth write or forgets what was not
-//! synced, is another. Any error of `commit` or `sync` is fatal for the handle: nothing is retried on it.
+//! synced, is another. Any error of `commit` or `sync` is fatal for the handle: nothing is retried
+//! on it.
 
 pub mod fjall;
 pub mod memory;
@@ -69,8 +70,8 @@ impl std::error::Error for DiskError {}
 
 /// What a store needs of a disk.
 pub trait Disk: Send + std::marker::Sync + fmt::Debug {
-    /// Writes all rows or none. Batches are durable in the order in which they were committed: one that
-    /// survives a crash has all earlier ones before it.
+    /// Writes all rows or none. Batches are durable in the order in which they were committed: one
+    /// that survives a crash has all earlier ones before it.
     fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError>;
 
     /// Makes everything committed so far survive a loss of power.

@@ -1,4 +1,5 @@
-//! The replies of one call of [`Engine::execute`](super::Engine::execute): encoded, each with its gate.
+//! The replies of one call of [`Engine::execute`](super::Engine::execute): encoded, each with its
+//! gate.
 
 use super::Engine;
 use crate::log::watermarks::Release;
@@ -52,8 +53,8 @@ pub enum Kind {
 }
 
 impl Engine {
-    /// Appends the response of an answer whose gate is no longer waiting, where it is not its encoded
-    /// bytes: a deferred result, or the error for a gate that will never open.
+    /// Appends the response of an answer whose gate is no longer waiting, where it is not its
+    /// encoded bytes: a deferred result, or the error for a gate that will never open.
     ///
     /// Returns whether anything was appended; if not, the answer's own bytes are the response.
     pub fn complete(&self, answer: &Answer, release: Release, out: &mut Vec<u8>) -> bool {

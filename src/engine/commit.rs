@@ -87,8 +87,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits for something to commit, and takes it all. An empty buffer asks for a sync; `None` is the
-    /// end.
+    /// Waits for something to commit, and takes it all. An empty buffer asks for a sync; `None` is
+    /// the end.
     fn next_batch(&self, position: &Position) -> Result<Option<Batch>, DiskError> {
         let mut core = self.core();
         let mut first_seen = None;

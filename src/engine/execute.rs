@@ -120,8 +120,8 @@ impl Engine {
         gate
     }
 
-    /// Whether a write of this weight may be applied now: `None` if so. Room is there before the map
-    /// changes, or a refusal would leave memory ahead of the log.
+    /// Whether a write of this weight may be applied now: `None` if so. Room is there before the
+    /// map changes, or a refusal would leave memory ahead of the log.
     fn admit(&self, core: &Core, weight: Weight, refuse_full: bool) -> Option<Outcome> {
         if self.watermarks.has_failed() {
             return Some(Outcome::Refused(self.storage_refusal()));

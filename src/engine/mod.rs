@@ -1,10 +1,10 @@
 //! The engine owns the map, and is the one path by which anything in it changes.
 //!
-//! It is a lock, not a thread: an edge decodes what one read of its socket brought, takes the lock once,
-//! has everything applied in order, and leaves with the encoded replies and what each of them waits for.
-//! One committer thread turns what is pending into a log record (group commit), moves the watermarks,
-//! and hands the record to the workers' queue and to the feed. The engine knows neither sockets nor
-//! subscribers.
+//! It is a lock, not a thread: an edge decodes what one read of its socket brought, takes the lock
+//! once, has everything applied in order, and leaves with the encoded replies and what each of them
+//! waits for. One committer thread turns what is pending into a log record (group commit), moves
+//! the watermarks, and hands the record to the workers' queue and to the feed. The engine knows
+//! neither sockets nor subscribers.
 
 pub mod answers;
 mod commit;

@@ -38,7 +38,8 @@ pub fn recover(
     load_tables(disk, &mut store, report)?;
     let (tail, segments) = replay_log(disk, in_tables, clock, &mut store)?;
     store.resume_at(in_tables);
-    // A clean stop sets the ceiling to the last seq; after a crash, numbers may be out that left no trace.
+    // A clean stop sets the ceiling to the last seq; after a crash, numbers may be out that left no
+    // trace.
     store.resume_at(tables::number(disk, meta::CEILING)?.unwrap_or(0));
     Ok(Recovered { store, store_id, tail, segments, in_tables })
 }
@@ -49,7 +50,8 @@ fn identify(disk: &dyn Disk) -> Result<[u8; 16], DiskError> {
         Some(FORMAT_VERSION) => {}
         Some(other) => {
             let text = format!(
-                "its format has version {other}; this vatn reads version {FORMAT_VERSION}: use the vatn that made it"
+                "its format has version {other}; this vatn reads version {FORMAT_VERSION}: \
+                 use the vatn that made it"
             );
             return Err(DiskError::new("the store", text));
         }

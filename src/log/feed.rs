@@ -1,7 +1,7 @@
 //! What was committed, in order, for whoever tells others of it.
 //!
-//! A ring of records, bounded in bytes. Readers pull, each at its own place, so a slow one costs nothing
-//! but what the ring holds anyway; one that falls off its end is told what it missed.
+//! A ring of records, bounded in bytes. Readers pull, each at its own place, so a slow one costs
+//! nothing but what the ring holds anyway; one that falls off its end is told what it missed.
 
 use super::record::Record;
 use crate::wire::Seq;
@@ -83,7 +83,8 @@ impl Feed {
         (ring.oldest + ring.records.len() as u64, ring.last_seq)
     }
 
-    /// Reads from `place` on, about `bytes_max` at the most, one record at the least when there is one.
+    /// Reads from `place` on, about `bytes_max` at the most, one record at the least when there is
+    /// one.
     pub fn read(&self, place: u64, bytes_max: usize) -> FeedRead {
         let ring = self.ring();
         let lost = (place < ring.oldest).then_some(ring.dropped_seq);

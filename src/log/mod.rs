@@ -99,8 +99,8 @@ impl Log {
         self.has_unsynced
     }
 
-    /// Appends one record. It is with the operating system when this returns, on the medium if `sync`
-    /// says so, and all of it or nothing in either case.
+    /// Appends one record. It is with the operating system when this returns, on the medium if
+    /// `sync` says so, and all of it or nothing in either case.
     pub fn append(&mut self, record: &Record, sync: Sync) -> Result<(), DiskError> {
         if let Some(encoded) = record.encode() {
             let segment = self.segment_for(record, encoded.len() as u64)?;

@@ -10,7 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// A round of the workers begins when the queue holds so many bytes, however small its bounds are not.
+/// A round of the workers begins when the queue holds so many bytes, however small its bounds are
+/// not.
 const ROUND_BYTES: usize = 32 << 20;
 /// The same, in items.
 const ROUND_ITEMS: usize = 200_000;
@@ -19,8 +20,8 @@ const ROUND_AGE: Duration = Duration::from_millis(500);
 
 /// The write queue.
 ///
-/// Room is taken when a write is applied, and given back when the tables hold it, so the bound covers
-/// what waits for the log as well as what waits for the workers.
+/// Room is taken when a write is applied, and given back when the tables hold it, so the bound
+/// covers what waits for the log as well as what waits for the workers.
 #[derive(Debug)]
 pub struct WriteQueue {
     config: QueueConfig,
@@ -68,8 +69,8 @@ impl WriteQueue {
         (self.items.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
     }
 
-    /// Whether a write of this weight fits, above what is applied already and has not taken its room
-    /// yet. One that is larger than the whole queue fits when it is empty.
+    /// Whether a write of this weight fits, above what is applied already and has not taken its
+    /// room yet. One that is larger than the whole queue fits when it is empty.
     pub fn has_room(&self, weight: Weight, applied: Weight) -> bool {
         let (items, bytes) = self.load();
         let (items, bytes) = (items + applied.items, bytes + applied.bytes);
@@ -108,7 +109,8 @@ impl WriteQueue {
         }
     }
 
-    /// Asks for everything up to `seq` to be worked off without delay, also what is still on its way here.
+    /// Asks for everything up to `seq` to be worked off without delay, also what is still on its
+    /// way here.
     pub fn want_flush(&self, seq: Seq) {
         let mut state = self.state();
         state.flush_to = state.flush_to.max(seq);

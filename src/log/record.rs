@@ -72,8 +72,8 @@ impl Record {
         ChangeReader::new(&self.bytes).map_while(Result::ok)
     }
 
-    /// Its changes as they are persisted: a `memory` write over a persisted value deletes that value,
-    /// and leaves no other trace.
+    /// Its changes as they are persisted: a `memory` write over a persisted value deletes that
+    /// value, and leaves no other trace.
     pub fn persisted(&self) -> impl Iterator<Item = Change<'_>> {
         self.changes().filter_map(|change| match change.level {
             Level::Memory if !change.covers => None,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! table key    0x01 | key                      (fjall refuses the empty key, vatn does not)
-//! table value  version u8 | crc32 u32 of what follows | level u8 | seq u64 | expires_at_ms u64 | value
+//! table value  version u8 | crc32 u32 of the rest | level u8 | seq u64 | expires_at_ms u64 | value
 //! ```
 
 use crate::clock::Millis;

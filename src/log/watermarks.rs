@@ -42,8 +42,8 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
-    /// Watermarks of a store just opened: all up to `seq` is on the medium, up to `in_tables` in the
-    /// tables.
+    /// Watermarks of a store just opened: all up to `seq` is on the medium, up to `in_tables` in
+    /// the tables.
     pub fn at(seq: Seq, in_tables: Seq) -> Self {
         let start = Progress { stored: seq, synced: seq, in_tables, ..Progress::default() };
         Self {

@@ -17,8 +17,8 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Recovers what `disk` holds, and starts the committer and the workers. `report` hears how many
-    /// items have been read.
+    /// Recovers what `disk` holds, and starts the committer and the workers. `report` hears how
+    /// many items have been read.
     pub fn open(
         config: Config,
         clock: Clock,
@@ -30,7 +30,8 @@ impl Backbone {
         let (engine, log) = Engine::new(config, clock, Arc::clone(&disk), recovered)?;
         let (queue, watermarks) = (engine.queue(), engine.watermarks());
         let worker = Worker { disk, queue, watermarks, segments: engine.segments(), threads };
-        // What a crash left in the log goes to the tables, and to the medium, before anything is shown.
+        // What a crash left in the log goes to the tables, and to the medium, before anything is
+        // shown.
         worker.catch_up()?;
         let committer = spawn("vatn-commit", {
             let engine = Arc::clone(&engine);

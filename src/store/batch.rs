@@ -6,8 +6,8 @@ use crate::wire::command::Batch;
 use crate::wire::{Gate, Refusal, writer};
 
 impl Store {
-    /// Runs the commands; returns the array of their results, encoded. When one is refused, everything
-    /// before it is taken back.
+    /// Runs the commands; returns the array of their results, encoded. When one is refused,
+    /// everything before it is taken back.
     pub(super) fn batch(
         &mut self,
         batch: &Batch<'_>,
@@ -20,7 +20,8 @@ impl Store {
             self.roll_back();
             (self.removals, self.writes) = (removals, writes);
             write.undo();
-            // The error may tell of what earlier writes made; nothing of this one remains to wait for.
+            // The error may tell of what earlier writes made; nothing of this one remains to wait
+            // for.
             write.gate = writes;
             write.gate.join(removals);
         }

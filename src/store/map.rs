@@ -91,12 +91,14 @@ impl Map {
         self.expiries.first().map(|(time, key)| (*time, key.as_ref()))
     }
 
-    /// How many keys have expired at `now` and are still in the map; counts to `most` at the farthest.
+    /// How many keys have expired at `now` and are still in the map; counts to `most` at the
+    /// farthest.
     pub fn expired(&self, now: Millis, most: usize) -> usize {
         self.expiries.iter().take(most).take_while(|(time, _)| *time <= now).count()
     }
 
-    /// The entries between two bounds, in order. Bounds that hold nothing between them give nothing.
+    /// The entries between two bounds, in order. Bounds that hold nothing between them give
+    /// nothing.
     pub fn range<'m>(
         &'m self,
         lower: Bound<&[u8]>,

@@ -1,8 +1,9 @@
 //! The ordered map, and `apply`: a pure function of state, command and time.
 //!
-//! No I/O, no clock, no randomness: the reply is returned, the change is appended to the buffer that
-//! the caller gives, and the same commands at the same times make the same state anywhere. So it can be
-//! checked against a plain `BTreeMap` (`tests/model.rs`), and later be driven by a replicated log.
+//! No I/O, no clock, no randomness: the reply is returned, the change is appended to the buffer
+//! that the caller gives, and the same commands at the same times make the same state anywhere. So
+//! it can be checked against a plain `BTreeMap` (`tests/model.rs`), and later be driven by a
+//! replicated log.
 
 mod batch;
 mod delete;
@@ -75,8 +76,8 @@ impl Store {
         self.map.is_empty()
     }
 
-    /// Applies one command. What it changed is appended to `changes` as one write; a refused command
-    /// changes nothing.
+    /// Applies one command. What it changed is appended to `changes` as one write; a refused
+    /// command changes nothing.
     pub fn apply<'s>(
         &'s mut self,
         command: &Command<'_>,

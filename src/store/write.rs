@@ -50,8 +50,9 @@ impl<'w> Write<'w> {
         self.mark = self.changes.begin(self.seq, self.level, self.context.now);
     }
 
-    /// Notes a change. The reply waits for this write's level; a `memory` write that hides a persisted
-    /// value waits until its removal is as durable as that value was, or a crash would bring it back.
+    /// Notes a change. The reply waits for this write's level; a `memory` write that hides a
+    /// persisted value waits until its removal is as durable as that value was, or a crash would
+    /// bring it back.
     fn note(
         &mut self,
         op: Op,
@@ -74,7 +75,8 @@ impl<'w> Write<'w> {
 }
 
 impl Store {
-    /// The entry of `key` if it is live. One that has expired unnoticed expires now, within `write`.
+    /// The entry of `key` if it is live. One that has expired unnoticed expires now, within
+    /// `write`.
     pub(super) fn current(&mut self, key: &[u8], write: &mut Write<'_>) -> Option<&Entry> {
         let is_live = self.map.get(key)?.is_live(write.now());
         if !is_live {

@@ -7,8 +7,9 @@
 //! entry  op u8 | key_len u16 | value_len u32 | [expires_at_ms u64] | key | value
 //! ```
 //!
-//! The op's high bit says that a time of expiry follows; the next one that an older, persisted value of
-//! the key lies below this change (so that a `memory` write over it must be logged as a delete).
+//! The op's high bit says that a time of expiry follows; the next one that an older, persisted
+//! value of the key lies below this change (so that a `memory` write over it must be logged as a
+//! delete).
 
 use super::{Level, Seq};
 use crate::clock::Millis;
@@ -173,8 +174,8 @@ impl ChangeBuffer {
         mark
     }
 
-    /// Adds a change to the write that is open. Only `op`, `covers`, `expires_at`, `key` and `value` of
-    /// `change` are read; the group has the rest.
+    /// Adds a change to the write that is open. Only `op`, `covers`, `expires_at`, `key` and
+    /// `value` of `change` are read; the group has the rest.
     pub fn push(
         &mut self,
         op: Op,
@@ -196,8 +197,8 @@ impl ChangeBuffer {
         self.items += 1;
     }
 
-    /// Closes the write opened at `mark`. Returns whether it holds a change: a write without one leaves
-    /// no trace.
+    /// Closes the write opened at `mark`. Returns whether it holds a change: a write without one
+    /// leaves no trace.
     pub fn end(&mut self, mark: Mark) -> bool {
         let count = self.items - mark.items;
         if count == 0 {
@@ -223,8 +224,8 @@ impl ChangeBuffer {
     }
 }
 
-/// The changes in encoded writes, in order. The iterator ends with an error at bytes that no version
-/// wrote.
+/// The changes in encoded writes, in order. The iterator ends with an error at bytes that no
+/// version wrote.
 #[derive(Debug, Clone)]
 pub struct ChangeReader<'a> {
     rest: &'a [u8],

@@ -1,8 +1,9 @@
 //! What travels: commands, replies, changes and error codes, as bytes and as types.
 //!
-//! Nothing here does I/O, knows a socket, or keeps state. Decoding borrows from the frame it reads, checks
-//! everything (leftovers too) before anything acts on it, and never allocates by a length that a peer
-//! claims. The specification is `proto/PROTOCOL.md`; `proto/vectors/` holds examples of every rule.
+//! Nothing here does I/O, knows a socket, or keeps state. Decoding borrows from the frame it reads,
+//! checks everything (leftovers too) before anything acts on it, and never allocates by a length
+//! that a peer claims. The specification is `proto/PROTOCOL.md`; `proto/vectors/` holds examples of
+//! every rule.
 
 pub mod change;
 pub mod command;
@@ -26,8 +27,8 @@ pub use refusal::{Code, Refusal};
 pub use reply::Reply;
 pub use request::Request;
 
-/// A sequence number: one for each write, 1 for the first, growing in the order in which writes apply.
-/// 0 means "before the first write".
+/// A sequence number: one for each write, 1 for the first, growing in the order in which writes
+/// apply. 0 means "before the first write".
 pub type Seq = u64;
 
 /// The version of the protocol that this crate speaks (`hello` tells it).

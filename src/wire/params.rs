@@ -85,8 +85,8 @@ impl<'r, 'a> Params<'r, 'a> {
     /// Reads the options, if there are any, and checks that nothing else follows.
     ///
     /// `known` names the options of this command; `read` is called with the name of each one given
-    /// with a value other than nil. An unknown or repeated option is refused, so that none is thought
-    /// honoured.
+    /// with a value other than nil. An unknown or repeated option is refused, so that none is
+    /// thought honoured.
     pub fn options(
         &mut self,
         known: &[&'static str],

@@ -57,7 +57,8 @@ pub fn bin(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Appends a key: str when its bytes are UTF-8, bin otherwise, so that every language gets text for text.
+/// Appends a key: str when its bytes are UTF-8, bin otherwise, so that every language gets text for
+/// text.
 pub fn key(out: &mut Vec<u8>, key: &[u8]) {
     match std::str::from_utf8(key) {
         Ok(text) => str(out, text),

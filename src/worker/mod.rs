@@ -1,8 +1,10 @@
-//! The workers: they bring the tables up to date behind the log, with the last value of each key only.
+//! The workers: they bring the tables up to date behind the log, with the last value of each key
+//! only.
 //!
-//! A round takes every record in the queue, shares the keys among the workers by their hash, and makes
-//! the tables hold the round's last value of each. Only then do the records leave the queue and may the
-//! log be trimmed, so a worker that fails loses nothing (LeakDB's requeue): a restart has the log.
+//! A round takes every record in the queue, shares the keys among the workers by their hash, and
+//! makes the tables hold the round's last value of each. Only then do the records leave the queue
+//! and may the log be trimmed, so a worker that fails loses nothing (LeakDB's requeue): a restart
+//! has the log.
 
 use crate::disk::{Disk, DiskError, Row, Sync};
 use crate::log::tables::{self, meta};

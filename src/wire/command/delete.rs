@@ -7,7 +7,8 @@ use crate::wire::params::{Params, join_key, list_key};
 use crate::wire::refusal::Refusal;
 use crate::wire::{Key, Level};
 
-/// `delete [key, {return_value, if, durability, key_prefix}]`: whether it existed, or the old value.
+/// `delete [key, {return_value, if, durability, key_prefix}]`: whether it existed, or the old
+/// value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delete<'a> {
     /// The key.

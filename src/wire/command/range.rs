@@ -4,7 +4,8 @@ use crate::wire::options;
 use crate::wire::params::Params;
 use crate::wire::refusal::Refusal;
 
-/// `range [{from, after, to, prefix, limit, reverse, keys_only}]`: `[[[key, value]…], next or nil]`.
+/// `range [{from, after, to, prefix, limit, reverse, keys_only}]`: `[[[key, value]…], next or
+/// nil]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Range<'a> {
     /// The first key, inclusive.

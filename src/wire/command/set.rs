@@ -41,7 +41,8 @@ impl<'a> Set<'a> {
     }
 }
 
-/// `set_multi [[[key, value]…], {ttl_ms, durability, key_prefix}]`: the seq of the one atomic write.
+/// `set_multi [[[key, value]…], {ttl_ms, durability, key_prefix}]`: the seq of the one atomic
+/// write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetMulti<'a> {
     /// The pairs, in the order in which they apply.
