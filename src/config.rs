@@ -23,6 +23,8 @@ pub struct Config {
     pub durability: Level,
     /// Bounds of the write queue.
     pub queue: QueueConfig,
+    /// How much history stays.
+    pub retain: RetainConfig,
     /// How many threads bring the tables up to date.
     pub workers: usize,
     /// All other bounds.
@@ -43,5 +45,22 @@ pub struct QueueConfig {
 impl Default for QueueConfig {
     fn default() -> Self {
         Self { items: 4_000_000, bytes: 512 << 20, wait_ms: 5_000 }
+    }
+}
+
+/// How much of the log stays after the tables hold it, for `changes`.
+#[derive(Debug, Clone, Copy)]
+pub struct RetainConfig {
+    /// Bytes of log that stay, about; what the tables do not hold yet stays in any case.
+    pub bytes: u64,
+    /// How long a change stays, in milliseconds; 0 sets no bound.
+    pub age_ms: u64,
+    /// The log goes in segments of about so many bytes, and is trimmed by whole ones.
+    pub segment_bytes: u64,
+}
+
+impl Default for RetainConfig {
+    fn default() -> Self {
+        Self { bytes: 256 << 20, age_ms: 0, segment_bytes: 16 << 20 }
     }
 }

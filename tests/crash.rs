@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::commands::Generator;
 use vatn::clock::Clock;
-use vatn::config::{Config, QueueConfig};
+use vatn::config::{Config, QueueConfig, RetainConfig};
 use vatn::disk::{Disk, MemoryDisk};
 use vatn::engine::{Answers, Engine, Release};
 use vatn::limits::Limits;
@@ -29,6 +29,7 @@ fn config(queue: QueueConfig) -> Config {
         publishers: vec![],
         durability: Level::Synced,
         queue,
+        retain: RetainConfig { bytes: 2_000, age_ms: 0, segment_bytes: 500 },
         workers: 2,
         limits: Limits::default(),
     }

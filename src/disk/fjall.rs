@@ -4,7 +4,7 @@
 //! All writes go through batches, because `Keyspace::insert` journals before it asserts the key's
 //! length.
 
-use super::{Disk, DiskError, Row, Space, Sync};
+use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -147,6 +147,12 @@ impl Disk for FjallDisk {
         Ok(())
     }
 
+    fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
+        let Some(guard) = self.keyspace(space)?.range(..=key).next_back() else { return Ok(None) };
+        let (key, value) = guard.into_inner().map_err(|error| failed("reading", &error))?;
+        Ok(Some((key.to_vec(), value.to_vec())))
+    }
+
     fn segments(&self) -> Result<Vec<u64>, DiskError> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         Ok(segments.keys().copied().collect())
@@ -158,6 +164,11 @@ impl Disk for FjallDisk {
         let keyspace = made.map_err(|error| failed("making a log segment", &error))?;
         self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(id, keyspace);
         Ok(())
+    }
+
+    fn seal_segment(&self, id: u64) -> Result<(), DiskError> {
+        let rotated = self.keyspace(Space::Log(id))?.rotate_memtable();
+        rotated.map(|_| ()).map_err(|error| failed("sealing a log segment", &error))
     }
 
     fn drop_segment(&self, id: u64) -> Result<(), DiskError> {

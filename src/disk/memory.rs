@@ -1,6 +1,6 @@
 //! A disk in memory, for tests: it can fail at the Nth commit, and forget what was not synced.
 
-use super::{Disk, DiskError, Row, Space, Sync};
+use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -131,6 +131,13 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
+        let state = self.state();
+        let rows = state.spaces.get(&space);
+        let last = rows.and_then(|rows| rows.range(..=key.to_vec()).next_back());
+        Ok(last.map(|(key, value)| (key.clone(), value.clone())))
+    }
+
     fn segments(&self) -> Result<Vec<u64>, DiskError> {
         let ids = self
             .state()
@@ -148,6 +155,10 @@ impl Disk for MemoryDisk {
         let mut state = self.state();
         state.spaces.entry(Space::Log(id)).or_default();
         state.synced.entry(Space::Log(id)).or_default();
+        Ok(())
+    }
+
+    fn seal_segment(&self, _id: u64) -> Result<(), DiskError> {
         Ok(())
     }
 

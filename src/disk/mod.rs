@@ -35,6 +35,9 @@ pub struct Row<'a> {
     pub value: Option<std::borrow::Cow<'a, [u8]>>,
 }
 
+/// A key with its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// How far a batch must have come when `commit` returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
@@ -88,11 +91,17 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DiskError>;
 
+    /// Reads the last row of a space whose key is at or below `key`.
+    fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError>;
+
     /// The log segments there are, oldest first.
     fn segments(&self) -> Result<Vec<u64>, DiskError>;
 
     /// Makes a new, empty log segment.
     fn create_segment(&self, id: u64) -> Result<(), DiskError>;
+
+    /// No more rows will come for this segment: it may leave memory.
+    fn seal_segment(&self, id: u64) -> Result<(), DiskError>;
 
     /// Removes a log segment and all that is in it.
     fn drop_segment(&self, id: u64) -> Result<(), DiskError>;

@@ -41,8 +41,8 @@ pub struct Counters {
     pub commands: Counter,
     /// Commands refused with an error.
     pub refused_commands: Counter,
-    /// Notifications dropped because they could not be executed.
-    pub dropped_notifications: Counter,
+    /// Notifications dropped because they were malformed or refused.
+    pub refused_notifications: Counter,
     /// Times that a subscriber was told `lost`.
     pub lost: Counter,
     /// HTTP requests answered.

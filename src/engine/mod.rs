@@ -7,6 +7,7 @@
 //! neither sockets nor subscribers.
 
 pub mod answers;
+mod changes;
 mod commit;
 pub mod counters;
 mod execute;
@@ -15,6 +16,7 @@ mod run;
 mod stats;
 
 pub use answers::{Answer, Answers, Kind};
+pub use changes::ChangesQuery;
 pub use counters::Counters;
 pub use recovery::{Recovered, recover};
 
@@ -78,7 +80,8 @@ impl Engine {
         recovered: Recovered,
     ) -> Result<(Arc<Self>, Log), DiskError> {
         let seq = recovered.store.seq();
-        let log = Log::open(Arc::clone(&disk), recovered.segments, seq)?;
+        let log =
+            Log::open(Arc::clone(&disk), recovered.segments, seq, config.retain.segment_bytes)?;
         let queue = Arc::new(WriteQueue::new(config.queue.clone()));
         let last_written =
             recovered.tail.last().map_or(recovered.in_tables, |record| record.last_seq);

@@ -2,8 +2,9 @@
 
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskError, Row, Space, Sync};
-use crate::log::Record;
+use crate::log::history::hex;
 use crate::log::tables::{self, FORMAT_VERSION, meta};
+use crate::log::{Record, Segment};
 use crate::store::Store;
 use crate::store::map::Entry;
 use crate::wire::Seq;
@@ -19,8 +20,8 @@ pub struct Recovered {
     pub store_id: [u8; 16],
     /// The records that are not in the tables yet, oldest first.
     pub tail: Vec<Arc<Record>>,
-    /// The log segments, with the last seq in each.
-    pub segments: Vec<(u64, Seq)>,
+    /// The log segments, oldest first.
+    pub segments: Vec<Segment>,
     /// All writes up to this seq are in the tables.
     pub in_tables: Seq,
 }
@@ -98,7 +99,7 @@ fn load_tables(
     fault.map_or(Ok(()), Err)
 }
 
-type Replayed = (Vec<Arc<Record>>, Vec<(u64, Seq)>);
+type Replayed = (Vec<Arc<Record>>, Vec<Segment>);
 
 fn replay_log(
     disk: &dyn Disk,
@@ -108,15 +109,21 @@ fn replay_log(
 ) -> Result<Replayed, DiskError> {
     let (mut tail, mut segments) = (Vec::new(), Vec::new());
     for id in disk.segments()? {
-        let (mut last_seq, mut fault) = (id.saturating_sub(1), None);
+        if let Some(closed) = Segment::read(disk, id)?
+            && closed.last_seq <= in_tables
+        {
+            segments.push(closed);
+            continue;
+        }
+        let (mut segment, mut fault) = (Segment::new(id), None);
         disk.scan(Space::Log(id), &[], &mut |key, value| match Record::decode(value) {
             Ok(record) => {
-                last_seq = record.last_seq;
+                segment.last_seq = record.last_seq;
+                segment.last_time = record.last_time;
+                segment.bytes += value.len() as u64;
                 if record.last_seq > in_tables {
-                    for change in record.changes() {
-                        clock.advance_to(change.time_ms);
-                        store.replay(&change);
-                    }
+                    clock.advance_to(record.last_time);
+                    record.changes().for_each(|change| store.replay(&change));
                     tail.push(Arc::new(record));
                 }
                 true
@@ -130,7 +137,7 @@ fn replay_log(
         if let Some(fault) = fault {
             return Err(fault);
         }
-        segments.push((id, last_seq));
+        segments.push(segment);
     }
     Ok((tail, segments))
 }
@@ -140,8 +147,4 @@ pub fn close(disk: &dyn Disk, clock: &Clock, seq: Seq) -> Result<(), DiskError> 
     let rows = vec![tables::ceiling_row(seq), tables::number_row(meta::CLOCK, clock.now())];
     disk.commit(rows, Sync::Data)?;
     disk.sync()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().take(40).map(|byte| format!("{byte:02x}")).collect()
 }

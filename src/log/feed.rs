@@ -103,6 +103,23 @@ impl Feed {
         FeedRead { records, next, lost }
     }
 
+    /// The records with writes later than `after`, about `bytes_max` at the most; `None` when the
+    /// ring does not reach back so far.
+    pub fn later_than(&self, after: Seq, bytes_max: usize) -> Option<Vec<Arc<Record>>> {
+        let ring = self.ring();
+        if after < ring.dropped_seq {
+            return None;
+        }
+        let first = ring.records.partition_point(|record| record.last_seq <= after);
+        let mut bytes = 0;
+        let fitting = ring.records.iter().skip(first).take_while(|record| {
+            let fits = bytes == 0 || bytes + record.len() <= bytes_max;
+            bytes += record.len();
+            fits
+        });
+        Some(fitting.cloned().collect())
+    }
+
     /// Changes whenever a record is added; its value is the place after it.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.next.subscribe()

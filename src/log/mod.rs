@@ -5,69 +5,31 @@
 //! segment is the first seq in it, big-endian, so that a scan goes in the order of the writes.
 
 pub mod feed;
+pub mod history;
 pub mod queue;
 pub mod record;
+pub mod segments;
 pub mod tables;
 pub mod watermarks;
 
 pub use feed::Feed;
 pub use queue::WriteQueue;
 pub use record::Record;
+pub use segments::{Segment, Segments};
 pub use watermarks::Watermarks;
 
 use crate::disk::{Disk, DiskError, Row, Space, Sync};
 use crate::limits::SEQ_RESERVE;
 use crate::wire::Seq;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// A segment is closed, and a new one begun, when it holds so many bytes of records.
-pub const SEGMENT_BYTES: u64 = 64 << 20;
-
-/// The log's segments, shared by who appends and who trims.
-#[derive(Debug, Default)]
-pub struct Segments {
-    list: Mutex<VecDeque<Segment>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Segment {
-    id: u64,
-    last_seq: Seq,
-    bytes: u64,
-}
-
-impl Segments {
-    /// Drops the segments whose every write is at or before `seq`, the newest segment excepted.
-    ///
-    /// The caller has made durable whatever replaces them: nothing here waits for a disk.
-    pub fn trim(&self, disk: &dyn Disk, seq: Seq) -> Result<usize, DiskError> {
-        let mut dropped = 0;
-        loop {
-            let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-            let oldest = match list.front() {
-                Some(segment) if list.len() > 1 && segment.last_seq <= seq => segment.id,
-                _ => return Ok(dropped),
-            };
-            list.pop_front();
-            drop(list);
-            disk.drop_segment(oldest)?;
-            dropped += 1;
-        }
-    }
-
-    /// How many bytes of records the segments hold.
-    pub fn bytes(&self) -> u64 {
-        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
-        list.iter().map(|segment| segment.bytes).sum()
-    }
-}
+use std::sync::Arc;
 
 /// The end of the log, at which one thread appends.
 #[derive(Debug)]
 pub struct Log {
     disk: Arc<dyn Disk>,
     segments: Arc<Segments>,
+    /// A segment is closed, and a new one begun, when it holds so many bytes of records.
+    segment_bytes: u64,
     /// No seq above this has been promised to be new after a crash.
     ceiling: Seq,
     has_unsynced: bool,
@@ -75,18 +37,21 @@ pub struct Log {
 
 impl Log {
     /// Opens the log for appending after `seq`, in a segment of its own.
-    pub fn open(disk: Arc<dyn Disk>, kept: Vec<(u64, Seq)>, seq: Seq) -> Result<Self, DiskError> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        mut kept: Vec<Segment>,
+        seq: Seq,
+        segment_bytes: u64,
+    ) -> Result<Self, DiskError> {
         let id = seq + 1;
-        let mut list: VecDeque<Segment> =
-            kept.into_iter().map(|(id, last_seq)| Segment { id, last_seq, bytes: 0 }).collect();
-        if list.back().is_none_or(|last| last.id != id) {
+        if kept.last().is_none_or(|last| last.id != id) {
             disk.create_segment(id)?;
-            list.push_back(Segment { id, last_seq: seq, bytes: 0 });
+            kept.push(Segment::new(id));
         }
         let ceiling = seq.saturating_add(SEQ_RESERVE);
         disk.commit(vec![tables::ceiling_row(ceiling)], Sync::Data)?;
-        let segments = Arc::new(Segments { list: Mutex::new(list) });
-        Ok(Self { disk, segments, ceiling, has_unsynced: false })
+        let segments = Arc::new(Segments::new(kept));
+        Ok(Self { disk, segments, segment_bytes, ceiling, has_unsynced: false })
     }
 
     /// The segments, for who trims them.
@@ -128,20 +93,23 @@ impl Log {
         Ok(())
     }
 
+    /// The segment that `record` goes to; a full one is closed, and a new one begun.
     fn segment_for(&mut self, record: &Record, bytes: u64) -> Result<u64, DiskError> {
-        let mut list = self.segments.list.lock().unwrap_or_else(PoisonError::into_inner);
-        let needs_new = list.back().is_none_or(|segment| segment.bytes >= SEGMENT_BYTES);
-        if needs_new {
+        let last = self.segments.list().back().copied();
+        let full = last.filter(|segment| segment.bytes >= self.segment_bytes);
+        if let Some(full) = full {
             let id = record.first_seq;
-            drop(list);
             self.disk.create_segment(id)?;
-            list = self.segments.list.lock().unwrap_or_else(PoisonError::into_inner);
-            list.push_back(Segment { id, last_seq: record.last_seq, bytes: 0 });
+            self.disk.commit(vec![full.row()], Sync::Buffer)?;
+            self.disk.seal_segment(full.id)?;
+            self.segments.list().push_back(Segment::new(id));
         }
+        let mut list = self.segments.list();
         let Some(segment) = list.back_mut() else {
             return Err(DiskError::new("log", "no segment to append to"));
         };
         segment.last_seq = record.last_seq;
+        segment.last_time = record.last_time;
         segment.bytes += bytes;
         Ok(segment.id)
     }

@@ -4,6 +4,7 @@
 //! version u8 | crc32 u32 of what follows | last_seq u64 | items u32 | writes (see `wire::change`)
 //! ```
 
+use crate::clock::Millis;
 use crate::wire::change::{Change, ChangeReader, Op};
 use crate::wire::{ChangeBuffer, Level, Seq};
 
@@ -18,6 +19,8 @@ pub struct Record {
     pub first_seq: Seq,
     /// The seq of its last write.
     pub last_seq: Seq,
+    /// The time of its last write.
+    pub last_time: Millis,
     /// How many changes are in it.
     pub items: usize,
     /// The strongest level among its writes.
@@ -49,6 +52,7 @@ impl Record {
         Self {
             first_seq: pending.first_seq(),
             last_seq: pending.last_seq(),
+            last_time: pending.last_time(),
             items: pending.items(),
             strongest: pending.strongest(),
             has_memory: pending.has_memory(),
@@ -122,17 +126,19 @@ impl Record {
         }
         let (last_seq, rest) = sealed.split_first_chunk::<8>().ok_or(RecordError::Truncated)?;
         let (items, body) = rest.split_first_chunk::<4>().ok_or(RecordError::Truncated)?;
-        let mut first_seq = None;
+        let (mut first_seq, mut last_time) = (None, 0);
         let mut strongest = Level::Memory;
         for change in ChangeReader::new(body) {
             let change = change.map_err(|_| RecordError::Malformed)?;
             first_seq.get_or_insert(change.seq);
+            last_time = change.time_ms;
             strongest = strongest.max(change.level);
         }
         let last_seq = Seq::from_le_bytes(*last_seq);
         Ok(Self {
             first_seq: first_seq.unwrap_or(last_seq),
             last_seq,
+            last_time,
             items: u32::from_le_bytes(*items) as usize,
             strongest,
             has_memory: false,

@@ -25,6 +25,8 @@ pub mod meta {
     pub const IN_TABLES: &str = "in_tables";
     /// No seq above this was given out before the last sync.
     pub const CEILING: &str = "ceiling";
+    /// What a closed log segment holds; its name follows.
+    pub const SEGMENT: &str = "segment/";
     /// The greatest time that was seen.
     pub const CLOCK: &str = "clock";
 }

@@ -26,10 +26,11 @@ impl Backbone {
         report: &mut dyn FnMut(usize),
     ) -> Result<Self, DiskError> {
         let recovered = recover(disk.as_ref(), &clock, report)?;
-        let threads = config.workers;
-        let (engine, log) = Engine::new(config, clock, Arc::clone(&disk), recovered)?;
+        let (threads, retain) = (config.workers, config.retain);
+        let (engine, log) = Engine::new(config, clock.clone(), Arc::clone(&disk), recovered)?;
         let (queue, watermarks) = (engine.queue(), engine.watermarks());
-        let worker = Worker { disk, queue, watermarks, segments: engine.segments(), threads };
+        let worker =
+            Worker { disk, queue, watermarks, segments: engine.segments(), retain, clock, threads };
         // What a crash left in the log goes to the tables, and to the medium, before anything is
         // shown.
         worker.catch_up()?;

@@ -11,7 +11,7 @@
 //! value of the key lies below this change (so that a `memory` write over it must be logged as a
 //! delete).
 
-use super::{Level, Seq};
+use super::{Level, Seq, writer};
 use crate::clock::Millis;
 
 const GROUP_HEAD: usize = 1 + 8 + 8 + 4 + 4;
@@ -75,6 +75,24 @@ pub struct Change<'a> {
     pub value: &'a [u8],
 }
 
+impl Change<'_> {
+    /// Appends the header that subscribers and readers of the history get:
+    /// `[seq, op, index, count, prev, ttl_ms or nil, level]`.
+    pub fn encode_header(&self, prev: Seq, out: &mut Vec<u8>) {
+        writer::array_len(out, 7);
+        writer::uint(out, self.seq);
+        writer::str(out, self.op.name());
+        writer::uint(out, u64::from(self.index));
+        writer::uint(out, u64::from(self.count));
+        writer::uint(out, prev);
+        match self.expires_at {
+            Some(expires_at) => writer::uint(out, expires_at.saturating_sub(self.time_ms)),
+            None => writer::nil(out),
+        }
+        writer::str(out, self.level.name());
+    }
+}
+
 /// A place in a [`ChangeBuffer`] to which it can be cut back.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
@@ -91,6 +109,7 @@ pub struct ChangeBuffer {
     items: usize,
     first_seq: Seq,
     last_seq: Seq,
+    last_time: Millis,
     strongest: Level,
     has_memory: bool,
 }
@@ -102,6 +121,7 @@ impl Default for ChangeBuffer {
             items: 0,
             first_seq: 0,
             last_seq: 0,
+            last_time: 0,
             strongest: Level::Memory,
             has_memory: false,
         }
@@ -139,6 +159,11 @@ impl ChangeBuffer {
         self.last_seq
     }
 
+    /// The time of its last write.
+    pub fn last_time(&self) -> Millis {
+        self.last_time
+    }
+
     /// The strongest level among its writes.
     pub fn strongest(&self) -> Level {
         self.strongest
@@ -170,6 +195,7 @@ impl ChangeBuffer {
             self.first_seq = seq;
         }
         self.last_seq = seq;
+        self.last_time = time_ms;
         self.strongest = self.strongest.max(level);
         mark
     }

@@ -6,6 +6,8 @@
 //! and may the log be trimmed, so a worker that fails loses nothing (LeakDB's requeue): a restart
 //! has the log.
 
+use crate::clock::Clock;
+use crate::config::RetainConfig;
 use crate::disk::{Disk, DiskError, Row, Sync};
 use crate::log::tables::{self, meta};
 use crate::log::{Record, Segments, Watermarks, WriteQueue};
@@ -31,6 +33,10 @@ pub struct Worker {
     pub watermarks: Arc<Watermarks>,
     /// What can be trimmed afterwards.
     pub segments: Arc<Segments>,
+    /// How much of the log stays all the same.
+    pub retain: RetainConfig,
+    /// What the age of the log is measured with.
+    pub clock: Clock,
     /// How many threads share a round.
     pub threads: usize,
 }
@@ -80,7 +86,8 @@ impl Worker {
     }
 
     fn trim(&self, last_seq: Seq) -> Result<(), DiskError> {
-        let dropped = self.segments.trim(self.disk.as_ref(), last_seq)?;
+        let dropped =
+            self.segments.trim(self.disk.as_ref(), last_seq, self.retain, self.clock.now())?;
         if dropped > 0 {
             tracing::debug!(dropped, last_seq, "trimmed the log");
         }

@@ -1,0 +1,161 @@
+//! The log's segments: which there are, what they hold, and which may go.
+
+use super::tables;
+use crate::clock::Millis;
+use crate::config::RetainConfig;
+use crate::disk::{Disk, DiskError, Row, Space, Sync};
+use crate::wire::Seq;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What a segment holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Its name: no seq in it is smaller.
+    pub id: u64,
+    /// The last seq in it.
+    pub last_seq: Seq,
+    /// The time of its last record.
+    pub last_time: Millis,
+    /// Bytes of records.
+    pub bytes: u64,
+}
+
+impl Segment {
+    /// A segment with nothing in it yet.
+    pub fn new(id: u64) -> Self {
+        Self { id, last_seq: id.saturating_sub(1), last_time: 0, bytes: 0 }
+    }
+
+    fn key(id: u64) -> Vec<u8> {
+        [tables::meta::SEGMENT.as_bytes(), &id.to_be_bytes()].concat()
+    }
+
+    /// The row that keeps these facts, so that a restart need not read the segment.
+    pub fn row(&self) -> Row<'static> {
+        let facts = [self.last_seq, self.last_time, self.bytes];
+        let value = facts.iter().flat_map(|fact| fact.to_le_bytes()).collect::<Vec<u8>>();
+        Row { space: Space::Meta, key: Self::key(self.id), value: Some(value.into()) }
+    }
+
+    /// Reads that row; `None` for a segment that was never closed.
+    pub fn read(disk: &dyn Disk, id: u64) -> Result<Option<Self>, DiskError> {
+        let Some(value) = disk.get(Space::Meta, &Self::key(id))? else { return Ok(None) };
+        let mut facts = value.chunks_exact(8).filter_map(|chunk| chunk.try_into().ok());
+        let mut fact = || facts.next().map_or(0, u64::from_le_bytes);
+        Ok(Some(Self { id, last_seq: fact(), last_time: fact(), bytes: fact() }))
+    }
+}
+
+/// The segments, oldest first; shared by who appends, who reads and who trims.
+#[derive(Debug, Default)]
+pub struct Segments {
+    list: Mutex<VecDeque<Segment>>,
+}
+
+impl Segments {
+    /// The segments that a restart found.
+    pub fn new(found: Vec<Segment>) -> Self {
+        Self { list: Mutex::new(found.into()) }
+    }
+
+    pub(super) fn list(&self) -> MutexGuard<'_, VecDeque<Segment>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many bytes of records the segments hold.
+    pub fn bytes(&self) -> u64 {
+        self.list().iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// The first seq of which the history is still held.
+    pub fn first_seq(&self) -> Seq {
+        self.list().front().map_or(1, |segment| segment.id)
+    }
+
+    /// The names of the segments that may hold writes later than `seq`, oldest first.
+    pub fn later_than(&self, seq: Seq) -> Vec<u64> {
+        self.list()
+            .iter()
+            .filter(|segment| segment.last_seq > seq)
+            .map(|segment| segment.id)
+            .collect()
+    }
+
+    /// Drops the oldest segments while every write in them is at or before `in_tables` and they are
+    /// over what is to be retained. The newest one stays.
+    ///
+    /// The caller has made durable whatever replaces them: nothing here waits for a disk.
+    pub fn trim(
+        &self,
+        disk: &dyn Disk,
+        in_tables: Seq,
+        retain: RetainConfig,
+        now: Millis,
+    ) -> Result<usize, DiskError> {
+        let mut dropped = 0;
+        loop {
+            let mut list = self.list();
+            let total: u64 = list.iter().map(|segment| segment.bytes).sum();
+            let oldest = match list.front() {
+                Some(segment) if list.len() > 1 && segment.last_seq <= in_tables => *segment,
+                _ => return Ok(dropped),
+            };
+            let is_over = total > retain.bytes;
+            let is_old = retain.age_ms > 0 && oldest.last_time.saturating_add(retain.age_ms) < now;
+            if !is_over && !is_old {
+                return Ok(dropped);
+            }
+            list.pop_front();
+            drop(list);
+            let forget = Row { space: Space::Meta, key: Segment::key(oldest.id), value: None };
+            disk.commit(vec![forget], Sync::Buffer)?;
+            disk.drop_segment(oldest.id)?;
+            dropped += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MemoryDisk;
+
+    fn held(ids: &[u64]) -> (MemoryDisk, Segments) {
+        let disk = MemoryDisk::default();
+        for id in ids {
+            disk.create_segment(*id).unwrap();
+        }
+        let full = |id: &u64| Segment { id: *id, last_seq: id + 9, last_time: id * 100, bytes: 10 };
+        (disk, Segments::new(ids.iter().map(full).collect()))
+    }
+
+    #[test]
+    fn what_the_tables_lack_is_never_trimmed() {
+        let (disk, segments) = held(&[1, 11, 21]);
+        let nothing = RetainConfig { bytes: 0, age_ms: 0, segment_bytes: 1 };
+        assert_eq!(segments.trim(&disk, 15, nothing, 0).unwrap(), 1);
+        assert_eq!(disk.segments().unwrap(), [11, 21]);
+        assert_eq!(segments.trim(&disk, 99, nothing, 0).unwrap(), 1);
+        assert_eq!((segments.first_seq(), disk.segments().unwrap()), (21, vec![21]));
+    }
+
+    #[test]
+    fn history_stays_by_bytes_and_by_age() {
+        let (disk, segments) = held(&[1, 11, 21]);
+        let by_bytes = RetainConfig { bytes: 25, age_ms: 0, segment_bytes: 1 };
+        assert_eq!(segments.trim(&disk, 99, by_bytes, 0).unwrap(), 1);
+        let by_age = RetainConfig { bytes: 1_000, age_ms: 50, segment_bytes: 1 };
+        assert_eq!(segments.trim(&disk, 99, by_age, 1_150).unwrap(), 0);
+        assert_eq!(segments.trim(&disk, 99, by_age, 1_151).unwrap(), 1);
+    }
+
+    #[test]
+    fn the_facts_of_a_segment_come_back() {
+        let disk = MemoryDisk::default();
+        let segment = Segment { id: 7, last_seq: 9, last_time: 1_000, bytes: 12 };
+        disk.commit(vec![segment.row()], Sync::Data).unwrap();
+        assert_eq!(Segment::read(&disk, 7).unwrap(), Some(segment));
+        assert_eq!(Segment::read(&disk, 8).unwrap(), None);
+    }
+}
