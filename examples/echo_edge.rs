@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let limits = Arc::new(Limits::default());
     let incoming = Pool::new(limits.max_incoming_bytes);
     let (_keep, stop) = watch::channel(false);
-    let seats = Seats::new(limits.max_connections);
+    let seats = Seats::new(limits.max_connections, || {});
     listener
         .run(seats, stop, move |stream| {
             let (limits, incoming) = (Arc::clone(&limits), Arc::clone(&incoming));

@@ -62,6 +62,13 @@ pub enum Closed {
     Stopped,
 }
 
+impl Closed {
+    /// Whether it was our decision.
+    pub fn is_cut(&self) -> bool {
+        !matches!(self, Self::ByPeer | Self::Io(_) | Self::Stopped)
+    }
+}
+
 /// What of the peer was seen since the last look at the clock.
 #[derive(Debug, Default)]
 struct Vitals {
@@ -83,6 +90,7 @@ pub struct Link {
     between_messages: bool,
     incoming: Share,
     vitals: Vitals,
+    has_more: bool,
     /// What came in; whoever serves the link empties it.
     pub inbox: Inbox,
 }
@@ -103,6 +111,7 @@ impl Link {
             between_messages: true,
             incoming: Share::of(incoming),
             vitals: Vitals::default(),
+            has_more: false,
             inbox: Inbox::default(),
         };
         link.codec.take_replies(&mut link.control);
@@ -122,6 +131,16 @@ impl Link {
         self.send_control();
         self.between_messages = whole;
         self.wire.end()
+    }
+
+    /// Whether what is queued ends with a whole message.
+    pub fn is_between_messages(&self) -> bool {
+        self.between_messages
+    }
+
+    /// Whether the last read filled the buffer, so that the next may find more at once.
+    pub fn has_more(&self) -> bool {
+        self.has_more
     }
 
     /// How many bytes wait for the peer to read.
@@ -165,6 +184,7 @@ impl Link {
                 return Poll::Ready(Err(Closed::ByPeer));
             }
             self.vitals.heard = true;
+            self.has_more = input.len() == READ_BYTES;
             let fed = self.codec.feed(input, &mut self.inbox, &mut self.control);
             if let Err(violation) = fed {
                 // The peer may learn why, if it still listens.

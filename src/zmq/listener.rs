@@ -2,6 +2,7 @@
 
 use super::endpoint::Endpoint;
 use super::stream::Stream;
+use std::fmt;
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 use tokio::sync::watch;
@@ -58,27 +59,28 @@ impl From<io::Error> for BindCause {
 }
 
 /// How many connections an edge has and may have.
-#[derive(Debug)]
 pub struct Seats {
     max: usize,
     taken: AtomicUsize,
-    refused: AtomicU64,
+    has_warned: AtomicBool,
+    on_refusal: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for Seats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seats").field("max", &self.max).field("taken", &self.taken).finish()
+    }
 }
 
 impl Seats {
-    /// Room for `max` connections.
-    pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, taken: AtomicUsize::new(0), refused: AtomicU64::new(0) })
-    }
-
-    /// How many connections there are.
-    pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
-    }
-
-    /// How many connections were closed at once because there was no room.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    /// Room for `max` connections; `on_refusal` hears of each that is closed for want of it.
+    pub fn new(max: usize, on_refusal: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            max,
+            taken: AtomicUsize::new(0),
+            has_warned: AtomicBool::new(false),
+            on_refusal: Box::new(on_refusal),
+        })
     }
 
     fn take(self: &Arc<Self>) -> Option<Seat> {
@@ -86,7 +88,8 @@ impl Seats {
             return Some(Seat(Arc::clone(self)));
         }
         self.taken.fetch_sub(1, Ordering::Relaxed);
-        if self.refused.fetch_add(1, Ordering::Relaxed) == 0 {
+        (self.on_refusal)();
+        if !self.has_warned.swap(true, Ordering::Relaxed) {
             tracing::warn!("{} connections, as --max-connections allows: refusing more", self.max);
         }
         None
