@@ -27,3 +27,4 @@ pub mod server;
 pub mod store;
 pub mod wire;
 pub mod worker;
+pub mod zmq;

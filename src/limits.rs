@@ -48,6 +48,10 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_UNREAD_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     pub max_unread_bytes: usize,
 
+    /// Most reply bytes that wait to be read, all connections together
+    #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
+    pub max_outgoing_bytes: usize,
+
     /// A connection that has not finished its handshake by then is closed
     #[arg(long, env = "VATN_HANDSHAKE_MS", default_value_t = 5_000, value_name = "MS")]
     pub handshake_ms: u64,
@@ -86,6 +90,7 @@ impl Default for Limits {
             max_frames: 65_536,
             max_in_flight: 65_536,
             max_unread_bytes: 64 << 20,
+            max_outgoing_bytes: 1 << 30,
             handshake_ms: 5_000,
             stalled_peer_ms: 30_000,
             heartbeat_ms: 30_000,
@@ -107,6 +112,7 @@ impl Limits {
             ("--max-frames", self.max_frames, 1),
             ("--max-in-flight", self.max_in_flight, 1),
             ("--max-unread-bytes", self.max_unread_bytes, 1024),
+            ("--max-outgoing-bytes", self.max_outgoing_bytes, self.max_unread_bytes),
             ("--max-subscriptions", self.max_subscriptions, 1),
             ("--subscriber-bytes", self.subscriber_bytes, 1024),
             ("--range-items", self.range_items, 1),

@@ -9,15 +9,28 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The replies to some requests, in the order of the requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Answers {
     /// The encoded responses, one after the other.
     pub bytes: Vec<u8>,
     /// Where each is, and what it waits for.
     pub list: Vec<Answer>,
+    /// No further request is executed when the responses have so many bytes.
+    pub bytes_max: usize,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), list: Vec::new(), bytes_max: usize::MAX }
+    }
 }
 
 impl Answers {
+    /// Whether no further request is executed before these are sent.
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= self.bytes_max
+    }
+
     /// Forgets all, and keeps the room.
     pub fn clear(&mut self) {
         self.bytes.clear();

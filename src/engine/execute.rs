@@ -21,9 +21,9 @@ enum Outcome {
 
 impl Engine {
     /// Executes requests in their order; appends a response to `answers` for each that is not a
-    /// notification. Returns how many were executed: fewer than were given means that the next one
-    /// waits for room in the queue (see [`Engine::room`]). With `refuse_full` it is refused with
-    /// `QUEUE_FULL` instead.
+    /// notification. Returns how many were executed: fewer than were given means that `answers` are
+    /// full, or else that the next one waits for room in the queue (see [`Engine::room`]). With
+    /// `refuse_full` it is refused with `QUEUE_FULL` instead.
     pub fn execute(
         &self,
         requests: &[Request<'_>],
@@ -38,6 +38,9 @@ impl Engine {
         }
         let mut executed = 0;
         for request in requests {
+            if answers.is_full() {
+                break;
+            }
             let start = answers.bytes.len();
             let outcome = match &request.command {
                 Ok(command) => self.one(core, command, &context, refuse_full, request.id, answers),

@@ -1,0 +1,48 @@
+//! The listening edge without an engine: every message comes back as it went. It is the ceiling against
+//! which the broker's own rate is judged.
+//!
+//!     cargo run --release --example echo_edge -- tcp://127.0.0.1:7599
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use tokio::sync::watch;
+use vatn::limits::Limits;
+use vatn::zmq::link::{Closed, Link};
+use vatn::zmq::listener::{Listener, Seats};
+use vatn::zmq::pool::Pool;
+use vatn::zmq::stream::Stream;
+use vatn::zmq::zmtp::{Kind, write_frame};
+
+async fn echo(stream: Stream, limits: Arc<Limits>, incoming: Arc<Pool>) -> Result<(), Closed> {
+    let mut link = Link::greet(stream, Kind::Router, &limits, &incoming).await?;
+    loop {
+        while let Some(message) = link.inbox.messages.pop_front() {
+            for index in 0..message.len() {
+                let more = index + 1 < message.len();
+                write_frame(link.out(!more), more, message.frame(index).unwrap_or_default());
+            }
+        }
+        let reading = link.unwritten() < limits.max_unread_bytes;
+        poll_fn(|cx| link.poll_turn(cx, reading)).await?;
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let endpoint = std::env::args().nth(1).unwrap_or("tcp://127.0.0.1:0".to_owned()).parse()?;
+    let listener = Listener::bind("the first argument", &endpoint).await?;
+    println!("listening {}", listener.endpoint());
+    let limits = Arc::new(Limits::default());
+    let incoming = Pool::new(limits.max_incoming_bytes);
+    let (_keep, stop) = watch::channel(false);
+    let seats = Seats::new(limits.max_connections, || {});
+    listener
+        .run(seats, stop, move |stream| {
+            let (limits, incoming) = (Arc::clone(&limits), Arc::clone(&incoming));
+            async move {
+                let _ = echo(stream, limits, incoming).await;
+            }
+        })
+        .await;
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! What both edges have in common: endpoints to listen on, seats for connections, shared memory.
+
+use super::endpoint::{Endpoint, EndpointError};
+use super::listener::{BindError, Listener, Seats};
+use super::pool::Pool;
+use super::stream::Stream;
+use crate::limits::Limits;
+use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Why an edge cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// An endpoint that is none.
+    #[error("{flag}: {error}")]
+    Endpoint {
+        /// The flag that named it.
+        flag: &'static str,
+        /// What is wrong with it.
+        error: EndpointError,
+    },
+    /// An endpoint that cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// The listeners of one edge.
+#[derive(Debug)]
+pub struct Edge {
+    listeners: Vec<Listener>,
+    seats: Arc<Seats>,
+    incoming: Arc<Pool>,
+}
+
+impl Edge {
+    /// Listens on every endpoint that `flag` named; `refused` hears of each connection over the cap.
+    pub async fn bind(
+        flag: &'static str,
+        endpoints: &[String],
+        limits: &Limits,
+        refused: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Self, EdgeError> {
+        let mut listeners = Vec::new();
+        for endpoint in endpoints {
+            let endpoint: Endpoint =
+                endpoint.parse().map_err(|error| EdgeError::Endpoint { flag, error })?;
+            listeners.push(Listener::bind(flag, &endpoint).await?);
+        }
+        let seats = Seats::new(limits.max_connections, refused);
+        Ok(Self { listeners, seats, incoming: Pool::new(limits.max_incoming_bytes) })
+    }
+
+    /// Where it really listens.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.listeners.iter().map(|listener| listener.endpoint().to_string()).collect()
+    }
+
+    /// The memory for its unfinished messages.
+    pub fn incoming(&self) -> Arc<Pool> {
+        Arc::clone(&self.incoming)
+    }
+
+    /// Serves until `stop` says true, then until every connection has ended.
+    pub async fn run<F, T>(self, stop: watch::Receiver<bool>, serve: F)
+    where
+        F: Fn(Stream) -> T + Clone + Send + Sync + 'static,
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let mut tasks = JoinSet::new();
+        for listener in self.listeners {
+            tasks.spawn(listener.run(Arc::clone(&self.seats), stop.clone(), serve.clone()));
+        }
+        tasks.join_all().await;
+    }
+}

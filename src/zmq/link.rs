@@ -1,0 +1,261 @@
+//! A socket and its codec: one connection to one peer, without a meaning yet.
+//!
+//! A link reads at most one scratch buffer a turn and hands on everything that it completed, so that what
+//! comes together is executed together; it writes all that waits in one call. It holds no read buffer of
+//! its own: the scratch buffer belongs to the thread, and only the bytes that arrived are kept.
+
+use super::backlog::Backlog;
+use super::pool::{Pool, Share};
+use super::stream::Stream;
+use super::zmtp::{Codec, Inbox, Kind, Violation};
+use crate::limits::Limits;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+/// How much one turn of one connection reads at most: others wait no longer than this takes to execute.
+const READ_BYTES: usize = 64 * 1024;
+/// How long a closing link waits for its peer to have read everything.
+const LINGER: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Closed {
+    /// The peer closed it.
+    #[error("the peer closed the connection")]
+    ByPeer,
+    /// The system closed it.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The peer broke the protocol, or a bound.
+    #[error("cut: {0}")]
+    Violation(#[from] Violation),
+    /// The handshake took longer than `--handshake-ms`.
+    #[error("cut: the handshake was not done in time")]
+    HandshakeLate,
+    /// Nothing that waited was read for `--stalled-peer-ms`.
+    #[error("cut: the peer does not read what waits for it")]
+    Stalled,
+    /// A message was begun and not continued for `--stalled-peer-ms`.
+    #[error("cut: the peer does not finish the message it began")]
+    Unfinished,
+    /// No answer to PING.
+    #[error("cut: the peer has been silent for too long")]
+    Silent,
+    /// Unfinished messages of all connections take more than `--max-incoming-bytes`.
+    #[error("cut: unfinished messages take all the memory there is for them")]
+    NoMemory,
+    /// Over `--max-subscriptions`.
+    #[error("cut: too many subscriptions")]
+    Subscriptions,
+    /// The broker stops.
+    #[error("the broker stops")]
+    Stopped,
+}
+
+impl Closed {
+    /// Whether it was our decision.
+    pub fn is_cut(&self) -> bool {
+        !matches!(self, Self::ByPeer | Self::Io(_) | Self::Stopped)
+    }
+}
+
+/// What of the peer was seen since the last look at the clock.
+#[derive(Debug, Default)]
+struct Vitals {
+    heard: bool,
+    wrote: bool,
+    quiet: Duration,
+    stalled: Duration,
+    pinged: bool,
+}
+
+/// A connection whose handshake is done.
+#[derive(Debug)]
+pub struct Link {
+    stream: Stream,
+    codec: Codec,
+    wire: Backlog,
+    /// Greeting, handshake and PONG, until the wire is between two messages.
+    control: Vec<u8>,
+    between_messages: bool,
+    incoming: Share,
+    vitals: Vitals,
+    has_more: bool,
+    /// What came in; whoever serves the link empties it.
+    pub inbox: Inbox,
+}
+
+impl Link {
+    /// Does the handshake on an accepted stream.
+    pub async fn greet(
+        stream: Stream,
+        kind: Kind,
+        limits: &Limits,
+        incoming: &Arc<Pool>,
+    ) -> Result<Self, Closed> {
+        let mut link = Self {
+            stream,
+            codec: Codec::new(kind, limits),
+            wire: Backlog::default(),
+            control: Vec::new(),
+            between_messages: true,
+            incoming: Share::of(incoming),
+            vitals: Vitals::default(),
+            has_more: false,
+            inbox: Inbox::default(),
+        };
+        link.codec.take_replies(&mut link.control);
+        let greeted = poll_fn(|cx| {
+            while !link.codec.is_ready() {
+                ready!(link.poll_turn(cx, true))?;
+            }
+            Poll::Ready(Ok(()))
+        });
+        let deadline = Duration::from_millis(limits.handshake_ms);
+        tokio::time::timeout(deadline, greeted).await.unwrap_or(Err(Closed::HandshakeLate))?;
+        Ok(link)
+    }
+
+    /// Where to append frames for the peer; `whole` says that they end a message.
+    pub fn out(&mut self, whole: bool) -> &mut Vec<u8> {
+        self.send_control();
+        self.between_messages = whole;
+        self.wire.end()
+    }
+
+    /// Whether what is queued ends with a whole message.
+    pub fn is_between_messages(&self) -> bool {
+        self.between_messages
+    }
+
+    /// Whether the last read filled the buffer, so that the next may find more at once.
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// How many bytes wait for the peer to read.
+    pub fn unwritten(&self) -> usize {
+        self.wire.len() + self.control.len()
+    }
+
+    /// Writes what waits, then reads if `reading`. Ready when something was read, or, where nothing is
+    /// to be read, when something was written.
+    pub fn poll_turn(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<(), Closed>> {
+        let wrote = self.poll_write(cx)?;
+        if reading {
+            return self.poll_read(cx);
+        }
+        if wrote { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Writes until nothing waits or the socket is full. True when anything was written.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
+        self.send_control();
+        let mut wrote = false;
+        while !self.wire.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, self.wire.front()) {
+                Poll::Ready(Ok(0)) => return Err(Closed::ByPeer),
+                Poll::Ready(Ok(count)) => self.wire.consume(count),
+                Poll::Ready(Err(error)) => return Err(closed(error)),
+                Poll::Pending => break,
+            }
+            wrote = true;
+        }
+        self.vitals.wrote |= wrote;
+        Ok(wrote)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).map_err(closed)?;
+            let input = buffer.filled();
+            if input.is_empty() {
+                return Poll::Ready(Err(Closed::ByPeer));
+            }
+            self.vitals.heard = true;
+            self.has_more = input.len() == READ_BYTES;
+            let fed = self.codec.feed(input, &mut self.inbox, &mut self.control);
+            if let Err(violation) = fed {
+                // The peer may learn why, if it still listens.
+                let _ = self.poll_write(cx);
+                return Poll::Ready(Err(violation.into()));
+            }
+            if !self.incoming.hold(self.codec.unfinished()) {
+                return Poll::Ready(Err(Closed::NoMemory));
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    fn send_control(&mut self) {
+        if self.between_messages && !self.control.is_empty() {
+            self.wire.end().append(&mut self.control);
+        }
+    }
+
+    /// Called now and then, with the time since the last call. Cuts a peer that does not read, does not
+    /// finish what it began, or is gone; asks one that is quiet. `reading` is false while we do not read.
+    pub fn look(&mut self, since: Duration, reading: bool, limits: &Limits) -> Result<(), Closed> {
+        let stalled_after = Duration::from_millis(limits.stalled_peer_ms);
+        let heartbeat = Duration::from_millis(limits.heartbeat_ms);
+        let vitals = &mut self.vitals;
+        let idle = std::mem::take(&mut vitals.wrote) || self.wire.is_empty();
+        vitals.stalled = if idle { Duration::ZERO } else { vitals.stalled + since };
+        if vitals.stalled >= stalled_after {
+            return Err(Closed::Stalled);
+        }
+        if std::mem::take(&mut vitals.heard) || !reading {
+            (vitals.quiet, vitals.pinged) = (Duration::ZERO, false);
+            return Ok(());
+        }
+        vitals.quiet += since;
+        if self.codec.unfinished() > 0 && vitals.quiet >= stalled_after {
+            return Err(Closed::Unfinished);
+        }
+        let gone = self.codec.peer_silence().is_some_and(|allowed| vitals.quiet >= allowed);
+        if gone || (vitals.pinged && vitals.quiet >= heartbeat * 3) {
+            return Err(Closed::Silent);
+        }
+        if !vitals.pinged && vitals.quiet >= heartbeat && self.codec.peer_knows_ping() {
+            vitals.pinged = true;
+            self.codec.ping()?;
+            self.codec.take_replies(&mut self.control);
+        }
+        Ok(())
+    }
+
+    /// Ends the connection so that the peer still gets what was written: closing a socket that holds
+    /// unread input would reset it, and the peer's system would throw our last replies away.
+    pub async fn close(mut self) {
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut rest = [0; 4096];
+        let drained = async { while let Ok(1..) = self.stream.read(&mut rest).await {} };
+        let _ = tokio::time::timeout(LINGER, drained).await;
+    }
+}
+
+/// How often [`Link::look`] should be called.
+pub fn look_period(limits: &Limits) -> Duration {
+    let shortest = limits.heartbeat_ms.min(limits.stalled_peer_ms);
+    Duration::from_millis((shortest / 4).clamp(20, 1_000))
+}
+
+fn closed(error: io::Error) -> Closed {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Closed::ByPeer,
+        _ => Closed::Io(error),
+    }
+}

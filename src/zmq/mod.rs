@@ -1,0 +1,26 @@
+//! The ZeroMQ edges: ROUTER for commands, PUB for changes.
+//!
+//! Our own tasks around a sans-IO codec ([`zmtp`], the only place that names omq-proto). A [`listener`]
+//! gives every accepted [`stream`] a task; its [`link`] reads, writes and cuts a peer that breaks a
+//! bound; [`router`] and [`publisher`] give what came in its meaning. No input from the network can
+//! stop, freeze or grow the broker past its limits: a length is believed only as far as bytes came for
+//! it, what a peer does not read stops what it may ask, and no connection waits for another.
+
+pub mod backlog;
+mod batch;
+pub mod edge;
+pub mod endpoint;
+pub mod link;
+pub mod listener;
+pub mod meter;
+mod outbox;
+pub mod pool;
+pub mod publisher;
+pub mod router;
+pub mod stream;
+mod subscriptions;
+pub mod zmtp;
+
+pub use edge::EdgeError;
+pub use publisher::Publisher;
+pub use router::Router;

@@ -1,0 +1,237 @@
+//! Replies on their way to one peer: in the order of its requests, each held until it may be seen.
+
+use super::backlog::Backlog;
+use super::link::Link;
+use super::zmtp::{write_frame, write_frame_head};
+use crate::engine::{Answer, Engine, Kind, Release};
+use crate::wire::Gate;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How the frames of some replies stand in their message.
+#[derive(Debug, Clone, Copy)]
+pub struct Framing {
+    /// The peer is a REQ, and these are the first replies of the message: an empty frame leads.
+    pub has_delimiter: bool,
+    /// These are the first replies of the message.
+    pub begins: bool,
+    /// These are the last replies of the message.
+    pub ends: bool,
+}
+
+/// Replies that are not the peer's yet.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// The frames of all units in order, one after the other.
+    held: Backlog,
+    units: VecDeque<Unit>,
+    /// The replies of all units in order; their ranges count from their unit's start.
+    replies: VecDeque<Answer>,
+    /// Messages that are answered when they are due, whatever the order.
+    detached: Vec<Detached>,
+    detached_bytes: usize,
+}
+
+/// Replies of one message that are released together.
+#[derive(Debug, Clone, Copy)]
+struct Unit {
+    gate: Gate,
+    framing: Framing,
+    bytes: usize,
+    replies: usize,
+    /// Some reply has no bytes until it is released.
+    is_deferred: bool,
+}
+
+/// A message with a `wait` in it.
+#[derive(Debug)]
+struct Detached {
+    unit: Unit,
+    frames: Vec<u8>,
+    replies: Vec<Answer>,
+    deadline: Option<Instant>,
+}
+
+impl Outbox {
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty() && self.detached.is_empty()
+    }
+
+    /// How many replies are held.
+    pub fn replies(&self) -> usize {
+        self.replies.len() + self.detached.iter().map(|one| one.replies.len()).sum::<usize>()
+    }
+
+    /// How many bytes are held.
+    pub fn bytes(&self) -> usize {
+        self.held.len() + self.detached_bytes
+    }
+
+    /// When the first `wait` gives up.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.detached.iter().filter_map(|one| one.deadline).min()
+    }
+
+    /// Sends `replies`, whose bytes are in `bytes`, or holds them until they may be seen.
+    pub fn push(
+        &mut self,
+        engine: &Engine,
+        link: &mut Link,
+        bytes: &[u8],
+        replies: &[Answer],
+        framing: Framing,
+    ) {
+        let mut unit = Unit {
+            gate: Gate::OPEN,
+            framing,
+            bytes: 0,
+            replies: replies.len(),
+            is_deferred: false,
+        };
+        for reply in replies {
+            unit.gate.join(reply.gate);
+            unit.is_deferred |= reply.kind != Kind::Ready;
+        }
+        let is_ready = !unit.is_deferred && engine.release(unit.gate) == Release::Ready;
+        if self.units.is_empty() && is_ready {
+            encode(link.out(framing.ends), bytes, replies, framing, |_| {});
+            return;
+        }
+        if framing.begins && framing.ends && replies.iter().any(is_wait) {
+            self.detach(unit, bytes, replies);
+            return;
+        }
+        let held = self.held.end();
+        let start = held.len();
+        encode(held, bytes, replies, framing, |reply| self.replies.push_back(reply));
+        unit.bytes = held.len() - start;
+        self.units.push_back(unit);
+    }
+
+    fn detach(&mut self, mut unit: Unit, bytes: &[u8], replies: &[Answer]) {
+        let mut one = Detached { unit, frames: Vec::new(), replies: Vec::new(), deadline: None };
+        encode(&mut one.frames, bytes, replies, unit.framing, |reply| one.replies.push(reply));
+        unit.bytes = one.frames.len();
+        one.unit = unit;
+        one.deadline = replies
+            .iter()
+            .filter_map(|reply| match reply.kind {
+                Kind::Wait { timeout_ms } => timeout_ms,
+                _ => None,
+            })
+            .min()
+            .and_then(|timeout_ms| Instant::now().checked_add(Duration::from_millis(timeout_ms)));
+        self.detached_bytes += unit.bytes;
+        self.detached.push(one);
+    }
+
+    /// Moves what may be seen to the link.
+    pub fn release(&mut self, engine: &Engine, link: &mut Link) {
+        self.release_units(engine, link);
+        if !self.detached.is_empty() && link.is_between_messages() {
+            self.release_detached(engine, link);
+        }
+    }
+
+    fn release_units(&mut self, engine: &Engine, link: &mut Link) {
+        let mut released = 0;
+        let mut is_whole = true;
+        while let Some(unit) = self.units.front().copied() {
+            let release = engine.release(unit.gate);
+            if release == Release::Waiting {
+                break;
+            }
+            if release == Release::Ready && !unit.is_deferred {
+                released += unit.bytes;
+                is_whole = unit.framing.ends;
+                self.replies.drain(..unit.replies);
+            } else {
+                self.send(released, is_whole, link);
+                released = 0;
+                let frames = self.held.front().get(..unit.bytes).unwrap_or_default();
+                let replies = self.replies.drain(..unit.replies);
+                rebuild(engine, link.out(unit.framing.ends), frames, replies, unit.framing);
+                self.held.consume(unit.bytes);
+            }
+            self.units.pop_front();
+        }
+        self.send(released, is_whole, link);
+    }
+
+    /// Sends `released` bytes from the front as they are.
+    fn send(&mut self, released: usize, is_whole: bool, link: &mut Link) {
+        if released > 0 {
+            let frames = self.held.front().get(..released).unwrap_or_default();
+            link.out(is_whole).extend_from_slice(frames);
+            self.held.consume(released);
+        }
+    }
+
+    fn release_detached(&mut self, engine: &Engine, link: &mut Link) {
+        let now = Instant::now();
+        let is_due = |one: &mut Detached| {
+            engine.release(one.unit.gate) != Release::Waiting
+                || one.deadline.is_some_and(|deadline| deadline <= now)
+        };
+        for one in self.detached.extract_if(.., is_due) {
+            self.detached_bytes -= one.unit.bytes;
+            let framing = one.unit.framing;
+            rebuild(engine, link.out(true), &one.frames, one.replies.into_iter(), framing);
+        }
+    }
+}
+
+fn is_wait(reply: &Answer) -> bool {
+    matches!(reply.kind, Kind::Wait { .. })
+}
+
+/// Appends the frames of `replies`; each is handed to `placed` with the range of its frame's body.
+fn encode(
+    out: &mut Vec<u8>,
+    bytes: &[u8],
+    replies: &[Answer],
+    framing: Framing,
+    mut placed: impl FnMut(Answer),
+) {
+    let start = out.len();
+    if framing.has_delimiter {
+        write_frame(out, true, &[]);
+    }
+    for (index, reply) in replies.iter().enumerate() {
+        let more = !framing.ends || index + 1 < replies.len();
+        let body = bytes.get(reply.range.clone()).unwrap_or_default();
+        write_frame_head(out, more, body.len());
+        let at = out.len() - start;
+        out.extend_from_slice(body);
+        let range = Range { start: at, end: at + body.len() };
+        placed(Answer { id: reply.id, gate: reply.gate, kind: reply.kind, range });
+    }
+}
+
+/// Appends the frames of replies of which some are not what was encoded: made only now, or failed.
+fn rebuild(
+    engine: &Engine,
+    out: &mut Vec<u8>,
+    frames: &[u8],
+    replies: impl ExactSizeIterator<Item = Answer>,
+    framing: Framing,
+) {
+    if framing.has_delimiter {
+        write_frame(out, true, &[]);
+    }
+    let count = replies.len();
+    let mut made = Vec::new();
+    for (index, reply) in replies.enumerate() {
+        let more = !framing.ends || index + 1 < count;
+        made.clear();
+        let release = engine.release(reply.gate);
+        if engine.complete(&reply, release, &mut made) {
+            write_frame(out, more, &made);
+        } else {
+            write_frame(out, more, frames.get(reply.range).unwrap_or_default());
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! PUB: tells every subscriber the changes it asked for, and what it missed.
+//!
+//! Nothing is pushed. Each subscriber's task has a place in the feed of committed records and reads on from
+//! there when its socket has room, so a slow one holds back nobody and costs no memory of its own; when the
+//! feed has dropped what it did not read, it is told so (`\xFFlost`) and goes on from there.
+
+use super::edge::{Edge, EdgeError};
+use super::link::{Closed, Link, look_period};
+use super::pool::{Pool, Share};
+use super::stream::Stream;
+use super::subscriptions::Subscriptions;
+use super::zmtp::{Kind, Signal, write_frame, write_frame_head};
+use crate::engine::Engine;
+use crate::limits::Limits;
+use crate::log::Feed;
+use crate::log::feed::FeedRead;
+use crate::wire::change::Change;
+use crate::wire::{Level, Seq, writer};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::yield_now;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+/// The topic of the beat, which comes each second.
+pub const BEAT: &[u8] = b"\xFFbeat";
+/// The topic that says that changes were missed.
+pub const LOST: &[u8] = b"\xFFlost";
+/// How often the beat comes.
+const BEAT_PERIOD: Duration = Duration::from_secs(1);
+/// No more is taken from the feed while so much is not written.
+const UNWRITTEN_BYTES: usize = 256 * 1024;
+/// How much is taken from the feed at once, one record at least.
+const READ_BYTES: usize = 256 * 1024;
+/// A subscriber sends nothing longer than a subscription.
+const MESSAGE_BYTES: usize = 64 * 1024;
+/// How long subscribers may take to read the last changes when the broker stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The PUB edge, listening.
+#[derive(Debug)]
+pub struct Publisher {
+    edge: Edge,
+    engine: Arc<Engine>,
+    limits: Limits,
+}
+
+impl Publisher {
+    /// Listens on `endpoints`, which `--publisher` named.
+    pub async fn bind(endpoints: &[String], engine: Arc<Engine>) -> Result<Self, EdgeError> {
+        let limits = &engine.config().limits;
+        let refusing = Arc::clone(&engine);
+        let refused = move || refusing.counters().refused_connections.up();
+        let edge = Edge::bind("--publisher", endpoints, limits, refused).await?;
+        let max_message_bytes = limits.max_message_bytes.min(MESSAGE_BYTES);
+        let limits = Limits { max_message_bytes, max_frames: 1, ..limits.clone() };
+        Ok(Self { edge, engine, limits })
+    }
+
+    /// Where it really listens.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.edge.endpoints()
+    }
+
+    /// Serves until `stop` says true; what was committed by then is still told.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        let shared = Arc::new((self.engine, self.limits, self.edge.incoming()));
+        let stopping = stop.clone();
+        let serve = move |stream| {
+            let (shared, stop) = (Arc::clone(&shared), stopping.clone());
+            async move {
+                let (engine, limits, incoming) = &*shared;
+                engine.counters().subscribers.up();
+                let ended = subscriber(stream, engine, limits, incoming, stop).await;
+                engine.counters().subscribers.down();
+                if ended.is_cut() {
+                    engine.counters().refused_connections.up();
+                }
+                tracing::debug!("a subscriber's connection ended: {ended}");
+            }
+        };
+        self.edge.run(stop, serve).await;
+    }
+}
+
+async fn subscriber(
+    stream: Stream,
+    engine: &Engine,
+    limits: &Limits,
+    incoming: &Arc<Pool>,
+    mut stop: watch::Receiver<bool>,
+) -> Closed {
+    let greeting = Link::greet(stream, Kind::Publisher, limits, incoming);
+    let greeted = tokio::select! {
+        greeted = greeting => greeted,
+        _ = stop.wait_for(|stop| *stop) => return Closed::Stopped,
+    };
+    let link = match greeted {
+        Ok(link) => link,
+        Err(closed) => return closed,
+    };
+    let subscriptions = Subscriptions::new(limits);
+    let memory = Share::of(incoming);
+    let feed = engine.feed();
+    Subscriber { link, engine, feed, limits, subscriptions, memory, place: None, prev: 0 }
+        .run(stop)
+        .await
+}
+
+/// One subscriber.
+struct Subscriber<'e> {
+    link: Link,
+    engine: &'e Engine,
+    feed: Arc<Feed>,
+    limits: &'e Limits,
+    subscriptions: Subscriptions,
+    memory: Share,
+    /// Where in the feed it is, and the last seq before that; `None` while it wants nothing.
+    place: Option<(u64, Seq)>,
+    /// The seq of the last change that was sent to it.
+    prev: Seq,
+}
+
+/// How far telling went.
+#[derive(PartialEq, Eq)]
+enum Told {
+    /// Everything.
+    All,
+    /// As much as is done in one turn.
+    Some,
+    /// As much as the peer reads.
+    Full,
+}
+
+impl Subscriber<'_> {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) -> Closed {
+        match self.serve(&mut stop).await {
+            Err(closed) => closed,
+            Ok(()) => {
+                self.link.close().await;
+                Closed::Stopped
+            }
+        }
+    }
+
+    /// Until the peer is gone, or everything is told after `stop`.
+    async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Closed> {
+        let mut committed = self.feed.subscribe();
+        let mut beat = interval(BEAT_PERIOD);
+        let mut look = interval(look_period(self.limits));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
+        let mut deadline = None;
+        loop {
+            self.subscribe()?;
+            committed.mark_unchanged();
+            let told = self.tell();
+            let finished = told == Told::All && self.link.unwritten() == 0;
+            if deadline.is_some_and(|deadline| finished || Instant::now() >= deadline) {
+                return Ok(());
+            }
+            let reading = self.link.unwritten() < UNWRITTEN_BYTES;
+            tokio::select! {
+                turned = poll_fn(|cx| self.link.poll_turn(cx, reading)) => turned?,
+                _ = committed.changed(), if told == Told::All && self.place.is_some() => {}
+                () = yield_now(), if told == Told::Some => {}
+                _ = beat.tick() => self.beat(),
+                now = look.tick() => {
+                    let since = now.saturating_duration_since(looked);
+                    looked = now;
+                    self.link.look(since, reading, self.limits)?;
+                }
+                _ = stop.wait_for(|stop| *stop), if deadline.is_none() => {
+                    deadline = Some(Instant::now() + STOP_PATIENCE);
+                }
+            }
+        }
+    }
+
+    /// Takes in what the subscriber wants, said by command (ZMTP 3.1) or by message (ZMTP 3.0).
+    fn subscribe(&mut self) -> Result<(), Closed> {
+        while let Some(message) = self.link.inbox.messages.pop_front() {
+            match message.frame(0).and_then(<[u8]>::split_first) {
+                Some((1, topic)) => self.add(topic)?,
+                Some((0, topic)) => self.subscriptions.remove(topic),
+                // PUB hears nothing else.
+                _ => {}
+            }
+        }
+        while let Some(signal) = self.link.inbox.signals.pop_front() {
+            match signal {
+                Signal::Subscribe(topic) => self.add(&topic)?,
+                Signal::Cancel(topic) => self.subscriptions.remove(&topic),
+            }
+        }
+        if self.subscriptions.is_empty() {
+            self.place = None;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, topic: &[u8]) -> Result<(), Closed> {
+        let added = self.subscriptions.add(topic);
+        if !added || !self.memory.hold(self.subscriptions.bytes()) {
+            return Err(Closed::Subscriptions);
+        }
+        if self.place.is_none() {
+            let (place, seq) = self.feed.end();
+            self.place = Some((place, seq));
+            self.prev = seq;
+        }
+        Ok(())
+    }
+
+    /// Queues what is new, as far as there is room.
+    fn tell(&mut self) -> Told {
+        let Some((place, seq)) = self.place else { return Told::All };
+        if self.link.unwritten() >= UNWRITTEN_BYTES {
+            return Told::Full;
+        }
+        let FeedRead { records, next, lost } = self.feed.read(place, READ_BYTES);
+        if let Some(lost) = lost {
+            self.engine.counters().lost.up();
+            self.notice(LOST, "lost", lost);
+            self.prev = lost;
+        }
+        let Some(last) = records.last() else { return Told::All };
+        self.place = Some((next, last.last_seq.max(seq)));
+        for change in records.iter().flat_map(|record| record.changes()) {
+            if self.subscriptions.matches(change.key) {
+                encode(self.link.out(true), &change, self.prev);
+                self.prev = change.seq;
+            }
+        }
+        Told::Some
+    }
+
+    /// The beat tells up to which seq everything was sent; a subscriber that lags gets none.
+    fn beat(&mut self) {
+        if let Some((_, seq)) = self.place
+            && self.link.unwritten() < UNWRITTEN_BYTES
+            && self.subscriptions.matches(BEAT)
+        {
+            self.notice(BEAT, "beat", seq);
+        }
+    }
+
+    fn notice(&mut self, topic: &[u8], op: &str, seq: Seq) {
+        let place = Place { seq, index: 0, count: 0, prev: self.prev };
+        let out = self.link.out(true);
+        write_frame(out, true, topic);
+        header(out, &place, op, None, Level::Memory);
+        write_frame(out, false, &[]);
+    }
+}
+
+/// Where in the history a message stands.
+struct Place {
+    seq: Seq,
+    index: u32,
+    count: u32,
+    prev: Seq,
+}
+
+/// Appends the second frame, `[seq, op, index, count, prev, ttl_ms, level]`.
+fn header(out: &mut Vec<u8>, place: &Place, op: &str, ttl_ms: Option<u64>, level: Level) {
+    write_frame_head(out, true, 0);
+    let start = out.len();
+    writer::array_len(out, 7);
+    writer::uint(out, place.seq);
+    writer::str(out, op);
+    writer::uint(out, u64::from(place.index));
+    writer::uint(out, u64::from(place.count));
+    writer::uint(out, place.prev);
+    match ttl_ms {
+        Some(ttl_ms) => writer::uint(out, ttl_ms),
+        None => writer::nil(out),
+    }
+    writer::str(out, level.name());
+    // Seven short elements never need the long form of a frame.
+    let len = out.len() - start;
+    if let Some(slot) = out.get_mut(start - 1) {
+        *slot = len as u8;
+    }
+}
+
+/// Appends a change as a message of three frames: key, header, value.
+fn encode(out: &mut Vec<u8>, change: &Change<'_>, prev: Seq) {
+    let Change { seq, index, count, .. } = *change;
+    let ttl_ms = change.expires_at.map(|at| at.saturating_sub(change.time_ms));
+    write_frame(out, true, change.key);
+    header(out, &Place { seq, index, count, prev }, change.op.name(), ttl_ms, change.level);
+    write_frame(out, false, change.value);
+}

@@ -1,0 +1,312 @@
+//! ZMTP: bytes in, messages out.
+//!
+//! The only file that names omq-proto, so that it can be replaced. Its sans-IO connection does the greeting,
+//! the security handshake, the commands and the assembly of messages; what this adds are the bounds that
+//! a server needs: a cap on what may come before the handshake is done, on the frames of a message, and
+//! memory for a long frame that grows with what arrived and never with what its header claims.
+
+use super::meter::{Bounds, Meter};
+use crate::limits::Limits;
+use bytes::Bytes;
+use omq_proto::SocketType;
+use omq_proto::proto::{Command, Connection, ConnectionConfig, Event, Role};
+use std::collections::VecDeque;
+
+/// Most bytes of greeting and handshake; honest peers need some hundred.
+const HANDSHAKE_BYTES: usize = 8 * 1024;
+/// What omq-proto adds to a frame's length before it compares it with the bound.
+const PAYLOAD_SLOT: usize = size_of::<omq_proto::Payload>();
+/// Unfinished frames shorter than this stay with the codec, which keeps each piece as it came.
+const PIECEWISE_BYTES: usize = 256;
+/// The first allocation for an unfinished frame.
+const FIRST_GROWTH_BYTES: usize = 16 * 1024;
+
+/// What we are to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Speaks with REQ and DEALER.
+    Router,
+    /// Speaks with SUB and XSUB.
+    Publisher,
+}
+
+/// Why a peer is cut.
+#[derive(Debug, thiserror::Error)]
+pub enum Violation {
+    /// Not ZMTP, not our mechanism, not a socket type that fits ours.
+    #[error("{0}")]
+    Protocol(String),
+    /// More before the end of the handshake than a handshake takes.
+    #[error("more than {HANDSHAKE_BYTES} bytes before the end of the handshake")]
+    HandshakeTooLong,
+    /// Over `--max-message-bytes`.
+    #[error("a message of more than {max} bytes")]
+    MessageTooLarge {
+        /// The bound.
+        max: usize,
+    },
+    /// Over `--max-frames`.
+    #[error("a message of more than {max} frames")]
+    TooManyFrames {
+        /// The bound.
+        max: usize,
+    },
+}
+
+impl From<omq_proto::Error> for Violation {
+    fn from(error: omq_proto::Error) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+/// A message that came in whole.
+#[derive(Debug)]
+pub struct Message(omq_proto::Message);
+
+impl Message {
+    /// How many frames it has.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has no frame (ZMTP has no such message).
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A frame's bytes.
+    pub fn frame(&self, index: usize) -> Option<&[u8]> {
+        self.0.part_slice(index)
+    }
+}
+
+/// A subscriber's wish.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Send what begins with this.
+    Subscribe(Bytes),
+    /// No longer.
+    Cancel(Bytes),
+}
+
+/// What came in and waits to be dealt with.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// Messages, in the order in which they came.
+    pub messages: VecDeque<Message>,
+    /// Subscriptions by command (ZMTP 3.1), in the order in which they came.
+    pub signals: VecDeque<Signal>,
+}
+
+/// One peer's protocol state.
+#[derive(Debug)]
+pub struct Codec {
+    connection: Connection,
+    meter: Meter,
+    bounds: Bounds,
+    handshake_bytes: usize,
+    long_frame: Option<LongFrame>,
+}
+
+/// An unfinished frame, and what arrived of it.
+#[derive(Debug)]
+struct LongFrame {
+    len: usize,
+    bytes: Vec<u8>,
+}
+
+impl Codec {
+    /// The server's side of a connection, its greeting already queued.
+    pub fn new(kind: Kind, limits: &Limits) -> Self {
+        let socket_type = match kind {
+            Kind::Router => SocketType::Router,
+            Kind::Publisher => SocketType::Pub,
+        };
+        let bounds = Bounds { bytes: limits.max_message_bytes, frames: limits.max_frames };
+        let slots = bounds.frames.saturating_mul(PAYLOAD_SLOT);
+        let config = ConnectionConfig::new(Role::Server, socket_type)
+            .max_message_size(bounds.bytes.saturating_add(slots));
+        let mut connection = Connection::new(config);
+        connection.set_input_budget(true);
+        Self { connection, meter: Meter::default(), bounds, handshake_bytes: 0, long_frame: None }
+    }
+
+    /// Whether the handshake is done.
+    pub fn is_ready(&self) -> bool {
+        self.connection.is_ready()
+    }
+
+    /// Whether the peer knows PING (ZMTP 3.1).
+    pub fn peer_knows_ping(&self) -> bool {
+        self.connection.is_ready() && self.connection.peer_minor() >= 1
+    }
+
+    /// How long the peer allows itself to be silent after its last PING, if that was the last it sent.
+    pub fn peer_silence(&self) -> Option<std::time::Duration> {
+        self.connection.peer_heartbeat_ttl()
+    }
+
+    /// What the unfinished message takes in memory at most.
+    pub fn unfinished(&self) -> usize {
+        self.meter.unfinished()
+    }
+
+    /// Takes what was read. What it completes is appended to `inbox`, what is due to the peer for it
+    /// (greeting, handshake, PONG) to `replies`.
+    pub fn feed(
+        &mut self,
+        mut input: &[u8],
+        inbox: &mut Inbox,
+        replies: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        while !input.is_empty() {
+            let (piece, rest) = input.split_at(self.piece_len(input.len()));
+            input = rest;
+            self.meter.walk(piece, self.bounds_now())?;
+            self.feed_piece(piece, inbox, replies)?;
+        }
+        Ok(())
+    }
+
+    /// Before the handshake's end only up to the next frame, since other bounds hold after it.
+    fn piece_len(&self, available: usize) -> usize {
+        if self.is_ready() { available } else { self.meter.to_next_header().clamp(1, available) }
+    }
+
+    fn bounds_now(&self) -> Bounds {
+        if self.is_ready() { self.bounds } else { Bounds { bytes: HANDSHAKE_BYTES, frames: 1 } }
+    }
+
+    fn feed_piece(
+        &mut self,
+        piece: &[u8],
+        inbox: &mut Inbox,
+        replies: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        if !self.is_ready() {
+            self.handshake_bytes += piece.len();
+            if self.handshake_bytes > HANDSHAKE_BYTES {
+                return Err(Violation::HandshakeTooLong);
+            }
+        }
+        let rest = self.fill_long_frame(piece)?;
+        self.collect(inbox, replies)?;
+        if !rest.is_empty() {
+            // A copy of just what was read: an idle connection then holds no read buffer at all.
+            let fed = self.connection.handle_input(Bytes::copy_from_slice(rest));
+            self.collect(inbox, replies)?;
+            fed?;
+        }
+        self.claim_long_frame()
+    }
+
+    /// Takes decoded work out, until the codec has parsed all that it was given.
+    fn collect(&mut self, inbox: &mut Inbox, replies: &mut Vec<u8>) -> Result<(), Violation> {
+        loop {
+            self.take_replies(replies);
+            while let Some(message) = self.connection.poll_message() {
+                inbox.messages.push_back(Message(message));
+            }
+            while let Some(event) = self.connection.poll_event() {
+                match event {
+                    Event::Command(Command::Subscribe(topic)) => {
+                        inbox.signals.push_back(Signal::Subscribe(topic));
+                    }
+                    Event::Command(Command::Cancel(topic)) => {
+                        inbox.signals.push_back(Signal::Cancel(topic));
+                    }
+                    // Identities are not looked at: a reply goes to the connection that asked.
+                    Event::HandshakeSucceeded { .. } | Event::Command(_) | Event::Message(_) => {}
+                }
+            }
+            if !self.connection.has_pending_input() {
+                return Ok(());
+            }
+            self.connection.resume_input()?;
+        }
+    }
+
+    /// Moves what the codec itself has to say to `replies`.
+    pub fn take_replies(&mut self, replies: &mut Vec<u8>) {
+        if self.connection.has_pending_transmit() {
+            let taken: usize = self
+                .connection
+                .transmit_chunks()
+                .iter()
+                .map(|chunk| {
+                    replies.extend_from_slice(chunk);
+                    chunk.len()
+                })
+                .sum();
+            self.connection.advance_transmit(taken);
+        }
+    }
+
+    /// Queues a PING for [`Codec::take_replies`].
+    pub fn ping(&mut self) -> Result<(), Violation> {
+        let ping = Command::Ping { ttl_deciseconds: 0, context: Bytes::new() };
+        Ok(self.connection.send_command(&ping)?)
+    }
+
+    /// Gives the unfinished frame its share of `piece`; returns the rest.
+    fn fill_long_frame<'a>(&mut self, piece: &'a [u8]) -> Result<&'a [u8], Violation> {
+        let Some(frame) = &mut self.long_frame else {
+            return Ok(piece);
+        };
+        let (share, rest) = piece.split_at((frame.len - frame.bytes.len()).min(piece.len()));
+        frame.append(share);
+        if frame.bytes.len() == frame.len {
+            let bytes = std::mem::take(&mut frame.bytes);
+            self.long_frame = None;
+            self.connection.supply_payload(Bytes::from(bytes))?;
+        }
+        Ok(rest)
+    }
+
+    /// Takes an unfinished frame over from the codec, which would keep it in as many pieces as it comes in.
+    fn claim_long_frame(&mut self) -> Result<(), Violation> {
+        if self.long_frame.is_some() {
+            return Ok(());
+        }
+        let unfinished = self.connection.peek_next_frame_payload_size()?;
+        if unfinished.is_none_or(|frame| frame.payload_len < PIECEWISE_BYTES) {
+            return Ok(());
+        }
+        if let Some((len, prefix)) = self.connection.begin_supplied_payload_with_prefix() {
+            let mut frame = LongFrame { len, bytes: Vec::new() };
+            frame.append(prefix.as_slice());
+            self.long_frame = Some(frame);
+        }
+        Ok(())
+    }
+}
+
+impl LongFrame {
+    /// Grows to twice what arrived at most, and never past the frame's length.
+    fn append(&mut self, share: &[u8]) {
+        let needed = self.bytes.len() + share.len();
+        if needed > self.bytes.capacity() {
+            let wanted = needed.max(self.bytes.capacity() * 2).max(FIRST_GROWTH_BYTES);
+            self.bytes.reserve_exact(wanted.min(self.len) - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(share);
+    }
+}
+
+/// Appends a frame of an unencrypted connection.
+pub fn write_frame(out: &mut Vec<u8>, more: bool, payload: &[u8]) {
+    write_frame_head(out, more, payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// Appends the head of a frame whose `len` bytes the caller appends.
+pub fn write_frame_head(out: &mut Vec<u8>, more: bool, len: usize) {
+    const LONG: u8 = 0x02;
+    match u8::try_from(len) {
+        Ok(len) => out.extend_from_slice(&[u8::from(more), len]),
+        Err(_) => {
+            out.push(LONG | u8::from(more));
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+}
