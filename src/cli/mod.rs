@@ -5,6 +5,7 @@
 
 mod base64;
 mod batch;
+mod bench;
 mod completions;
 mod connection;
 mod count;
@@ -76,6 +77,7 @@ enum Command {
     Watch(watch::Watch),
     Import(import::Import),
     Export(export::Export),
+    Bench(Box<bench::Bench>),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -110,6 +112,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Watch(command) => wait_for(command.run(out))?,
         Command::Import(command) => wait_for(command.run(out))?,
         Command::Export(command) => wait_for(command.run(out))?,
+        Command::Bench(command) => command.run(out)?,
         Command::Completions(command) => command.run(&mut Cli::command(), out)?,
         Command::Man(command) => command.run(Cli::command(), out)?,
     }

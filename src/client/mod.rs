@@ -26,7 +26,7 @@ mod change;
 mod connection;
 mod endpoint;
 mod error;
-//pub mod fast;
+pub mod fast;
 mod numbers;
 mod options;
 mod packed;
