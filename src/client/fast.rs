@@ -70,10 +70,7 @@ impl Dealer {
     ///
     /// `each` is given every frame, and whether it is the last of its message. Reading and writing go
     /// on side by side, so that neither peer waits for the other to read.
-    pub async fn exchange(
-        &mut self,
-        mut each: impl FnMut(&[u8], bool),
-    ) -> Result<(), ClientError> {
+    pub async fn exchange(&mut self, mut each: impl FnMut(&[u8], bool)) -> Result<(), ClientError> {
         loop {
             if self.take_messages(&mut each).map_err(|reason| self.protocol(reason))? > 0 {
                 return Ok(());

@@ -51,9 +51,11 @@ impl FromStr for Mix {
         let part = |part: &str| {
             let (name, share) = part.split_once('=').unwrap_or((part, "1"));
             let operation = Operation::ALL.into_iter().find(|operation| operation.name() == name);
-            let operation = operation.ok_or_else(|| format!("'{name}' is none of get, set, incr"))?;
+            let operation =
+                operation.ok_or_else(|| format!("'{name}' is none of get, set, incr"))?;
             let share = share.parse().ok().filter(|share| *share > 0);
-            let share = share.ok_or_else(|| format!("the share of {name} is no positive number"))?;
+            let share =
+                share.ok_or_else(|| format!("the share of {name} is no positive number"))?;
             Ok::<_, String>((operation, share))
         };
         text.split(',').map(part).collect::<Result<_, _>>().map(Mix)

@@ -110,11 +110,8 @@ impl Bench {
     }
 
     async fn connect(&self) -> Result<Vec<Load>, Failure> {
-        let endpoint: Endpoint = self
-            .connection
-            .connect
-            .parse()
-            .map_err(|error| naming_flag("--connect", error))?;
+        let endpoint: Endpoint =
+            self.connection.connect.parse().map_err(|error| naming_flag("--connect", error))?;
         let patience = self.connection.patience.options().connect_timeout;
         let mut loads = Vec::new();
         for index in 0..u64::from(self.connections) {
