@@ -17,6 +17,8 @@
 //!
 //! `ARCHITECTURE.md` has the map, the invariants and the decisions with their evidence.
 
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod disk;

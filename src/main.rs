@@ -1,2 +1,15 @@
-//! The binary: everything is in the library.
-fn main() {}
+//! The `vatn` program: read the command line, do it, and say in one line why not.
+
+use std::process::ExitCode;
+
+use vatn::cli;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()).and_then(cli::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,76 @@
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::Failure;
+use crate::client::{Client, ClientError, ClientOptions, Level, WriteOptions};
+
+/// How to reach the broker.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct Connection {
+    /// The broker's command endpoint, tcp://HOST:PORT or ipc://PATH
+    #[arg(long, env = "VATN_CONNECT", value_name = "ENDPOINT")]
+    #[arg(default_value = "tcp://127.0.0.1:7533")]
+    pub(super) connect: String,
+
+    #[command(flatten)]
+    pub(super) patience: Patience,
+}
+
+/// How long to wait for the broker.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Patience {
+    /// How long to wait for a reply, in milliseconds; 0 waits without end
+    #[arg(long, env = "VATN_TIMEOUT_MS", value_name = "MS", default_value_t = 30_000)]
+    pub(super) timeout_ms: u64,
+}
+
+impl Connection {
+    /// Connects to the broker.
+    pub(super) async fn open(&self) -> Result<Client, Failure> {
+        let client = Client::connect(&self.connect, &self.patience.options()).await;
+        client.map_err(|error| naming_flag("--connect", error))
+    }
+}
+
+impl Patience {
+    /// The client's patience; a connection is made within five seconds or not at all.
+    pub(super) fn options(&self) -> ClientOptions {
+        let timeout = (self.timeout_ms > 0).then(|| Duration::from_millis(self.timeout_ms));
+        let longest = Duration::from_secs(5);
+        ClientOptions {
+            connect_timeout: timeout.map_or(longest, |timeout| timeout.min(longest)),
+            reply_timeout: timeout,
+        }
+    }
+}
+
+/// Puts the flag before an error that its value caused.
+pub(super) fn naming_flag(flag: &str, error: ClientError) -> Failure {
+    match error {
+        ClientError::BadEndpoint { .. } => Failure::usage(format!("{flag}: {error}")),
+        other => other.into(),
+    }
+}
+
+/// What a write may ask for.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Write")]
+pub(super) struct Writing {
+    /// When the broker is to answer; without it, when its own --durability is reached
+    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
+    pub(super) durability: Option<Level>,
+}
+
+impl Writing {
+    pub(super) fn options(&self) -> WriteOptions {
+        WriteOptions { durability: self.durability, ..WriteOptions::default() }
+    }
+}
+
+/// Reads a level by its name, and lists the names in help and completions.
+pub(super) fn level_parser() -> impl TypedValueParser<Value = Level> {
+    PossibleValuesParser::new(Level::ALL.map(Level::name)).try_map(|name| name.parse::<Level>())
+}

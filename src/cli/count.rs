@@ -1,0 +1,32 @@
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+use clap::Args;
+use serde_json::json;
+
+use super::Failure;
+use super::connection::Connection;
+use super::output::Output;
+
+const NOTE: &str = "\
+Counts all keys, or those that begin with PREFIX.";
+
+/// Print how many keys there are
+#[derive(Debug, Args)]
+#[command(after_help = NOTE)]
+pub(super) struct Count {
+    /// Only keys that begin with it
+    #[arg(default_value = "", hide_default_value = true)]
+    prefix: OsString,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Count {
+    pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
+        let mut client = self.connection.open().await?;
+        let count = client.count(self.prefix.as_bytes()).await?;
+        if out.json { out.json(&json!({ "count": count })) } else { out.line(count.to_string()) }
+    }
+}

@@ -1,0 +1,69 @@
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::client::ClientError;
+
+/// Why a command did not do what it was asked for, and the exit code that says so.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    status: u8,
+}
+
+impl Failure {
+    /// It could not be done.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Failure { message: message.into(), status: 1 }
+    }
+
+    /// The command line makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Failure { message: message.into(), status: 2 }
+    }
+
+    /// A key is not there.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Failure { message: message.into(), status: 3 }
+    }
+
+    /// Nobody reads the output any more (`vatn range | head`): that is no failure.
+    pub(crate) fn unheard() -> Self {
+        Failure { message: String::new(), status: 0 }
+    }
+
+    /// Says on stderr, in one line, what is wrong.
+    pub fn print(&self) {
+        if !self.message.is_empty() {
+            eprintln!("vatn: error: {self}");
+        }
+    }
+
+    /// The process's exit code.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.status)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let status = match (&error, error.code()) {
+            (ClientError::BadEndpoint { .. }, _) => 2,
+            (_, Some("NOT_FOUND")) => 3,
+            (_, Some("CONFLICT")) => 4,
+            _ => 1,
+        };
+        let cure = match error.code() {
+            Some("QUEUE_FULL") => "; try again later, or serve with a larger --queue-items",
+            Some("STORAGE") => "; reads go on, writes need the disk put right and a restart",
+            Some("UNKNOWN_METHOD") => "; is the broker older than this client?",
+            _ => "",
+        };
+        Failure { message: format!("{error}{cure}"), status }
+    }
+}

@@ -1,0 +1,231 @@
+//! JSON and MessagePack, into each other.
+//!
+//! What JSON cannot say is an object with one member: `{"base64": "…"}` is a byte string,
+//! `{"ext": [type, "base64"]}` an extension, and `{"msgpack": "base64"}` any value in its own bytes.
+
+use rmpv::Value;
+use serde_json::{Map, Number, Value as Json, json};
+
+use super::base64;
+use crate::client::Packed;
+use crate::wire::writer;
+
+/// Packs JSON text.
+pub(super) fn pack_text(text: &str) -> Result<Packed, String> {
+    let json: Json = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    pack(&json)
+}
+
+/// Packs JSON: integers and floats by how they are written, all in their shortest form.
+pub(super) fn pack(json: &Json) -> Result<Packed, String> {
+    let mut out = Vec::new();
+    write(json, &mut out)?;
+    Packed::new(out).ok_or_else(|| "it is not one value".to_owned())
+}
+
+fn write(json: &Json, out: &mut Vec<u8>) -> Result<(), String> {
+    match json {
+        Json::Null => writer::nil(out),
+        Json::Bool(flag) => writer::bool(out, *flag),
+        Json::Number(number) => write_number(number, out)?,
+        Json::String(text) => writer::str(out, text),
+        Json::Array(elements) => {
+            writer::array_len(out, elements.len());
+            for element in elements {
+                write(element, out)?;
+            }
+        }
+        Json::Object(members) => {
+            if write_special(members, out)? {
+                return Ok(());
+            }
+            writer::map_len(out, members.len());
+            for (name, value) in members {
+                writer::str(out, name);
+                write(value, out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_number(number: &Number, out: &mut Vec<u8>) -> Result<(), String> {
+    let text = number.as_str();
+    if text.contains(['.', 'e', 'E']) {
+        let float: f64 = text.parse().map_err(|_| format!("{text} is not a number"))?;
+        if !float.is_finite() {
+            return Err(format!("{text} is too large for a float"));
+        }
+        out.push(0xcb);
+        out.extend_from_slice(&float.to_be_bytes());
+        return Ok(());
+    }
+    let fits = |integer: &i128| (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(integer);
+    let integer = text.parse().ok().filter(fits);
+    writer::int(out, integer.ok_or_else(|| format!("{text} is outside -2^63 to 2^64-1"))?);
+    Ok(())
+}
+
+/// Writes an object that stands for what JSON cannot say; tells whether it was one.
+fn write_special(members: &Map<String, Json>, out: &mut Vec<u8>) -> Result<bool, String> {
+    let mut pairs = members.iter();
+    let (Some((name, content)), None) = (pairs.next(), pairs.next()) else { return Ok(false) };
+    let decoded = |text: &str| {
+        base64::decode(text).ok_or_else(|| format!("the text under \"{name}\" is not base64"))
+    };
+    match (name.as_str(), content) {
+        ("base64", Json::String(text)) => writer::bin(out, &decoded(text)?),
+        ("msgpack", Json::String(text)) => {
+            let packed = Packed::new(decoded(text)?)
+                .ok_or("the bytes under \"msgpack\" are not one MessagePack value")?;
+            out.extend_from_slice(packed.as_bytes());
+        }
+        ("ext", Json::Array(parts)) => {
+            let [Json::Number(kind), Json::String(text)] = parts.as_slice() else {
+                return Ok(false);
+            };
+            let kind = kind.as_i64().and_then(|kind| i8::try_from(kind).ok());
+            let kind = kind.ok_or("an ext's type is a number from -128 to 127")?;
+            let ext = Packed::from(&Value::Ext(kind, decoded(text)?));
+            out.extend_from_slice(ext.as_bytes());
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Shows a value as JSON, for people: close to it, and not always convertible back.
+pub(super) fn show(value: &Value) -> Json {
+    match value {
+        Value::Nil => Json::Null,
+        Value::Boolean(flag) => (*flag).into(),
+        Value::Integer(integer) => match integer.as_u64() {
+            Some(number) => number.into(),
+            None => integer.as_i64().into(),
+        },
+        Value::F32(float) => f64::from(*float).into(),
+        Value::F64(float) => (*float).into(),
+        Value::String(text) => match text.as_str() {
+            Some(text) => text.into(),
+            None => json!({ "base64": base64::encode(text.as_bytes()) }),
+        },
+        Value::Binary(bytes) => json!({ "base64": base64::encode(bytes) }),
+        Value::Array(elements) => elements.iter().map(show).collect(),
+        Value::Map(pairs) => {
+            let member = |(key, value): &(Value, Value)| {
+                let name = key.as_str().map_or_else(|| show(key).to_string(), str::to_owned);
+                (name, show(value))
+            };
+            Json::Object(pairs.iter().map(member).collect())
+        }
+        Value::Ext(kind, bytes) => json!({ "ext": [kind, base64::encode(bytes)] }),
+    }
+}
+
+/// Shows a value as JSON from which [`pack`] makes the same bytes again.
+pub(super) fn exact(packed: &Packed) -> Json {
+    let shown = show(&packed.value());
+    match pack(&shown) {
+        Ok(again) if again == *packed => shown,
+        _ => json!({ "msgpack": base64::encode(packed.as_bytes()) }),
+    }
+}
+
+/// Shows a key as JSON from which [`key_bytes`] makes the same bytes again.
+pub(super) fn key(bytes: &[u8]) -> Json {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => json!({ "base64": base64::encode(bytes) }),
+    }
+}
+
+/// Reads a key: a string, or an object with `base64`.
+pub(super) fn key_bytes(json: &Json) -> Result<Vec<u8>, String> {
+    let coded = || match json.as_object()?.iter().collect::<Vec<_>>().as_slice() {
+        [(name, Json::String(text))] if *name == "base64" => base64::decode(text),
+        _ => None,
+    };
+    match json {
+        Json::String(text) => Ok(text.clone().into_bytes()),
+        _ => coded().ok_or_else(|| "a key is a string or {\"base64\": \"…\"}".to_owned()),
+    }
+}
+
+/// Shows a key in a line for people.
+pub(super) fn key_text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && !text.contains(char::is_control) => text.to_owned(),
+        _ => key(bytes).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(value: Value) -> Packed {
+        Packed::from(&value)
+    }
+
+    #[test]
+    fn plain_json_comes_back_as_it_was() {
+        for text in [
+            r#"null"#,
+            r#"[true,false]"#,
+            r#"{"b":1,"a":-1}"#,
+            r#"[0,127,128,18446744073709551615,-9223372036854775808]"#,
+            r#"[1.0,-0.0,1e+300,0.1]"#,
+            r#""Ærøskøbing 🎉""#,
+            r#"{"base64":"/w=="}"#,
+            r#"{"ext":[-1,"AAAAAA=="]}"#,
+        ] {
+            assert_eq!(exact(&pack_text(text).unwrap()).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_number_is_what_it_is_written_as() {
+        assert_eq!(pack_text("1").unwrap(), packed(1.into()));
+        assert_eq!(pack_text("1.0").unwrap(), packed(1.0_f64.into()));
+        for text in ["18446744073709551616", "-9223372036854775809", "1e+999"] {
+            assert!(pack_text(text).unwrap_err().contains(text));
+        }
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_kept_byte_for_byte() {
+        let pair = |key: Value| Value::Map(vec![(key, 1.into())]);
+        let mut values: Vec<Packed> = vec![
+            packed(1.5_f32.into()),
+            packed(f64::NAN.into()),
+            packed(pair(7.into())),
+            packed(pair(Value::Binary(vec![1]))),
+            packed(Value::Map(vec![("base64".into(), "Zg==".into())])),
+            packed(Value::Map(vec![("a".into(), 1.into()), ("a".into(), 2.into())])),
+        ];
+        values.push(Packed::new(vec![0xcd, 0, 1]).unwrap());
+        values.push(Packed::new(vec![0xd9, 1, 0xff]).unwrap());
+        for value in values {
+            let shown = exact(&value);
+            assert!(shown.get("msgpack").is_some(), "{shown}");
+            assert_eq!(pack(&shown).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn what_only_looks_special_is_an_ordinary_map() {
+        for text in [r#"{"base64":1}"#, r#"{"ext":[]}"#, r#"{"base64":"/w==","more":1}"#] {
+            assert!(pack_text(text).unwrap().value().is_map(), "{text}");
+        }
+        assert!(pack_text(r#"{"base64":"!"}"#).unwrap_err().contains("not base64"));
+        assert!(pack_text(r#"{"msgpack":"wQ=="}"#).unwrap_err().contains("MessagePack"));
+    }
+
+    #[test]
+    fn every_key_comes_back() {
+        for bytes in [b"".as_slice(), b"plain", b"\xff\xfe", "é".as_bytes()] {
+            assert_eq!(key_bytes(&key(bytes)).unwrap(), bytes);
+        }
+        assert!(key_bytes(&json!(1)).is_err());
+    }
+}

@@ -1,0 +1,86 @@
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use super::Failure;
+
+/// The non-empty lines of a JSON Lines file, each known by its number.
+pub(super) struct Lines {
+    name: String,
+    number: u64,
+    bytes: u64,
+    size: Option<u64>,
+    reader: BufReader<Box<dyn Read + Send>>,
+}
+
+/// Where in which file something is.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    name: String,
+    number: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.number)
+    }
+}
+
+impl Place {
+    /// A failure that names this place.
+    pub(super) fn failure(&self, reason: impl fmt::Display) -> Failure {
+        Failure::failed(format!("{self}: {reason}"))
+    }
+}
+
+impl Lines {
+    /// Opens a file; `-` is standard input.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let (name, size, reader): (_, _, Box<dyn Read + Send>) = if path.as_os_str() == "-" {
+            ("standard input".to_owned(), None, Box::new(std::io::stdin()))
+        } else {
+            let name = path.display().to_string();
+            let file = File::open(path)
+                .map_err(|error| Failure::failed(format!("cannot open {name}: {error}")))?;
+            let size = file.metadata().ok().filter(|file| file.is_file()).map(|file| file.len());
+            (name, size, Box::new(file))
+        };
+        let reader = BufReader::with_capacity(1 << 18, reader);
+        Ok(Lines { name, number: 0, bytes: 0, size, reader })
+    }
+
+    /// The size of the file, when that is known.
+    pub(super) fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// How many bytes have been read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The next line's JSON and where it is; `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<(Place, Json)>, Failure> {
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = self.reader.read_until(b'\n', &mut line);
+            self.number += 1;
+            let place = Place { name: self.name.clone(), number: self.number };
+            let length = read.map_err(|error| place.failure(error))?;
+            self.bytes += length as u64;
+            if length == 0 {
+                return Ok(None);
+            }
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let json = serde_json::from_slice(&line);
+            let json = json.map_err(|error| place.failure(format!("not JSON: {error}")))?;
+            return Ok(Some((place, json)));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a person types: arguments, the commands, what they print and how they fail.
+//!
+//! One file a command, each with its arguments and what it does. [`parse`] and [`run`] are all that
+//! `main.rs` needs.
+
+mod base64;
+mod batch;
+mod bench;
+mod completions;
+mod connection;
+mod count;
+mod del;
+mod export;
+mod failure;
+mod flush;
+mod get;
+mod import;
+mod json;
+mod lines;
+mod man;
+mod output;
+mod ping;
+mod progress;
+mod range;
+mod serve;
+mod set;
+mod stats;
+mod step;
+mod watch;
+
+use std::ffi::OsString;
+use std::future::Future;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use failure::Failure;
+use output::Output;
+
+const ABOUT: &str = "A networked message-queue store over ZeroMQ";
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it failed; one line on stderr says why
+  2  the command line is wrong
+  3  the key was not found (get, del, incr, decr)
+  4  the condition did not hold (--if)";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(name = "vatn", version, about = ABOUT, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// Print JSON, for programs
+    #[arg(long, global = true, display_order = 900)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::Serve>),
+    Get(get::Get),
+    Set(set::Set),
+    Del(del::Del),
+    /// Add to a number
+    Incr(step::Step),
+    /// Subtract from a number
+    Decr(step::Step),
+    Range(range::Range),
+    Count(count::Count),
+    Batch(batch::Batch),
+    Flush(flush::Flush),
+    Stats(stats::Stats),
+    Ping(ping::Ping),
+    Watch(watch::Watch),
+    Import(import::Import),
+    Export(export::Export),
+    Bench(Box<bench::Bench>),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+/// Reads the command line. Help and the version are printed here, and end the process.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> {
+    Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+        _ => Failure::usage(one_line(&error.render().to_string())),
+    })
+}
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    let mut output = Output::new(cli.json);
+    let out = &mut output;
+    match cli.command {
+        Command::Serve(command) => command.run(out)?,
+        Command::Get(command) => wait_for(command.run(out))?,
+        Command::Set(command) => wait_for(command.run(out))?,
+        Command::Del(command) => wait_for(command.run(out))?,
+        Command::Incr(command) => wait_for(command.run(step::Direction::Up, out))?,
+        Command::Decr(command) => wait_for(command.run(step::Direction::Down, out))?,
+        Command::Range(command) => wait_for(command.run(out))?,
+        Command::Count(command) => wait_for(command.run(out))?,
+        Command::Batch(command) => wait_for(command.run(out))?,
+        Command::Flush(command) => wait_for(command.run(out))?,
+        Command::Stats(command) => wait_for(command.run(out))?,
+        Command::Ping(command) => wait_for(command.run(out))?,
+        Command::Watch(command) => wait_for(command.run(out))?,
+        Command::Import(command) => wait_for(command.run(out))?,
+        Command::Export(command) => wait_for(command.run(out))?,
+        Command::Bench(command) => command.run(out)?,
+        Command::Completions(command) => command.run(&mut Cli::command(), out)?,
+        Command::Man(command) => command.run(Cli::command(), out)?,
+    }
+    output.flush()
+}
+
+/// Runs a client command; one thread is enough for it.
+fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?.block_on(command)
+}
+
+/// clap explains in a paragraph; here an error is one line: what is wrong, what is near it, and where
+/// to read on.
+fn one_line(rendered: &str) -> String {
+    let sentences: Vec<&str> = rendered
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let text = sentences.join(" ").replace(" tip: ", "; ").replace(" [possible", "; [possible");
+    format!("{}; try 'vatn --help'", text.trim_start_matches("error: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_of_arguments_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mistyped_command_is_one_line_with_a_suggestion() {
+        let arguments = ["vatn", "wacth"].map(OsString::from);
+        let line = parse(arguments).unwrap_err().to_string();
+        assert!(line.contains("'wacth'") && line.contains("'watch'"), "{line}");
+        assert!(!line.contains('\n'), "{line}");
+    }
+}

@@ -1,0 +1,61 @@
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value as Json, json};
+
+/// How far a transfer of items is: a bar on a terminal, a summary at the end.
+pub(super) struct Progress {
+    bar: ProgressBar,
+    start: Instant,
+    items: u64,
+}
+
+impl Progress {
+    /// Begins; `length` is the whole in the bar's own unit (bytes or items), where it is known.
+    pub(super) fn begin(length: Option<u64>) -> Self {
+        // Drawn on stderr, and only if that is a terminal.
+        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
+        let template = match length {
+            Some(_) => "{wide_bar} {percent:>3}%  {msg}  {eta} left",
+            None => "{spinner} {msg}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Progress { bar, start: Instant::now(), items: 0 }
+    }
+
+    /// Counts items; `position` is how far the bar is.
+    pub(super) fn advance(&mut self, items: u64, position: u64) {
+        self.items += items;
+        self.bar.set_position(position);
+        self.bar.set_message(self.sentence());
+    }
+
+    /// How many items there were.
+    pub(super) fn items(&self) -> u64 {
+        self.items
+    }
+
+    /// Ends the bar and says what was done: `63000 items, 75000 items/s`.
+    pub(super) fn finish(&self) -> String {
+        self.bar.finish_and_clear();
+        self.sentence()
+    }
+
+    /// The same for programs.
+    pub(super) fn described(&self) -> Json {
+        let seconds = self.start.elapsed().as_secs_f64();
+        json!({ "items": self.items, "seconds": seconds, "items_per_second": self.rate(seconds) })
+    }
+
+    fn sentence(&self) -> String {
+        let seconds = self.start.elapsed().as_secs_f64();
+        format!("{} items, {:.0} items/s", self.items, self.rate(seconds))
+    }
+
+    fn rate(&self, seconds: f64) -> f64 {
+        self.items as f64 / seconds.max(1e-9)
+    }
+}

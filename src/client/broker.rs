@@ -1,0 +1,50 @@
+//! The broker itself, and commands as a whole.
+
+use rmpv::Value;
+
+use super::{Client, ClientError, Level, Packed, Request};
+
+impl Client {
+    /// `hello`: who the broker is, as a map.
+    pub async fn hello(&mut self) -> Result<Value, ClientError> {
+        let name = concat!("vatn ", env!("CARGO_PKG_VERSION"));
+        let request = Request::new("hello").option("client", name);
+        self.call_for(&request, |result| Some(result.value()).filter(Value::is_map)).await
+    }
+
+    /// `ping`: the payload comes back.
+    pub async fn ping(&mut self, payload: &Packed) -> Result<Packed, ClientError> {
+        self.call(&Request::new("ping").argument(payload)).await
+    }
+
+    /// `batch`: executes the requests as one atomic write; their results in order.
+    ///
+    /// When one is refused nothing has happened, and the refusal's details name its index.
+    pub async fn batch(
+        &mut self,
+        requests: &[Request],
+        durability: Option<Level>,
+    ) -> Result<Vec<Packed>, ClientError> {
+        let request = Request::new("batch")
+            .requests(requests)
+            .option_if("durability", durability.map(Level::name));
+        self.call_for(&request, Packed::elements).await
+    }
+
+    /// `flush`: returns LeakDB's status line once all that was queued is in the tables and on the
+    /// disk. It waits as long as the connection lives.
+    pub async fn flush(&mut self) -> Result<String, ClientError> {
+        let patience = self.reply_timeout.take();
+        let request = Request::new("flush");
+        let status =
+            self.call_for(&request, |result| result.value().as_str().map(str::to_owned)).await;
+        self.reply_timeout = patience;
+        status
+    }
+
+    /// `stats`: the broker's figures, as a map.
+    pub async fn stats(&mut self) -> Result<Value, ClientError> {
+        let request = Request::new("stats");
+        self.call_for(&request, |result| Some(result.value()).filter(Value::is_map)).await
+    }
+}

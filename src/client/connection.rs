@@ -1,0 +1,258 @@
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use zeromq::prelude::{Socket, SocketRecv, SocketSend};
+use zeromq::{DealerSocket, SocketEvent, SocketOptions, ZmqError, ZmqMessage};
+
+use super::error::Refusal;
+use super::packed::Packed;
+use super::request::Request;
+use super::{ClientError, Endpoint, reply};
+
+/// How long the zeromq crate may try before the endpoint is probed for the reason: it retries a
+/// refused connection in silence, and a broker that runs has answered by then.
+const PROBE_AFTER: Duration = Duration::from_millis(40);
+
+/// The patience of a client.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// How long connecting and the handshake may take together.
+    pub connect_timeout: Duration,
+    /// How long a reply may take; `None` waits as long as the connection lives.
+    pub reply_timeout: Option<Duration>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        ClientOptions {
+            connect_timeout: Duration::from_secs(5),
+            reply_timeout: Some(Duration::from_secs(30)),
+        }
+    }
+}
+
+/// A connection to a broker's command endpoint.
+///
+/// It does not reconnect: after [`ClientError::Closed`] it cannot be known whether an unanswered
+/// write took place, which only the caller can decide about.
+pub struct Client {
+    endpoint: String,
+    socket: DealerSocket,
+    events: Events,
+    next_id: u64,
+    /// Requests that were sent and not yet handed to the caller, with the reply once it is here.
+    outstanding: HashMap<u64, Option<Result<Packed, Refusal>>>,
+    pub(super) reply_timeout: Option<Duration>,
+}
+
+/// A message of requests that was sent; [`Client::receive`] exchanges it for the replies.
+#[derive(Debug)]
+#[must_use = "a ticket that is not received leaves its replies unread"]
+pub struct Ticket {
+    first_id: u64,
+    count: u64,
+}
+
+impl Client {
+    /// Connects to `tcp://HOST:PORT` or `ipc://PATH`.
+    pub async fn connect(endpoint: &str, options: &ClientOptions) -> Result<Self, ClientError> {
+        let endpoint: Endpoint = endpoint.parse()?;
+        let mut socket_options = SocketOptions::default();
+        socket_options.connect_timeout(options.connect_timeout);
+        let mut socket = DealerSocket::with_options(socket_options);
+        let events = Events(Box::new(socket.monitor()));
+        connect_socket(&mut socket, &endpoint, options.connect_timeout).await?;
+        Ok(Client {
+            endpoint: endpoint.to_string(),
+            socket,
+            events,
+            next_id: 0,
+            outstanding: HashMap::new(),
+            reply_timeout: options.reply_timeout,
+        })
+    }
+
+    /// The endpoint this client is connected to.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Sends one request and waits for its result.
+    pub async fn call(&mut self, request: &Request) -> Result<Packed, ClientError> {
+        let ticket = self.send(std::slice::from_ref(request)).await?;
+        match self.receive(ticket).await?.pop() {
+            Some(outcome) => Ok(outcome?),
+            None => Err(self.protocol("a message without replies")),
+        }
+    }
+
+    /// Sends many requests in one message and waits for all outcomes, in the requests' order.
+    pub async fn call_many(
+        &mut self,
+        requests: &[Request],
+    ) -> Result<Vec<Result<Packed, Refusal>>, ClientError> {
+        let ticket = self.send(requests).await?;
+        self.receive(ticket).await
+    }
+
+    /// Sends requests in one message without waiting, so that several messages can be under way.
+    ///
+    /// The caller bounds how many: what is sent and not received is kept in memory.
+    pub async fn send(&mut self, requests: &[Request]) -> Result<Ticket, ClientError> {
+        let first_id = self.next_id;
+        let mut frames = Vec::with_capacity(requests.len());
+        for request in requests {
+            frames.push(request.encode(self.next_id));
+            self.outstanding.insert(self.next_id, None);
+            self.next_id += 1;
+        }
+        let ticket = Ticket { first_id, count: self.next_id - first_id };
+        self.send_frames(frames).await?;
+        Ok(ticket)
+    }
+
+    /// Waits for the replies of a message that was sent.
+    pub async fn receive(
+        &mut self,
+        ticket: Ticket,
+    ) -> Result<Vec<Result<Packed, Refusal>>, ClientError> {
+        let ids = ticket.first_id..ticket.first_id + ticket.count;
+        let Some(limit) = self.reply_timeout else {
+            return self.await_replies(ids).await;
+        };
+        if let Ok(outcome) = tokio::time::timeout(limit, self.await_replies(ids.clone())).await {
+            return outcome;
+        }
+        // Forget the requests: replies that come later are not wanted any more.
+        self.outstanding.retain(|id, _| !ids.contains(id));
+        Err(ClientError::Timeout { endpoint: self.endpoint.clone(), after: limit })
+    }
+
+    /// Sends a write that is never answered, not even when it fails.
+    ///
+    /// Requests of one connection are executed in order, so a later call that is answered tells
+    /// that the notification has been executed too.
+    pub async fn notify(&mut self, request: &Request) -> Result<(), ClientError> {
+        self.send_frames(vec![request.encode_notification()]).await
+    }
+
+    async fn send_frames(&mut self, frames: Vec<Bytes>) -> Result<(), ClientError> {
+        // A message without frames asks nothing, and ZeroMQ cannot send it.
+        let Ok(message) = ZmqMessage::try_from(frames) else { return Ok(()) };
+        self.socket.send(message).await.map_err(|_| self.closed())
+    }
+
+    async fn await_replies(
+        &mut self,
+        ids: std::ops::Range<u64>,
+    ) -> Result<Vec<Result<Packed, Refusal>>, ClientError> {
+        let mut outcomes = Vec::new();
+        for id in ids {
+            loop {
+                match self.outstanding.get_mut(&id).map(Option::take) {
+                    Some(Some(outcome)) => {
+                        self.outstanding.remove(&id);
+                        outcomes.push(outcome);
+                        break;
+                    }
+                    Some(None) => self.read_message().await?,
+                    None => return Err(self.protocol("a reply that was given up")),
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn read_message(&mut self) -> Result<(), ClientError> {
+        let message = tokio::select! {
+            biased;
+            message = self.socket.recv() => message.map_err(|_| self.closed())?,
+            () = self.events.disconnected() => return Err(self.closed()),
+        };
+        for frame in message.iter() {
+            let reply = reply::decode(frame).map_err(|reason| self.protocol(reason))?;
+            let Some(id) = reply.id else {
+                return Err(match reply.outcome {
+                    Err(refusal) => refusal.into(),
+                    Ok(_) => self.protocol("a result without an id"),
+                });
+            };
+            // A reply nobody waits for any more is passed over.
+            if let Some(place) = self.outstanding.get_mut(&id) {
+                *place = Some(reply.outcome);
+            }
+        }
+        Ok(())
+    }
+
+    fn closed(&self) -> ClientError {
+        ClientError::Closed { endpoint: self.endpoint.clone() }
+    }
+
+    pub(super) fn protocol(&self, reason: impl Into<String>) -> ClientError {
+        ClientError::Protocol { endpoint: self.endpoint.clone(), reason: reason.into() }
+    }
+}
+
+/// Connects a socket; a refusal is reported at once instead of being retried until the timeout.
+pub(super) async fn connect_socket(
+    socket: &mut impl Socket,
+    endpoint: &Endpoint,
+    patience: Duration,
+) -> Result<(), ClientError> {
+    let address = endpoint.to_string();
+    let unreachable = async {
+        tokio::time::sleep(PROBE_AFTER).await;
+        match endpoint.open(patience).await {
+            Err(error) => error,
+            // Something listens; so only the handshake's own timeout can end the attempt.
+            Ok(_) => std::future::pending().await,
+        }
+    };
+    let failure = tokio::select! {
+        biased;
+        connected = socket.connect(&address) => match connected {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        },
+        error = unreachable => return Err(error),
+    };
+    Err(match failure {
+        ZmqError::Network(error) => endpoint.unreachable(error),
+        other => ClientError::NoHandshake { endpoint: address, reason: handshake_reason(&other) },
+    })
+}
+
+fn handshake_reason(failure: &ZmqError) -> String {
+    match failure {
+        ZmqError::ConnectTimeout(after) => {
+            format!("no ZeroMQ handshake within {after:?}; is this the HTTP port?")
+        }
+        ZmqError::Codec(_) => "it does not speak ZeroMQ; is this the HTTP port?".to_owned(),
+        ZmqError::Other("Provided sockets combination is not compatible") => {
+            "it is another kind of ZeroMQ socket; commands go to a --router endpoint, \
+             changes come from a --publisher endpoint"
+                .to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What the zeromq crate tells about the connection beside its messages.
+pub(super) struct Events(
+    pub(super) Box<dyn futures_util::Stream<Item = SocketEvent> + Send + Unpin>,
+);
+
+impl Events {
+    /// Returns when the connection has ended, and never before.
+    async fn disconnected(&mut self) {
+        while let Some(event) = self.0.next().await {
+            if matches!(event, SocketEvent::Disconnected(_)) {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,94 @@
+use std::fmt;
+use std::time::Duration;
+
+use rmpv::Value;
+
+/// What can go wrong between a client and its broker.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The text is not an endpoint.
+    #[error("'{endpoint}' is not an endpoint: {reason}; write tcp://HOST:PORT or ipc://PATH")]
+    BadEndpoint {
+        /// The text as it was given.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The connection was refused, or there is no such socket file.
+    #[error("nothing listens on {endpoint}: is `vatn serve` running?")]
+    NothingListens {
+        /// The endpoint tried.
+        endpoint: String,
+    },
+    /// The endpoint could not be reached for another reason, such as an unknown host name.
+    #[error("cannot reach {endpoint}: {source}")]
+    Unreachable {
+        /// The endpoint tried.
+        endpoint: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Something listens there, and it is not the socket this client wants.
+    #[error("{endpoint} does not answer as a broker: {reason}")]
+    NoHandshake {
+        /// The endpoint tried.
+        endpoint: String,
+        /// What was seen instead.
+        reason: String,
+    },
+    /// The reply did not come in time. Whether a write took place is not known.
+    #[error("no reply from {endpoint} within {after:?}")]
+    Timeout {
+        /// The endpoint asked.
+        endpoint: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The connection ended. Whether a write still unanswered took place is not known.
+    #[error("{endpoint} closed the connection")]
+    Closed {
+        /// The endpoint that was connected.
+        endpoint: String,
+    },
+    /// The broker answered with something that is not this protocol.
+    #[error("{endpoint} sent what is not a reply: {reason}")]
+    Protocol {
+        /// The endpoint asked.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The broker understood, and said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl ClientError {
+    /// The broker's error code, when it was the broker that said no.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            ClientError::Refused(refusal) => Some(&refusal.code),
+            _ => None,
+        }
+    }
+}
+
+/// An error reply of the broker: `[CODE, message, {details}]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// The code, such as `CONFLICT`.
+    pub code: String,
+    /// What it means here, for people.
+    pub message: String,
+    /// What it means here, for programs; each code has its own.
+    pub details: Vec<(String, Value)>,
+}
+
+impl std::error::Error for Refusal {}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}

@@ -1,0 +1,311 @@
+//! A DEALER connection that costs next to nothing, for generating load.
+//!
+//! [`Client`](super::Client) stands on the `zeromq` crate, which allocates for each message and hands
+//! it to another task. A load generator that did so would measure itself. This is the little of ZMTP
+//! 3.0 that a DEALER needs towards one ROUTER (the NULL mechanism, messages, no heartbeats, which a peer
+//! of version 3.0 is not sent), over one buffer each way: requests are appended, [`Dealer::exchange`] moves
+//! bytes, and replies are looked at in place.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{Interest, Ready};
+use tokio::time::timeout;
+
+use super::endpoint::{Endpoint, Stream};
+use super::error::ClientError;
+use crate::wire::Reader;
+
+const MORE: u8 = 1;
+const LONG: u8 = 2;
+const COMMAND: u8 = 4;
+const READ_BYTES: usize = 256 * 1024;
+const GREETING_BYTES: usize = 64;
+
+/// ZMTP 3.0, the NULL mechanism; the rest of the greeting is zeros.
+const GREETING: &[u8] = b"\xff\0\0\0\0\0\0\0\0\x7f\x03\0NULL";
+const READY: &[u8] = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0";
+
+/// A connection to one ROUTER.
+#[derive(Debug)]
+pub struct Dealer {
+    endpoint: String,
+    stream: Stream,
+    outgoing: BytesMut,
+    incoming: BytesMut,
+}
+
+/// The ZMTP head of a frame: what goes before its content. Bit 0 of its first byte is set when
+/// another frame of the same message follows.
+pub fn frame_head(length: usize) -> Vec<u8> {
+    match u8::try_from(length) {
+        Ok(length) => vec![0, length],
+        Err(_) => [&[LONG][..], &(length as u64).to_be_bytes()].concat(),
+    }
+}
+
+impl Dealer {
+    /// Connects and shakes hands.
+    pub async fn connect(endpoint: &Endpoint, patience: Duration) -> Result<Self, ClientError> {
+        let mut dealer = Dealer {
+            endpoint: endpoint.to_string(),
+            stream: endpoint.open(patience).await?,
+            outgoing: BytesMut::with_capacity(READ_BYTES),
+            incoming: BytesMut::with_capacity(READ_BYTES),
+        };
+        match timeout(patience, dealer.shake_hands()).await {
+            Ok(Ok(())) => Ok(dealer),
+            Ok(Err(reason)) => Err(dealer.no_handshake(reason)),
+            Err(_) => Err(dealer.no_handshake(format!("no ZeroMQ handshake within {patience:?}"))),
+        }
+    }
+
+    /// Where requests are appended: whole messages of frames with their heads.
+    pub fn outgoing(&mut self) -> &mut BytesMut {
+        &mut self.outgoing
+    }
+
+    /// Writes what is outgoing and reads, until at least one whole reply has been seen.
+    ///
+    /// `each` is given every frame, and whether it is the last of its message. Reading and writing go
+    /// on side by side, so that neither peer waits for the other to read.
+    pub async fn exchange(&mut self, mut each: impl FnMut(&[u8], bool)) -> Result<(), ClientError> {
+        loop {
+            if self.take_messages(&mut each).map_err(|reason| self.protocol(reason))? > 0 {
+                return Ok(());
+            }
+            self.move_bytes().await.map_err(|_| self.closed())?;
+        }
+    }
+
+    /// Gives out the frames of all messages that are whole; returns how many messages.
+    fn take_messages(&mut self, each: &mut impl FnMut(&[u8], bool)) -> Result<usize, &'static str> {
+        let mut messages = 0;
+        // What belongs to a message that is not whole yet is looked at again next time.
+        while let Some(length) = whole_message(&self.incoming)? {
+            let mut rest = self.incoming.get(..length).unwrap_or_default();
+            while let Some(frame) = split_frame(&mut rest)? {
+                if frame.flags & COMMAND == 0 {
+                    each(frame.content, frame.flags & MORE == 0);
+                    messages += usize::from(frame.flags & MORE == 0);
+                }
+            }
+            self.incoming.advance(length);
+        }
+        Ok(messages)
+    }
+
+    async fn move_bytes(&mut self) -> io::Result<()> {
+        let interest = match self.outgoing.is_empty() {
+            true => Interest::READABLE,
+            false => Interest::READABLE | Interest::WRITABLE,
+        };
+        let ready = self.stream.ready(interest).await?;
+        if ready.is_writable() && !self.outgoing.is_empty() {
+            let written = tolerate(self.stream.try_write(&self.outgoing))?;
+            self.outgoing.advance(written.unwrap_or(0));
+        }
+        if ready.is_readable() {
+            self.incoming.reserve(READ_BYTES);
+            if tolerate(self.stream.try_read(&mut self.incoming))? == Some(0) {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn shake_hands(&mut self) -> Result<(), String> {
+        self.outgoing.extend_from_slice(GREETING);
+        self.outgoing.resize(GREETING_BYTES, 0);
+        self.outgoing.extend_from_slice(READY);
+        let ended = |error: io::Error| format!("the handshake ended: {error}");
+        while self.incoming.len() < GREETING_BYTES {
+            self.move_bytes().await.map_err(ended)?;
+        }
+        let greeting = self.incoming.split_to(GREETING_BYTES);
+        if greeting.first() != Some(&0xff) || greeting.get(9) != Some(&0x7f) {
+            return Err("it does not speak ZeroMQ; is this the HTTP port?".to_owned());
+        }
+        if greeting.get(10) < Some(&3) || greeting.get(12..17) != Some(b"NULL\0") {
+            return Err("it wants an older ZMTP or another mechanism than NULL".to_owned());
+        }
+        loop {
+            let mut rest = self.incoming.as_ref();
+            let answer = split_frame(&mut rest)?.map(|frame| answer(&frame));
+            let used = self.incoming.len() - rest.len();
+            if let Some(answer) = answer {
+                self.incoming.advance(used);
+                return answer;
+            }
+            self.move_bytes().await.map_err(ended)?;
+        }
+    }
+
+    fn no_handshake(&self, reason: String) -> ClientError {
+        ClientError::NoHandshake { endpoint: self.endpoint.clone(), reason }
+    }
+
+    fn closed(&self) -> ClientError {
+        ClientError::Closed { endpoint: self.endpoint.clone() }
+    }
+
+    fn protocol(&self, reason: &str) -> ClientError {
+        ClientError::Protocol { endpoint: self.endpoint.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// Whether a frame is the READY of a ROUTER.
+fn answer(frame: &Frame<'_>) -> Result<(), String> {
+    match frame.content {
+        content if frame.flags & COMMAND == 0 || !content.starts_with(b"\x05READY") => {
+            Err("it refused the handshake".to_owned())
+        }
+        content if content.windows(6).any(|name| name == b"ROUTER") => Ok(()),
+        _ => Err("it is another kind of ZeroMQ socket than a --router endpoint".to_owned()),
+    }
+}
+
+/// A frame in the buffer.
+struct Frame<'a> {
+    flags: u8,
+    content: &'a [u8],
+}
+
+/// Splits a whole frame off the front; `None` when it is not whole.
+fn split_frame<'a>(rest: &mut &'a [u8]) -> Result<Option<Frame<'a>>, &'static str> {
+    let Some((flags, content)) = rest.split_first() else { return Ok(None) };
+    let (length, content) = if flags & LONG == 0 {
+        let Some((length, content)) = content.split_first() else { return Ok(None) };
+        (u64::from(*length), content)
+    } else {
+        let Some((length, content)) = content.split_first_chunk::<8>() else { return Ok(None) };
+        (u64::from_be_bytes(*length), content)
+    };
+    if flags & !(MORE | LONG | COMMAND) != 0 || length > isize::MAX as u64 {
+        return Err("a frame that is not ZMTP");
+    }
+    let Some((content, after)) = content.split_at_checked(length as usize) else { return Ok(None) };
+    *rest = after;
+    Ok(Some(Frame { flags: *flags, content }))
+}
+
+/// The length of the whole message, or command, at the front; `None` when it is not whole.
+fn whole_message(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
+    let mut rest = bytes;
+    while let Some(frame) = split_frame(&mut rest)? {
+        if frame.flags & MORE == 0 {
+            return Ok(Some(bytes.len() - rest.len()));
+        }
+    }
+    Ok(None)
+}
+
+/// A socket that is not ready after all is no error.
+fn tolerate(moved: io::Result<usize>) -> io::Result<Option<usize>> {
+    match moved {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Stream {
+    async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+        match self {
+            Stream::Tcp(stream) => stream.ready(interest).await,
+            Stream::Ipc(stream) => stream.ready(interest).await,
+        }
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_write(bytes),
+            Stream::Ipc(stream) => stream.try_write(bytes),
+        }
+    }
+
+    fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_read_buf(buffer),
+            Stream::Ipc(stream) => stream.try_read_buf(buffer),
+        }
+    }
+}
+
+/// What a reply says at a glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Glance {
+    /// A result, and whether it is nil.
+    Result {
+        /// The request's id.
+        id: u64,
+        /// Whether the result is nil.
+        nil: bool,
+    },
+    /// An error.
+    Error {
+        /// The request's id; `None` when the broker could not read it.
+        id: Option<u64>,
+    },
+}
+
+/// Looks at a reply without taking it apart; `None` when it is none.
+pub fn glance(frame: &[u8]) -> Option<Glance> {
+    let mut reader = Reader::new(frame);
+    if reader.array_len().ok()? != 4 || reader.uint().ok()? != 1 {
+        return None;
+    }
+    let id = if reader.nil().ok()? { None } else { Some(reader.uint().ok()?) };
+    match (reader.nil().ok()?, id) {
+        (true, Some(id)) => Some(Glance::Result { id, nil: reader.nil().ok()? }),
+        (true, None) => None,
+        (false, id) => Some(Glance::Error { id }),
+    }
+}
+
+/// The code of an error reply; `None` when it is none.
+pub fn error_code(frame: &[u8]) -> Option<String> {
+    let mut reader = Reader::new(frame);
+    reader.array_len().ok()?;
+    reader.uint().ok()?;
+    reader.value().ok()?;
+    reader.array_len().ok()?;
+    String::from_utf8(reader.bytes().ok()?.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_says_its_own_length() {
+        assert_eq!(READY.len(), 2 + usize::from(READY[1]));
+    }
+
+    #[test]
+    fn frames_are_split_where_they_end() {
+        for length in [0, 1, 255, 256, 70_000] {
+            let mut bytes = frame_head(length);
+            bytes.resize(bytes.len() + length, 7);
+            assert_eq!(whole_message(&bytes), Ok(Some(bytes.len())));
+            assert_eq!(whole_message(&bytes[..bytes.len() - 1]), Ok(None));
+            bytes[0] |= MORE;
+            assert_eq!(whole_message(&bytes), Ok(None));
+            bytes.extend_from_slice(&[0, 0]);
+            assert_eq!(whole_message(&bytes), Ok(Some(bytes.len())));
+        }
+        assert!(whole_message(&[0x80, 0]).is_err());
+        assert!(whole_message(&[LONG, 255, 255, 255, 255, 255, 255, 255, 255]).is_err());
+    }
+
+    #[test]
+    fn a_glance_tells_result_from_error() {
+        assert_eq!(glance(b"\x94\x01\x07\xc0\xc0"), Some(Glance::Result { id: 7, nil: true }));
+        assert_eq!(glance(b"\x94\x01\x07\xc0\x01"), Some(Glance::Result { id: 7, nil: false }));
+        let error = b"\x94\x01\xc0\x93\xa4CODE\xa0\x80\xc0";
+        assert_eq!(glance(error), Some(Glance::Error { id: None }));
+        assert_eq!(error_code(error).unwrap(), "CODE");
+        assert_eq!(glance(b"\x94\x00\x07\xc0\xc0"), None);
+    }
+}

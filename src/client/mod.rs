@@ -1,0 +1,49 @@
+//! A client of the broker, over the `zeromq` crate.
+//!
+//! [`Client`] is a DEALER that speaks to a `--router` endpoint: typed methods, one a command, and
+//! [`Client::call_many`] for many requests in one message. [`Subscriber`] follows what a
+//! `--publisher` endpoint publishes, and says where something is missing. Values stay in the bytes
+//! they were written with ([`Packed`]).
+//!
+//! ```no_run
+//! use vatn::client::{Client, ClientOptions, Packed, WriteOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut client = Client::connect("tcp://127.0.0.1:7533", &ClientOptions::default()).await?;
+//! let seq = client.set(b"user:1", &Packed::of("Ada")?, &WriteOptions::default()).await?;
+//! let name: Option<String> = match client.get(b"user:1").await? {
+//!     Some(value) => Some(value.decode()?),
+//!     None => None,
+//! };
+//! # Ok(()) }
+//! ```
+//!
+//! The load generator's own connection, which sends and counts far faster than any client needs
+//! to, is [`fast`].
+
+mod broker;
+mod change;
+mod connection;
+mod endpoint;
+mod error;
+pub mod fast;
+mod numbers;
+mod options;
+mod packed;
+mod ranges;
+mod reply;
+mod request;
+mod subscriber;
+mod values;
+
+pub use change::{Change, Op};
+pub use connection::{Client, ClientOptions, Ticket};
+pub use endpoint::Endpoint;
+pub use error::{ClientError, Refusal};
+pub use numbers::Step;
+pub use options::{Condition, Level, WriteOptions};
+pub use packed::Packed;
+pub use ranges::{Page, Range};
+pub use request::Request;
+pub use subscriber::{Event, Subscriber};
+pub use values::Entry;

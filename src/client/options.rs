@@ -1,0 +1,55 @@
+use super::packed::Packed;
+use super::request::Request;
+
+pub use crate::wire::Level;
+
+/// What must hold for a write to take place; unmet, the broker answers `CONFLICT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// The key is not there.
+    Absent,
+    /// The key is there.
+    Present,
+    /// The key was last changed by the write with this sequence number.
+    Seq(u64),
+}
+
+impl From<Condition> for Packed {
+    fn from(condition: Condition) -> Packed {
+        match condition {
+            Condition::Absent => "absent".into(),
+            Condition::Present => "present".into(),
+            Condition::Seq(seq) => seq.into(),
+        }
+    }
+}
+
+/// Options of a write; the default asks for nothing beyond what the broker does by itself.
+///
+/// Not every command takes every option: the broker refuses one that it does not know there.
+#[derive(Debug, Clone, Default)]
+pub struct WriteOptions {
+    /// The level the reply waits for; the broker's `--durability` when not given.
+    pub durability: Option<Level>,
+    /// The write's condition.
+    pub condition: Option<Condition>,
+    /// After how many milliseconds the key expires.
+    pub ttl_ms: Option<u64>,
+    /// Bytes put before each key (LeakDB's `key_prefix`).
+    pub key_prefix: Option<Vec<u8>>,
+}
+
+impl WriteOptions {
+    /// Options that ask for a level and nothing else.
+    pub fn durability(level: Level) -> Self {
+        WriteOptions { durability: Some(level), ..WriteOptions::default() }
+    }
+
+    pub(super) fn apply(&self, request: Request) -> Request {
+        request
+            .option_if("durability", self.durability.map(Level::name))
+            .option_if("if", self.condition)
+            .option_if("ttl_ms", self.ttl_ms)
+            .option_if("key_prefix", self.key_prefix.as_deref().map(Packed::key))
+    }
+}

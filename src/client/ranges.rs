@@ -1,0 +1,75 @@
+//! Keys in order.
+
+use bytes::Bytes;
+
+use super::packed::{Packed, key_bytes};
+use super::values::pairs;
+use super::{Client, ClientError, Request};
+
+/// Which keys a `range` covers; the default is all of them.
+#[derive(Debug, Clone, Default)]
+pub struct Range {
+    /// The first key, inclusive.
+    pub from: Option<Vec<u8>>,
+    /// The key to go on after, exclusive: a page's `next`.
+    pub after: Option<Vec<u8>>,
+    /// The end, exclusive.
+    pub to: Option<Vec<u8>>,
+    /// Only keys that begin with these bytes.
+    pub prefix: Option<Vec<u8>>,
+    /// At most so many; the broker caps it in count and bytes.
+    pub limit: Option<u64>,
+    /// From the last key to the first.
+    pub reverse: bool,
+}
+
+/// What one `range` returned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T> {
+    /// What was found, in order.
+    pub items: Vec<T>,
+    /// Pass it as [`Range::after`] for the next page; `None` when this was the last.
+    pub next: Option<Bytes>,
+}
+
+impl Client {
+    /// `range`: keys and values in the order of the keys' bytes, one page.
+    pub async fn range(&mut self, range: &Range) -> Result<Page<(Bytes, Packed)>, ClientError> {
+        self.call_for(&range.request(), |result| page(result, pairs)).await
+    }
+
+    /// `range` with `keys_only`: one page of keys.
+    pub async fn range_keys(&mut self, range: &Range) -> Result<Page<Bytes>, ClientError> {
+        let request = range.request().option("keys_only", true);
+        let keys = |items: &Packed| items.elements()?.iter().map(key_bytes).collect();
+        self.call_for(&request, |result| page(result, keys)).await
+    }
+
+    /// `count`: how many keys begin with the prefix.
+    pub async fn count(&mut self, prefix: &[u8]) -> Result<u64, ClientError> {
+        let prefix = (!prefix.is_empty()).then(|| Packed::key(prefix));
+        let request = Request::new("count").option_if("prefix", prefix);
+        self.call_for(&request, |result| result.value().as_u64()).await
+    }
+}
+
+impl Range {
+    fn request(&self) -> Request {
+        let key = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(Packed::key);
+        Request::new("range")
+            .option_if("from", key(&self.from))
+            .option_if("after", key(&self.after))
+            .option_if("to", key(&self.to))
+            .option_if("prefix", key(&self.prefix))
+            .option_if("limit", self.limit)
+            .option_if("reverse", self.reverse.then_some(true))
+    }
+}
+
+/// Reads `[items, next]`.
+fn page<T>(result: &Packed, read: impl FnOnce(&Packed) -> Option<Vec<T>>) -> Option<Page<T>> {
+    let elements = result.elements()?;
+    let [items, next] = elements.as_slice() else { return None };
+    let next = if next.is_nil() { None } else { Some(key_bytes(next)?) };
+    Some(Page { items: read(items)?, next })
+}

@@ -1,0 +1,210 @@
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use zeromq::prelude::{Socket, SocketRecv, SocketSend};
+use zeromq::{SocketEvent, SocketOptions, XSubSocket, ZmqMessage};
+
+use super::change::{self, Change, Publication};
+use super::connection::{ClientOptions, Events, connect_socket};
+use super::{ClientError, Endpoint};
+
+/// The topic of the publisher's heartbeat; subscribing to it makes silence provable.
+const BEAT: &[u8] = b"\xffbeat";
+
+/// What a subscriber learns.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A change of a key.
+    Change(Change),
+    /// Nothing was missed up to this sequence number. Comes each second.
+    Beat {
+        /// The last published sequence number.
+        seq: u64,
+    },
+    /// Changes after `after` up to and with `through` may have been missed.
+    Gap {
+        /// The last sequence number that was seen.
+        after: u64,
+        /// The last that may be missing.
+        through: u64,
+    },
+    /// The connection ended; it is made again by itself.
+    Disconnected,
+    /// The connection is there again.
+    Reconnected,
+}
+
+/// A subscription to the changes under a key prefix.
+///
+/// Each publication names the one that was sent to this subscriber before it, so what is missing
+/// shows: as an [`Event::Gap`] before the change that revealed it.
+pub struct Subscriber {
+    endpoint: String,
+    // XSUB is SUB with the subscriptions as messages: SUB's own call takes only UTF-8.
+    socket: XSubSocket,
+    events: Events,
+    continuity: Continuity,
+    ready: VecDeque<Event>,
+}
+
+impl Subscriber {
+    /// Connects to a publisher endpoint and subscribes to the keys that begin with `prefix`.
+    ///
+    /// The first [`Event::Beat`] tells that the subscription has taken effect.
+    pub async fn connect(
+        endpoint: &str,
+        prefix: &[u8],
+        options: &ClientOptions,
+    ) -> Result<Self, ClientError> {
+        let endpoint: Endpoint = endpoint.parse()?;
+        let mut socket_options = SocketOptions::default();
+        socket_options.connect_timeout(options.connect_timeout);
+        let mut socket = XSubSocket::with_options(socket_options);
+        let events = Events(Box::new(socket.monitor()));
+        connect_socket(&mut socket, &endpoint, options.connect_timeout).await?;
+        let mut subscriber = Subscriber {
+            endpoint: endpoint.to_string(),
+            socket,
+            events,
+            continuity: Continuity::default(),
+            ready: VecDeque::new(),
+        };
+        subscriber.subscribe(prefix).await?;
+        subscriber.subscribe(BEAT).await?;
+        Ok(subscriber)
+    }
+
+    /// The endpoint this subscriber is connected to.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Waits for the next event.
+    pub async fn next(&mut self) -> Result<Event, ClientError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(event);
+            }
+            tokio::select! {
+                biased;
+                // The socket reports its own end as an error or an event; the event is enough.
+                message = self.socket.recv() => if let Ok(message) = message {
+                    self.take(&message.into_vec())?;
+                },
+                event = self.events.0.next() => match event {
+                    Some(SocketEvent::Disconnected(_)) => return Ok(Event::Disconnected),
+                    Some(SocketEvent::Connected(..)) if self.continuity.begun() => {
+                        return Ok(Event::Reconnected);
+                    }
+                    Some(_) => {}
+                    None => return Err(ClientError::Closed { endpoint: self.endpoint.clone() }),
+                },
+            }
+        }
+    }
+
+    async fn subscribe(&mut self, prefix: &[u8]) -> Result<(), ClientError> {
+        let mut frame = Vec::with_capacity(prefix.len() + 1);
+        frame.push(1);
+        frame.extend_from_slice(prefix);
+        let sent = self.socket.send(ZmqMessage::from(frame)).await;
+        sent.map_err(|_| ClientError::Closed { endpoint: self.endpoint.clone() })
+    }
+
+    fn take(&mut self, frames: &[Bytes]) -> Result<(), ClientError> {
+        let publication = change::decode(frames).map_err(|reason| ClientError::Protocol {
+            endpoint: self.endpoint.clone(),
+            reason: reason.to_owned(),
+        })?;
+        self.continuity.follow(publication, &mut self.ready);
+        Ok(())
+    }
+}
+
+/// Follows the chain of `prev`, and says where it is broken.
+#[derive(Debug, Default)]
+struct Continuity {
+    /// The last sequence number up to which nothing is missing, once there is one.
+    last: Option<u64>,
+}
+
+impl Continuity {
+    fn begun(&self) -> bool {
+        self.last.is_some()
+    }
+
+    fn follow(&mut self, publication: Publication, ready: &mut VecDeque<Event>) {
+        let prev = publication.prev();
+        let expected = *self.last.get_or_insert(prev);
+        // A restarted broker may have gone back only over what nobody was shown.
+        if prev != expected {
+            ready.push_back(Event::Gap { after: expected, through: prev });
+        }
+        match publication {
+            Publication::Change(change) => {
+                self.last = Some(change.seq);
+                ready.push_back(Event::Change(change));
+            }
+            // A beat is not part of the chain: the next change's `prev` does not name it.
+            Publication::Beat { seq, prev } => {
+                self.last = Some(prev);
+                ready.push_back(Event::Beat { seq });
+            }
+            Publication::Lost { seq, prev } => {
+                self.last = Some(seq);
+                ready.push_back(Event::Gap { after: prev, through: seq });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::change::tests::change;
+
+    fn follow(continuity: &mut Continuity, publication: Publication) -> Vec<Event> {
+        let mut ready = VecDeque::new();
+        continuity.follow(publication, &mut ready);
+        ready.into()
+    }
+
+    #[test]
+    fn an_unbroken_chain_shows_no_gap() {
+        let mut continuity = Continuity::default();
+        for (seq, prev) in [(5, 3), (6, 5), (6, 6), (9, 6)] {
+            let events = follow(&mut continuity, Publication::Change(change(seq, prev)));
+            assert_eq!(events, [Event::Change(change(seq, prev))]);
+        }
+        let beat = Publication::Beat { seq: 20, prev: 9 };
+        assert_eq!(follow(&mut continuity, beat), [Event::Beat { seq: 20 }]);
+        let after = follow(&mut continuity, Publication::Change(change(21, 9)));
+        assert_eq!(after.len(), 1);
+    }
+
+    #[test]
+    fn a_broken_chain_shows_what_may_be_missing() {
+        let mut continuity = Continuity::default();
+        follow(&mut continuity, Publication::Change(change(5, 4)));
+        let events = follow(&mut continuity, Publication::Change(change(9, 8)));
+        assert_eq!(events, [Event::Gap { after: 5, through: 8 }, Event::Change(change(9, 8))]);
+    }
+
+    #[test]
+    fn a_beat_reveals_a_gap_too() {
+        let mut continuity = Continuity::default();
+        follow(&mut continuity, Publication::Change(change(5, 4)));
+        let events = follow(&mut continuity, Publication::Beat { seq: 8, prev: 7 });
+        assert_eq!(events, [Event::Gap { after: 5, through: 7 }, Event::Beat { seq: 8 }]);
+    }
+
+    #[test]
+    fn what_the_publisher_gave_up_is_one_gap() {
+        let mut continuity = Continuity::default();
+        follow(&mut continuity, Publication::Change(change(5, 4)));
+        let events = follow(&mut continuity, Publication::Lost { seq: 90, prev: 5 });
+        assert_eq!(events, [Event::Gap { after: 5, through: 90 }]);
+        assert_eq!(follow(&mut continuity, Publication::Change(change(91, 90))).len(), 1);
+    }
+}

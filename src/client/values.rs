@@ -1,0 +1,135 @@
+//! Values under keys: read, write, delete.
+
+use bytes::Bytes;
+
+use super::packed::{Packed, key_bytes};
+use super::{Client, ClientError, Level, Request, WriteOptions};
+
+/// A value with what the broker knows about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The value.
+    pub value: Packed,
+    /// The sequence number of the write that set it.
+    pub seq: u64,
+    /// How many milliseconds it has left; `None` when it does not expire.
+    pub ttl_ms: Option<u64>,
+    /// The level it was written at.
+    pub durability: Level,
+}
+
+impl Client {
+    /// `get`: the value of a key; a stored nil cannot be told from an absent key here, see
+    /// [`Client::entry`].
+    pub async fn get(&mut self, key: &[u8]) -> Result<Option<Packed>, ClientError> {
+        let result = self.call(&Request::new("get").key(key)).await?;
+        Ok((!result.is_nil()).then_some(result))
+    }
+
+    /// `get` with `meta`: the value of a key with its sequence number, its time left, its level.
+    pub async fn entry(&mut self, key: &[u8]) -> Result<Option<Entry>, ClientError> {
+        let request = Request::new("get").key(key).option("meta", true);
+        let result = self.call(&request).await?;
+        if result.is_nil() {
+            return Ok(None);
+        }
+        let entry = entry(&result).ok_or_else(|| self.protocol("get's meta is not an entry"))?;
+        Ok(Some(entry))
+    }
+
+    /// `get_multi`: the keys that are there with their values, in the order asked.
+    pub async fn get_multi<K: AsRef<[u8]>>(
+        &mut self,
+        keys: &[K],
+    ) -> Result<Vec<(Bytes, Packed)>, ClientError> {
+        let result = self.call(&Request::new("get_multi").keys(keys)).await?;
+        pairs(&result).ok_or_else(|| self.protocol("get_multi's result is not pairs"))
+    }
+
+    /// `set`: writes a value and returns its sequence number.
+    pub async fn set(
+        &mut self,
+        key: &[u8],
+        value: &Packed,
+        options: &WriteOptions,
+    ) -> Result<u64, ClientError> {
+        let request = options.apply(Request::new("set").key(key).argument(value));
+        self.call_for(&request, |result| result.value().as_u64()).await
+    }
+
+    /// `set_multi`: writes many values as one atomic write and returns its sequence number.
+    pub async fn set_multi<K: AsRef<[u8]>>(
+        &mut self,
+        pairs: &[(K, Packed)],
+        options: &WriteOptions,
+    ) -> Result<u64, ClientError> {
+        let request = options.apply(Request::new("set_multi").pairs(pairs));
+        self.call_for(&request, |result| result.value().as_u64()).await
+    }
+
+    /// `delete`: whether the key was there.
+    pub async fn delete(
+        &mut self,
+        key: &[u8],
+        options: &WriteOptions,
+    ) -> Result<bool, ClientError> {
+        let request = options.apply(Request::new("delete").key(key));
+        self.call_for(&request, |result| result.value().as_bool()).await
+    }
+
+    /// `delete` with `return_value`: the value that was there.
+    pub async fn take(
+        &mut self,
+        key: &[u8],
+        options: &WriteOptions,
+    ) -> Result<Option<Packed>, ClientError> {
+        let request = Request::new("delete").key(key).option("return_value", true);
+        let result = self.call(&options.apply(request)).await?;
+        Ok((!result.is_nil()).then_some(result))
+    }
+
+    /// `delete_multi`: deletes many keys as one atomic write; how many were there.
+    pub async fn delete_multi<K: AsRef<[u8]>>(
+        &mut self,
+        keys: &[K],
+        options: &WriteOptions,
+    ) -> Result<u64, ClientError> {
+        let request = options.apply(Request::new("delete_multi").keys(keys));
+        self.call_for(&request, |result| result.value().as_u64()).await
+    }
+
+    /// Calls, and reads a result whose type the protocol fixes.
+    pub(super) async fn call_for<T>(
+        &mut self,
+        request: &Request,
+        read: impl FnOnce(&Packed) -> Option<T>,
+    ) -> Result<T, ClientError> {
+        let result = self.call(request).await?;
+        read(&result).ok_or_else(|| {
+            self.protocol(format!("{}'s result is {}", request.method(), result.value()))
+        })
+    }
+}
+
+/// Reads `[value, seq, ttl_ms, level]`.
+fn entry(result: &Packed) -> Option<Entry> {
+    let elements = result.elements()?;
+    let [value, seq, ttl_ms, level] = elements.as_slice() else { return None };
+    let ttl_ms = if ttl_ms.is_nil() { None } else { Some(ttl_ms.value().as_u64()?) };
+    Some(Entry {
+        value: value.clone(),
+        seq: seq.value().as_u64()?,
+        ttl_ms,
+        durability: level.value().as_str()?.parse().ok()?,
+    })
+}
+
+/// Reads `[[key, value]…]`.
+pub(super) fn pairs(result: &Packed) -> Option<Vec<(Bytes, Packed)>> {
+    let read = |pair: Packed| {
+        let elements = pair.elements()?;
+        let [key, value] = elements.as_slice() else { return None };
+        Some((key_bytes(key)?, value.clone()))
+    };
+    result.elements()?.into_iter().map(read).collect()
+}
