@@ -1,0 +1,44 @@
+"""Client of vatn, a networked message-queue store over ZeroMQ.
+
+    from vatn import Client
+
+    with Client("tcp://127.0.0.1:7533") as lake:
+        lake.set("boat", {"oars": 2})
+        lake.get("boat")
+
+`Client` sends commands, `Subscriber` hears of changes; the protocol is proto/PROTOCOL.md in vatn's repository.
+"""
+
+from .client import Atomic, Client, Notifier, Pipeline, Reply
+from .commands import Entry, Page
+from .errors import (
+    BadArgument,
+    BadKey,
+    BadRequest,
+    CommandError,
+    Compacted,
+    Conflict,
+    Missed,
+    NotANumber,
+    NotFound,
+    Overflow,
+    ProtocolError,
+    QueueFull,
+    Stopping,
+    Storage,
+    Timeout,
+    TooLarge,
+    UnknownMethod,
+    Unreadable,
+    VatnError,
+)
+from .subscriber import Change, Subscriber
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Atomic", "BadArgument", "BadKey", "BadRequest", "Change", "Client", "CommandError", "Compacted", "Conflict",
+    "Entry", "Missed", "NotANumber", "NotFound", "Notifier", "Overflow", "Page", "Pipeline", "ProtocolError",
+    "QueueFull", "Reply", "Stopping", "Storage", "Subscriber", "Timeout", "TooLarge", "UnknownMethod", "Unreadable",
+    "VatnError",
+]

@@ -1,0 +1,155 @@
+"""The commands, one method each; how one is sent is for `_call` of the class that inherits them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Union
+
+Key = Union[str, bytes]
+
+
+class Entry(NamedTuple):
+    """`get` with `meta`."""
+
+    value: Any
+    seq: int
+    ttl_ms: int | None
+    level: str
+
+
+class Page(NamedTuple):
+    """`range`: the items, and the key to give as `after` for the next page, or None."""
+
+    items: list[Any]
+    next: Key | None
+
+
+def _as_entry(result: Any) -> Any:
+    return None if result is None else Entry(*result[:4])
+
+
+def _as_page(result: Any) -> Page:
+    return Page([tuple(item) if isinstance(item, list) else item for item in result[0]], result[1])
+
+
+class Commands:
+    """Every command of the protocol. Options that are None are not sent.
+
+    Options of several commands: `durability` is the level at which a write is answered ("memory", "queued",
+    "stored", "synced"); `if_` is its condition ("absent", "present", or a seq); `ttl_ms` its time to live;
+    `key_prefix` stands before the key. `if_` and `from_` end in an underscore because Python needs the words.
+    """
+
+    def _call(self, method: str, params: list[Any], result: Any = None) -> Any:
+        """Sends a command; `result` makes the answer into what the method returns."""
+        raise NotImplementedError
+
+    def hello(self, *, client: str | None = None) -> Any:
+        """Who the broker is: server, version, protocol, store_id, seq, limits, features."""
+        return self._call("hello", _with([], client=client))
+
+    def ping(self, payload: Any = None) -> Any:
+        """The payload, back from the broker."""
+        return self._call("ping", [payload])
+
+    def get(self, key: Key, *, meta: bool = False, key_prefix: Key | None = None) -> Any:
+        """The value, or None; with `meta` an `Entry`, or None."""
+        params = _with([key], meta=meta or None, key_prefix=key_prefix)
+        return self._call("get", params, _as_entry if meta else None)
+
+    def get_multi(self, keys: Iterable[Key]) -> Any:
+        """A dict of the keys that were found."""
+        return self._call("get_multi", [list(keys)], dict)
+
+    def set(
+        self, key: Key, value: Any, *, if_: str | int | None = None, ttl_ms: int | None = None,
+        durability: str | None = None, key_prefix: Key | None = None,
+    ) -> Any:
+        """Writes one key; the write's seq."""
+        options = {"if": if_, "ttl_ms": ttl_ms, "durability": durability, "key_prefix": key_prefix}
+        return self._call("set", _with([key, value], **options))
+
+    def set_multi(
+        self, pairs: Mapping[Key, Any] | Iterable[tuple[Key, Any]], *, ttl_ms: int | None = None,
+        durability: str | None = None, key_prefix: Key | None = None,
+    ) -> Any:
+        """Writes several keys, all or none; the one seq."""
+        listed = [list(pair) for pair in (pairs.items() if isinstance(pairs, Mapping) else pairs)]
+        return self._call("set_multi", _with([listed], ttl_ms=ttl_ms, durability=durability, key_prefix=key_prefix))
+
+    def delete(
+        self, key: Key, *, return_value: bool = False, if_: str | int | None = None,
+        durability: str | None = None, key_prefix: Key | None = None,
+    ) -> Any:
+        """Whether the key existed; with `return_value` the old value, or None."""
+        options = {"return_value": return_value or None, "if": if_, "durability": durability, "key_prefix": key_prefix}
+        return self._call("delete", _with([key], **options))
+
+    def delete_multi(
+        self, keys: Iterable[Key], *, durability: str | None = None, key_prefix: Key | None = None
+    ) -> Any:
+        """Deletes several keys, all or none; how many existed."""
+        return self._call("delete_multi", _with([list(keys)], durability=durability, key_prefix=key_prefix))
+
+    def incr(
+        self, key: Key, *, delta: int | None = None, initial: int | None = None, ttl_ms: int | None = None,
+        durability: str | None = None, key_prefix: Key | None = None,
+    ) -> Any:
+        """Adds to a number; the new one. A missing key becomes `initial`, or is `NotFound` without it."""
+        options = {"delta": delta, "initial": initial, "ttl_ms": ttl_ms, "durability": durability}
+        return self._call("incr", _with([key], **options, key_prefix=key_prefix))
+
+    def decr(
+        self, key: Key, *, delta: int | None = None, initial: int | None = None, ttl_ms: int | None = None,
+        durability: str | None = None, key_prefix: Key | None = None,
+    ) -> Any:
+        """Subtracts from a number; the new one."""
+        options = {"delta": delta, "initial": initial, "ttl_ms": ttl_ms, "durability": durability}
+        return self._call("decr", _with([key], **options, key_prefix=key_prefix))
+
+    def touch(
+        self, key: Key, ttl_ms: int | None, *, durability: str | None = None, key_prefix: Key | None = None
+    ) -> Any:
+        """Sets a key's time to live, or removes it; whether the key exists. Since vatn 0.2."""
+        return self._call("touch", _with([key, ttl_ms], durability=durability, key_prefix=key_prefix))
+
+    def range(
+        self, *, from_: Key | None = None, after: Key | None = None, to: Key | None = None,
+        prefix: Key | None = None, limit: int | None = None, reverse: bool = False, keys_only: bool = False,
+    ) -> Any:
+        """One `Page` of keys in bytewise order: from `from_`, up to but without `to`."""
+        options = {"from": from_, "after": after, "to": to, "prefix": prefix, "limit": limit}
+        options.update(reverse=reverse or None, keys_only=keys_only or None)
+        return self._call("range", _with([], **options), _as_page)
+
+    def count(self, *, prefix: Key | None = None) -> Any:
+        """How many keys there are, or begin with `prefix`."""
+        return self._call("count", _with([], prefix=prefix))
+
+    def batch(self, commands: Iterable[tuple[str, list[Any]]], *, durability: str | None = None) -> Any:
+        """Several `(method, params)` as one write, all or none; their results. See also `Client.atomic`."""
+        listed = [[method, list(params)] for method, params in commands]
+        return self._call("batch", _with([listed], durability=durability))
+
+    def flush(self) -> Any:
+        """Waits until all that was written is in the tables and fsynced; LeakDB's status line."""
+        return self._call("flush", [])
+
+    def wait(self, seq: int, level: str, *, timeout_ms: int | None = None) -> Any:
+        """Waits until `seq` has reached `level`; False when the time ran out. Since vatn 0.2."""
+        return self._call("wait", _with([seq, level], timeout_ms=timeout_ms))
+
+    def changes(
+        self, after_seq: int, *, prefix: Key | None = None, limit: int | None = None, wait_ms: int | None = None
+    ) -> Any:
+        """The history after a seq: `[changes, next_seq]`. Since vatn 0.2."""
+        return self._call("changes", _with([after_seq], prefix=prefix, limit=limit, wait_ms=wait_ms))
+
+    def stats(self) -> Any:
+        """How the broker is doing."""
+        return self._call("stats", [])
+
+
+def _with(params: list[Any], **options: Any) -> list[Any]:
+    given = {name: value for name, value in options.items() if value is not None}
+    return [*params, given] if given else params

@@ -1,0 +1,149 @@
+"""What can go wrong: one class for each error code of the protocol, and what a client finds by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class VatnError(Exception):
+    """Everything that this package raises."""
+
+
+class Timeout(VatnError, TimeoutError):
+    """No answer in time. Whether a write was done is not known."""
+
+
+class ProtocolError(VatnError):
+    """Something answered that does not speak version 1 of the protocol."""
+
+
+class Unreadable(VatnError):
+    """A value that another client wrote and Python's msgpack has none for, such as an ext type of an application
+    below 0. `raw` has its bytes."""
+
+    def __init__(self, raw: bytes, reason: Exception) -> None:
+        super().__init__(f"a value that cannot be read here: {reason}")
+        self.raw = raw
+
+
+class Missed(VatnError):
+    """Changes with a seq above `after`, up to `up_to`, may not have reached this subscriber."""
+
+    def __init__(self, after: int, up_to: int) -> None:
+        super().__init__(f"changes after seq {after} and up to {up_to} may be missing")
+        self.after = after
+        self.up_to = up_to
+
+
+class CommandError(VatnError):
+    """The broker refused a command. An error code that this version does not know is raised as this class."""
+
+    code = ""
+
+    def __init__(self, code: str, message: str, details: dict[str, Any]) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.details = details
+
+    @property
+    def index(self) -> int | None:
+        """In a batch, the place of the command that failed."""
+        return self.details.get("index")
+
+
+class BadRequest(CommandError):
+    """Not the protocol; from this client that is a value nested deeper than 64 levels, or a fault."""
+
+    code = "BAD_REQUEST"
+
+
+class UnknownMethod(CommandError):
+    """The broker is older than the command."""
+
+    code = "UNKNOWN_METHOD"
+
+
+class BadArgument(CommandError):
+    """`details["argument"]` names the argument or option."""
+
+    code = "BAD_ARGUMENT"
+
+
+class BadKey(CommandError):
+    """A key over 32,768 bytes, or one that begins with 0xFF."""
+
+    code = "BAD_KEY"
+
+
+class TooLarge(CommandError):
+    """`details` name the limit and its value."""
+
+    code = "TOO_LARGE"
+
+
+class Conflict(CommandError):
+    """A condition did not hold; nothing changed."""
+
+    code = "CONFLICT"
+
+    @property
+    def seq(self) -> int | None:
+        """The seq that the key has, None when it is absent."""
+        return self.details.get("seq")
+
+
+class NotFound(CommandError):
+    """The key does not exist, and the command needs it."""
+
+    code = "NOT_FOUND"
+
+
+class NotANumber(CommandError):
+    """The value is not an integer."""
+
+    code = "NOT_A_NUMBER"
+
+
+class Overflow(CommandError):
+    """The result lies outside -2^63 to 2^64-1."""
+
+    code = "OVERFLOW"
+
+
+class QueueFull(CommandError):
+    """The write queue had no room in time; nothing changed."""
+
+    code = "QUEUE_FULL"
+
+
+class Storage(CommandError):
+    """The broker's disk failed; it refuses writes until a restart."""
+
+    code = "STORAGE"
+
+
+class Stopping(CommandError):
+    """The broker is stopping; the command was not executed."""
+
+    code = "STOPPING"
+
+
+class Compacted(CommandError):
+    """The history asked for is no longer held."""
+
+    code = "COMPACTED"
+
+    @property
+    def first(self) -> int | None:
+        """The first seq that still is."""
+        return self.details.get("first")
+
+
+BY_CODE = {kind.code: kind for kind in CommandError.__subclasses__()}
+
+
+def from_wire(error: list[Any]) -> CommandError:
+    """The exception for `[CODE, message, details]`."""
+    code, message, details = error[:3]
+    return BY_CODE.get(code, CommandError)(code, message, details)

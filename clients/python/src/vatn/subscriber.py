@@ -1,0 +1,131 @@
+"""The subscriber: one SUB connection that knows whether it has heard everything."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import zmq
+
+from . import wire
+from .commands import Key
+from .errors import Missed, Timeout, Unreadable, VatnError
+
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:7534"
+BEAT = b"\xffbeat"
+
+
+class Change(NamedTuple):
+    """One change to one key. `value` is None where `op` is not "set"."""
+
+    key: Key
+    op: str
+    value: Any
+    seq: int
+    index: int
+    count: int
+    ttl_ms: int | None
+    level: str
+
+
+class Subscriber:
+    """An iterator over the changes of keys that begin with one of `prefixes` (without any: of all keys).
+
+    It is made when the subscription is in effect, which takes up to a second. From then on every change is yielded
+    in order, or `Missed` is raised in its place (once for each stretch; go on with the next `next`). `last`
+    is the seq up to which nothing is missing. `Timeout` is raised when not even a beat came for `patience` seconds.
+
+    A Subscriber is for one thread at a time.
+    """
+
+    def __init__(
+        self, endpoint: str = DEFAULT_ENDPOINT, *prefixes: Key, patience: float = 5.0,
+        context: zmq.Context[Any] | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.patience = patience
+        self.last: int = -1
+        self._ready: deque[Change | VatnError] = deque()
+        self._socket = (context or zmq.Context.instance()).socket(zmq.SUB)
+        self._socket.linger = 0
+        # The beat last: subscriptions take effect in order, so the first beat says that all have.
+        for prefix in (*(prefixes or (b"",)), BEAT):
+            self._socket.subscribe(prefix)
+        self._socket.connect(endpoint)
+        try:
+            while not self._receive(time.monotonic() + patience):
+                pass
+        except Timeout:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._socket.close()
+
+    def __enter__(self) -> Subscriber:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Change]:
+        return self
+
+    def __next__(self) -> Change:
+        while not self._ready:
+            self._receive(time.monotonic() + self.patience)
+        return self._take()
+
+    def take(self, timeout: float) -> Change | None:
+        """The next change, or None when there is none within `timeout` seconds."""
+        until = time.monotonic() + timeout
+        while not self._ready:
+            patience = time.monotonic() + self.patience
+            try:
+                self._receive(min(until, patience))
+            except Timeout:
+                if until <= patience:
+                    return None
+                raise
+        return self._take()
+
+    def until(self, seq: int) -> Iterator[Change]:
+        """The changes up to `seq`; ends when all of them have been seen."""
+        while self.last < seq or self._ready:
+            if self._ready:
+                yield self._take()
+            else:
+                self._receive(time.monotonic() + self.patience)
+
+    def _take(self) -> Change:
+        item = self._ready.popleft()
+        if isinstance(item, VatnError):
+            raise item
+        return item
+
+    def _receive(self, deadline: float) -> bool:
+        """Receives one message and keeps the books of the protocol; whether it was a beat."""
+        left = max(0, int((deadline - time.monotonic()) * 1000))
+        if not self._socket.poll(left, zmq.POLLIN):
+            raise Timeout(f"nothing heard from {self.endpoint} in time: is `vatn serve` running there?")
+        topic, frame, value = self._socket.recv_multipart()
+        seq, op, index, count, prev, ttl_ms, level = wire.unpack(frame)[:7]
+        if self.last == -1 or seq < self.last:
+            # The first message; or a lower seq, which is another history that begins.
+            if self.last != -1:
+                self._ready.append(Missed(0, prev))
+            self.last = prev
+        missed_to = max(prev, seq) if op == "lost" else prev
+        if missed_to > self.last:
+            self._ready.append(Missed(self.last, missed_to))
+        if op not in ("beat", "lost"):
+            try:
+                decoded = wire.unpack(value) if value else None
+                self._ready.append(Change(wire.key_text(topic), op, decoded, seq, index, count, ttl_ms, level))
+            except Unreadable as unreadable:
+                self._ready.append(unreadable)
+        self.last = seq
+        return op == "beat"

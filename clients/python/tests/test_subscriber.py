@@ -1,0 +1,160 @@
+"""The subscriber against a real broker."""
+
+import socket
+
+import pytest
+import vatn
+import zmq
+from vatn import Client, Missed, Subscriber, wire
+from vatn.subscriber import BEAT
+
+
+@pytest.fixture
+def subscriber(client, shared):
+    with Subscriber(shared.publisher, "a") as subscriber:
+        yield subscriber
+
+
+def test_changes_come_in_order_from_the_moment_it_is_made(client, subscriber):
+    first = client.set("a1", {"x": 1}, durability="stored")
+    client.set("b1", 1)
+    client.set_multi({"a2": 2, "b2": 2})
+    last = client.delete("a1") and client.hello()["seq"]
+    changes = list(subscriber.until(last))
+    assert changes == [
+        vatn.Change("a1", "set", {"x": 1}, first, 0, 1, None, "stored"),
+        vatn.Change("a2", "set", 2, first + 2, 0, 2, None, "synced"),
+        vatn.Change("a1", "delete", None, first + 3, 0, 1, None, "synced"),
+    ]
+    assert subscriber.last == last
+
+
+def test_several_prefixes_and_none(client, shared):
+    with Subscriber(shared.publisher) as everything, Subscriber(shared.publisher, "x", b"y") as some:
+        for key in "wxyz":
+            last = client.set(key, key)
+        assert [change.key for change in everything.until(last)] == ["w", "x", "y", "z"]
+        assert [change.key for change in some.until(last)] == ["x", "y"]
+
+
+def test_take_waits_for_a_change_as_long_as_it_is_told(client, subscriber):
+    assert subscriber.take(0.05) is None
+    client.set("a", 1)
+    assert subscriber.take(10).key == "a"
+    client.set("a", 2)
+    assert next(subscriber).value == 2
+
+
+def test_many_changes_none_missing(client, subscriber):
+    with client.pipeline() as pipeline:
+        replies = [pipeline.set(f"{'ab'[n % 2]}{n}", n, durability="queued") for n in range(20_000)]
+    last = replies[-1].result
+    assert [change.value for change in subscriber.until(last)] == list(range(0, 20_000, 2))
+
+
+def test_a_reconnect_that_may_have_missed_something_says_so_and_goes_on(client, shared, subscriber):
+    before = client.set("a", 1)
+    assert [change.value for change in subscriber.until(before)] == [1]
+    subscriber._socket.disconnect(shared.publisher)
+    missed = client.set("a", 2)
+    subscriber._socket.connect(shared.publisher)
+    with pytest.raises(Missed) as caught:
+        list(subscriber.until(missed))
+    assert (caught.value.after, caught.value.up_to) == (before, missed)
+    last = client.set("a", 3)
+    assert [change.value for change in subscriber.until(last)] == [3]
+
+
+def test_silence_is_said_with_the_endpoint():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(vatn.Timeout, match=endpoint):
+            Subscriber(endpoint, patience=0.2)
+
+
+@pytest.fixture
+def forged():
+    """A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10."""
+    context = zmq.Context()
+    publisher = context.socket(zmq.XPUB)
+    publisher.linger = 0
+    port = publisher.bind_to_random_port("tcp://127.0.0.1")
+
+    def send(topic, seq, op, prev, value=b""):
+        publisher.send_multipart([topic, wire.pack([seq, op, 0, 1, prev, None, "synced"]), value])
+
+    made = []
+
+    def make():
+        made.append(Subscriber(f"tcp://127.0.0.1:{port}", "a", context=context))
+
+    import threading
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    for _ in range(2):
+        assert publisher.poll(10_000)
+        publisher.recv()
+    send(BEAT, 10, "beat", 10)
+    thread.join()
+    yield made[0], send
+    made[0].close()
+    publisher.close()
+    context.term()
+
+
+def test_the_books(forged):
+    subscriber, send = forged
+    send(b"a", 12, "set", 10, b"\x01")
+    send(BEAT, 15, "beat", 12)
+    send(b"a", 16, "set", 12, b"\x02")
+    send(b"a", 16, "delete", 16)
+    assert [(change.seq, change.op) for change in subscriber.until(16)] == [(12, "set"), (16, "set"), (16, "delete")]
+    assert subscriber.last == 16
+
+
+def test_a_gap_in_prev_is_raised_once_and_before_the_change(forged):
+    subscriber, send = forged
+    send(b"a", 20, "set", 17, b"\x01")
+    send(b"a", 21, "set", 20, b"\x02")
+    with pytest.raises(Missed) as caught:
+        next(subscriber)
+    assert (caught.value.after, caught.value.up_to) == (10, 17)
+    assert [change.seq for change in subscriber.until(21)] == [20, 21]
+
+
+def test_lost_is_raised(forged):
+    subscriber, send = forged
+    send(b"a", 11, "set", 10, b"\x01")
+    publisher_topic = b"a"  # the forged publisher filters; a broker sends `lost` under its own topic to everybody
+    send(publisher_topic, 30, "lost", 11)
+    send(b"a", 31, "set", 30, b"\x02")
+    assert next(subscriber).seq == 11
+    with pytest.raises(Missed) as caught:
+        next(subscriber)
+    assert (caught.value.after, caught.value.up_to) == (11, 30)
+    assert next(subscriber).seq == 31
+
+
+def test_another_history_is_raised(forged):
+    subscriber, send = forged
+    send(b"a", 3, "set", 2, b"\x01")
+    with pytest.raises(Missed):
+        next(subscriber)
+    assert next(subscriber).seq == 3
+
+
+def test_a_subscriber_of_a_broker_that_restarts_goes_on(start):
+    broker = start()
+    publisher = broker.publisher
+    with Subscriber(publisher, patience=20) as subscriber:
+        with Client(broker.router) as client:
+            seq = client.set("a", 1)
+        assert [change.seq for change in subscriber.until(seq)] == [seq]
+        assert broker.stop() == 0
+        broker = start("--publisher", publisher)
+        # A beat first, so that the subscription is in effect again before the write.
+        with Subscriber(publisher), Client(broker.router) as client:
+            subscriber.take(1.5)
+            seq = client.set("a", 2)
+            assert [change.seq for change in subscriber.until(seq)] == [seq]
