@@ -23,6 +23,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod engine;
+pub mod http;
 pub mod limits;
 pub mod log;
 pub mod server;

@@ -64,6 +64,14 @@ pub struct Limits {
     #[arg(long, env = "VATN_HEARTBEAT_MS", default_value_t = 30_000, value_name = "MS")]
     pub heartbeat_ms: u64,
 
+    /// A quiet HTTP connection is closed after so long
+    #[arg(long, env = "VATN_HTTP_IDLE_MS", default_value_t = 60_000, value_name = "MS")]
+    pub http_idle_ms: u64,
+
+    /// Most bytes of large HTTP answers that wait to be read, all connections together
+    #[arg(long, env = "VATN_HTTP_UNREAD_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
+    pub http_unread_bytes: usize,
+
     /// Most subscriptions of one subscriber
     #[arg(long, env = "VATN_MAX_SUBSCRIPTIONS", default_value_t = 4096, value_name = "N")]
     pub max_subscriptions: usize,
@@ -94,6 +102,8 @@ impl Default for Limits {
             handshake_ms: 5_000,
             stalled_peer_ms: 30_000,
             heartbeat_ms: 30_000,
+            http_idle_ms: 60_000,
+            http_unread_bytes: 512 << 20,
             max_subscriptions: 4096,
             subscriber_bytes: 64 << 20,
             range_items: 10_000,
@@ -113,6 +123,7 @@ impl Limits {
             ("--max-in-flight", self.max_in_flight, 1),
             ("--max-unread-bytes", self.max_unread_bytes, 1024),
             ("--max-outgoing-bytes", self.max_outgoing_bytes, self.max_unread_bytes),
+            ("--http-unread-bytes", self.http_unread_bytes, 1 << 20),
             ("--max-subscriptions", self.max_subscriptions, 1),
             ("--subscriber-bytes", self.subscriber_bytes, 1024),
             ("--range-items", self.range_items, 1),

@@ -1,0 +1,153 @@
+//! The routes, and what every request goes through before it meets one.
+
+use super::budget::Budget;
+use super::guard::Names;
+use super::refuse::{Refused, answer};
+use super::store::Store;
+use super::stream::Shared;
+use super::{getrange, query, views};
+use crate::limits::Limits;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::http::header::{ALLOW, CONNECTION, HeaderValue};
+use axum::http::uri::PathAndQuery;
+use axum::http::{Response, StatusCode, Uri, Version};
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, get};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// What a request's body may have; no endpoint reads one.
+const BODY_BYTES: usize = 64 * 1024;
+/// What every endpoint allows, in FlatDB's order.
+const ALLOWED: HeaderValue = HeaderValue::from_static("HEAD, OPTIONS, GET");
+
+/// What the views share.
+pub struct Edge<S> {
+    pub(super) store: Arc<S>,
+    pub(super) budget: Budget,
+    /// About what a page of a range takes: its MessagePack and its JSON.
+    pub(super) page_bytes: usize,
+}
+
+/// The way from a request to its answer.
+#[derive(Clone)]
+pub struct App {
+    routes: TowerToHyperService<Router>,
+    names: Arc<Names>,
+    body_deadline: Duration,
+}
+
+impl App {
+    /// The routes over `store`.
+    pub fn new<S: Store>(store: Arc<S>, names: Names, limits: &Limits) -> Self {
+        let budget = Budget::new(limits.http_unread_bytes);
+        let edge = Arc::new(Edge { store, budget, page_bytes: 2 * limits.range_bytes });
+        let routes = Router::new()
+            .route("/get", view(views::get::<S>))
+            .route("/getrange", view(getrange::getrange::<S>))
+            .route("/put", view(views::put::<S>))
+            .route("/delete", view(views::delete::<S>))
+            .route("/healthz", view(views::health::<S>))
+            .fallback(no_such_path)
+            .with_state(edge);
+        Self {
+            routes: TowerToHyperService::new(routes),
+            names: Arc::new(names),
+            body_deadline: Duration::from_millis(limits.handshake_ms),
+        }
+    }
+
+    /// Answers one request of a connection.
+    pub async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        shared: &Shared,
+    ) -> Response<Body> {
+        if let Some(fault) = shared.fault.get() {
+            return Refused::from(*fault).into_response();
+        }
+        let version = request.version();
+        let is_last = version == Version::HTTP_10 || shared.is_last.load(Relaxed);
+        let mut response = match self.admit(request, is_last).await {
+            Ok(request) => self.routes.call(request).await.unwrap_or_else(|never| match never {}),
+            Err(refused) => refused.into_response(),
+        };
+        if is_last {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            // hyper grants a 1.0 client's keep-alive unless the answer is 1.0 too; FlatDB grants none.
+            *response.version_mut() = version;
+        }
+        response
+    }
+
+    /// Checks whom the request is meant for, takes its body away, and makes its path a route.
+    async fn admit(
+        &self,
+        request: hyper::Request<Incoming>,
+        is_last: bool,
+    ) -> Result<Request, Refused> {
+        let (mut parts, body) = request.into_parts();
+        self.names.check(parts.version, &parts.uri, &parts.headers)?;
+        if is_last {
+            let ignored = timeout(self.body_deadline, to_bytes(Body::new(body), BODY_BYTES)).await;
+            if !matches!(ignored, Ok(Ok(_))) {
+                return Err(body_refused());
+            }
+        }
+        if let Some(route) = query::route(parts.uri.path()) {
+            parts.uri = with_path(&parts.uri, route);
+        }
+        Ok(Request::from_parts(parts, Body::empty()))
+    }
+}
+
+/// An endpoint: GET and HEAD run it, OPTIONS tells what it allows, nothing else is.
+fn view<H, T, S>(handler: H) -> MethodRouter<S>
+where
+    H: Handler<T, S>,
+    T: 'static,
+    S: Clone + Send + Sync + 'static,
+{
+    get(handler).options(options).fallback(method_not_allowed)
+}
+
+async fn options() -> Response<Body> {
+    let mut response = answer(StatusCode::OK, Body::empty());
+    response.headers_mut().insert(ALLOW, ALLOWED);
+    response
+}
+
+async fn method_not_allowed() -> Refused {
+    let message = "this endpoint allows HEAD, OPTIONS and GET";
+    Refused::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message).with(ALLOW, ALLOWED)
+}
+
+async fn no_such_path() -> Refused {
+    let message =
+        "there is no such path; the paths are /get, /getrange, /put, /delete and /healthz";
+    Refused::new(StatusCode::NOT_FOUND, "NO_SUCH_PATH", message)
+}
+
+fn body_refused() -> Refused {
+    let message =
+        format!("a body is ignored here, and this one is over {BODY_BYTES} bytes or did not come");
+    Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE", message)
+}
+
+/// `uri` with another path and its own query.
+fn with_path(uri: &Uri, path: String) -> Uri {
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    // A route is plain text and the query was valid before, so this always parses.
+    PathAndQuery::try_from(text).map_or_else(|_| uri.clone(), Uri::from)
+}

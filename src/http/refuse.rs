@@ -1,0 +1,103 @@
+//! Refusals: a status, and a JSON body that says what was wrong and what helps.
+
+use super::json;
+use crate::wire::refusal::{Code, Refusal};
+use axum::body::Body;
+use axum::http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, Response, StatusCode};
+use axum::response::IntoResponse;
+
+/// A request that gets an error for an answer: `{"error":CODE,"message":"…"}`.
+#[derive(Debug, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Refused {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    /// One more header, where the status calls for one.
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Refused {
+    /// A refusal with a code for programs and a sentence for people.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), header: None }
+    }
+
+    /// 400, for what is not HTTP as this server speaks it, or not its arguments.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Code::BadRequest.name(), message)
+    }
+
+    /// 503, for what may work a second later.
+    pub fn busy(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+            .with(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    /// The same as the last answer on its connection.
+    #[must_use]
+    pub fn and_close(self) -> Self {
+        self.with(CONNECTION, HeaderValue::from_static("close"))
+    }
+}
+
+/// What the engine refuses, in HTTP's terms.
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let code = refusal.code();
+        let status = match code {
+            Code::QueueFull | Code::Stopping => return Self::busy(code.name(), refusal.message()),
+            Code::BadRequest
+            | Code::BadArgument
+            | Code::BadKey
+            | Code::NotANumber
+            | Code::Overflow => StatusCode::BAD_REQUEST,
+            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::UnknownMethod | Code::NotFound => StatusCode::NOT_FOUND,
+            Code::Conflict => StatusCode::CONFLICT,
+            Code::Compacted => StatusCode::GONE,
+            Code::Storage => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, code.name(), refusal.message())
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response<Body> {
+        let mut body = b"{\"error\":".to_vec();
+        json::string(self.code, &mut body);
+        body.extend_from_slice(b",\"message\":");
+        json::string(&self.message, &mut body);
+        body.push(b'}');
+        let mut response = answer(self.status, Body::from(body));
+        response.headers_mut().extend(self.header);
+        response
+    }
+}
+
+/// An answer with the headers that all answers share.
+pub fn answer(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = shared_headers();
+    response
+}
+
+fn shared_headers() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers
+}

@@ -1,0 +1,230 @@
+//! A connection's bytes on their way to hyper and back: heads checked, and every wait on the peer timed.
+
+use super::head::{self, Fault, HEAD_BYTES, Scan};
+use super::pulse::{PROGRESS_BYTES, Phase, Pulse};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use std::io::{IoSlice, Result};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The buffer of a connection that has sent nothing large.
+const BUFFER_BYTES: usize = 2 * 1024;
+/// What a peer may still send after our last answer, before its connection is cut.
+const LINGER_BYTES: usize = 1024 * 1024;
+/// What hyper gets in place of a head that is refused; the service looks at [`Shared::fault`] first.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+
+/// What a connection's stream, service and task know together.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// What the connection is doing.
+    pub pulse: Pulse,
+    /// What was wrong with its last head.
+    pub fault: OnceLock<Fault>,
+    /// Whether its last head announced a body, after which it is closed.
+    pub is_last: AtomicBool,
+}
+
+/// What the next bytes are.
+enum Mode {
+    /// A request's head.
+    Head(Scan),
+    /// The body of the connection's last request, passed on as it comes.
+    Body,
+    /// Nothing: the peer is done, or what it sends no longer counts.
+    Over,
+}
+
+/// A socket as hyper reads and writes it.
+pub struct Stream<T> {
+    socket: T,
+    shared: Arc<Shared>,
+    mode: Mode,
+    buffer: Vec<u8>,
+    /// `buffer[released..filled]` came from the peer and hyper may not see it yet.
+    filled: usize,
+    /// `buffer[taken..released]` is for hyper.
+    released: usize,
+    taken: usize,
+    /// Bytes the peer took since its last progress was noted.
+    progress: usize,
+    lingered: usize,
+    has_shut_down: bool,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
+    /// A stream over a fresh `socket`.
+    pub fn new(socket: T, shared: Arc<Shared>) -> Self {
+        Self {
+            socket,
+            shared,
+            mode: Mode::Head(Scan::default()),
+            buffer: vec![0; BUFFER_BYTES],
+            filled: 0,
+            released: 0,
+            taken: 0,
+            progress: 0,
+            lingered: 0,
+            has_shut_down: false,
+        }
+    }
+
+    /// Gives hyper what it may have; tells whether there was anything.
+    fn hand_over(&mut self, cursor: &mut ReadBufCursor<'_>) -> bool {
+        let end = self.released.min(self.taken + cursor.remaining());
+        let bytes = self.buffer.get(self.taken..end).unwrap_or_default();
+        cursor.put_slice(bytes);
+        self.taken = end;
+        !bytes.is_empty()
+    }
+
+    /// Releases the next head if it is whole, or its stand-in if it is refused.
+    fn release(&mut self) -> bool {
+        let unseen = self.buffer.get(self.released..self.filled).unwrap_or_default();
+        let Mode::Head(scan) = &mut self.mode else {
+            self.released = self.filled;
+            return !unseen.is_empty();
+        };
+        match scan.advance(unseen) {
+            Ok(None) => return false,
+            Ok(Some(head)) => {
+                self.shared.is_last.store(head.has_body, Relaxed);
+                self.mode = if head.has_body { Mode::Body } else { Mode::Head(Scan::default()) };
+                match head::escaped(unseen, &head) {
+                    None => self.released += head.end,
+                    Some(text) => self.replace(head.end, &text),
+                }
+            }
+            Err(fault) => {
+                let _ = self.shared.fault.set(fault);
+                self.mode = Mode::Over;
+                self.replace(self.filled - self.released, STAND_IN);
+            }
+        }
+        self.shared.pulse.enter(Phase::Serving);
+        true
+    }
+
+    /// Puts `text` in the place of the next `len` unseen bytes, and releases it.
+    fn replace(&mut self, len: usize, text: &[u8]) {
+        let rest = self.buffer.get(self.released + len..self.filled).unwrap_or_default();
+        self.buffer = [text, rest].concat();
+        (self.taken, self.released, self.filled) = (0, text.len(), self.buffer.len());
+    }
+
+    /// Reads once from the socket; 0 at its end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize>> {
+        // Everything released has been taken, so what is unseen can move to the front.
+        self.buffer.copy_within(self.released..self.filled, 0);
+        (self.filled, self.taken, self.released) = (self.filled - self.released, 0, 0);
+        if self.filled == self.buffer.len() {
+            self.buffer
+                .resize((2 * self.filled).clamp(BUFFER_BYTES, HEAD_BYTES.max(self.filled + 1)), 0);
+        }
+        let mut space = ReadBuf::new(self.buffer.get_mut(self.filled..).unwrap_or_default());
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut space))?;
+        let len = space.filled().len();
+        self.filled += len;
+        Poll::Ready(Ok(len))
+    }
+
+    /// Notes that the peer took `len` bytes.
+    fn wrote(&mut self, len: usize) {
+        self.progress += len;
+        if self.progress >= PROGRESS_BYTES {
+            self.progress = 0;
+            self.shared.pulse.waits(true);
+        }
+    }
+
+    fn note_write(&mut self, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(len)) => self.wrote(*len),
+            Poll::Pending => self.shared.pulse.waits(false),
+            Poll::Ready(Err(_)) => {}
+        }
+        written
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Read for Stream<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.hand_over(&mut cursor) {
+                return Poll::Ready(Ok(()));
+            }
+            if this.release() {
+                continue;
+            }
+            match this.mode {
+                Mode::Over => return Poll::Ready(Ok(())),
+                Mode::Body => {}
+                Mode::Head(_) if this.filled > this.released => {
+                    this.shared.pulse.enter(Phase::Head)
+                }
+                Mode::Head(_) => this.shared.pulse.enter(Phase::Idle),
+            }
+            if ready!(this.poll_fill(cx))? == 0 {
+                this.mode = Mode::Over;
+                this.filled = this.released;
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.note_write(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        // hyper flushes when it has handed over all it had.
+        self.shared.pulse.flows();
+        self.progress = 0;
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    /// Closes our side, then takes what the peer still sends, so that a reset does not overtake our answer.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let this = &mut *self;
+        if !this.has_shut_down {
+            ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+            this.has_shut_down = true;
+            this.shared.pulse.enter(Phase::Closing);
+        }
+        loop {
+            (this.taken, this.released, this.filled) = (0, 0, 0);
+            let len = ready!(this.poll_fill(cx))?;
+            this.lingered += len;
+            if len == 0 || this.lingered > LINGER_BYTES {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.note_write(written)
+    }
+}

@@ -1,0 +1,436 @@
+//! The edge under hostile peers and at its end, over real sockets, with a store whose every step is the test's.
+
+use super::{App, Health, Names, Store, serve};
+use crate::limits::Limits;
+use crate::wire::{Command, Refusal, Reply};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// No test waits longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A store of the commands that the edge uses. Commands wait while `turn` has no permit.
+struct MapStore {
+    map: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+    turn: Semaphore,
+    page_items: usize,
+}
+
+impl MapStore {
+    fn new(page_items: usize) -> Self {
+        Self { map: Mutex::default(), turn: Semaphore::new(Semaphore::MAX_PERMITS), page_items }
+    }
+
+    fn apply(&self, command: Command<'_>) -> Vec<u8> {
+        let mut map = self.map.lock().unwrap();
+        let mut out = Vec::new();
+        match command {
+            Command::GetMulti(get) => {
+                let found =
+                    get.keys.iter().filter_map(|key| Some((*key, map.get(*key)?.as_slice())));
+                Reply::Pairs(found.collect()).encode(&mut out);
+            }
+            Command::SetMulti(set) => {
+                map.extend(set.pairs.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
+                Reply::Uint(1).encode(&mut out);
+            }
+            Command::DeleteMulti(delete) => {
+                let hits = delete.keys.iter().filter(|key| map.remove(&key[..]).is_some()).count();
+                Reply::Uint(hits as u64).encode(&mut out);
+            }
+            Command::Range(range) => {
+                let start = match range.after {
+                    Some(after) => Bound::Excluded(after),
+                    None => Bound::Included(range.from.unwrap_or_default()),
+                };
+                let limit = range.limit.unwrap_or(usize::MAX).min(self.page_items);
+                let ours = map
+                    .range::<[u8], _>((start, Bound::Unbounded))
+                    .filter(|(key, _)| key.starts_with(range.prefix))
+                    .filter(|(key, _)| range.to.is_none_or(|to| key.as_slice() < to));
+                let mut items: Vec<_> =
+                    ours.map(|(key, value)| (&key[..], Some(&value[..]))).take(limit + 1).collect();
+                let more = items.len() > limit;
+                items.truncate(limit);
+                let next = items.last().map(|(key, _)| *key).filter(|_| more);
+                Reply::Page { items, next }.encode(&mut out);
+            }
+            other => panic!("the edge has no use for {}", other.method()),
+        }
+        out
+    }
+}
+
+impl Store for MapStore {
+    async fn run(&self, command: Command<'_>) -> Result<Bytes, Refusal> {
+        let _turn = self.turn.acquire().await.expect("never closed");
+        Ok(Bytes::from(self.apply(command)))
+    }
+
+    fn health(&self) -> Health {
+        Health::Ok
+    }
+}
+
+/// A running edge.
+struct Edge {
+    address: SocketAddr,
+    store: Arc<MapStore>,
+    stop: watch::Sender<bool>,
+    served: JoinHandle<()>,
+}
+
+impl Edge {
+    async fn start(limits: Limits) -> Self {
+        Self::over(MapStore::new(10), limits).await
+    }
+
+    async fn over(store: MapStore, limits: Limits) -> Self {
+        let store = Arc::new(store);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (stop, stopped) = watch::channel(false);
+        let app = App::new(Arc::clone(&store), Names::default(), &limits);
+        let served = tokio::spawn(async move {
+            serve(listener, app, &limits, stopped, Duration::from_secs(1)).await;
+        });
+        Self { address, store, stop, served }
+    }
+
+    async fn connect(&self) -> Peer {
+        Peer(TcpStream::connect(self.address).await.expect("the edge listens"))
+    }
+
+    /// A peer for which the kernel holds little of what it does not read.
+    async fn connect_narrowly(&self) -> Peer {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
+        Peer(socket.connect(self.address).await.expect("the edge listens"))
+    }
+
+    /// The answer to `GET target` over a connection of its own.
+    async fn get(&self, target: &str) -> String {
+        let mut peer = self.connect().await;
+        peer.send(&format!(
+            "GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        ))
+        .await;
+        peer.rest().await
+    }
+}
+
+struct Peer(TcpStream);
+
+impl Peer {
+    async fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.expect("sent");
+    }
+
+    /// All that comes until the edge closes; a reset counts as an end.
+    async fn rest(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let _ = timeout(PATIENCE, self.0.read_to_end(&mut bytes))
+            .await
+            .expect("the edge closes in time");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What comes until `end` has come.
+    async fn until(&mut self, end: &str) -> String {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(end.as_bytes()) {
+            let byte = timeout(PATIENCE, self.0.read_u8()).await.expect("in time").expect("more");
+            bytes.push(byte);
+        }
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+}
+
+/// Limits that end in a moment what a hostile peer would draw out.
+fn short() -> Limits {
+    Limits { handshake_ms: 150, stalled_peer_ms: 150, http_idle_ms: 300, ..Limits::default() }
+}
+
+const GET: &str = "GET /get?key=a HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const ANSWER: &str = "{\"a\":\"1\"}";
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut_however_it_drips() {
+    let edge = Edge::start(short()).await;
+    let mut peer = edge.connect().await;
+    let dripped = async {
+        for byte in GET.bytes().cycle().filter(|byte| *byte != b'\n') {
+            if peer.0.write_all(&[byte]).await.is_err() {
+                break;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, dripped).await.expect("cut");
+    assert!(edge.get("/get").await.starts_with("HTTP/1.1 204"));
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed_and_a_quiet_one_lives_as_long_as_it_asks() {
+    let edge = Edge::start(short()).await;
+    edge.get("/put?a=1").await;
+    let (mut silent, mut quiet) = (edge.connect().await, edge.connect().await);
+    for _ in 0..5 {
+        sleep(Duration::from_millis(100)).await;
+        quiet.send(GET).await;
+        quiet.until(ANSWER).await;
+    }
+    assert_eq!(silent.rest().await, "");
+    assert_eq!(quiet.rest().await, "");
+}
+
+#[tokio::test]
+async fn long_lines_and_long_heads_are_told_so_before_they_end() {
+    let edge = Edge::start(Limits::default()).await;
+    for (start, status) in [("GET /", "414 "), ("GET / HTTP/1.1\r\nA: ", "431 ")] {
+        let mut peer = edge.connect().await;
+        peer.send(start).await;
+        let part = "x".repeat(10_000);
+        // The edge answers and closes at some point; what is sent after that may fail.
+        for _ in 0..200 {
+            if peer.0.write_all(part.as_bytes()).await.is_err() {
+                break;
+            }
+        }
+        let answer = peer.rest().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_ignored_when_small_and_refused_when_large_or_late() {
+    let edge = Edge::start(short()).await;
+    let bodies = [
+        ("Content-Length: 3", "abc", "204 "),
+        ("Transfer-Encoding: chunked", "1\r\na\r\n0\r\n\r\n", "204 "),
+        ("Expect: 100-continue\r\nContent-Length: 3", "abc", "100 "),
+        ("Content-Length: 3", "a", "413 "),
+        ("Content-Length: 100000000000", "abc", "413 "),
+        ("Content-Length: 70000", &"x".repeat(70_000), "413 "),
+    ];
+    for (header, body, status) in bodies {
+        let mut peer = edge.connect().await;
+        peer.send(&format!("GET /get HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n{body}")).await;
+        let answer = peer.rest().await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{header}: {answer}");
+        assert!(answer.contains("connection: close"), "{header}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let edge = Edge::start(Limits::default()).await;
+    let mut peer = edge.connect().await;
+    let requests: String = (0..500)
+        .map(|number| {
+            format!(
+                "GET /put?k={number} HTTP/1.1\r\nHost: localhost\r\n\r\n\
+                 GET /get?key=k HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            )
+        })
+        .collect();
+    peer.send(&requests).await;
+    for number in 0..500 {
+        peer.until(&format!("{{\"k\":\"{number}\"}}")).await;
+    }
+    // One head that is refused does not lose the answers before it.
+    peer.send(&format!("{GET}{GET}\x01")).await;
+    let answers = peer.rest().await;
+    let statuses: Vec<_> =
+        answers.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 ")).collect();
+    assert_eq!(statuses, ["404 Not Found", "404 Not Found", "400 Bad Request"]);
+}
+
+#[tokio::test]
+async fn a_peer_that_has_closed_its_side_is_answered() {
+    let edge = Edge::start(Limits::default()).await;
+    edge.get("/put?a=1").await;
+    let mut peer = edge.connect().await;
+    peer.send(GET).await;
+    peer.0.shutdown().await.expect("half closed");
+    assert!(peer.rest().await.ends_with(ANSWER));
+}
+
+#[tokio::test]
+async fn a_range_of_many_pages_is_streamed_whole_and_in_order() {
+    let edge = Edge::start(Limits::default()).await;
+    let keys: Vec<String> = (0..95).map(|number| format!("k{number:03}")).collect();
+    for part in keys.chunks(20) {
+        let pairs: Vec<String> = part.iter().map(|key| format!("{key}=v")).collect();
+        edge.get(&format!("/put?{}", pairs.join("&"))).await;
+    }
+    let read = |answer: String| {
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let body =
+            if head.contains("transfer-encoding: chunked") { unchunk(body) } else { body.into() };
+        let object: serde_json::Map<String, _> = serde_json::from_str(&body).expect("JSON");
+        object.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(read(edge.get("/getrange").await), keys);
+    assert_eq!(read(edge.get("/getrange?from=k050").await), keys[50..]);
+    assert_eq!(read(edge.get("/getrange?from=k050&to=k080").await), keys[50..80]);
+    assert_eq!(read(edge.get("/getrange?prefix=k06&from=k063").await), keys[63..70]);
+    assert_eq!(read(edge.get("/getrange?limit=25").await), keys[..25]);
+    assert_eq!(read(edge.get("/getrange?limit=20&from=k010").await), keys[10..30]);
+    let page = edge.get("/getrange?limit=10").await;
+    assert!(page.contains("content-length: ") && !page.contains("chunked"), "{page}");
+
+    // HEAD runs one page, says as much as can be said, and the connection goes on.
+    let mut peer = edge.connect().await;
+    peer.send(&format!("{}{GET}", GET.replace("GET /get?key=a", "HEAD /getrange"))).await;
+    let answers = peer.until("content-length: 0\r\n").await;
+    assert!(answers.starts_with("HTTP/1.1 200") && answers.contains("HTTP/1.1 404"), "{answers}");
+}
+
+/// The text of a chunked body.
+fn unchunk(mut body: &str) -> String {
+    let mut text = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let (chunk, after) = rest.split_at(usize::from_str_radix(size, 16).expect("a size"));
+        text.push_str(chunk);
+        body = after.strip_prefix("\r\n").expect("the end of a chunk");
+    }
+    text
+}
+
+/// A store whose whole range is 16 MB, in pages of 2 MB.
+fn large_store() -> MapStore {
+    let store = MapStore::new(2);
+    let value = [&[0xC6, 0, 0x10, 0, 0], vec![0; 1 << 20].as_slice()].concat();
+    store.map.lock().unwrap().extend((0..16).map(|key| (vec![b'a' + key], value.clone())));
+    store
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_reading_is_cut_and_its_seat_is_free_again() {
+    let edge = Edge::over(large_store(), Limits { max_connections: 1, ..short() }).await;
+    let mut stalled = edge.connect_narrowly().await;
+    stalled.send("GET /getrange HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    stalled.until("\r\n\r\n").await;
+    assert!(edge.get("/get?key=zz").await.starts_with("HTTP/1.1 404"), "served after the cut");
+    let rest = stalled.rest().await;
+    assert!(rest.len() < 16 << 20 && !rest.ends_with("0\r\n\r\n"), "{} bytes", rest.len());
+}
+
+#[tokio::test]
+async fn a_reader_that_is_slow_but_reads_gets_it_all() {
+    let edge =
+        Edge::over(large_store(), Limits { stalled_peer_ms: 300, ..Limits::default() }).await;
+    let mut slow = edge.connect_narrowly().await;
+    slow.send("GET /getrange HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    let (mut part, mut received) = (vec![0; 1 << 20], 0);
+    let mut end = Vec::new();
+    loop {
+        let len =
+            timeout(PATIENCE, slow.0.read(&mut part)).await.expect("in time").expect("not cut");
+        if len == 0 {
+            break;
+        }
+        received += len;
+        end = part[..len].to_vec();
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(received > 16 << 20, "{received} bytes");
+    assert!(end.ends_with(b"0\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn large_answers_that_nobody_reads_leave_room_for_small_ones() {
+    let limits = Limits { http_unread_bytes: 4 << 20, range_bytes: 1 << 20, ..Limits::default() };
+    let edge = Edge::over(large_store(), limits).await;
+    let keys: String = ('a'..='z').map(|key| format!("key={key}&")).collect();
+    let mut stalled = Vec::new();
+    for _ in 0..3 {
+        let mut peer = edge.connect_narrowly().await;
+        peer.send(&GET.replace("key=a", &keys)).await;
+        stalled.push((peer.until("\r\n").await, peer));
+    }
+    assert!(stalled.iter().any(|(status, _)| status.starts_with("HTTP/1.1 200")));
+    assert!(stalled.iter().any(|(status, _)| status.starts_with("HTTP/1.1 503")));
+    assert!(edge.get("/get?key=zz").await.starts_with("HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn more_connections_than_seats_wait_their_turn() {
+    let edge = Edge::start(Limits { max_connections: 2, ..Limits::default() }).await;
+    let (mut first, mut second, mut third) =
+        (edge.connect().await, edge.connect().await, edge.connect().await);
+    for peer in [&mut first, &mut second, &mut third] {
+        peer.send(GET).await;
+    }
+    first.until("content-length: 0\r\n").await;
+    second.until("content-length: 0\r\n").await;
+    let early = timeout(Duration::from_millis(100), third.0.read_u8()).await;
+    assert!(early.is_err(), "the third has no seat yet");
+    drop(first);
+    third.until("content-length: 0\r\n").await;
+}
+
+#[tokio::test]
+async fn connections_that_come_and_go_do_not_stop_an_honest_one() {
+    let edge = Edge::start(Limits { max_connections: 64, ..Limits::default() }).await;
+    edge.get("/put?a=1").await;
+    let mut honest = edge.connect().await;
+    for round in 0..2_000 {
+        let mut churning = edge.connect().await;
+        if round % 2 == 0 {
+            churning.send("GET /get?ke").await;
+        }
+        drop(churning);
+        if round % 100 == 0 {
+            honest.send(GET).await;
+            honest.until(ANSWER).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn stopping_finishes_what_is_in_flight_and_closes_the_rest() {
+    let edge = Edge::start(Limits::default()).await;
+    edge.get("/put?a=1").await;
+    let (mut idle, mut begun, mut busy) =
+        (edge.connect().await, edge.connect().await, edge.connect().await);
+    idle.send(GET).await;
+    idle.until(ANSWER).await;
+    begun.send("GET /get").await;
+    let turns = edge.store.turn.forget_permits(Semaphore::MAX_PERMITS);
+    busy.send(GET).await;
+    // The command is waiting when the store's lock has no permit and somebody asks for one; the head is
+    // then read, which the peer cannot see, so ask the edge: a fresh health check passes after it.
+    assert!(edge.get("/healthz").await.contains("ok"));
+    edge.stop.send(true).expect("the edge runs");
+    assert_eq!(idle.rest().await, "");
+    assert_eq!(begun.rest().await, "");
+    assert!(TcpStream::connect(edge.address).await.is_err(), "nothing listens any more");
+    assert!(!edge.served.is_finished());
+    edge.store.turn.add_permits(turns);
+    let answer = busy.rest().await;
+    assert!(answer.ends_with(ANSWER) && answer.contains("connection: close"), "{answer}");
+    timeout(PATIENCE, edge.served).await.expect("the edge ends").expect("well");
+}
+
+#[tokio::test]
+async fn stopping_does_not_wait_for_ever() {
+    let edge = Edge::start(Limits::default()).await;
+    edge.store.turn.forget_permits(Semaphore::MAX_PERMITS);
+    let mut stuck = edge.connect().await;
+    stuck.send(GET).await;
+    assert!(edge.get("/healthz").await.contains("ok"));
+    edge.stop.send(true).expect("the edge runs");
+    assert_eq!(stuck.rest().await, "");
+    timeout(PATIENCE, edge.served).await.expect("the edge ends").expect("well");
+}
