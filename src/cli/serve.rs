@@ -1,14 +1,19 @@
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use super::connection::level_parser;
 use super::output::Output;
+use super::progress::Progress;
 use crate::client::Level;
-use crate::config::{Config, QueueConfig};
+use crate::config::{Config, QueueConfig, RetainConfig};
 use crate::limits::Limits;
+use crate::server::{Broker, ServeError};
 
 const NOTE: &str = "\
 Serves until Ctrl-C or SIGTERM, then writes what is queued and ends.";
@@ -66,6 +71,15 @@ pub(super) struct Serve {
     #[arg(default_value_t = QueueConfig::default().wait_ms)]
     queue_wait_ms: u64,
 
+    /// How many bytes of history stay for `changes`, besides what the tables do not hold yet
+    #[arg(long, env = "VATN_RETAIN_BYTES", value_name = "BYTES")]
+    #[arg(default_value_t = RetainConfig::default().bytes)]
+    retain_bytes: u64,
+
+    /// How long a change stays in the history; 0 sets no bound
+    #[arg(long, env = "VATN_RETAIN_AGE_MS", value_name = "MS", default_value_t = 0)]
+    retain_age_ms: u64,
+
     /// How many threads bring the tables up to date
     #[arg(long, env = "VATN_WORKERS", value_name = "N", default_value_t = 2)]
     workers: usize,
@@ -75,9 +89,12 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    pub(super) fn run(self, _out: &mut Output) -> Result<(), Failure> {
-        let _config = self.config()?;
-        Err(Failure::failed("serve: this build has no broker yet"))
+    pub(super) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        log_to_stderr(self.debug);
+        let config = self.config()?;
+        let runtime = tokio::runtime::Runtime::new();
+        let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+        runtime.block_on(serve(config, out))
     }
 
     fn config(self) -> Result<Config, Failure> {
@@ -112,8 +129,95 @@ impl Serve {
                 bytes: self.queue_bytes,
                 wait_ms: self.queue_wait_ms,
             },
+            retain: RetainConfig {
+                bytes: self.retain_bytes,
+                age_ms: self.retain_age_ms,
+                ..RetainConfig::default()
+            },
             workers: self.workers,
             limits: self.limits,
         })
     }
+}
+
+/// Serves until SIGTERM or Ctrl-C.
+async fn serve(config: Config, out: &mut Output) -> Result<(), Failure> {
+    // Before the store is opened, so that a signal during a long load ends it cleanly too.
+    let mut stopping = Stopping::new()?;
+    let database = config.database.display().to_string();
+    let mut progress = Progress::begin(None);
+    let mut loaded = 0;
+    let broker = Broker::start(config, move |items| {
+        progress.advance((items - loaded) as u64, items as u64);
+        loaded = items;
+    });
+    let broker = broker.await.map_err(failed)?;
+    announce(&broker, &database, out)?;
+    stopping.wait().await;
+    tracing::info!("stopping: answering what was taken, emptying the queue");
+    broker.stop().await.map_err(failed)
+}
+
+fn failed(error: ServeError) -> Failure {
+    Failure::failed(error.to_string())
+}
+
+/// Where it listens, one endpoint a line for scripts; then what to try, for people.
+fn announce(broker: &Broker, database: &str, out: &mut Output) -> Result<(), Failure> {
+    let endpoints = broker.endpoints();
+    out.line(format!("listening http {}", endpoints.http))?;
+    for router in &endpoints.routers {
+        out.line(format!("listening router {router}"))?;
+    }
+    for publisher in &endpoints.publishers {
+        out.line(format!("listening publisher {publisher}"))?;
+    }
+    out.line(format!("ready {} items from {database}", broker.engine().len()))?;
+    let router = endpoints.routers.first().map_or("", String::as_str);
+    let publisher = endpoints.publishers.first().map_or("", String::as_str);
+    out.line("")?;
+    out.line("Try, in another terminal:")?;
+    out.line(format!("  vatn watch --subscribe {publisher}"))?;
+    out.line(format!("  vatn set greeting '\"hello\"' --connect {router}"))?;
+    out.line(format!("  curl '{}/get?key=greeting'", endpoints.http))?;
+    out.flush()
+}
+
+/// The signals that end a broker.
+struct Stopping {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stopping {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn log_to_stderr(debug: bool) {
+    let level = if debug { "debug" } else { "info" };
+    let filter = EnvFilter::try_from_env("VATN_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("warn,vatn={level}")));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .finish();
+    // A second one in the same process (a test) keeps the first.
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
