@@ -1,7 +1,7 @@
 //! The replies of one call of [`Engine::execute`](super::Engine::execute): encoded, each with its
 //! gate.
 
-use super::Engine;
+use super::{Engine, Later};
 use crate::log::watermarks::Release;
 use crate::wire::refusal::Code;
 use crate::wire::{Gate, Refusal, Reply, response};
@@ -39,7 +39,7 @@ impl Answers {
 }
 
 /// One reply.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     /// The id of its request.
     pub id: Option<u64>,
@@ -52,7 +52,7 @@ pub struct Answer {
 }
 
 /// How a reply is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Kind {
     /// As it was encoded, when its gate opens.
     Ready,
@@ -63,6 +63,20 @@ pub enum Kind {
         /// How long at the most.
         timeout_ms: Option<u64>,
     },
+    /// Made elsewhere, sent when it is there; may be sent out of order.
+    Later(Arc<Later>),
+}
+
+impl Kind {
+    /// Whether the reply is its encoded bytes.
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready)
+    }
+
+    /// Whether the reply may be sent before earlier ones.
+    pub fn may_overtake(&self) -> bool {
+        matches!(self, Self::Wait { .. } | Self::Later(_))
+    }
 }
 
 impl Engine {
@@ -71,7 +85,17 @@ impl Engine {
     ///
     /// Returns whether anything was appended; if not, the answer's own bytes are the response.
     pub fn complete(&self, answer: &Answer, release: Release, out: &mut Vec<u8>) -> bool {
-        match (release, answer.kind) {
+        match (release, &answer.kind) {
+            (_, Kind::Later(later)) => {
+                match later.result() {
+                    Some(Ok(result)) => {
+                        response::success(out, answer.id, &Reply::Value(result));
+                    }
+                    Some(Err(refusal)) => response::refusal(out, answer.id, refusal),
+                    None => response::refusal(out, answer.id, &stopping()),
+                }
+                true
+            }
             (Release::Failed, _) => {
                 response::refusal(out, answer.id, &self.storage_refusal());
                 true
@@ -90,9 +114,22 @@ impl Engine {
         }
     }
 
+    /// What has become of an answer.
+    pub fn look(&self, answer: &Answer) -> Release {
+        match &answer.kind {
+            Kind::Later(later) if later.result().is_none() => Release::Waiting,
+            _ => self.release(answer.gate),
+        }
+    }
+
     /// `STORAGE`, with the system's words.
     pub(super) fn storage_refusal(&self) -> Refusal {
         let reason = self.watermarks.failure().unwrap_or_else(|| Arc::from("unknown"));
         Refusal::new(Code::Storage, format!("the disk failed, writes are refused: {reason}"))
     }
+}
+
+/// `STOPPING`.
+pub(super) fn stopping() -> Refusal {
+    Refusal::new(Code::Stopping, "the broker is stopping; connect again later")
 }

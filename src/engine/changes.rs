@@ -11,10 +11,12 @@ use crate::wire::{Change, Op, Refusal, Seq, writer};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 /// What a change takes in a reply besides its key and value, in bytes; an upper bound.
 const CHANGE_OVERHEAD: usize = 64;
+/// The longest wait, whatever was asked for.
+const WAIT_MS_MAX: Millis = 3_600_000;
 
 /// A `changes` request that outlives the bytes it was decoded from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,45 +98,56 @@ impl<'q> Page<'q> {
         self.prev = change.seq;
     }
 
-    fn finish(self) -> Found {
+    /// The encoded result.
+    fn finish(self) -> Bytes {
         let mut out = Vec::with_capacity(self.bytes.len() + 16);
         writer::array_len(&mut out, 2);
         writer::array_len(&mut out, self.items);
         out.extend_from_slice(&self.bytes);
         writer::uint(&mut out, self.next);
-        Found { items: self.items, next: self.next, result: Bytes::from(out) }
+        Bytes::from(out)
     }
 }
 
-/// A finished page.
-struct Found {
-    items: usize,
-    /// It is complete up to this seq.
-    next: Seq,
-    /// The encoded result.
-    result: Bytes,
-}
-
 impl Engine {
-    /// Answers a `changes` request when it is due: at once when there are changes, or when one
-    /// comes, or when its time is up. The result is encoded.
+    /// Answers a `changes` request when it is due: at once when there are changes, or when one comes, or
+    /// when its time is up. The result is encoded.
     pub async fn changes(self: Arc<Self>, query: ChangesQuery) -> Result<Bytes, Refusal> {
-        let deadline = Instant::now() + Duration::from_millis(query.wait_ms.min(3_600_000));
+        self.await_changes(&query).await;
+        self.changes_now(query).await
+    }
+
+    /// What there is of the history now.
+    pub(super) async fn changes_now(
+        self: &Arc<Self>,
+        query: ChangesQuery,
+    ) -> Result<Bytes, Refusal> {
+        match self.page_from_memory(&query) {
+            Some(page) => Ok(page),
+            None => self.page_from_disk(&query).await,
+        }
+    }
+
+    /// Waits until there is a change that `query` asks for, or a write whose changes are no longer in
+    /// memory, or until its time is up or the broker stops.
+    pub(super) async fn await_changes(&self, query: &ChangesQuery) {
+        let deadline = Instant::now() + Duration::from_millis(query.wait_ms.min(WAIT_MS_MAX));
         let mut news = self.feed.subscribe();
-        let mut query = query;
-        loop {
-            let page = match self.page_from_memory(&query) {
-                Some(page) => page,
-                None => self.page_from_disk(&query).await?,
-            };
-            if page.items > 0 || Instant::now() >= deadline {
-                return Ok(page.result);
+        let mut progress = self.watermarks.subscribe();
+        let mut after = query.after;
+        while Instant::now() < deadline && !progress.borrow().is_stopping {
+            news.mark_unchanged();
+            let Some(records) = self.feed.later_than(after, usize::MAX) else { return };
+            let mut changes = records.iter().flat_map(|record| record.changes());
+            if changes.any(|change| change.seq > after && change.key.starts_with(&query.prefix)) {
+                return;
             }
-            // What did not match need not be read again.
-            query.after = query.after.max(page.next);
-            let is_over = !matches!(timeout_at(deadline, news.changed()).await, Ok(Ok(())));
-            if is_over || self.watermarks.progress().is_stopping {
-                return Ok(self.empty_page(&query).finish().result);
+            // What did not match need not be looked at again.
+            after = records.last().map_or(after, |record| record.last_seq.max(after));
+            tokio::select! {
+                _ = news.changed() => {}
+                _ = progress.wait_for(|progress| progress.is_stopping) => {}
+                () = sleep_until(deadline) => {}
             }
         }
     }
@@ -154,7 +167,7 @@ impl Engine {
     }
 
     /// `None` when the feed does not reach back so far.
-    fn page_from_memory(&self, query: &ChangesQuery) -> Option<Found> {
+    fn page_from_memory(&self, query: &ChangesQuery) -> Option<Bytes> {
         let mut page = self.empty_page(query);
         while !page.is_full {
             let records = self.feed.later_than(page.next, page.bytes_max)?;
@@ -171,13 +184,13 @@ impl Engine {
         Some(page.finish())
     }
 
-    async fn page_from_disk(self: &Arc<Self>, query: &ChangesQuery) -> Result<Found, Refusal> {
+    async fn page_from_disk(self: &Arc<Self>, query: &ChangesQuery) -> Result<Bytes, Refusal> {
         let (engine, query) = (Arc::clone(self), query.clone());
         let read = tokio::task::spawn_blocking(move || engine.read_page(&query));
         read.await.unwrap_or_else(|_| Err(unreadable("the reader stopped unexpectedly")))
     }
 
-    fn read_page(&self, query: &ChangesQuery) -> Result<Found, Refusal> {
+    fn read_page(&self, query: &ChangesQuery) -> Result<Bytes, Refusal> {
         let mut page = self.empty_page(query);
         // What the log holds may be ahead of what has been shown to anyone.
         let shown = self.feed.end().1;

@@ -1,12 +1,14 @@
 //! The one path: requests in order in, encoded replies out.
 
-use super::answers::{Answer, Answers, Kind};
+use super::answers::{Answer, Answers, Kind, stopping};
 use super::{Core, Engine, Release};
 use crate::limits::RECORD_BYTES;
 use crate::store::Context;
-use crate::wire::command::{Wait, Weight};
+use crate::wire::command::{Changes, Wait, Weight};
 use crate::wire::refusal::{Code, Detail};
 use crate::wire::{Command, Gate, Refusal, Reply, Request, response};
+
+use std::sync::Arc;
 
 /// Most keys that expire in one call, so that many at once do not stop everybody.
 const EXPIRE_AT_ONCE: usize = 1_000;
@@ -89,12 +91,7 @@ impl Engine {
             Command::Wait(wait) => return self.wait(core, *wait),
             Command::Stats => Some(self.stats(core)),
             Command::Hello(hello) => Some(self.hello(core, hello)),
-            Command::Changes(_) => {
-                return Outcome::Refused(Refusal::new(
-                    Code::UnknownMethod,
-                    "'changes' is not served by this version; see `hello` for its features",
-                ));
-            }
+            Command::Changes(changes) => return self.later(changes),
             _ => None,
         };
         if let Some(encoded) = special {
@@ -130,9 +127,7 @@ impl Engine {
             return Some(Outcome::Refused(self.storage_refusal()));
         }
         if core.is_stopping {
-            let refusal =
-                Refusal::new(Code::Stopping, "the broker is stopping; connect again later");
-            return Some(Outcome::Refused(refusal));
+            return Some(Outcome::Refused(stopping()));
         }
         if self.queue.has_room(weight, core.untaken()) {
             return None;
@@ -165,6 +160,13 @@ impl Engine {
             gate.stored = wait.seq;
         }
         Outcome::Answered(self.hurry(core, gate), Kind::Wait { timeout_ms: wait.timeout_ms })
+    }
+
+    fn later(&self, changes: &Changes<'_>) -> Outcome {
+        match self.begin_changes(changes.into()) {
+            Ok(later) => Outcome::Answered(Gate::OPEN, Kind::Later(Arc::new(later))),
+            Err(refusal) => Outcome::Refused(refusal),
+        }
     }
 
     /// Takes room for what was applied, and wakes the committer where it matters.

@@ -11,6 +11,7 @@ mod changes;
 mod commit;
 pub mod counters;
 mod execute;
+pub mod later;
 pub mod recovery;
 mod run;
 mod stats;
@@ -18,6 +19,7 @@ mod stats;
 pub use answers::{Answer, Answers, Kind};
 pub use changes::ChangesQuery;
 pub use counters::Counters;
+pub use later::Later;
 pub use recovery::{Recovered, recover};
 
 use crate::clock::Clock;
@@ -28,7 +30,8 @@ use crate::log::{Feed, Log, Record, Segments, Watermarks, WriteQueue};
 use crate::store::{Context, Store};
 use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Gate, Seq};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use later::LaterRoom;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -50,6 +53,8 @@ pub struct Engine {
     config: Config,
     store_id: [u8; 16],
     started: Instant,
+    laters: LaterRoom,
+    this: Weak<Self>,
 }
 
 /// What the lock guards.
@@ -99,7 +104,9 @@ impl Engine {
             is_committer_idle: false,
             is_stopping: false,
         };
-        let engine = Self {
+        let engine = Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            laters: LaterRoom::default(),
             core: Mutex::new(core),
             pending: Condvar::new(),
             queue,
@@ -112,8 +119,8 @@ impl Engine {
             config,
             store_id: recovered.store_id,
             started: Instant::now(),
-        };
-        Ok((Arc::new(engine), log))
+        });
+        Ok((engine, log))
     }
 
     /// The core. A panic while it was held leaves it readable, and stops writes for good.

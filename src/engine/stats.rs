@@ -7,7 +7,7 @@ use crate::wire::{METHODS, PROTOCOL_VERSION, Seq};
 use serde::Serialize;
 
 /// The features that a client may look for, as `hello` lists them.
-const FEATURES: [&str; 4] = ["batch", "conditions", "ttl", "wait"];
+const FEATURES: [&str; 3] = ["changes", "ttl", "wait"];
 
 #[derive(Serialize)]
 struct HelloReply<'e> {

@@ -102,6 +102,11 @@ impl Watermarks {
         });
     }
 
+    /// Wakes whoever waits, to look again.
+    pub fn nudge(&self) {
+        self.progress.send_modify(|_| {});
+    }
+
     /// The broker is stopping.
     pub fn stopping(&self) {
         self.progress.send_modify(|progress| progress.is_stopping = true);

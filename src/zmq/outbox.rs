@@ -10,6 +10,9 @@ use std::ops::Range;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// No further message that may overtake others is sent while so much is not written.
+const DETACHED_UNWRITTEN_BYTES: usize = 1 << 20;
+
 /// How the frames of some replies stand in their message.
 #[derive(Debug, Clone, Copy)]
 pub struct Framing {
@@ -70,6 +73,11 @@ impl Outbox {
         self.held.len() + self.detached_bytes
     }
 
+    /// How many messages wait for something that may take long.
+    pub fn waiting(&self) -> usize {
+        self.detached.len()
+    }
+
     /// When the first `wait` gives up.
     pub fn deadline(&self) -> Option<Instant> {
         self.detached.iter().filter_map(|one| one.deadline).min()
@@ -93,14 +101,14 @@ impl Outbox {
         };
         for reply in replies {
             unit.gate.join(reply.gate);
-            unit.is_deferred |= reply.kind != Kind::Ready;
+            unit.is_deferred |= !reply.kind.is_ready();
         }
         let is_ready = !unit.is_deferred && engine.release(unit.gate) == Release::Ready;
         if self.units.is_empty() && is_ready {
             encode(link.out(framing.ends), bytes, replies, framing, |_| {});
             return;
         }
-        if framing.begins && framing.ends && replies.iter().any(is_wait) {
+        if framing.begins && framing.ends && replies.iter().any(|reply| reply.kind.may_overtake()) {
             self.detach(unit, bytes, replies);
             return;
         }
@@ -141,7 +149,10 @@ impl Outbox {
         let mut is_whole = true;
         while let Some(unit) = self.units.front().copied() {
             let release = engine.release(unit.gate);
-            if release == Release::Waiting {
+            let mut replies = self.replies.iter().take(unit.replies);
+            let is_waiting = release == Release::Waiting
+                || unit.is_deferred && replies.any(|reply| is_unmade(engine, reply));
+            if is_waiting {
                 break;
             }
             if release == Release::Ready && !unit.is_deferred {
@@ -173,10 +184,15 @@ impl Outbox {
     fn release_detached(&mut self, engine: &Engine, link: &mut Link) {
         let now = Instant::now();
         let is_due = |one: &mut Detached| {
-            engine.release(one.unit.gate) != Release::Waiting
-                || one.deadline.is_some_and(|deadline| deadline <= now)
+            let is_made = engine.release(one.unit.gate) != Release::Waiting
+                && !one.replies.iter().any(|reply| is_unmade(engine, reply));
+            is_made || one.deadline.is_some_and(|deadline| deadline <= now)
         };
-        for one in self.detached.extract_if(.., is_due) {
+        let mut due = self.detached.extract_if(.., is_due);
+        // What a peer does not read stays where it is counted.
+        while link.unwritten() < DETACHED_UNWRITTEN_BYTES
+            && let Some(one) = due.next()
+        {
             self.detached_bytes -= one.unit.bytes;
             let framing = one.unit.framing;
             rebuild(engine, link.out(true), &one.frames, one.replies.into_iter(), framing);
@@ -184,8 +200,9 @@ impl Outbox {
     }
 }
 
-fn is_wait(reply: &Answer) -> bool {
-    matches!(reply.kind, Kind::Wait { .. })
+/// Whether a reply is made elsewhere, and is not there yet.
+fn is_unmade(engine: &Engine, reply: &Answer) -> bool {
+    matches!(reply.kind, Kind::Later(_)) && engine.look(reply) == Release::Waiting
 }
 
 /// Appends the frames of `replies`; each is handed to `placed` with the range of its frame's body.
@@ -207,7 +224,7 @@ fn encode(
         let at = out.len() - start;
         out.extend_from_slice(body);
         let range = Range { start: at, end: at + body.len() };
-        placed(Answer { id: reply.id, gate: reply.gate, kind: reply.kind, range });
+        placed(Answer { range, ..reply.clone() });
     }
 }
 
@@ -227,7 +244,7 @@ fn rebuild(
     for (index, reply) in replies.enumerate() {
         let more = !framing.ends || index + 1 < count;
         made.clear();
-        let release = engine.release(reply.gate);
+        let release = engine.look(&reply);
         if engine.complete(&reply, release, &mut made) {
             write_frame(out, more, &made);
         } else {

@@ -12,6 +12,7 @@ use super::pool::{Pool, Share};
 use super::stream::Stream;
 use super::zmtp::Kind;
 use crate::engine::{Answers, Engine};
+use crate::limits::WAITING_EACH_MAX;
 use std::cell::RefCell;
 use std::future::{poll_fn, ready};
 use std::sync::Arc;
@@ -208,6 +209,7 @@ impl<'e> Session<'e> {
         if !has_memory
             || waiting >= limits.max_unread_bytes
             || self.outbox.replies() >= limits.max_in_flight
+            || self.outbox.waiting() >= WAITING_EACH_MAX
         {
             return Blocked::Full;
         }
