@@ -142,10 +142,10 @@ def test_stats_says_what_the_protocol_says(dealer, broker):
     dealer.send(pack(2, "fly", []))
     stats = call(dealer, "stats")
     names = {"status", "version", "store_id", "uptime_ms", "seq", "queue", "items", "disk_bytes", "connections",
-             "subscribers", "commands", "dropped_notifications", "durability", "storage"}
+             "subscribers", "commands", "notifications_refused", "durability", "storage"}
     assert names <= stats.keys(), names - stats.keys()
     assert (stats["items"], stats["durability"], stats["storage"]) == (2, "synced", "ok")
-    assert stats["dropped_notifications"] == 1
+    assert stats["notifications_refused"] == 1
     assert stats["seq"]["applied"] == stats["seq"]["synced"] == 1
     assert {"stored", "in_tables"} <= stats["seq"].keys()
     assert {"items", "bytes", "max_items", "max_bytes"} <= stats["queue"].keys()
