@@ -280,6 +280,10 @@ def keys():
     yield call("in a list", "get_multi", [["foo", b"\xff"]], Error("BAD_KEY"))
     yield call("in pairs: nothing is written", "set_multi", [[["new", 1], [b"\xff", 1]]], Error("BAD_KEY"))
     yield call("nothing was", "get", ["new"], None)
+    for method in ("delete", "incr", "decr"):
+        yield call("nor for any command: " + method, method, [b"\xff"], Error("BAD_KEY"))
+    yield call("nor for any command: delete_multi", "delete_multi", [["foo", b"\xff"]], Error("BAD_KEY"))
+    yield call("and foo is still there", "get", ["foo"], 2)
     for name, value in (("nil", None), ("an integer", 1), ("true", True), ("an array", ["foo"]), ("a map", {}),
                         ("an ext", Hex("d40100"))):
         yield call("a key must be str or bin: " + name, "get", [value], argument("key"))
@@ -556,6 +560,7 @@ def counters():
     for code in ("a0", "90", "c0", "c2", "cb3ff0000000000000", "a131", "c40101", "d40101"):
         yield step("not a number: " + code, [notify("set", "s", Hex(code)), request(7, "incr", "s", {"initial": 1})],
                    [(7, Error("NOT_A_NUMBER"))])
+    yield call("nor for decr", "decr", ["s"], Error("NOT_A_NUMBER"))
     yield step("an integer in any form counts", [notify("set", "s", Hex("cf0000000000000005")), request(7, "incr", "s")],
                [(7, 6)])
     yield call("and is kept in the shortest", "get", ["s"], 6)
@@ -655,6 +660,9 @@ def batches():
     yield call("and took no seq", "set", ["x", 1], 4)
     yield call("a condition", "batch", [[["set", ["w", 1]], ["set", ["x", 1, {"if": "absent"}]]]],
                Error("CONFLICT", seq=4, index=1))
+    yield call("a number that is none", "batch", [[["set", ["w", "one"]], ["incr", ["w"]]]],
+               Error("NOT_A_NUMBER", index=1))
+    yield call("a number too large", "batch", [[["set", ["w", 2**64 - 1]], ["incr", ["w"]]]], Error("OVERFLOW", index=1))
     yield call("a condition sees what the batch wrote", "batch",
                [[["set", ["w", 1]], ["set", ["w", 2, {"if": "present"}]], ["delete", ["w", {"if": "present"}]],
                  ["set", ["w", 3, {"if": "absent"}]]]], [5, 5, True, 5])
@@ -698,6 +706,7 @@ def ttl__expiry():
     yield call("a life as long as can be said", "set", ["a", 1, {"ttl_ms": 2**64 - 1}], 10)
     for value in (0, -1, 1.5, "1", True):
         yield call(f"ttl_ms: {value!r}", "set", ["a", 1, {"ttl_ms": value}], argument("ttl_ms"))
+    yield call("touch: a key that may not be", "touch", [b"\xff", 1], Error("BAD_KEY"))
     yield call("touch: 0", "touch", ["a", 0], argument("ttl_ms"))
     yield call("touch: key is missing", "touch", [], argument("key"))
     yield call("touch: ttl_ms is missing", "touch", ["a"], argument("ttl_ms"))

@@ -45,15 +45,14 @@ impl Engine {
             }
             let start = answers.bytes.len();
             let outcome = match &request.command {
-                Ok(command) => self.one(core, command, &context, refuse_full, request.id, answers),
+                Ok(command) => self.one(core, command, &context, refuse_full, request, answers),
                 Err(refusal) => Outcome::Refused(refusal.clone()),
             };
             let (gate, kind) = match outcome {
                 Outcome::Blocked => break,
                 Outcome::Answered(gate, kind) => (gate, kind),
                 Outcome::Refused(refusal) => {
-                    self.counters.refused_commands.up();
-                    response::refusal(&mut answers.bytes, request.id, &refusal);
+                    self.refuse(request, &refusal, answers);
                     (Gate::OPEN, Kind::Ready)
                 }
             };
@@ -70,6 +69,15 @@ impl Engine {
         executed
     }
 
+    /// Appends and counts an error reply; a notification's is only counted, its bytes are cut off.
+    fn refuse(&self, request: &Request<'_>, refusal: &Refusal, answers: &mut Answers) {
+        self.counters.refused_commands.up();
+        if request.notification {
+            self.counters.refused_notifications.up();
+        }
+        response::refusal(&mut answers.bytes, request.id, refusal);
+    }
+
     /// Executes one command; a reply that is ready is appended.
     fn one(
         &self,
@@ -77,7 +85,7 @@ impl Engine {
         command: &Command<'_>,
         context: &Context,
         refuse_full: bool,
-        id: Option<u64>,
+        request: &Request<'_>,
         answers: &mut Answers,
     ) -> Outcome {
         if let Some(weight) = command.weight() {
@@ -95,17 +103,14 @@ impl Engine {
             _ => None,
         };
         if let Some(encoded) = special {
-            response::success(&mut answers.bytes, id, &Reply::Encoded(encoded));
+            response::success(&mut answers.bytes, request.id, &Reply::Encoded(encoded));
             return Outcome::Answered(Gate::OPEN, Kind::Ready);
         }
         let applied = core.store.apply(command, context, &mut core.pending);
         let gate = applied.gate;
         match applied.reply {
-            Ok(reply) => response::success(&mut answers.bytes, id, &reply),
-            Err(refusal) => {
-                self.counters.refused_commands.up();
-                response::refusal(&mut answers.bytes, id, &refusal);
-            }
+            Ok(reply) => response::success(&mut answers.bytes, request.id, &reply),
+            Err(refusal) => self.refuse(request, &refusal, answers),
         }
         Outcome::Answered(self.hurry(core, gate), Kind::Ready)
     }

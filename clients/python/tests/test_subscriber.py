@@ -80,8 +80,8 @@ def forged():
     publisher.linger = 0
     port = publisher.bind_to_random_port("tcp://127.0.0.1")
 
-    def send(topic, seq, op, prev, value=b""):
-        publisher.send_multipart([topic, wire.pack([seq, op, 0, 1, prev, None, "synced"]), value])
+    def send(topic, seq, op, prev, value=b"", place=(0, 1)):
+        publisher.send_multipart([topic, wire.pack([seq, op, *place, prev, None, "synced"]), value])
 
     made = []
 
@@ -107,10 +107,19 @@ def test_the_books(forged):
     subscriber, send = forged
     send(b"a", 12, "set", 10, b"\x01")
     send(BEAT, 15, "beat", 12)
-    send(b"a", 16, "set", 12, b"\x02")
-    send(b"a", 16, "delete", 16)
+    send(b"a", 16, "set", 12, b"\x02", place=(0, 3))
+    send(b"a", 16, "delete", 16, place=(1, 3))
+    send(BEAT, 16, "beat", 16)
     assert [(change.seq, change.op) for change in subscriber.until(16)] == [(12, "set"), (16, "set"), (16, "delete")]
     assert subscriber.last == 16
+
+
+def test_a_write_is_whole_only_after_its_last_change(forged):
+    subscriber, send = forged
+    send(b"a", 11, "set", 10, b"\x01", place=(0, 2))
+    assert (next(subscriber).seq, subscriber.last) == (11, 10)
+    send(b"a", 11, "set", 11, b"\x02", place=(1, 2))
+    assert (next(subscriber).seq, subscriber.last) == (11, 11)
 
 
 def test_a_gap_in_prev_is_raised_once_and_before_the_change(forged):

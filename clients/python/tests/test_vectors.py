@@ -29,8 +29,8 @@ def requests_of(name):
         if len(step["request"]) == len(step["reply"]) == 1 and isinstance(step["reply"][0], str):
             frame = vectors.octets(step["request"][0])
             kind, id, method, params = wire.unpack(frame)
-            positional = len(described[method]["arguments"])
-            if method == "ping" or id != 7 or wire.pack([kind, id, method, params]) != frame or len(params) < positional:
+            positional = len(described.get(method, {"arguments": []})["arguments"])
+            if method not in described or method == "ping" or id != 7 or wire.pack([kind, id, method, params]) != frame or len(params) < positional:
                 continue
             options = params[positional] if len(params) > positional else {}
             if options or len(params) == positional:

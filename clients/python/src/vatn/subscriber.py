@@ -47,6 +47,7 @@ class Subscriber:
         self.endpoint = endpoint
         self.patience = patience
         self.last: int = -1
+        self._last = -1
         self._ready: deque[Change | VatnError] = deque()
         self._socket = (context or zmq.Context.instance()).socket(zmq.SUB)
         self._socket.linger = 0
@@ -113,19 +114,22 @@ class Subscriber:
             raise Timeout(f"nothing heard from {self.endpoint} in time: is `vatn serve` running there?")
         topic, frame, value = self._socket.recv_multipart()
         seq, op, index, count, prev, ttl_ms, level = wire.unpack(frame)[:7]
-        if self.last == -1 or seq < self.last:
+        if self._last == -1 or seq < self._last:
             # The first message; or a lower seq, which is another history that begins.
-            if self.last != -1:
+            if self._last != -1:
                 self._ready.append(Missed(0, prev))
-            self.last = prev
+            self._last = prev
         missed_to = max(prev, seq) if op == "lost" else prev
-        if missed_to > self.last:
-            self._ready.append(Missed(self.last, missed_to))
+        if missed_to > self._last:
+            self._ready.append(Missed(self._last, missed_to))
         if op not in ("beat", "lost"):
             try:
                 decoded = wire.unpack(value) if value else None
                 self._ready.append(Change(wire.key_text(topic), op, decoded, seq, index, count, ttl_ms, level))
             except Unreadable as unreadable:
                 self._ready.append(unreadable)
-        self.last = seq
+        self._last = seq
+        # More changes of the same write may follow, until the last of them, a later seq or a beat.
+        is_whole = op in ("beat", "lost") or index + 1 == count
+        self.last = seq if is_whole else max(self.last, seq - 1)
         return op == "beat"
