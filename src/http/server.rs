@@ -8,18 +8,46 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
 /// hyper's buffer a connection: a head whose raw characters were escaped, and some.
 const HYPER_BYTES: usize = 64 * 1024;
+/// What the kernel may hold of our answers, a connection.
+const KERNEL_BYTES: u32 = 128 * 1024;
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 /// How long to wait after an accept that failed for want of something (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The socket that listens for HTTP, on a name or an address.
+///
+/// What the kernel may hold for a peer is fixed, since a socket counts as writable only when a third of
+/// that is free: with the usual 4 MB, a peer on a slow line would look like one that does not read.
+pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((host, port)).await? {
+        match bind_address(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(KERNEL_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves HTTP until `stop` is true (or its sender gone), then finishes the requests in flight.
 ///
@@ -91,8 +119,9 @@ async fn drive(
 ) {
     let shared = Arc::new(Shared::default());
     let (known, pulse) = (Arc::clone(&shared), &shared.pulse);
+    let served = app.clone();
     let service = service_fn(move |request| {
-        let (app, known) = (app.clone(), Arc::clone(&known));
+        let (app, known) = (served.clone(), Arc::clone(&known));
         async move { Ok::<_, Infallible>(app.answer(request, &known).await) }
     });
     let stream = Stream::new(socket, Arc::clone(&shared));
@@ -120,6 +149,9 @@ async fn drive(
             now = ticks.tick() => {
                 if let Some(why) = pulse.overdue(&deadlines) {
                     debug!("HTTP connection cut: {why}");
+                    if !pulse.is(Phase::Idle) {
+                        app.counters().refused_connections.up();
+                    }
                     return;
                 }
                 if last_moment.is_some_and(|moment| now >= moment) {
@@ -136,7 +168,8 @@ fn builder() -> http1::Builder {
         // The stream times heads itself, and takes an end of input for what it is: no more requests.
         .header_read_timeout(None)
         .half_close(true)
-        .max_buf_size(HYPER_BYTES)
-        .pipeline_flush(true);
+        // Queue an answer as it is, not a copy: its room in the budget lasts until it is written.
+        .writev(true)
+        .max_buf_size(HYPER_BYTES);
     builder
 }
