@@ -73,7 +73,7 @@ impl App {
     }
 
     /// The broker's counters.
-    pub fn counters(&self) -> &Counters {
+    pub(super) fn counters(&self) -> &Counters {
         self.store.counters()
     }
 

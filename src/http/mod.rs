@@ -28,5 +28,5 @@ mod trial;
 
 pub use edge::App;
 pub use guard::Names;
-pub use server::{bind, serve};
+pub use server::{BindError, Http};
 pub use store::{Health, Store};

@@ -1,8 +1,10 @@
 //! Accepting connections and driving each to its end.
 
 use super::edge::App;
+use super::guard::Names;
 use super::pulse::{Deadlines, Phase};
 use super::stream::{Shared, Stream};
+use crate::engine::Engine;
 use crate::limits::Limits;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,8 +25,57 @@ const HYPER_BYTES: usize = 64 * 1024;
 const KERNEL_BYTES: u32 = 128 * 1024;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// How long requests in flight may take once the broker stops.
+const GRACE: Duration = Duration::from_secs(10);
 /// How long to wait after an accept that failed for want of something (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The HTTP edge of a broker: listening, and not yet serving.
+pub struct Http {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: App,
+    limits: Limits,
+}
+
+/// Why the HTTP edge cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("--host {host} --port {port}: cannot listen for HTTP: {cause}")]
+pub struct BindError {
+    host: String,
+    port: u16,
+    cause: io::Error,
+}
+
+impl Http {
+    /// Listens where the engine's configuration says.
+    pub async fn bind(engine: Arc<Engine>) -> Result<Self, BindError> {
+        let config = engine.config().clone();
+        let (host, port) = (config.http_host, config.http_port);
+        let bound = async {
+            let listener = bind(&host, port).await?;
+            Ok((listener.local_addr()?, listener))
+        };
+        let (address, listener) = match bound.await {
+            Ok(bound) => bound,
+            Err(cause) => return Err(BindError { host, port, cause }),
+        };
+        // Who listens on a name may be called by it.
+        let names = Names::new(config.http_host_names.into_iter().chain([host]));
+        let app = App::new(engine, names, &config.limits);
+        Ok(Self { listener, address, app, limits: config.limits })
+    }
+
+    /// Where it really listens: with the port that the system chose.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Serves until `stop` says true, then until every connection has ended.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        serve(self.listener, self.app, &self.limits, stop, GRACE).await;
+    }
+}
 
 /// The socket that listens for HTTP, on a name or an address.
 ///
@@ -33,20 +84,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host((host, port)).await? {
-        match bind_address(address) {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.set_send_buffer_size(KERNEL_BYTES)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
     }
     Err(last)
-}
-
-fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.set_send_buffer_size(KERNEL_BYTES)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }
 
 /// Serves HTTP until `stop` is true (or its sender gone), then finishes the requests in flight.
