@@ -40,11 +40,19 @@ pub struct Http {
 
 /// Why the HTTP edge cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("--host {host} --port {port}: cannot listen for HTTP: {cause}")]
+#[error("-H/--host and -p/--port: cannot listen on {host}:{port}: {cause}{}", cure(cause))]
 pub struct BindError {
     host: String,
     port: u16,
     cause: io::Error,
+}
+
+fn cure(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => ": choose another port with -p, or -p 0 for any",
+        io::ErrorKind::AddrNotAvailable => ": choose an address of this machine with -H",
+        _ => "",
+    }
 }
 
 impl Http {

@@ -1,7 +1,7 @@
 //! The edge under hostile peers and at its end, over real sockets, with a store whose every step is the test's.
 
-use super::store::Counted;
 use super::server::{bind, serve};
+use super::store::Counted;
 use super::{App, Health, Names, Store};
 use crate::engine::Counters;
 use crate::limits::Limits;
