@@ -48,8 +48,8 @@ pub(super) struct Serve {
     publisher: Vec<String>,
 
     /// A further name under which HTTP clients may call this broker; may be repeated
-    #[arg(long, env = "VATN_HTTP_HOST", value_name = "NAME", value_delimiter = ',')]
-    http_host: Vec<String>,
+    #[arg(long, env = "VATN_HTTP_HOST_NAME", value_name = "NAME", value_delimiter = ',')]
+    http_host_name: Vec<String>,
 
     /// What an acknowledged write survives when its writer does not say
     #[arg(long, env = "VATN_DURABILITY", value_name = "LEVEL", default_value = "synced")]
@@ -122,7 +122,7 @@ impl Serve {
             publishers: or_default(self.publisher, 7534),
             http_host: self.host,
             http_port: self.port,
-            http_host_names: self.http_host,
+            http_host_names: self.http_host_name,
             durability: self.durability,
             queue: QueueConfig {
                 items: self.queue_items,

@@ -3,9 +3,10 @@
 use super::budget::Budget;
 use super::guard::Names;
 use super::refuse::{Refused, answer};
-use super::store::Store;
+use super::store::{Counted, Store};
 use super::stream::Shared;
 use super::{getrange, query, views};
+use crate::engine::Counters;
 use crate::limits::Limits;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -41,6 +42,7 @@ pub struct Edge<S> {
 #[derive(Clone)]
 pub struct App {
     routes: TowerToHyperService<Router>,
+    store: Arc<dyn Counted>,
     names: Arc<Names>,
     body_deadline: Duration,
 }
@@ -49,7 +51,11 @@ impl App {
     /// The routes over `store`.
     pub fn new<S: Store>(store: Arc<S>, names: Names, limits: &Limits) -> Self {
         let budget = Budget::new(limits.http_unread_bytes);
-        let edge = Arc::new(Edge { store, budget, page_bytes: 2 * limits.range_bytes });
+        let edge = Arc::new(Edge {
+            store: Arc::clone(&store),
+            budget,
+            page_bytes: 2 * limits.range_bytes,
+        });
         let routes = Router::new()
             .route("/get", view(views::get::<S>))
             .route("/getrange", view(getrange::getrange::<S>))
@@ -60,9 +66,15 @@ impl App {
             .with_state(edge);
         Self {
             routes: TowerToHyperService::new(routes),
+            store,
             names: Arc::new(names),
             body_deadline: Duration::from_millis(limits.handshake_ms),
         }
+    }
+
+    /// The broker's counters.
+    pub(super) fn counters(&self) -> &Counters {
+        self.store.counters()
     }
 
     /// Answers one request of a connection.
@@ -71,6 +83,7 @@ impl App {
         request: hyper::Request<Incoming>,
         shared: &Shared,
     ) -> Response<Body> {
+        self.counters().http_requests.up();
         if let Some(fault) = shared.fault.get() {
             return Refused::from(*fault).into_response();
         }

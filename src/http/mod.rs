@@ -10,6 +10,7 @@
 pub mod base64;
 pub mod budget;
 pub mod edge;
+pub mod engine;
 pub mod getrange;
 pub mod guard;
 pub mod head;
@@ -27,5 +28,5 @@ mod trial;
 
 pub use edge::App;
 pub use guard::Names;
-pub use server::serve;
+pub use server::{BindError, Http};
 pub use store::{Health, Store};

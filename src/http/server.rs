@@ -1,25 +1,107 @@
 //! Accepting connections and driving each to its end.
 
 use super::edge::App;
+use super::guard::Names;
 use super::pulse::{Deadlines, Phase};
 use super::stream::{Shared, Stream};
+use crate::engine::Engine;
 use crate::limits::Limits;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
 /// hyper's buffer a connection: a head whose raw characters were escaped, and some.
 const HYPER_BYTES: usize = 64 * 1024;
+/// What the kernel may hold of our answers, a connection.
+const KERNEL_BYTES: u32 = 128 * 1024;
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// How long requests in flight may take once the broker stops.
+const GRACE: Duration = Duration::from_secs(10);
 /// How long to wait after an accept that failed for want of something (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The HTTP edge of a broker: listening, and not yet serving.
+pub struct Http {
+    listener: TcpListener,
+    address: SocketAddr,
+    app: App,
+    limits: Limits,
+}
+
+/// Why the HTTP edge cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("-H/--host and -p/--port: cannot listen on {host}:{port}: {cause}{}", cure(cause))]
+pub struct BindError {
+    host: String,
+    port: u16,
+    cause: io::Error,
+}
+
+fn cure(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => ": choose another port with -p, or -p 0 for any",
+        io::ErrorKind::AddrNotAvailable => ": choose an address of this machine with -H",
+        _ => "",
+    }
+}
+
+impl Http {
+    /// Listens where the engine's configuration says.
+    pub async fn bind(engine: Arc<Engine>) -> Result<Self, BindError> {
+        let config = engine.config().clone();
+        let (host, port) = (config.http_host, config.http_port);
+        let bound = async {
+            let listener = bind(&host, port).await?;
+            Ok((listener.local_addr()?, listener))
+        };
+        let (address, listener) = match bound.await {
+            Ok(bound) => bound,
+            Err(cause) => return Err(BindError { host, port, cause }),
+        };
+        // Who listens on a name may be called by it.
+        let names = Names::new(config.http_host_names.into_iter().chain([host]));
+        let app = App::new(engine, names, &config.limits);
+        Ok(Self { listener, address, app, limits: config.limits })
+    }
+
+    /// Where it really listens: with the port that the system chose.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Serves until `stop` says true, then until every connection has ended.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        serve(self.listener, self.app, &self.limits, stop, GRACE).await;
+    }
+}
+
+/// The socket that listens for HTTP, on a name or an address.
+///
+/// What the kernel may hold for a peer is fixed, since a socket counts as writable only when a third of
+/// that is free: with the usual 4 MB, a peer on a slow line would look like one that does not read.
+pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((host, port)).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.set_send_buffer_size(KERNEL_BYTES)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
 
 /// Serves HTTP until `stop` is true (or its sender gone), then finishes the requests in flight.
 ///
@@ -91,8 +173,9 @@ async fn drive(
 ) {
     let shared = Arc::new(Shared::default());
     let (known, pulse) = (Arc::clone(&shared), &shared.pulse);
+    let served = app.clone();
     let service = service_fn(move |request| {
-        let (app, known) = (app.clone(), Arc::clone(&known));
+        let (app, known) = (served.clone(), Arc::clone(&known));
         async move { Ok::<_, Infallible>(app.answer(request, &known).await) }
     });
     let stream = Stream::new(socket, Arc::clone(&shared));
@@ -120,6 +203,9 @@ async fn drive(
             now = ticks.tick() => {
                 if let Some(why) = pulse.overdue(&deadlines) {
                     debug!("HTTP connection cut: {why}");
+                    if !pulse.is(Phase::Idle) {
+                        app.counters().refused_connections.up();
+                    }
                     return;
                 }
                 if last_moment.is_some_and(|moment| now >= moment) {
@@ -136,7 +222,8 @@ fn builder() -> http1::Builder {
         // The stream times heads itself, and takes an end of input for what it is: no more requests.
         .header_read_timeout(None)
         .half_close(true)
-        .max_buf_size(HYPER_BYTES)
-        .pipeline_flush(true);
+        // Queue an answer as it is, not a copy: its room in the budget lasts until it is written.
+        .writev(true)
+        .max_buf_size(HYPER_BYTES);
     builder
 }

@@ -1,10 +1,17 @@
 //! What the HTTP edge needs of a store.
 
+use crate::engine::Counters;
 use crate::wire::{Command, Refusal};
 use bytes::Bytes;
 
+/// Has the broker's counters.
+pub trait Counted: Send + Sync + 'static {
+    /// The counters.
+    fn counters(&self) -> &Counters;
+}
+
 /// Runs commands, and knows how it is.
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Counted {
     /// Runs one command; its result, as MessagePack, is there when it may be told.
     fn run(&self, command: Command<'_>) -> impl Future<Output = Result<Bytes, Refusal>> + Send;
 

@@ -1,6 +1,9 @@
 //! The edge under hostile peers and at its end, over real sockets, with a store whose every step is the test's.
 
-use super::{App, Health, Names, Store, serve};
+use super::server::{bind, serve};
+use super::store::Counted;
+use super::{App, Health, Names, Store};
+use crate::engine::Counters;
 use crate::limits::Limits;
 use crate::wire::{Command, Refusal, Reply};
 use bytes::Bytes;
@@ -10,7 +13,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -23,11 +26,17 @@ struct MapStore {
     map: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
     turn: Semaphore,
     page_items: usize,
+    counters: Counters,
 }
 
 impl MapStore {
     fn new(page_items: usize) -> Self {
-        Self { map: Mutex::default(), turn: Semaphore::new(Semaphore::MAX_PERMITS), page_items }
+        Self {
+            map: Mutex::default(),
+            turn: Semaphore::new(Semaphore::MAX_PERMITS),
+            page_items,
+            counters: Counters::default(),
+        }
     }
 
     fn apply(&self, command: Command<'_>) -> Vec<u8> {
@@ -70,6 +79,12 @@ impl MapStore {
     }
 }
 
+impl Counted for MapStore {
+    fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
 impl Store for MapStore {
     async fn run(&self, command: Command<'_>) -> Result<Bytes, Refusal> {
         let _turn = self.turn.acquire().await.expect("never closed");
@@ -96,7 +111,7 @@ impl Edge {
 
     async fn over(store: MapStore, limits: Limits) -> Self {
         let store = Arc::new(store);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = bind("127.0.0.1", 0).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = watch::channel(false);
         let app = App::new(Arc::clone(&store), Names::default(), &limits);
@@ -191,6 +206,7 @@ async fn a_silent_connection_is_closed_and_a_quiet_one_lives_as_long_as_it_asks(
     }
     assert_eq!(silent.rest().await, "");
     assert_eq!(quiet.rest().await, "");
+    assert_eq!(edge.store.counters.http_requests.get(), 6);
 }
 
 #[tokio::test]
@@ -307,21 +323,22 @@ fn unchunk(mut body: &str) -> String {
     text
 }
 
-/// A store whose whole range is 16 MB, in pages of 2 MB.
-fn large_store() -> MapStore {
+/// A store of so many values of 1 MB, in pages of two.
+fn large_store(values: u8) -> MapStore {
     let store = MapStore::new(2);
     let value = [&[0xC6, 0, 0x10, 0, 0], vec![0; 1 << 20].as_slice()].concat();
-    store.map.lock().unwrap().extend((0..16).map(|key| (vec![b'a' + key], value.clone())));
+    store.map.lock().unwrap().extend((0..values).map(|key| (vec![b'a' + key], value.clone())));
     store
 }
 
 #[tokio::test]
 async fn a_reader_that_stops_reading_is_cut_and_its_seat_is_free_again() {
-    let edge = Edge::over(large_store(), Limits { max_connections: 1, ..short() }).await;
+    let edge = Edge::over(large_store(16), Limits { max_connections: 1, ..short() }).await;
     let mut stalled = edge.connect_narrowly().await;
     stalled.send("GET /getrange HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     stalled.until("\r\n\r\n").await;
     assert!(edge.get("/get?key=zz").await.starts_with("HTTP/1.1 404"), "served after the cut");
+    assert_eq!(edge.store.counters.refused_connections.get(), 1);
     let rest = stalled.rest().await;
     assert!(rest.len() < 16 << 20 && !rest.ends_with("0\r\n\r\n"), "{} bytes", rest.len());
 }
@@ -329,7 +346,7 @@ async fn a_reader_that_stops_reading_is_cut_and_its_seat_is_free_again() {
 #[tokio::test]
 async fn a_reader_that_is_slow_but_reads_gets_it_all() {
     let edge =
-        Edge::over(large_store(), Limits { stalled_peer_ms: 300, ..Limits::default() }).await;
+        Edge::over(large_store(3), Limits { stalled_peer_ms: 300, ..Limits::default() }).await;
     let mut slow = edge.connect_narrowly().await;
     slow.send("GET /getrange HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
     let (mut part, mut received) = (vec![0; 1 << 20], 0);
@@ -344,14 +361,14 @@ async fn a_reader_that_is_slow_but_reads_gets_it_all() {
         end = part[..len].to_vec();
         sleep(Duration::from_millis(10)).await;
     }
-    assert!(received > 16 << 20, "{received} bytes");
+    assert!(received > 3 << 20, "{received} bytes");
     assert!(end.ends_with(b"0\r\n\r\n"));
 }
 
 #[tokio::test]
 async fn large_answers_that_nobody_reads_leave_room_for_small_ones() {
     let limits = Limits { http_unread_bytes: 4 << 20, range_bytes: 1 << 20, ..Limits::default() };
-    let edge = Edge::over(large_store(), limits).await;
+    let edge = Edge::over(large_store(16), limits).await;
     let keys: String = ('a'..='z').map(|key| format!("key={key}&")).collect();
     let mut stalled = Vec::new();
     for _ in 0..3 {

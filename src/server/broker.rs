@@ -5,18 +5,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::{DiskError, FjallDisk};
 use crate::engine::Engine;
-use crate::http::{self, App, Health, Names};
-use crate::wire::{Command, Refusal};
+use crate::http::{BindError, Http};
 use crate::zmq::{EdgeError, Publisher, Router};
-use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-
-/// How long HTTP requests in flight may take when the broker stops.
-const HTTP_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a broker did not start, or did not stop cleanly.
 #[derive(Debug, thiserror::Error)]
@@ -28,15 +21,8 @@ pub enum ServeError {
     #[error("{0}")]
     Edge(#[from] EdgeError),
     /// The HTTP address.
-    #[error("-H/--host and -p/--port: cannot listen on {address}: {cause}{cure}")]
-    Http {
-        /// Where it was to listen.
-        address: String,
-        /// The system's words.
-        cause: std::io::Error,
-        /// What to do.
-        cure: &'static str,
-    },
+    #[error("{0}")]
+    Http(#[from] BindError),
     /// Something that should not happen.
     #[error("{0}")]
     Internal(String),
@@ -120,24 +106,20 @@ async fn stop_backbone(backbone: Backbone) -> Result<(), ServeError> {
 struct Doors {
     router: Router,
     publisher: Publisher,
-    http: TcpListener,
-    app: App,
+    http: Http,
 }
 
 impl Doors {
     async fn bind(config: &Config, engine: Arc<Engine>) -> Result<Self, ServeError> {
-        let http = bind_http(config).await?;
+        let http = Http::bind(Arc::clone(&engine)).await?;
         let router = Router::bind(&config.routers, Arc::clone(&engine)).await?;
-        let publisher = Publisher::bind(&config.publishers, Arc::clone(&engine)).await?;
-        let names = Names::new(config.http_host_names.iter().cloned());
-        let app = App::new(Arc::new(HttpStore(engine)), names, &config.limits);
-        Ok(Self { router, publisher, http, app })
+        let publisher = Publisher::bind(&config.publishers, engine).await?;
+        Ok(Self { router, publisher, http })
     }
 
     fn open(self, backbone: Backbone) -> Broker {
-        let address = self.http.local_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string());
         let endpoints = Endpoints {
-            http: format!("http://{address}"),
+            http: self.http.endpoint(),
             routers: self.router.endpoints(),
             publishers: self.publisher.endpoints(),
         };
@@ -145,39 +127,8 @@ impl Doors {
         let (stop_publisher, publisher_stopping) = watch::channel(false);
         let mut doors = JoinSet::new();
         doors.spawn(self.router.run(stopping.clone()));
-        let (http, app, limits) = (self.http, self.app, backbone.engine().config().limits.clone());
-        doors.spawn(async move { http::serve(http, app, &limits, stopping, HTTP_GRACE).await });
+        doors.spawn(self.http.run(stopping));
         let publisher = tokio::spawn(self.publisher.run(publisher_stopping));
         Broker { backbone, endpoints, doors, stop_doors, publisher, stop_publisher }
-    }
-}
-
-async fn bind_http(config: &Config) -> Result<TcpListener, ServeError> {
-    let (host, port) = (config.http_host.as_str(), config.http_port);
-    TcpListener::bind((host, port)).await.map_err(|cause| {
-        let cure = match cause.kind() {
-            std::io::ErrorKind::AddrInUse => ": choose another port with -p, or -p 0 for any",
-            _ => "",
-        };
-        ServeError::Http { address: format!("{host}:{port}"), cause, cure }
-    })
-}
-
-/// The engine as the HTTP edge sees it.
-struct HttpStore(Arc<Engine>);
-
-impl http::Store for HttpStore {
-    async fn run(&self, command: Command<'_>) -> Result<Bytes, Refusal> {
-        self.0.counters().http_requests.up();
-        self.0.run(command).await
-    }
-
-    fn health(&self) -> Health {
-        let progress = self.0.progress().borrow().clone();
-        match progress.failure {
-            Some(reason) => Health::Failed(reason.to_string()),
-            None if progress.is_stopping => Health::Stopping,
-            None => Health::Ok,
-        }
     }
 }
