@@ -9,6 +9,7 @@ use vatn::store::{Context, Store};
 use vatn::wire::change::{ChangeReader, Op};
 use vatn::wire::command::{Batch, Count, Delete, GetMulti, Incr, Range, Set, SetMulti, Touch};
 use vatn::wire::options::Condition;
+use vatn::wire::reply::{Meta, Shown};
 use vatn::wire::{ChangeBuffer, Code, Command, Level, Refusal, Reply};
 
 /// What the model knows of a key.
@@ -18,6 +19,21 @@ struct Cell {
     seq: u64,
     expires_at: u64,
     level: Level,
+}
+
+impl Cell {
+    fn meta(&self, now: u64) -> Meta<'_> {
+        let ttl_ms = (self.expires_at != 0).then(|| self.expires_at - now);
+        Meta { value: &self.value, seq: self.seq, ttl_ms, level: self.level }
+    }
+
+    fn shown(&self, range: &Range<'_>, now: u64) -> Shown<'_> {
+        match (range.keys_only, range.meta) {
+            (true, _) => Shown::Key,
+            (_, true) => Shown::Meta(self.meta(now)),
+            _ => Shown::Value(&self.value),
+        }
+    }
 }
 
 /// The store as it should be, in the plainest words.
@@ -75,7 +91,7 @@ impl Model {
         match command {
             Command::Get(get) => Ok(self.get(&get.key, get.meta, now)),
             Command::GetMulti(get) => Ok(self.get_multi(get)),
-            Command::Range(range) => Ok(self.range(range)),
+            Command::Range(range) => self.range(range, now),
             Command::Count(count) => Ok(self.count(count)),
             Command::Set(set) => self.set(set, now, level, seq, changed),
             Command::SetMulti(set) => Ok(self.set_multi(set, now, level, seq, changed)),
@@ -99,8 +115,7 @@ impl Model {
         if !meta {
             return cell.value.clone();
         }
-        let ttl_ms = (cell.expires_at != 0).then(|| cell.expires_at - now);
-        encoded(&Reply::Meta { value: &cell.value, seq: cell.seq, ttl_ms, level: cell.level })
+        encoded(&Reply::Meta(cell.meta(now)))
     }
 
     fn get_multi(&self, get: &GetMulti<'_>) -> Vec<u8> {
@@ -110,7 +125,7 @@ impl Model {
         encoded(&Reply::Pairs(found.collect()))
     }
 
-    fn range(&self, range: &Range<'_>) -> Vec<u8> {
+    fn range(&self, range: &Range<'_>, now: u64) -> Expected {
         let is_in = |key: &[u8]| {
             key.starts_with(range.prefix)
                 && range.from.is_none_or(|from| key >= from)
@@ -125,11 +140,8 @@ impl Model {
         }
         let limit = range.limit.unwrap_or(usize::MAX);
         let next = (all.len() > limit).then(|| &all[limit - 1].0[..]);
-        let items = all
-            .iter()
-            .take(limit)
-            .map(|(key, cell)| (&key[..], (!range.keys_only).then_some(&cell.value[..])));
-        encoded(&Reply::Page { items: items.collect(), next })
+        let items = all.iter().take(limit).map(|(key, cell)| (&key[..], cell.shown(range, now)));
+        Ok(encoded(&Reply::Page { items: items.collect(), next }))
     }
 
     fn count(&self, count: &Count<'_>) -> Vec<u8> {

@@ -596,6 +596,9 @@ def ranges():
     yield call("prefix and to", "range", [{"prefix": "b", "to": "b0"}], [[["b", 1]], None])
     yield call("the empty prefix is no prefix", "range", [{"prefix": "", "limit": 1, "keys_only": True}], [["B"], "B"])
     yield call("keys only", "range", [{"keys_only": True}], [["B", "a", "b", "b1", "c", "d", "e"], None])
+    yield call("with what is known of the values", "range", [{"meta": True, "limit": 1}],
+               [[["B", [True, 2, None, "synced"]]], "B"])
+    yield call("meta has nothing to tell of keys alone", "range", [{"meta": True, "keys_only": True}], argument("meta"))
     yield call("reverse", "range", [{"reverse": True, "keys_only": True}], [["e", "d", "c", "b1", "b", "a", "B"], None])
     yield call("reverse: from is in it, to is not, as before", "range",
                [{"reverse": True, "from": "b", "to": "d", "keys_only": True}], [["c", "b1", "b"], None])

@@ -104,6 +104,7 @@ impl Walk {
             limit: self.left,
             reverse: false,
             keys_only: false,
+            meta: false,
         };
         let page = store.run(Command::Range(range)).await?;
         out.reserve(page.len() + 16);

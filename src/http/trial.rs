@@ -5,6 +5,7 @@ use super::store::Counted;
 use super::{App, Health, Names, Store};
 use crate::engine::Counters;
 use crate::limits::Limits;
+use crate::wire::reply::Shown;
 use crate::wire::{Command, Refusal, Reply};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -66,8 +67,10 @@ impl MapStore {
                     .range::<[u8], _>((start, Bound::Unbounded))
                     .filter(|(key, _)| key.starts_with(range.prefix))
                     .filter(|(key, _)| range.to.is_none_or(|to| key.as_slice() < to));
-                let mut items: Vec<_> =
-                    ours.map(|(key, value)| (&key[..], Some(&value[..]))).take(limit + 1).collect();
+                let mut items: Vec<_> = ours
+                    .map(|(key, value)| (&key[..], Shown::Value(&value[..])))
+                    .take(limit + 1)
+                    .collect();
                 let more = items.len() > limit;
                 items.truncate(limit);
                 let next = items.last().map(|(key, _)| *key).filter(|_| more);

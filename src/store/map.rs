@@ -1,6 +1,7 @@
 //! The ordered map and its index of expiry times.
 
 use crate::clock::Millis;
+use crate::wire::reply::Meta;
 use crate::wire::{Level, Seq};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -21,6 +22,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The entry as a reply tells of it at `now`.
+    pub fn meta(&self, now: Millis) -> Meta<'_> {
+        let ttl_ms = (self.expires_at != 0).then(|| self.expires_at.saturating_sub(now));
+        Meta { value: &self.value, seq: self.seq, ttl_ms, level: self.level }
+    }
+
     /// Whether it may still be shown at `now`.
     pub fn is_live(&self, now: Millis) -> bool {
         self.expires_at == 0 || self.expires_at > now

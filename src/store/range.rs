@@ -4,11 +4,12 @@ use super::map::{Entry, prefix_end};
 use super::{Context, Store};
 use crate::clock::Millis;
 use crate::wire::command::{Count, Range};
+use crate::wire::reply::Shown;
 use crate::wire::{Gate, Reply};
 use std::ops::Bound;
 
 /// What an item of a page takes besides its key and value, in bytes; an upper bound.
-const ITEM_OVERHEAD: usize = 16;
+const ITEM_OVERHEAD: usize = 40;
 
 impl Store {
     pub(super) fn range<'s>(
@@ -66,11 +67,16 @@ fn page<'s>(
     gate: &mut Gate,
 ) -> Reply<'s> {
     let most = range.limit.unwrap_or(usize::MAX).min(context.page_items);
-    let mut items: Vec<(&[u8], Option<&[u8]>)> = Vec::with_capacity(most.min(128));
+    let mut items: Vec<(&[u8], Shown<'_>)> = Vec::with_capacity(most.min(128));
     let mut bytes = 0;
     for (key, entry) in between.filter(|(_, entry)| entry.is_live(context.now)) {
-        let value = (!range.keys_only).then_some(&*entry.value);
-        let size = key.len() + value.map_or(0, <[u8]>::len) + ITEM_OVERHEAD;
+        let shown = match (range.keys_only, range.meta) {
+            (true, _) => Shown::Key,
+            (false, true) => Shown::Meta(entry.meta(context.now)),
+            (false, false) => Shown::Value(&entry.value),
+        };
+        let value_bytes = if range.keys_only { 0 } else { entry.value.len() };
+        let size = key.len() + value_bytes + ITEM_OVERHEAD;
         let is_full = items.len() == most || bytes + size > context.page_bytes;
         if is_full && !items.is_empty() {
             let next = items.last().map(|(key, _)| *key);
@@ -78,7 +84,7 @@ fn page<'s>(
         }
         bytes += size;
         gate.require(entry.level, entry.seq);
-        items.push((key, value));
+        items.push((key, shown));
     }
     Reply::Page { items, next: None }
 }

@@ -25,11 +25,7 @@ impl Store {
         let Some(entry) = self.look(&get.key, now, gate) else {
             return Reply::Nil;
         };
-        if !get.meta {
-            return Reply::Value(&entry.value);
-        }
-        let ttl_ms = (entry.expires_at != 0).then(|| entry.expires_at.saturating_sub(now));
-        Reply::Meta { value: &entry.value, seq: entry.seq, ttl_ms, level: entry.level }
+        if get.meta { Reply::Meta(entry.meta(now)) } else { Reply::Value(&entry.value) }
     }
 
     pub(super) fn get_multi(

@@ -19,27 +19,56 @@ pub enum Reply<'s> {
     /// A value that is no longer in the map.
     Removed(Vec<u8>),
     /// `get` with `meta`.
-    Meta {
-        /// The value as it was stored.
-        value: &'s [u8],
-        /// The seq of the write that made it.
-        seq: Seq,
-        /// What is left of its time to live.
-        ttl_ms: Option<Millis>,
-        /// The durability its writer asked for.
-        level: Level,
-    },
+    Meta(Meta<'s>),
     /// `get_multi`.
     Pairs(Vec<(&'s [u8], &'s [u8])>),
-    /// `range`; a value is `None` where only keys were asked for.
+    /// `range`.
     Page {
         /// The items, in the order of travel.
-        items: Vec<(&'s [u8], Option<&'s [u8]>)>,
+        items: Vec<(&'s [u8], Shown<'s>)>,
         /// Where the next page starts, if there is one.
         next: Option<&'s [u8]>,
     },
     /// One MessagePack value made elsewhere (`batch`, `hello`, `stats`).
     Encoded(Vec<u8>),
+}
+
+/// A value with what is known of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Meta<'s> {
+    /// The value as it was stored.
+    pub value: &'s [u8],
+    /// The seq of the write that made it.
+    pub seq: Seq,
+    /// What is left of its time to live.
+    pub ttl_ms: Option<Millis>,
+    /// The durability its writer asked for.
+    pub level: Level,
+}
+
+impl Meta<'_> {
+    /// Appends `[value, seq, ttl_ms or nil, level]`.
+    fn encode(&self, out: &mut Vec<u8>) {
+        writer::array_len(out, 4);
+        out.extend_from_slice(self.value);
+        writer::uint(out, self.seq);
+        match self.ttl_ms {
+            Some(ttl_ms) => writer::uint(out, ttl_ms),
+            None => writer::nil(out),
+        }
+        writer::str(out, self.level.name());
+    }
+}
+
+/// What a page of `range` shows of a key.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shown<'s> {
+    /// The key alone.
+    Key,
+    /// Its value.
+    Value(&'s [u8]),
+    /// Its value with what is known of it.
+    Meta(Meta<'s>),
 }
 
 impl Reply<'_> {
@@ -52,16 +81,7 @@ impl Reply<'_> {
             Self::Int(number) => writer::int(out, *number),
             Self::Value(value) => out.extend_from_slice(value),
             Self::Removed(value) | Self::Encoded(value) => out.extend_from_slice(value),
-            Self::Meta { value, seq, ttl_ms, level } => {
-                writer::array_len(out, 4);
-                out.extend_from_slice(value);
-                writer::uint(out, *seq);
-                match ttl_ms {
-                    Some(ttl_ms) => writer::uint(out, *ttl_ms),
-                    None => writer::nil(out),
-                }
-                writer::str(out, level.name());
-            }
+            Self::Meta(meta) => meta.encode(out),
             Self::Pairs(pairs) => {
                 writer::array_len(out, pairs.len());
                 for (key, value) in pairs {
@@ -71,10 +91,15 @@ impl Reply<'_> {
             Self::Page { items, next } => {
                 writer::array_len(out, 2);
                 writer::array_len(out, items.len());
-                for (key, value) in items {
-                    match value {
-                        Some(value) => pair(out, key, value),
-                        None => writer::key(out, key),
+                for (key, shown) in items {
+                    match shown {
+                        Shown::Key => writer::key(out, key),
+                        Shown::Value(value) => pair(out, key, value),
+                        Shown::Meta(meta) => {
+                            writer::array_len(out, 2);
+                            writer::key(out, key);
+                            meta.encode(out);
+                        }
                     }
                 }
                 match next {

@@ -167,7 +167,7 @@ def test_a_restart_of_the_broker_goes_on_where_it_was(context, start, tmp_path):
 
 
 def test_a_subscriber_that_does_not_read_is_told_what_it_lost(context, start):
-    broker = start("--subscriber-bytes", str(1 << 20))
+    broker = start("--subscriber-bytes", str(8 << 20))
     dealer = connect(context, zmq.DEALER, broker.router)
     slow = subscribe(context, broker, b"", rcvhwm=1, rcvbuf=4096)
     prompt = subscribe(context, broker, b"small")

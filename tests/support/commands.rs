@@ -146,9 +146,7 @@ impl Generator {
                 };
                 (vec![self.key(), ttl], &["durability"])
             }
-            "range" => {
-                (vec![], &["from", "after", "to", "prefix", "limit", "reverse", "keys_only"])
-            }
+            "range" => (vec![], &["from", "after", "to", "prefix", "limit", "reverse", "meta"]),
             _ => (vec![], &["prefix"]),
         };
         params.extend(self.options(outer, known));

@@ -4,7 +4,7 @@ use crate::wire::options;
 use crate::wire::params::Params;
 use crate::wire::refusal::Refusal;
 
-/// `range [{from, after, to, prefix, limit, reverse, keys_only}]`: `[[[key, value]…], next or
+/// `range [{from, after, to, prefix, limit, reverse, keys_only, meta}]`: `[[[key, value]…], next or
 /// nil]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Range<'a> {
@@ -22,12 +22,14 @@ pub struct Range<'a> {
     pub reverse: bool,
     /// Keys without their values.
     pub keys_only: bool,
+    /// Values with what is known of them, as `get` with `meta` shows it.
+    pub meta: bool,
 }
 
 impl<'a> Range<'a> {
     pub(super) fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
         let mut range = Self::default();
-        let known = ["from", "after", "to", "prefix", "limit", "reverse", "keys_only"];
+        let known = ["from", "after", "to", "prefix", "limit", "reverse", "keys_only", "meta"];
         params.options(&known, |name, reader| {
             match name {
                 "limit" => {
@@ -38,6 +40,7 @@ impl<'a> Range<'a> {
                     range.limit = Some(usize::try_from(limit).unwrap_or(usize::MAX));
                 }
                 "reverse" => range.reverse = options::flag(name, reader)?,
+                "meta" => range.meta = options::flag(name, reader)?,
                 "keys_only" => range.keys_only = options::flag(name, reader)?,
                 bound => {
                     let bytes = reader.bytes().map_err(|fault| fault.at(name))?;
@@ -51,6 +54,12 @@ impl<'a> Range<'a> {
             }
             Ok(())
         })?;
+        if range.meta && range.keys_only {
+            return Err(Refusal::argument(
+                "meta",
+                "tells of values, and keys_only leaves them out",
+            ));
+        }
         Ok(range)
     }
 }

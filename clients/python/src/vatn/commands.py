@@ -116,10 +116,11 @@ class Commands:
     def range(
         self, *, from_: Key | None = None, after: Key | None = None, to: Key | None = None,
         prefix: Key | None = None, limit: int | None = None, reverse: bool = False, keys_only: bool = False,
+        meta: bool = False,
     ) -> Any:
         """One `Page` of keys in bytewise order: from `from_`, up to but without `to`."""
         options = {"from": from_, "after": after, "to": to, "prefix": prefix, "limit": limit}
-        options.update(reverse=reverse or None, keys_only=keys_only or None)
+        options.update(reverse=reverse or None, keys_only=keys_only or None, meta=meta or None)
         return self._call("range", _with([], **options), _as_page)
 
     def count(self, *, prefix: Key | None = None) -> Any:
