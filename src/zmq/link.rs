@@ -51,8 +51,8 @@ pub enum Closed {
     /// No answer to PING.
     #[error("cut: the peer has been silent for too long")]
     Silent,
-    /// Unfinished messages of all connections take more than `--max-incoming-bytes`.
-    #[error("cut: unfinished messages take all the memory there is for them")]
+    /// Messages not executed yet, of all connections, take more than `--max-incoming-bytes`.
+    #[error("cut: incoming messages take all the memory there is for them")]
     NoMemory,
     /// Over `--max-subscriptions`.
     #[error("cut: too many subscriptions")]
@@ -151,6 +151,10 @@ impl Link {
     /// Writes what waits, then reads if `reading`. Ready when something was read, or, where nothing is
     /// to be read, when something was written.
     pub fn poll_turn(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<(), Closed>> {
+        if self.inbox.messages.is_empty() {
+            self.inbox.cost = 0;
+            self.incoming.hold(self.codec.unfinished());
+        }
         let wrote = self.poll_write(cx)?;
         if reading {
             return self.poll_read(cx);
@@ -191,7 +195,7 @@ impl Link {
                 let _ = self.poll_write(cx);
                 return Poll::Ready(Err(violation.into()));
             }
-            if !self.incoming.hold(self.codec.unfinished()) {
+            if !self.incoming.hold(self.inbox.cost + self.codec.unfinished()) {
                 return Poll::Ready(Err(Closed::NoMemory));
             }
             Poll::Ready(Ok(()))

@@ -74,6 +74,11 @@ impl Message {
         self.0.is_empty()
     }
 
+    /// What it takes in memory, about.
+    pub fn cost(&self) -> usize {
+        self.0.max_message_size_len()
+    }
+
     /// A frame's bytes.
     pub fn frame(&self, index: usize) -> Option<&[u8]> {
         self.0.part_slice(index)
@@ -94,6 +99,8 @@ pub enum Signal {
 pub struct Inbox {
     /// Messages, in the order in which they came.
     pub messages: VecDeque<Message>,
+    /// What the messages take in memory, those included that were taken out while others stayed.
+    pub cost: usize,
     /// Subscriptions by command (ZMTP 3.1), in the order in which they came.
     pub signals: VecDeque<Signal>,
 }
@@ -205,7 +212,9 @@ impl Codec {
         loop {
             self.take_replies(replies);
             while let Some(message) = self.connection.poll_message() {
-                inbox.messages.push_back(Message(message));
+                let message = Message(message);
+                inbox.cost += message.cost();
+                inbox.messages.push_back(message);
             }
             while let Some(event) = self.connection.poll_event() {
                 match event {

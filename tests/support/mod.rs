@@ -4,4 +4,5 @@
 pub mod broker;
 pub mod commands;
 pub mod honest;
+pub mod inside;
 pub mod peer;
