@@ -385,7 +385,7 @@ fn bytes_at_random_do_no_harm() {
     println!("VATN_TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let bodies = [
-        request(1, "get", vec!["honest".into()]).0,
+        request(1, "get", vec!["small".into()]).0,
         encode_value(&Value::from("no request")),
         vec![],
         vec![0xC1; 300],
@@ -419,7 +419,7 @@ fn bytes_at_random_do_no_harm() {
 #[test]
 fn a_peer_that_floods_does_not_starve_the_others() {
     let trial = Trial::begin(&[]);
-    let burst = message(&[&request(1, "get", vec!["honest".into()]).0]).repeat(5_000);
+    let burst = message(&[&request(1, "get", vec!["small".into()]).0]).repeat(5_000);
     let until = Instant::now() + Duration::from_secs(2);
     std::thread::scope(|scope| {
         for _ in 0..8 {

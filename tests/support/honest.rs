@@ -47,14 +47,15 @@ impl Honest {
 }
 
 async fn work(endpoint: &str, stop: &AtomicBool) -> Account {
+    let key = format!("honest {}", fastrand::u64(..));
     let mut socket = DealerSocket::new();
     socket.connect(endpoint).await.unwrap();
     let mut account = Account::default();
     while !stop.load(Ordering::Relaxed) {
         let id = account.answered;
         let queued = Value::Map(vec![("durability".into(), "queued".into())]);
-        let set = request(id, "set", vec!["honest".into(), id.into(), queued]);
-        let get = request(id, "get", vec!["honest".into()]);
+        let set = request(id, "set", vec![key.as_str().into(), id.into(), queued]);
+        let get = request(id, "get", vec![key.as_str().into()]);
         for (asked, is_get) in [(set, false), (get, true)] {
             let began = Instant::now();
             socket.send(asked.0.into()).await.unwrap();

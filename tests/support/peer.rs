@@ -118,6 +118,11 @@ impl Peer {
         }
     }
 
+    /// Reads just so many bytes.
+    pub fn receive_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.stream.read_exact(bytes)
+    }
+
     /// Reads one frame.
     pub fn receive_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let mut head = [0; 2];
