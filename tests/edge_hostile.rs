@@ -1,5 +1,5 @@
-//! Promise 6 at the command edge: whatever a peer sends or does not read, the broker goes on, answers an
-//! honest client, and keeps its memory.
+//! Promise 6 at the command edge: whatever a peer sends or does not read, the broker goes on,
+//! answers an honest client, and keeps its memory.
 //!
 //! Several of these packets abort or freeze an edge that trusts its peers; each test says which.
 

@@ -1,4 +1,5 @@
-//! The change edge: what a subscriber asked for, in order, provably complete, or told what it missed.
+//! The change edge: what a subscriber asked for, in order, provably complete, or told what it
+//! missed.
 
 mod support;
 
@@ -66,7 +67,8 @@ fn start() -> Inside {
     inside
 }
 
-/// A subscriber of ZMTP 3.1 whose subscriptions have taken effect: the beat of its own topic says so.
+/// A subscriber of ZMTP 3.1 whose subscriptions have taken effect: the beat of its own topic says
+/// so.
 fn subscriber(inside: &Inside, prefixes: &[&[u8]]) -> Peer {
     let mut peer = Peer::connect(&inside.publisher, "SUB");
     for prefix in prefixes {

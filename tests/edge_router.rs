@@ -1,5 +1,5 @@
-//! The command edge: replies in the order of their requests, none before it may be seen, none lost; and
-//! what becomes of them when the queue is full, the disk fails, or the broker stops.
+//! The command edge: replies in the order of their requests, none before it may be seen, none lost;
+//! and what becomes of them when the queue is full, the disk fails, or the broker stops.
 
 mod support;
 

@@ -1,8 +1,9 @@
-//! ROUTER: takes commands from REQ and DEALER clients, and answers each in the order of its requests.
+//! ROUTER: takes commands from REQ and DEALER clients, and answers each in the order of its
+//! requests.
 //!
-//! One task a connection. A turn: release what may be seen, execute what came in, write, read. What one
-//! read brought is one call of the engine. A peer that does not read is not read from, and not executed
-//! for, so its requests wait in its own socket.
+//! One task a connection. A turn: release what may be seen, execute what came in, write, read. What
+//! one read brought is one call of the engine. A peer that does not read is not read from, and not
+//! executed for, so its requests wait in its own socket.
 
 use super::batch::{Batch, Cursor};
 use super::edge::{Edge, EdgeError};
@@ -56,8 +57,8 @@ impl Router {
         self.edge.endpoints()
     }
 
-    /// Serves until `stop` says true, then until everything that was taken is answered. The engine must
-    /// still commit until this returns.
+    /// Serves until `stop` says true, then until everything that was taken is answered. The engine
+    /// must still commit until this returns.
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let (engine, outgoing, incoming) = (self.engine, self.outgoing, self.edge.incoming());
         let stopping = stop.clone();

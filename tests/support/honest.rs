@@ -1,4 +1,5 @@
-//! An honest client over another implementation of ZeroMQ, which must be answered whatever others do.
+//! An honest client over another implementation of ZeroMQ, which must be answered whatever others
+//! do.
 
 use super::commands::request;
 use super::peer::Response;

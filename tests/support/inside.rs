@@ -1,5 +1,5 @@
-//! A broker's edges inside the test, over a disk in memory: the test decides when the log is written, and
-//! when it fails.
+//! A broker's edges inside the test, over a disk in memory: the test decides when the log is
+//! written, and when it fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,5 @@
-//! A ZMTP peer made of bytes: it says exactly what a test makes it say, and nothing that a library would.
+//! A ZMTP peer made of bytes: it says exactly what a test makes it say, and nothing that a library
+//! would.
 
 use super::commands::request;
 use rmpv::Value;
@@ -110,7 +111,8 @@ impl Peer {
         self.stream.write_all(bytes)
     }
 
-    /// Sends `bytes` again and again until the broker has cut the connection; fails when it does not.
+    /// Sends `bytes` again and again until the broker has cut the connection; fails when it does
+    /// not.
     pub fn send_until_cut(&mut self, bytes: &[u8]) {
         let deadline = Instant::now() + PATIENCE;
         while self.send(bytes).is_ok() {
