@@ -1,5 +1,5 @@
-//! The listening edge without an engine: every message comes back as it went. It is the ceiling against
-//! which the broker's own rate is judged.
+//! The listening edge without an engine: every message comes back as it went. It is the ceiling
+//! against which the broker's own rate is judged.
 //!
 //!     cargo run --release --example echo_edge -- tcp://127.0.0.1:7599
 

@@ -69,8 +69,9 @@ impl<'m> Batch<'m> {
         });
     }
 
-    /// After `executed` requests: tells `replies` of each message in turn how many of the answers are
-    /// its, and how they are framed. Returns how many messages are done, and where the next one stands.
+    /// After `executed` requests: tells `replies` of each message in turn how many of the answers
+    /// are its, and how they are framed. Returns how many messages are done, and where the next one
+    /// stands.
     pub fn route(
         &self,
         executed: usize,

@@ -35,7 +35,8 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Listens on every endpoint that `flag` named; `refused` hears of each connection over the cap.
+    /// Listens on every endpoint that `flag` named; `refused` hears of each connection over the
+    /// cap.
     pub async fn bind(
         flag: &'static str,
         endpoints: &[String],

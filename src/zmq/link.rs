@@ -1,8 +1,9 @@
 //! A socket and its codec: one connection to one peer, without a meaning yet.
 //!
-//! A link reads at most one scratch buffer a turn and hands on everything that it completed, so that what
-//! comes together is executed together; it writes all that waits in one call. It holds no read buffer of
-//! its own: the scratch buffer belongs to the thread, and only the bytes that arrived are kept.
+//! A link reads at most one scratch buffer a turn and hands on everything that it completed, so
+//! that what comes together is executed together; it writes all that waits in one call. It holds no
+//! read buffer of its own: the scratch buffer belongs to the thread, and only the bytes that
+//! arrived are kept.
 
 use super::backlog::Backlog;
 use super::pool::{Pool, Share};
@@ -18,7 +19,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// How much one turn of one connection reads at most: others wait no longer than this takes to execute.
+/// How much one turn of one connection reads at most: others wait no longer than this takes to
+/// execute.
 const READ_BYTES: usize = 64 * 1024;
 /// How long a closing link waits for its peer to have read everything.
 const LINGER: Duration = Duration::from_secs(1);
@@ -51,8 +53,8 @@ pub enum Closed {
     /// No answer to PING.
     #[error("cut: the peer has been silent for too long")]
     Silent,
-    /// Unfinished messages of all connections take more than `--max-incoming-bytes`.
-    #[error("cut: unfinished messages take all the memory there is for them")]
+    /// Messages not executed yet, of all connections, take more than `--max-incoming-bytes`.
+    #[error("cut: incoming messages take all the memory there is for them")]
     NoMemory,
     /// Over `--max-subscriptions`.
     #[error("cut: too many subscriptions")]
@@ -148,9 +150,13 @@ impl Link {
         self.wire.len() + self.control.len()
     }
 
-    /// Writes what waits, then reads if `reading`. Ready when something was read, or, where nothing is
-    /// to be read, when something was written.
+    /// Writes what waits, then reads if `reading`. Ready when something was read, or, where nothing
+    /// is to be read, when something was written.
     pub fn poll_turn(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<(), Closed>> {
+        if self.inbox.messages.is_empty() {
+            self.inbox.cost = 0;
+            self.incoming.hold(self.codec.unfinished());
+        }
         let wrote = self.poll_write(cx)?;
         if reading {
             return self.poll_read(cx);
@@ -191,7 +197,7 @@ impl Link {
                 let _ = self.poll_write(cx);
                 return Poll::Ready(Err(violation.into()));
             }
-            if !self.incoming.hold(self.codec.unfinished()) {
+            if !self.incoming.hold(self.inbox.cost + self.codec.unfinished()) {
                 return Poll::Ready(Err(Closed::NoMemory));
             }
             Poll::Ready(Ok(()))
@@ -204,8 +210,9 @@ impl Link {
         }
     }
 
-    /// Called now and then, with the time since the last call. Cuts a peer that does not read, does not
-    /// finish what it began, or is gone; asks one that is quiet. `reading` is false while we do not read.
+    /// Called now and then, with the time since the last call. Cuts a peer that does not read, does
+    /// not finish what it began, or is gone; asks one that is quiet. `reading` is false while we do
+    /// not read.
     pub fn look(&mut self, since: Duration, reading: bool, limits: &Limits) -> Result<(), Closed> {
         let stalled_after = Duration::from_millis(limits.stalled_peer_ms);
         let heartbeat = Duration::from_millis(limits.heartbeat_ms);
@@ -235,8 +242,8 @@ impl Link {
         Ok(())
     }
 
-    /// Ends the connection so that the peer still gets what was written: closing a socket that holds
-    /// unread input would reset it, and the peer's system would throw our last replies away.
+    /// Ends the connection so that the peer still gets what was written: closing a socket that
+    /// holds unread input would reset it, and the peer's system would throw our last replies away.
     pub async fn close(mut self) {
         if self.stream.shutdown().await.is_err() {
             return;

@@ -216,8 +216,8 @@ async fn bind_tcp(host: &str, port: u16) -> Result<Listener, BindCause> {
 
 fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart must not wait for the old connections' TIME_WAIT; accepted sockets inherit keepalive,
-    // which finds dead peers that do not know PING.
+    // A restart must not wait for the old connections' TIME_WAIT; accepted sockets inherit
+    // keepalive, which finds dead peers that do not know PING.
     socket.set_reuseaddr(true)?;
     socket.set_keepalive(true)?;
     socket.bind(address)?;

@@ -1,7 +1,8 @@
 //! Follows the frame headers of a byte stream, so that its bounds hold before anything is kept.
 //!
-//! The codec assembles messages; the meter only counts what it assembles: how long a frame claims to be,
-//! how many frames and bytes the unfinished message has. It looks at each header once and skips the rest.
+//! The codec assembles messages; the meter only counts what it assembles: how long a frame claims
+//! to be, how many frames and bytes the unfinished message has. It looks at each header once and
+//! skips the rest.
 
 use super::zmtp::Violation;
 

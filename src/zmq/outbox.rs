@@ -35,6 +35,7 @@ pub struct Outbox {
     /// Messages that are answered when they are due, whatever the order.
     detached: Vec<Detached>,
     detached_bytes: usize,
+    detached_replies: usize,
 }
 
 /// Replies of one message that are released together.
@@ -65,12 +66,12 @@ impl Outbox {
 
     /// How many replies are held.
     pub fn replies(&self) -> usize {
-        self.replies.len() + self.detached.iter().map(|one| one.replies.len()).sum::<usize>()
+        self.replies.len() + self.detached_replies
     }
 
-    /// How many bytes are held.
+    /// What is held, in bytes: the frames, and what is known of each reply.
     pub fn bytes(&self) -> usize {
-        self.held.len() + self.detached_bytes
+        self.held.len() + self.detached_bytes + self.replies() * size_of::<Answer>()
     }
 
     /// How many messages wait for something that may take long.
@@ -133,6 +134,7 @@ impl Outbox {
             .min()
             .and_then(|timeout_ms| Instant::now().checked_add(Duration::from_millis(timeout_ms)));
         self.detached_bytes += unit.bytes;
+        self.detached_replies += unit.replies;
         self.detached.push(one);
     }
 
@@ -194,6 +196,7 @@ impl Outbox {
             && let Some(one) = due.next()
         {
             self.detached_bytes -= one.unit.bytes;
+            self.detached_replies -= one.unit.replies;
             let framing = one.unit.framing;
             rebuild(engine, link.out(true), &one.frames, one.replies.into_iter(), framing);
         }

@@ -1,5 +1,5 @@
-//! Memory that all connections of an edge share, so that many peers together cannot take more than the
-//! broker was given, though each keeps within its own bound.
+//! Memory that all connections of an edge share, so that many peers together cannot take more than
+//! the broker was given, though each keeps within its own bound.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,7 +40,8 @@ impl Share {
     }
 
     /// Says that the connection now holds `bytes`. False when that is more than the pool has: the
-    /// connection holds them all the same, so it must not ask for more before it has given some back.
+    /// connection holds them all the same, so it must not ask for more before it has given some
+    /// back.
     pub fn hold(&mut self, bytes: usize) -> bool {
         let wanted = bytes.saturating_sub(FREE_BYTES);
         if wanted == 0 && self.held == 0 {

@@ -1,8 +1,9 @@
 //! PUB: tells every subscriber the changes it asked for, and what it missed.
 //!
-//! Nothing is pushed. Each subscriber's task has a place in the feed of committed records and reads on from
-//! there when its socket has room, so a slow one holds back nobody and costs no memory of its own; when the
-//! feed has dropped what it did not read, it is told so (`\xFFlost`) and goes on from there.
+//! Nothing is pushed. Each subscriber's task has a place in the feed of committed records and reads
+//! on from there when its socket has room, so a slow one holds back nobody and costs no memory of
+//! its own; when the feed has dropped what it did not read, it is told so (`\xFFlost`) and goes on
+//! from there.
 
 use super::edge::{Edge, EdgeError};
 use super::link::{Closed, Link, look_period};

@@ -1,8 +1,9 @@
-//! ROUTER: takes commands from REQ and DEALER clients, and answers each in the order of its requests.
+//! ROUTER: takes commands from REQ and DEALER clients, and answers each in the order of its
+//! requests.
 //!
-//! One task a connection. A turn: release what may be seen, execute what came in, write, read. What one
-//! read brought is one call of the engine. A peer that does not read is not read from, and not executed
-//! for, so its requests wait in its own socket.
+//! One task a connection. A turn: release what may be seen, execute what came in, write, read. What
+//! one read brought is one call of the engine. A peer that does not read is not read from, and not
+//! executed for, so its requests wait in its own socket.
 
 use super::batch::{Batch, Cursor};
 use super::edge::{Edge, EdgeError};
@@ -56,8 +57,8 @@ impl Router {
         self.edge.endpoints()
     }
 
-    /// Serves until `stop` says true, then until everything that was taken is answered. The engine must
-    /// still commit until this returns.
+    /// Serves until `stop` says true, then until everything that was taken is answered. The engine
+    /// must still commit until this returns.
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let (engine, outgoing, incoming) = (self.engine, self.outgoing, self.edge.incoming());
         let stopping = stop.clone();
@@ -195,17 +196,19 @@ impl<'e> Session<'e> {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        [self.room_until, self.stop_until, self.outbox.deadline()].into_iter().flatten().min()
+        // Nothing may come between the frames of a message, so a `wait` has to wait for its end.
+        let due = self.outbox.deadline().filter(|_| self.link.is_between_messages());
+        [self.room_until, self.stop_until, due].into_iter().flatten().min()
     }
 
     /// Executes what came in, as far as the peer's bounds and the queue allow.
     fn execute(&mut self) -> Blocked {
-        if self.link.inbox.messages.is_empty() {
-            return Blocked::Idle;
-        }
         let limits = &self.engine.config().limits;
         let waiting = self.outbox.bytes() + self.link.unwritten();
         let has_memory = self.outgoing.hold(waiting);
+        if self.link.inbox.messages.is_empty() {
+            return Blocked::Idle;
+        }
         if !has_memory
             || waiting >= limits.max_unread_bytes
             || self.outbox.replies() >= limits.max_in_flight
@@ -213,9 +216,10 @@ impl<'e> Session<'e> {
         {
             return Blocked::Full;
         }
+        let requests_max = limits.max_in_flight - self.outbox.replies();
         let blocked = ANSWERS.with_borrow_mut(|answers| {
             answers.bytes_max = limits.max_unread_bytes - waiting;
-            let blocked = self.execute_batch(answers);
+            let blocked = self.execute_batch(requests_max, answers);
             answers.clear();
             answers.bytes.shrink_to(ANSWERS_KEPT_BYTES);
             blocked
@@ -225,20 +229,20 @@ impl<'e> Session<'e> {
         blocked
     }
 
-    fn execute_batch(&mut self, answers: &mut Answers) -> Blocked {
+    fn execute_batch(&mut self, requests_max: usize, answers: &mut Answers) -> Blocked {
         let mut messages = std::mem::take(&mut self.link.inbox.messages);
         let batch = Batch::decode(&messages, self.cursor);
         let refuse_full = self.stop_until.is_some() || self.is_room_late();
+        let allowed = batch.requests.get(..requests_max).unwrap_or(&batch.requests);
         let mut executed = 0;
-        let mut is_all = true;
-        for requests in batch.requests.chunks(EXECUTE_AT_ONCE) {
+        for requests in allowed.chunks(EXECUTE_AT_ONCE) {
             let count = self.engine.execute(requests, refuse_full, answers);
             executed += count;
-            is_all = count == requests.len();
-            if !is_all {
+            if count < requests.len() {
                 break;
             }
         }
+        let is_stuck = executed < allowed.len() && !answers.is_full();
         let mut replies = answers.list.as_slice();
         let (done, cursor) = batch.route(executed, |count, framing| {
             let (ours, others) = replies.split_at(count.min(replies.len()));
@@ -250,11 +254,10 @@ impl<'e> Session<'e> {
         self.cursor = cursor;
         let is_empty = messages.is_empty();
         self.link.inbox.messages = messages;
-        let blocked = match (is_all, is_empty) {
-            (true, true) => Blocked::Idle,
-            (true, false) => Blocked::Turn,
-            (false, _) if answers.is_full() => Blocked::Turn,
-            (false, _) => Blocked::NoRoom,
+        let blocked = match (is_stuck, is_empty) {
+            (true, _) => Blocked::NoRoom,
+            (false, true) => Blocked::Idle,
+            (false, false) => Blocked::Turn,
         };
         self.wait_for_room(blocked, executed);
         blocked

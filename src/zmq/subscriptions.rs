@@ -58,8 +58,9 @@ impl Subscriptions {
 
     /// Whether `topic` begins with one of the prefixes.
     pub fn matches(&self, mut topic: &[u8]) -> bool {
-        // Every prefix of the topic that is in the set is also a prefix of whatever lies between the two
-        // in order. So look at the nearest below, and if it is none, go on with what both have in common.
+        // Every prefix of the topic that is in the set is also a prefix of whatever lies between
+        // the two in order. So look at the nearest below, and if it is none, go on with what both
+        // have in common.
         loop {
             let below = (Bound::Unbounded, Bound::Included(topic));
             let Some((nearest, _)) = self.prefixes.range::<[u8], _>(below).next_back() else {

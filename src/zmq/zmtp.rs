@@ -1,9 +1,10 @@
 //! ZMTP: bytes in, messages out.
 //!
-//! The only file that names omq-proto, so that it can be replaced. Its sans-IO connection does the greeting,
-//! the security handshake, the commands and the assembly of messages; what this adds are the bounds that
-//! a server needs: a cap on what may come before the handshake is done, on the frames of a message, and
-//! memory for a long frame that grows with what arrived and never with what its header claims.
+//! The only file that names omq-proto, so that it can be replaced. Its sans-IO connection does the
+//! greeting, the security handshake, the commands and the assembly of messages; what this adds are
+//! the bounds that a server needs: a cap on what may come before the handshake is done, on the
+//! frames of a message, and memory for a long frame that grows with what arrived and never with
+//! what its header claims.
 
 use super::meter::{Bounds, Meter};
 use crate::limits::Limits;
@@ -74,6 +75,11 @@ impl Message {
         self.0.is_empty()
     }
 
+    /// What it takes in memory, about.
+    pub fn cost(&self) -> usize {
+        self.0.max_message_size_len()
+    }
+
     /// A frame's bytes.
     pub fn frame(&self, index: usize) -> Option<&[u8]> {
         self.0.part_slice(index)
@@ -94,6 +100,8 @@ pub enum Signal {
 pub struct Inbox {
     /// Messages, in the order in which they came.
     pub messages: VecDeque<Message>,
+    /// What the messages take in memory, those included that were taken out while others stayed.
+    pub cost: usize,
     /// Subscriptions by command (ZMTP 3.1), in the order in which they came.
     pub signals: VecDeque<Signal>,
 }
@@ -141,7 +149,8 @@ impl Codec {
         self.connection.is_ready() && self.connection.peer_minor() >= 1
     }
 
-    /// How long the peer allows itself to be silent after its last PING, if that was the last it sent.
+    /// How long the peer allows itself to be silent after its last PING, if that was the last it
+    /// sent.
     pub fn peer_silence(&self) -> Option<std::time::Duration> {
         self.connection.peer_heartbeat_ttl()
     }
@@ -151,8 +160,8 @@ impl Codec {
         self.meter.unfinished()
     }
 
-    /// Takes what was read. What it completes is appended to `inbox`, what is due to the peer for it
-    /// (greeting, handshake, PONG) to `replies`.
+    /// Takes what was read. What it completes is appended to `inbox`, what is due to the peer for
+    /// it (greeting, handshake, PONG) to `replies`.
     pub fn feed(
         &mut self,
         mut input: &[u8],
@@ -205,7 +214,9 @@ impl Codec {
         loop {
             self.take_replies(replies);
             while let Some(message) = self.connection.poll_message() {
-                inbox.messages.push_back(Message(message));
+                let message = Message(message);
+                inbox.cost += message.cost();
+                inbox.messages.push_back(message);
             }
             while let Some(event) = self.connection.poll_event() {
                 match event {
@@ -263,7 +274,8 @@ impl Codec {
         Ok(rest)
     }
 
-    /// Takes an unfinished frame over from the codec, which would keep it in as many pieces as it comes in.
+    /// Takes an unfinished frame over from the codec, which would keep it in as many pieces as it
+    /// comes in.
     fn claim_long_frame(&mut self) -> Result<(), Violation> {
         if self.long_frame.is_some() {
             return Ok(());

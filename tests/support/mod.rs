@@ -1,4 +1,8 @@
 //! What the tests share. Each test binary uses its own part of it.
 #![allow(dead_code, missing_docs)]
 
+pub mod broker;
 pub mod commands;
+pub mod honest;
+pub mod inside;
+pub mod peer;
