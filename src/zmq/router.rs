@@ -161,6 +161,8 @@ impl<'e> Session<'e> {
             room.mark_unchanged();
             self.outbox.release(self.engine, &mut self.link);
             let blocked = self.execute();
+            // A `flush` or `wait` for what has been reached has no progress to wait for.
+            self.outbox.release(self.engine, &mut self.link);
             if self.is_finished(blocked) {
                 return Ok(());
             }

@@ -179,3 +179,17 @@ def test_a_page_is_bounded_in_bytes_and_has_one_item_at_least(dealer):
     page, after = call(dealer, "range")
     assert (len(page), after) == (1, "a")
     assert call(dealer, "range", {"after": after}) == [[["b", 1]], None]
+
+
+def test_what_is_due_at_once_is_answered_at_once(dealer):
+    import time
+
+    call(dealer, "set", "a", 1)
+    call(dealer, "flush")
+    has_wait = "wait" in call(dealer, "hello")["features"]
+    begin = time.monotonic()
+    for _ in range(20):
+        call(dealer, "flush")
+        if has_wait:
+            assert call(dealer, "wait", 1, "synced") is True
+    assert time.monotonic() - begin < 5, "each waited for something that had happened already"

@@ -1,0 +1,203 @@
+/** The client: one DEALER connection. */
+
+import { Dealer } from "zeromq";
+import { Commands } from "./commands.js";
+import { CommandError, ProtocolError, Timeout, VatnError } from "./errors.js";
+import * as wire from "./wire.js";
+
+const PROTOCOL = 1;
+
+// What is asked for in one turn of the event loop goes out together, in messages of at most so much.
+const MESSAGE_REQUESTS = 1000;
+const MESSAGE_BYTES = 1 << 20;
+// How long a message waits for a connection before those of its requests that have timed out are taken back.
+const SEND_MS = 200;
+
+export class Client extends Commands {
+  /** Commands without an answer, and without knowing their fate: `client.notify.set("a", 1)`. */
+  notify = new Notifier(this);
+  /** What the broker said of itself. */
+  server = null;
+
+  #socket;
+  #nextId = 1;
+  #pending = new Map();
+  #outgoing = [];
+  #isSending = false;
+  #isClosed = false;
+
+  /**
+   * Connects and says hello. `timeout` (ms) bounds every command; `wait` and `changes` get their own waiting
+   * time on top. After a Timeout it is not known whether a write was done. The connection comes back by itself.
+   */
+  static async connect(endpoint = "tcp://127.0.0.1:7533", { timeout = 10_000, name = "node" } = {}) {
+    const client = new Client(endpoint, timeout);
+    try {
+      client.server = await client.hello({ client: name });
+      if (client.server?.protocol !== PROTOCOL) {
+        throw new ProtocolError(`${endpoint} does not speak version ${PROTOCOL} of the protocol`);
+      }
+      return client;
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+  }
+
+  /** Use `Client.connect`. */
+  constructor(endpoint, timeout) {
+    super();
+    this.endpoint = endpoint;
+    this.timeout = timeout;
+    // immediate: nothing is sent before there is a connection, so that what timed out is not done later.
+    this.#socket = new Dealer({ linger: 0, immediate: true, sendTimeout: SEND_MS });
+    this.#socket.connect(endpoint);
+    this.#receive();
+  }
+
+  /** Closes the connection; what waits for an answer is rejected. */
+  close() {
+    this.#isClosed = true;
+    this.#socket.close();
+    this.#reject(new VatnError(`the connection to ${this.endpoint} was closed`));
+  }
+
+  /** Every item of a range, page by page; each page is its own moment. `page` is its size. */
+  async *scan({ page, ...options } = {}) {
+    let after;
+    do {
+      const { items, next } = await this.range({ ...options, limit: page, after });
+      yield* items;
+      after = next;
+    } while (after !== null);
+  }
+
+  /** Several commands as one write: `await client.atomic((a) => { a.incr("n"); a.delete("m"); })`; their results. */
+  async atomic(build, options) {
+    const block = new Collector();
+    build(block);
+    const results = await this.batch(block.commands, options);
+    return results.map((result, place) => (block.makes[place] ? block.makes[place](result) : result));
+  }
+
+  _call(method, params, make) {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++;
+      const call = { method, make, resolve, reject, timer: null, isSent: false };
+      this.#queue(wire.request(id, method, params), id);
+      const patience = this.timeout + waiting(method, params);
+      if (Number.isFinite(patience)) call.timer = setTimeout(() => this.#expire(id), patience);
+      this.#pending.set(id, call);
+    });
+  }
+
+  _notify(method, params) {
+    this.#queue(wire.notification(method, params), null);
+  }
+
+  #expire(id) {
+    const call = this.#pending.get(id);
+    if (!call) return;
+    this.#pending.delete(id);
+    const why = call.isSent
+      ? `no answer to \`${call.method}\` from ${this.endpoint} within ${this.timeout} ms`
+      : `no connection to ${this.endpoint} within ${this.timeout} ms: is \`vatn serve\` running there?`;
+    call.reject(new Timeout(why));
+  }
+
+  #queue(frame, id) {
+    if (this.#isClosed) throw new VatnError(`the connection to ${this.endpoint} was closed`);
+    this.#outgoing.push({ frame, id });
+    if (!this.#isSending) {
+      this.#isSending = true;
+      queueMicrotask(() => this.#send());
+    }
+  }
+
+  async #send() {
+    while (this.#outgoing.length > 0 && !this.#isClosed) {
+      this.#outgoing = this.#outgoing.filter(({ id }) => id === null || this.#pending.has(id));
+      let size = 0;
+      let count = 0;
+      while (count < this.#outgoing.length && count < MESSAGE_REQUESTS && size < MESSAGE_BYTES) {
+        size += this.#outgoing[count++].frame.length;
+      }
+      if (count === 0) break;
+      try {
+        await this.#socket.send(this.#outgoing.slice(0, count).map(({ frame }) => frame));
+      } catch (error) {
+        if (error.code === "EAGAIN") continue;
+        return this.#reject(new VatnError(`sending to ${this.endpoint}: ${error.message}`, { cause: error }));
+      }
+      for (const { id } of this.#outgoing.splice(0, count)) {
+        const call = this.#pending.get(id);
+        if (call) call.isSent = true;
+      }
+    }
+    this.#isSending = false;
+  }
+
+  async #receive() {
+    try {
+      for await (const frames of this.#socket) {
+        for (const frame of frames) this.#settle(wire.response(frame));
+      }
+    } catch (error) {
+      if (!this.#isClosed) this.#reject(error);
+    }
+  }
+
+  #settle({ id, error, result }) {
+    const call = this.#pending.get(id);
+    // An id that is not pending is the late answer to a command that timed out.
+    if (!call) return;
+    this.#pending.delete(id);
+    clearTimeout(call.timer);
+    if (error) return call.reject(new CommandError(error));
+    try {
+      const value = wire.unpack(result);
+      call.resolve(call.make ? call.make(value) : value);
+    } catch (unreadable) {
+      call.reject(unreadable);
+    }
+  }
+
+  #reject(error) {
+    for (const call of this.#pending.values()) {
+      clearTimeout(call.timer);
+      call.reject(error);
+    }
+    this.#pending.clear();
+    this.#outgoing = [];
+  }
+}
+
+/** How long the broker itself may wait before it answers. */
+function waiting(method, params) {
+  if (method !== "wait" && method !== "changes") return 0;
+  const options = params.at(-1) instanceof Object ? params.at(-1) : {};
+  return options.timeout_ms ?? options.wait_ms ?? (method === "wait" ? Infinity : 0);
+}
+
+class Notifier extends Commands {
+  #client;
+
+  constructor(client) {
+    super();
+    this.#client = client;
+  }
+
+  _call(method, params) {
+    this.#client._notify(method, params);
+  }
+}
+
+class Collector extends Commands {
+  commands = [];
+  makes = [];
+
+  _call(method, params, make) {
+    this.commands.push([method, params]);
+    this.makes.push(make);
+  }
+}

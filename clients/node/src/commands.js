@@ -1,0 +1,108 @@
+/**
+ * The commands, one method each, under the names of the protocol; how one is sent is for `_call` of the class
+ * that extends this. Options are those of the protocol too: `durability` ("memory", "queued", "stored",
+ * "synced"), `if` ("absent", "present", or a seq), `ttl_ms`, `key_prefix` and so on. Keys are strings or Uint8Arrays.
+ */
+
+import { params } from "./wire.js";
+
+const asEntry = (result) =>
+  result && { value: result[0], seq: result[1], ttl_ms: result[2], level: result[3] };
+const asPage = ([items, next]) => ({ items, next });
+const asMap = (pairs) => new Map(pairs);
+const asPairs = (pairs) => {
+  if (pairs instanceof Map || Array.isArray(pairs)) return [...pairs];
+  return Object.entries(pairs);
+};
+
+export class Commands {
+  /** Who the broker is: server, version, protocol, store_id, seq, limits, features. */
+  hello(options) {
+    return this._call("hello", params([], options));
+  }
+
+  /** The payload, back from the broker. */
+  ping(payload = null) {
+    return this._call("ping", [payload]);
+  }
+
+  /** The value, or null; with `meta: true` `{ value, seq, ttl_ms, level }`, or null. */
+  get(key, options) {
+    return this._call("get", params([key], options), options?.meta ? asEntry : undefined);
+  }
+
+  /** A Map of the keys that were found. */
+  get_multi(keys) {
+    return this._call("get_multi", [[...keys]], asMap);
+  }
+
+  /** Writes one key; the write's seq. */
+  set(key, value, options) {
+    return this._call("set", params([key, value], options));
+  }
+
+  /** Writes several keys (a Map, an object, or pairs), all or none; the one seq. */
+  set_multi(pairs, options) {
+    return this._call("set_multi", params([asPairs(pairs)], options));
+  }
+
+  /** Whether the key existed; with `return_value: true` the old value, or null. */
+  delete(key, options) {
+    return this._call("delete", params([key], options));
+  }
+
+  /** Deletes several keys, all or none; how many existed. */
+  delete_multi(keys, options) {
+    return this._call("delete_multi", params([[...keys]], options));
+  }
+
+  /** Adds `delta` (1) to a number; the new one. A missing key becomes `initial`, or is NOT_FOUND without it. */
+  incr(key, options) {
+    return this._call("incr", params([key], options));
+  }
+
+  /** Subtracts `delta` (1) from a number; the new one. */
+  decr(key, options) {
+    return this._call("decr", params([key], options));
+  }
+
+  /** Sets a key's time to live, or removes it (null); whether the key exists. Since vatn 0.2. */
+  touch(key, ttl_ms, options) {
+    return this._call("touch", params([key, ttl_ms], options));
+  }
+
+  /** `{ items, next }`: one page of keys in bytewise order; `from`, `to`, `prefix`, `after`, `limit`, `reverse`, `keys_only`. */
+  range(options) {
+    return this._call("range", params([], options), asPage);
+  }
+
+  /** How many keys there are, or begin with `prefix`. */
+  count(options) {
+    return this._call("count", params([], options));
+  }
+
+  /** Several `[method, params]` as one write, all or none; their results. See also `Client.atomic`. */
+  batch(commands, options) {
+    return this._call("batch", params([[...commands]], options));
+  }
+
+  /** Waits until all that was written is in the tables and fsynced; LeakDB's status line. */
+  flush() {
+    return this._call("flush", []);
+  }
+
+  /** Waits until `seq` has reached `level`; false when `timeout_ms` ran out. Since vatn 0.2. */
+  wait(seq, level, options) {
+    return this._call("wait", params([seq, level], options));
+  }
+
+  /** The history after a seq: `[changes, next_seq]`. Since vatn 0.2. */
+  changes(after_seq, options) {
+    return this._call("changes", params([after_seq], options));
+  }
+
+  /** How the broker is doing. */
+  stats() {
+    return this._call("stats", []);
+  }
+}

@@ -1,0 +1,103 @@
+/** The subscriber against a real broker, and its books against a forged one. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { XPublisher } from "zeromq";
+import { Client, Missed, Subscriber } from "../src/index.js";
+import { pack } from "../src/wire.js";
+import { startBroker } from "./broker.js";
+
+async function both(t, prefixes, flags) {
+  const broker = await startBroker(t, { flags });
+  const client = await Client.connect(broker.router);
+  t.after(() => client.close());
+  const subscriber = await Subscriber.connect(broker.publisher, prefixes);
+  t.after(() => subscriber.close());
+  return { client, subscriber };
+}
+
+async function collect(changes) {
+  const collected = [];
+  for await (const change of changes) collected.push(change);
+  return collected;
+}
+
+test("changes come in order from the moment it is made", async (t) => {
+  const { client, subscriber } = await both(t, ["a"]);
+  await client.set("a1", { x: 1 }, { durability: "stored" });
+  await client.set("b1", 1);
+  await client.set_multi({ a2: 2, b2: 2 });
+  await client.delete("a1");
+  assert.deepEqual(await collect(subscriber.until(4)), [
+    { key: "a1", op: "set", value: { x: 1 }, seq: 1, index: 0, count: 1, ttl_ms: null, level: "stored" },
+    { key: "a2", op: "set", value: 2, seq: 3, index: 0, count: 2, ttl_ms: null, level: "synced" },
+    { key: "a1", op: "delete", value: null, seq: 4, index: 0, count: 1, ttl_ms: null, level: "synced" },
+  ]);
+  assert.equal(subscriber.last, 4);
+});
+
+test("many changes, none missing", async (t) => {
+  const { client, subscriber } = await both(t, ["a"]);
+  const numbers = Array.from({ length: 10_000 }, (_, n) => n);
+  const seqs = await Promise.all(
+    numbers.map((n) => client.set(`${n % 2 ? "b" : "a"}${n}`, n, { durability: "queued" })),
+  );
+  const changes = await collect(subscriber.until(seqs.at(-1)));
+  assert.deepEqual(changes.map((change) => change.value), numbers.filter((n) => n % 2 === 0));
+});
+
+test("silence is said with the endpoint", async () => {
+  await assert.rejects(Subscriber.connect("tcp://127.0.0.1:1", [""], { patience: 100 }), {
+    name: "Timeout",
+    message: /tcp:\/\/127.0.0.1:1 in time/,
+  });
+});
+
+/** A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10. */
+async function forged(t) {
+  const publisher = new XPublisher({ linger: 0 });
+  t.after(() => publisher.close());
+  await publisher.bind("tcp://127.0.0.1:*");
+  const send = (topic, seq, op, prev, [index, count] = [0, 1]) =>
+    publisher.send([topic, pack([seq, op, index, count, prev, null, "synced"]), op === "set" ? pack(1) : ""]);
+  const beat = Buffer.from([0xff, ...Buffer.from("beat")]);
+  const connecting = Subscriber.connect(publisher.lastEndpoint, ["a"]);
+  await publisher.receive();
+  await publisher.receive();
+  await send(beat, 10, "beat", 10);
+  const subscriber = await connecting;
+  t.after(() => subscriber.close());
+  return { subscriber, send, beat };
+}
+
+const next = async (subscriber) => (await subscriber.next()).value.seq;
+
+test("the books", async (t) => {
+  const { subscriber, send, beat } = await forged(t);
+  await send("a", 12, "set", 10);
+  await send(beat, 15, "beat", 12);
+  await send("a", 16, "set", 12, [0, 3]);
+  await send("a", 16, "delete", 16, [1, 3]);
+  await send(beat, 16, "beat", 16);
+  const changes = await collect(subscriber.until(16));
+  assert.deepEqual(changes.map(({ seq, op }) => [seq, op]), [[12, "set"], [16, "set"], [16, "delete"]]);
+});
+
+test("a gap in prev is thrown once and before the change", async (t) => {
+  const { subscriber, send } = await forged(t);
+  await send("a", 20, "set", 17);
+  await send("a", 21, "set", 20);
+  await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.after === 10 && error.upTo === 17);
+  assert.deepEqual([await next(subscriber), await next(subscriber)], [20, 21]);
+});
+
+test("lost is thrown, and another history", async (t) => {
+  const { subscriber, send } = await forged(t);
+  await send("a", 30, "lost", 10);
+  await send("a", 31, "set", 30);
+  await send("a", 3, "set", 2);
+  await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.after === 10 && error.upTo === 30);
+  assert.equal(await next(subscriber), 31);
+  await assert.rejects(next(subscriber), Missed);
+  assert.equal(await next(subscriber), 3);
+});
