@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const LINGER: Duration = Duration::from_millis(2);
 /// What is stored and not synced is synced at the latest after so long.
 const SYNC_AGE: Duration = Duration::from_secs(1);
+/// How often the disk is asked for the store's size, while there are writes.
+const MEASURE_AGE: Duration = Duration::from_secs(1);
 /// How often keys that expire unseen are looked for.
 const TICK: Duration = Duration::from_millis(20);
 /// Keys that expire in one tick.
@@ -25,6 +27,7 @@ struct Position {
     stored: Seq,
     synced: Seq,
     synced_at: Instant,
+    measured_at: Option<Instant>,
 }
 
 /// What is committed together.
@@ -39,7 +42,8 @@ impl Engine {
     pub fn commit(&self, log: Log) {
         let progress = self.watermarks.progress();
         let (stored, synced) = (progress.stored, progress.synced);
-        let mut position = Position { log, stored, synced, synced_at: Instant::now() };
+        let mut position =
+            Position { log, stored, synced, synced_at: Instant::now(), measured_at: None };
         let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped(&mut position)));
         match ended {
             Ok(Ok(())) => {}
@@ -52,6 +56,7 @@ impl Engine {
 
     fn commit_until_stopped(&self, position: &mut Position) -> Result<(), DiskError> {
         loop {
+            self.measure(position);
             let Some(Batch { pending, wants_sync }) = self.next_batch(position)? else {
                 position.log.sync()?;
                 return Ok(());
@@ -76,6 +81,13 @@ impl Engine {
             }
             self.publish(record);
             self.watermarks.committed(position.stored, position.synced);
+        }
+    }
+
+    fn measure(&self, position: &mut Position) {
+        if position.measured_at.is_none_or(|at| at.elapsed() >= MEASURE_AGE) {
+            self.counters.disk_bytes.set(self.disk.bytes());
+            position.measured_at = Some(Instant::now());
         }
     }
 

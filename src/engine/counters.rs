@@ -22,6 +22,11 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
+    /// Becomes this.
+    pub fn set(&self, number: u64) {
+        self.0.store(number, Ordering::Relaxed);
+    }
+
     /// The number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -49,4 +54,6 @@ pub struct Counters {
     pub http_requests: Counter,
     /// Log records written (group commits).
     pub commits: Counter,
+    /// The store's size on disk, looked at every second: asking the disk takes too long for `stats`.
+    pub disk_bytes: Counter,
 }

@@ -109,14 +109,14 @@ impl Engine {
         let (items, bytes) = self.queue.load();
         let counters = &self.counters;
         encode(&StatsReply {
-            status: self.status(core.store.len()),
+            status: self.status(core.store.len(), counters.disk_bytes.get()),
             version: env!("CARGO_PKG_VERSION"),
             store_id: self.store_id(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             storage: progress.failure.as_deref().unwrap_or("ok").to_owned(),
             durability: self.config.durability.name(),
             items: core.store.len(),
-            disk_bytes: self.disk.bytes(),
+            disk_bytes: counters.disk_bytes.get(),
             seq: SeqReply {
                 applied: core.store.seq(),
                 stored: progress.stored,
@@ -144,12 +144,12 @@ impl Engine {
     /// LeakDB's line: `PATH N bytes :: N items in queue :: N items in storage memory`.
     pub fn status_line(&self) -> String {
         let items = self.core().store.len();
-        self.status(items)
+        self.status(items, self.disk.bytes())
     }
 
-    fn status(&self, items: usize) -> String {
+    fn status(&self, items: usize, bytes: u64) -> String {
         let (queued, _) = self.queue.load();
-        let (path, bytes) = (self.config.database.display(), self.disk.bytes());
+        let path = self.config.database.display();
         format!(
             "{path} {bytes} bytes :: {queued} items in queue :: {items} items in storage memory"
         )
