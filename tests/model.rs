@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use support::commands::{Generator, encode_value};
+use vatn::store::map::Head;
 use vatn::store::{Context, Store};
 use vatn::wire::change::{ChangeReader, Op};
 use vatn::wire::command::{Batch, Count, Delete, GetMulti, Incr, Range, Set, SetMulti, Touch};
@@ -315,9 +316,8 @@ fn compare(seed: u64, commands: usize) {
     let state: BTreeMap<_, _> = store
         .entries()
         .map(|(key, entry)| {
-            let value = entry.value.to_vec();
-            let cell =
-                Cell { value, seq: entry.seq, expires_at: entry.expires_at, level: entry.level };
+            let Head { seq, expires_at, level, .. } = entry.head;
+            let cell = Cell { value: entry.value.to_vec(), seq, expires_at, level };
             (key.to_vec(), cell)
         })
         .collect();

@@ -7,7 +7,7 @@ use crate::log::{Log, Record};
 use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Level, Seq};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 /// How long writes that nobody waits for are gathered.
@@ -44,6 +44,7 @@ impl Engine {
         let (stored, synced) = (progress.stored, progress.synced);
         let mut position =
             Position { log, stored, synced, synced_at: Instant::now(), measured_at: None };
+        let _ = self.committer.set(std::thread::current());
         let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped(&mut position)));
         match ended {
             Ok(Ok(())) => {}
@@ -102,7 +103,7 @@ impl Engine {
     /// Waits for something to commit, and takes it all. An empty buffer asks for a sync; `None` is
     /// the end.
     fn next_batch(&self, position: &Position) -> Result<Option<Batch>, DiskError> {
-        let mut core = self.core();
+        let mut core = self.core_mut();
         let mut first_seen = None;
         loop {
             if self.watermarks.has_failed() {
@@ -144,10 +145,16 @@ impl Engine {
         self.hand_on(core);
     }
 
-    fn sleep<'e>(&'e self, mut core: MutexGuard<'e, Core>, time: Duration) -> MutexGuard<'e, Core> {
+    /// Lets others have the core for a while.
+    fn sleep<'e>(
+        &'e self,
+        mut core: RwLockWriteGuard<'e, Core>,
+        time: Duration,
+    ) -> RwLockWriteGuard<'e, Core> {
         core.is_committer_idle = true;
-        let woken = self.pending.wait_timeout(core, time).unwrap_or_else(PoisonError::into_inner);
-        let mut core = woken.0;
+        drop(core);
+        std::thread::park_timeout(time);
+        let mut core = self.core_mut();
         core.is_committer_idle = false;
         core
     }

@@ -3,7 +3,7 @@
 use super::answers::{Answer, Answers, Kind, stopping};
 use super::{Core, Engine, Release};
 use crate::limits::RECORD_BYTES;
-use crate::store::Context;
+use crate::store::{Applied, Context};
 use crate::wire::command::{Changes, Wait, Weight};
 use crate::wire::refusal::{Code, Detail};
 use crate::wire::{Command, Gate, Refusal, Reply, Request, response};
@@ -32,12 +32,35 @@ impl Engine {
         refuse_full: bool,
         answers: &mut Answers,
     ) -> usize {
-        let mut guard = self.core();
-        let core = &mut *guard;
         let context = self.context();
+        if requests.iter().all(is_read) {
+            let core = self.core();
+            // What has expired is taken out before anyone looks, and that is a write.
+            if !core.store.has_expired(context.now) {
+                return self.each(requests, answers, |command, request, answers| {
+                    self.read(&core, command, &context, request, answers)
+                });
+            }
+        }
+        let mut guard = self.core_mut();
+        let core = &mut *guard;
         if !self.watermarks.has_failed() {
             core.store.expire(&context, EXPIRE_AT_ONCE, &mut core.pending);
         }
+        let executed = self.each(requests, answers, |command, request, answers| {
+            self.write(core, command, &context, refuse_full, request, answers)
+        });
+        self.hand_on(core);
+        executed
+    }
+
+    /// Has `one` execute each command, and appends the responses; returns how many were executed.
+    fn each(
+        &self,
+        requests: &[Request<'_>],
+        answers: &mut Answers,
+        mut one: impl FnMut(&Command<'_>, &Request<'_>, &mut Answers) -> Outcome,
+    ) -> usize {
         let mut executed = 0;
         for request in requests {
             if answers.is_full() {
@@ -45,7 +68,7 @@ impl Engine {
             }
             let start = answers.bytes.len();
             let outcome = match &request.command {
-                Ok(command) => self.one(core, command, &context, refuse_full, request, answers),
+                Ok(command) => one(command, request, answers),
                 Err(refusal) => Outcome::Refused(refusal.clone()),
             };
             let (gate, kind) = match outcome {
@@ -65,7 +88,6 @@ impl Engine {
             }
         }
         self.counters.commands.add(executed as u64);
-        self.hand_on(core);
         executed
     }
 
@@ -78,8 +100,32 @@ impl Engine {
         response::refusal(&mut answers.bytes, request.id, refusal);
     }
 
-    /// Executes one command; a reply that is ready is appended.
-    fn one(
+    /// Executes one command that only reads. Whoever wrote what it waits for has made the committer
+    /// hurry.
+    fn read(
+        &self,
+        core: &Core,
+        command: &Command<'_>,
+        context: &Context,
+        request: &Request<'_>,
+        answers: &mut Answers,
+    ) -> Outcome {
+        let encoded = match command {
+            Command::Stats => self.stats(core),
+            Command::Hello(hello) => self.hello(core, hello),
+            command => {
+                let gate = self.answer(core.store.query(command, context), request, answers);
+                let is_ready = self.release(gate) == Release::Ready;
+                let gate = if is_ready { Gate::OPEN } else { gate };
+                return Outcome::Answered(gate, Kind::Ready);
+            }
+        };
+        response::success(&mut answers.bytes, request.id, &Reply::Encoded(encoded));
+        Outcome::Answered(Gate::OPEN, Kind::Ready)
+    }
+
+    /// Executes one command that may write.
+    fn write(
         &self,
         core: &mut Core,
         command: &Command<'_>,
@@ -88,31 +134,31 @@ impl Engine {
         request: &Request<'_>,
         answers: &mut Answers,
     ) -> Outcome {
-        if let Some(weight) = command.weight() {
-            match self.admit(core, weight, refuse_full) {
-                None => {}
-                Some(outcome) => return outcome,
+        if let Some(weight) = command.weight()
+            && let Some(outcome) = self.admit(core, weight, refuse_full)
+        {
+            return outcome;
+        }
+        match command {
+            Command::Flush => self.flush(core),
+            Command::Wait(wait) => self.wait(core, *wait),
+            Command::Changes(changes) => self.later(changes),
+            command if reads(command) => self.read(core, command, context, request, answers),
+            command => {
+                let applied = core.store.apply(command, context, &mut core.pending);
+                let gate = self.answer(applied, request, answers);
+                Outcome::Answered(self.hurry(core, gate), Kind::Ready)
             }
         }
-        let special = match command {
-            Command::Flush => return self.flush(core),
-            Command::Wait(wait) => return self.wait(core, *wait),
-            Command::Stats => Some(self.stats(core)),
-            Command::Hello(hello) => Some(self.hello(core, hello)),
-            Command::Changes(changes) => return self.later(changes),
-            _ => None,
-        };
-        if let Some(encoded) = special {
-            response::success(&mut answers.bytes, request.id, &Reply::Encoded(encoded));
-            return Outcome::Answered(Gate::OPEN, Kind::Ready);
-        }
-        let applied = core.store.apply(command, context, &mut core.pending);
-        let gate = applied.gate;
+    }
+
+    /// Appends the response; returns what it waits for.
+    fn answer(&self, applied: Applied<'_>, request: &Request<'_>, answers: &mut Answers) -> Gate {
         match applied.reply {
             Ok(reply) => response::success(&mut answers.bytes, request.id, &reply),
             Err(refusal) => self.refuse(request, &refusal, answers),
         }
-        Outcome::Answered(self.hurry(core, gate), Kind::Ready)
+        applied.gate
     }
 
     /// Makes the committer hurry where somebody waits. Returns what is left to wait for.
@@ -187,9 +233,27 @@ impl Engine {
             && (core.is_urgent || is_full || core.taken == new && new.items > 0)
         {
             core.is_committer_idle = false;
-            self.pending.notify_one();
+            self.wake_committer();
         }
     }
+}
+
+/// Whether a command only reads the map, or tells of the broker.
+fn reads(command: &Command<'_>) -> bool {
+    matches!(
+        command,
+        Command::Get(_)
+            | Command::GetMulti(_)
+            | Command::Range(_)
+            | Command::Count(_)
+            | Command::Ping(_)
+            | Command::Stats
+            | Command::Hello(_)
+    )
+}
+
+fn is_read(request: &Request<'_>) -> bool {
+    request.command.as_ref().map_or(true, reads)
 }
 
 impl Core {

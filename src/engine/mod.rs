@@ -31,7 +31,8 @@ use crate::store::{Context, Store};
 use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Gate, Seq};
 use later::LaterRoom;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::thread::Thread;
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -40,9 +41,9 @@ pub use crate::log::watermarks::Release;
 /// The engine. Shared by the edges, the committer and whoever asks how it is doing.
 #[derive(Debug)]
 pub struct Engine {
-    core: Mutex<Core>,
-    /// Wakes the committer.
-    pending: Condvar,
+    core: RwLock<Core>,
+    /// The committer's thread, to be woken.
+    committer: OnceLock<Thread>,
     disk: Arc<dyn Disk>,
     queue: Arc<WriteQueue>,
     watermarks: Arc<Watermarks>,
@@ -107,8 +108,8 @@ impl Engine {
         let engine = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             laters: LaterRoom::default(),
-            core: Mutex::new(core),
-            pending: Condvar::new(),
+            core: RwLock::new(core),
+            committer: OnceLock::new(),
             queue,
             watermarks: Arc::new(Watermarks::at(seq, recovered.in_tables)),
             feed: Arc::new(Feed::new(config.limits.subscriber_bytes, seq)),
@@ -123,14 +124,31 @@ impl Engine {
         Ok((engine, log))
     }
 
-    /// The core. A panic while it was held leaves it readable, and stops writes for good.
-    fn core(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(|poisoned| {
-            self.fail(&Arc::from(
-                "an internal error while a command was applied; restart the broker",
-            ));
+    /// The core, shared with other readers.
+    fn core(&self) -> RwLockReadGuard<'_, Core> {
+        self.core.read().unwrap_or_else(|poisoned| {
+            self.fail_for_panic();
             PoisonError::into_inner(poisoned)
         })
+    }
+
+    /// The core, alone.
+    fn core_mut(&self) -> RwLockWriteGuard<'_, Core> {
+        self.core.write().unwrap_or_else(|poisoned| {
+            self.fail_for_panic();
+            PoisonError::into_inner(poisoned)
+        })
+    }
+
+    /// A panic while the core was held leaves it readable, and stops writes for good.
+    fn fail_for_panic(&self) {
+        self.fail(&Arc::from("an internal error while a command was applied; restart the broker"));
+    }
+
+    fn wake_committer(&self) {
+        if let Some(committer) = self.committer.get() {
+            committer.unpark();
+        }
     }
 
     fn fail(&self, reason: &Arc<str>) {
@@ -213,8 +231,8 @@ impl Engine {
 
     /// Takes no more writes; the committer ends when it has committed what is pending.
     pub fn stop(&self) {
-        self.core().is_stopping = true;
-        self.pending.notify_all();
+        self.core_mut().is_stopping = true;
+        self.wake_committer();
     }
 
     /// Leaves the store as a clean stop does. Call it last, after the committer and the workers.

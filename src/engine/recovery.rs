@@ -6,7 +6,7 @@ use crate::log::history::hex;
 use crate::log::tables::{self, FORMAT_VERSION, meta};
 use crate::log::{Record, Segment};
 use crate::store::Store;
-use crate::store::map::Entry;
+use crate::store::map::Head;
 use crate::wire::Seq;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -81,10 +81,7 @@ fn load_tables(
     disk.scan(Space::Table, &[], &mut |key, value| match tables::decode(key, value) {
         Ok(row) => {
             let (seq, level, expires_at) = (row.seq, row.level, row.expires_at);
-            store.load(
-                row.key,
-                Entry { value: row.value.into(), seq, expires_at, level, persisted: true },
-            );
+            store.load(row.key, Head { seq, expires_at, level, persisted: true }, row.value);
             loaded += 1;
             if loaded % 4096 == 0 {
                 report(loaded);

@@ -42,6 +42,7 @@ struct StatsReply<'e> {
     storage: String,
     durability: &'e str,
     items: usize,
+    memory_bytes: usize,
     disk_bytes: u64,
     seq: SeqReply,
     queue: QueueReply,
@@ -116,6 +117,7 @@ impl Engine {
             storage: progress.failure.as_deref().unwrap_or("ok").to_owned(),
             durability: self.config.durability.name(),
             items: core.store.len(),
+            memory_bytes: core.store.bytes(),
             disk_bytes: counters.disk_bytes.get(),
             seq: SeqReply {
                 applied: core.store.seq(),

@@ -15,11 +15,15 @@ impl Store {
         if let Some(condition) = delete.condition {
             self.check(&delete.key, condition, write)?;
         }
-        let old = self.remove(&delete.key, write);
-        Ok(match (old, delete.return_value) {
-            (Some(value), true) => Reply::Removed(value.into()),
+        let value = match delete.return_value {
+            true => self.current(&delete.key, write).map(|entry| entry.value.to_vec()),
+            false => None,
+        };
+        let existed = self.remove(&delete.key, write);
+        Ok(match (value, delete.return_value) {
+            (Some(value), _) => Reply::Removed(value),
             (None, true) => Reply::Nil,
-            (old, false) => Reply::Bool(old.is_some()),
+            (None, false) => Reply::Bool(existed),
         })
     }
 
@@ -28,18 +32,20 @@ impl Store {
         delete: &DeleteMulti<'_>,
         write: &mut Write<'_>,
     ) -> Reply<'static> {
-        let existed = delete.keys.iter().filter(|key| self.remove(key, write).is_some()).count();
+        let existed = delete.keys.iter().filter(|key| self.remove(key, write)).count();
         Reply::Uint(existed as u64)
     }
 
     /// Removes a key; the reply tells of what was there, and so waits for it.
-    fn remove(&mut self, key: &[u8], write: &mut Write<'_>) -> Option<Box<[u8]>> {
-        if self.current(key, write).is_none() {
-            write.gate.join(self.removals);
-            return None;
+    fn remove(&mut self, key: &[u8], write: &mut Write<'_>) -> bool {
+        let old = match self.current(key, write) {
+            Some(_) => self.take(Op::Delete, key, write),
+            None => None,
+        };
+        match old {
+            Some(old) => write.gate.require(old.level, old.seq),
+            None => write.gate.join(self.removals),
         }
-        let old = self.take(Op::Delete, key, write)?;
-        write.gate.require(old.level, old.seq);
-        Some(old.value)
+        old.is_some()
     }
 }

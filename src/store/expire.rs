@@ -19,7 +19,7 @@ impl Store {
                 break;
             }
             let key: Box<[u8]> = key.into();
-            let is_persisted = self.map.get(&key).is_some_and(|entry| entry.persisted);
+            let is_persisted = self.map.get(&key).is_some_and(|entry| entry.head.persisted);
             let level = if is_persisted { Level::Queued } else { Level::Memory };
             let mut write = Write::open(self.seq + 1, level, context, changes);
             self.take(Op::Expire, &key, &mut write);

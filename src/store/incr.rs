@@ -15,9 +15,10 @@ impl Store {
     ) -> Result<Reply<'static>, Refusal> {
         let (number, expires_at) = match self.current(&incr.key, write) {
             Some(entry) => {
-                let mut reader = Reader::new(&entry.value);
+                let mut reader = Reader::new(entry.value);
                 let number = reader.int().map_err(|_| not_a_number())?;
-                let (level, seq, expires_at) = (entry.level, entry.seq, entry.expires_at);
+                let (level, seq, expires_at) =
+                    (entry.head.level, entry.head.seq, entry.head.expires_at);
                 // The new number tells the old one.
                 write.gate.require(level, seq);
                 (incr.step(number).ok_or_else(overflow)?, expires_at)

@@ -1,43 +1,49 @@
-//! The ordered map and its index of expiry times.
+//! The ordered map: entries in an arena, a hash of the keys, their order, and their expiry times.
 
+use super::arena::{Arena, Handle, Slot};
+use super::order::Order;
 use crate::clock::Millis;
 use crate::wire::reply::Meta;
-use crate::wire::{Level, Seq};
-use std::collections::{BTreeMap, BTreeSet};
+use hashbrown::HashTable;
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 
+pub use super::arena::Head;
+
 /// What the map holds for a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'m> {
+    /// What is known of it.
+    pub head: Head,
     /// The bytes of one MessagePack value.
-    pub value: Box<[u8]>,
-    /// The seq of the write that made it.
-    pub seq: Seq,
-    /// When it expires; 0 never.
-    pub expires_at: Millis,
-    /// The durability its writer asked for.
-    pub level: Level,
-    /// Whether this value, or an older one of the key, is in the log or the tables.
-    pub persisted: bool,
+    pub value: &'m [u8],
 }
 
-impl Entry {
-    /// The entry as a reply tells of it at `now`.
-    pub fn meta(&self, now: Millis) -> Meta<'_> {
-        let ttl_ms = (self.expires_at != 0).then(|| self.expires_at.saturating_sub(now));
-        Meta { value: &self.value, seq: self.seq, ttl_ms, level: self.level }
-    }
-
-    /// Whether it may still be shown at `now`.
+impl Head {
+    /// Whether the entry may still be shown at `now`.
     pub fn is_live(&self, now: Millis) -> bool {
         self.expires_at == 0 || self.expires_at > now
+    }
+}
+
+impl<'m> Entry<'m> {
+    /// The entry as a reply tells of it at `now`.
+    pub fn meta(&self, now: Millis) -> Meta<'m> {
+        let Head { seq, expires_at, level, .. } = self.head;
+        let ttl_ms = (expires_at != 0).then(|| expires_at.saturating_sub(now));
+        Meta { value: self.value, seq, ttl_ms, level }
     }
 }
 
 /// Keys in bytewise order, with their entries.
 #[derive(Debug, Default)]
 pub struct Map {
-    entries: BTreeMap<Box<[u8]>, Entry>,
+    arena: Arena,
+    /// Finds a key; seeded anew in each process, so that nobody can choose keys that collide.
+    hash: HashTable<Handle>,
+    hasher: RandomState,
+    order: Order,
     /// The entries that expire, soonest first.
     expiries: BTreeSet<(Millis, Box<[u8]>)>,
 }
@@ -45,51 +51,83 @@ pub struct Map {
 impl Map {
     /// How many keys there are, those that have expired unseen included.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.hash.len()
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.hash.is_empty()
+    }
+
+    /// Bytes of memory that entries and keys take, about; the indexes take some ten more a key.
+    pub fn bytes(&self) -> usize {
+        self.arena.bytes()
+    }
+
+    fn slot(&self, key: &[u8]) -> Option<Slot<'_>> {
+        let hash = self.hasher.hash_one(key);
+        let handle = self.hash.find(hash, |handle| self.arena.key(*handle) == key)?;
+        Some(self.arena.get(*handle))
     }
 
     /// The entry of `key`, expired or not.
-    pub fn get(&self, key: &[u8]) -> Option<&Entry> {
-        self.entries.get(key)
+    pub fn get(&self, key: &[u8]) -> Option<Entry<'_>> {
+        self.slot(key).map(|Slot { head, value, .. }| Entry { head, value })
     }
 
     /// The map's own copy of `key`, with its entry.
-    pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], &Entry)> {
-        self.entries.get_key_value(key).map(|(key, entry)| (key.as_ref(), entry))
+    pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], Entry<'_>)> {
+        self.slot(key).map(|Slot { head, key, value }| (key, Entry { head, value }))
     }
 
-    /// Puts `entry` at `key`; returns the one that was there.
-    pub fn insert(&mut self, key: &[u8], entry: Entry) -> Option<Entry> {
-        let expires_at = entry.expires_at;
-        let old = match self.entries.get_mut(key) {
-            Some(slot) => Some(std::mem::replace(slot, entry)),
-            None => self.entries.insert(key.into(), entry),
-        };
-        let before = old.as_ref().map_or(0, |old| old.expires_at);
-        if before != expires_at {
-            self.unlist(before, key);
-            if expires_at != 0 {
-                self.expiries.insert((expires_at, key.into()));
+    /// Puts an entry at `key`; returns the head of the one that was there.
+    pub fn insert(&mut self, key: &[u8], head: Head, value: &[u8]) -> Option<Head> {
+        let Self { arena, hash, hasher, order, .. } = self;
+        let hashed = hasher.hash_one(key);
+        let place = hash.find_mut(hashed, |handle| arena.key(*handle) == key);
+        let old = match place {
+            Some(place) => {
+                let old = arena.get(*place).head;
+                if !arena.replace(*place, &head, value) {
+                    let moved = arena.insert(&head, key, value);
+                    order.replace(arena, key, moved);
+                    arena.remove(std::mem::replace(place, moved));
+                }
+                Some(old)
             }
-        }
+            None => {
+                let handle = arena.insert(&head, key, value);
+                hash.insert_unique(hashed, handle, |handle| hasher.hash_one(arena.key(*handle)));
+                order.insert(arena, handle);
+                None
+            }
+        };
+        self.reschedule(key, old.map_or(0, |old| old.expires_at), head.expires_at);
         old
     }
 
-    /// Takes the entry of `key` out.
-    pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        let old = self.entries.remove(key)?;
-        self.unlist(old.expires_at, key);
-        Some(old)
+    /// Takes the entry of `key` out; returns its head.
+    pub fn remove(&mut self, key: &[u8]) -> Option<Head> {
+        let Self { arena, hash, hasher, order, .. } = self;
+        let hashed = hasher.hash_one(key);
+        let found = hash.find_entry(hashed, |handle| arena.key(*handle) == key).ok()?;
+        let (handle, _) = found.remove();
+        let head = arena.get(handle).head;
+        order.remove(arena, key);
+        arena.remove(handle);
+        self.reschedule(key, head.expires_at, 0);
+        Some(head)
     }
 
-    fn unlist(&mut self, expires_at: Millis, key: &[u8]) {
-        if expires_at != 0 {
-            self.expiries.remove(&(expires_at, Box::from(key)));
+    fn reschedule(&mut self, key: &[u8], before: Millis, after: Millis) {
+        if before == after {
+            return;
+        }
+        if before != 0 {
+            self.expiries.remove(&(before, Box::from(key)));
+        }
+        if after != 0 {
+            self.expiries.insert((after, key.into()));
         }
     }
 
@@ -98,25 +136,35 @@ impl Map {
         self.expiries.first().map(|(time, key)| (*time, key.as_ref()))
     }
 
-    /// How many keys have expired at `now` and are still in the map; counts to `most` at the
-    /// farthest.
-    pub fn expired(&self, now: Millis, most: usize) -> usize {
-        self.expiries.iter().take(most).take_while(|(time, _)| *time <= now).count()
+    /// Whether a key has expired at `now` and is still in the map.
+    pub fn has_expired(&self, now: Millis) -> bool {
+        self.first_expiry().is_some_and(|(time, _)| time <= now)
     }
 
-    /// The entries between two bounds, in order. Bounds that hold nothing between them give
-    /// nothing.
+    /// The entries between two bounds, in order. Bounds that hold nothing between them give nothing.
     pub fn range<'m>(
         &'m self,
         lower: Bound<&[u8]>,
         upper: Bound<&[u8]>,
-    ) -> impl DoubleEndedIterator<Item = (&'m [u8], &'m Entry)> + use<'m> {
-        let inner = is_ordered(lower, upper).then(|| self.entries.range::<[u8], _>((lower, upper)));
-        inner.into_iter().flatten().map(|(key, entry)| (key.as_ref(), entry))
+    ) -> impl DoubleEndedIterator<Item = (&'m [u8], Entry<'m>)> + use<'m> {
+        let inner = is_ordered(lower, upper).then(|| self.order.range(&self.arena, lower, upper));
+        inner.into_iter().flatten().map(|handle| {
+            let Slot { head, key, value } = self.arena.get(handle);
+            (key, Entry { head, value })
+        })
+    }
+
+    /// How many keys begin with `prefix`, those that have expired unseen included.
+    pub fn count(&self, prefix: &[u8]) -> usize {
+        let end = prefix_end(prefix);
+        match (prefix, &end) {
+            ([], _) => self.len(),
+            (prefix, end) => self.order.count(&self.arena, prefix, end.as_deref()),
+        }
     }
 }
 
-/// Whether a key can lie between the bounds; `BTreeMap::range` panics on some that cannot.
+/// Whether a key can lie between the bounds.
 fn is_ordered(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> bool {
     match (lower, upper) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,

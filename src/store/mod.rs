@@ -5,11 +5,13 @@
 //! it can be checked against a plain `BTreeMap` (`tests/model.rs`), and later be driven by a
 //! replicated log.
 
+mod arena;
 mod batch;
 mod delete;
 mod expire;
 mod incr;
 pub mod map;
+mod order;
 mod range;
 mod read;
 mod replay;
@@ -71,6 +73,11 @@ impl Store {
         self.map.len()
     }
 
+    /// Bytes of memory that the entries take, about.
+    pub fn bytes(&self) -> usize {
+        self.map.bytes()
+    }
+
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
@@ -84,11 +91,10 @@ impl Store {
         context: &Context,
         changes: &mut ChangeBuffer,
     ) -> Applied<'s> {
-        let mut gate = Gate::OPEN;
         if command.weight().is_none() && !matches!(command, Command::Batch(_)) {
-            let reply = self.read(command, context, &mut gate);
-            return Applied { reply, gate };
+            return self.query(command, context);
         }
+        let mut gate = Gate::OPEN;
         let level = command.durability().unwrap_or(context.durability);
         let mut write = Write::open(self.seq + 1, level, context, changes);
         let done = match command {
@@ -103,6 +109,17 @@ impl Store {
     }
 
     /// Runs a command that only reads.
+    pub fn query<'s>(&'s self, command: &Command<'_>, context: &Context) -> Applied<'s> {
+        let mut gate = Gate::OPEN;
+        let reply = self.read(command, context, &mut gate);
+        Applied { reply, gate }
+    }
+
+    /// Whether a key has expired at `now`, and waits to be taken out.
+    pub fn has_expired(&self, now: Millis) -> bool {
+        self.map.has_expired(now)
+    }
+
     fn read<'s>(
         &'s self,
         command: &Command<'_>,

@@ -31,13 +31,13 @@ impl Store {
 
     pub(super) fn count(&self, count: &Count<'_>, now: Millis, gate: &mut Gate) -> Reply<'_> {
         gate.join(self.writes);
-        if count.prefix.is_empty() && self.map.expired(now, 1) == 0 {
-            return Reply::Uint(self.map.len() as u64);
+        if !self.map.has_expired(now) {
+            return Reply::Uint(self.map.count(count.prefix) as u64);
         }
         let end = prefix_end(count.prefix);
         let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let between = self.map.range(Bound::Included(count.prefix), upper);
-        Reply::Uint(between.filter(|(_, entry)| entry.is_live(now)).count() as u64)
+        Reply::Uint(between.filter(|(_, entry)| entry.head.is_live(now)).count() as u64)
     }
 }
 
@@ -61,7 +61,7 @@ fn bounds<'b>(range: &Range<'b>, end: Option<&'b [u8]>) -> (Bound<&'b [u8]>, Bou
 }
 
 fn page<'s>(
-    between: impl Iterator<Item = (&'s [u8], &'s Entry)>,
+    between: impl Iterator<Item = (&'s [u8], Entry<'s>)>,
     range: &Range<'_>,
     context: &Context,
     gate: &mut Gate,
@@ -69,11 +69,11 @@ fn page<'s>(
     let most = range.limit.unwrap_or(usize::MAX).min(context.page_items);
     let mut items: Vec<(&[u8], Shown<'_>)> = Vec::with_capacity(most.min(128));
     let mut bytes = 0;
-    for (key, entry) in between.filter(|(_, entry)| entry.is_live(context.now)) {
+    for (key, entry) in between.filter(|(_, entry)| entry.head.is_live(context.now)) {
         let shown = match (range.keys_only, range.meta) {
             (true, _) => Shown::Key,
             (false, true) => Shown::Meta(entry.meta(context.now)),
-            (false, false) => Shown::Value(&entry.value),
+            (false, false) => Shown::Value(entry.value),
         };
         let value_bytes = if range.keys_only { 0 } else { entry.value.len() };
         let size = key.len() + value_bytes + ITEM_OVERHEAD;
@@ -83,7 +83,7 @@ fn page<'s>(
             return Reply::Page { items, next };
         }
         bytes += size;
-        gate.require(entry.level, entry.seq);
+        gate.require(entry.head.level, entry.head.seq);
         items.push((key, shown));
     }
     Reply::Page { items, next: None }

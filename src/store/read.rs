@@ -8,10 +8,10 @@ use crate::wire::{Gate, Refusal, Reply};
 
 impl Store {
     /// The live entry of `key`, and what showing it, or its absence, waits for.
-    pub(super) fn look(&self, key: &[u8], now: Millis, gate: &mut Gate) -> Option<&Entry> {
-        match self.map.get(key).filter(|entry| entry.is_live(now)) {
+    pub(super) fn look(&self, key: &[u8], now: Millis, gate: &mut Gate) -> Option<Entry<'_>> {
+        match self.map.get(key).filter(|entry| entry.head.is_live(now)) {
             Some(entry) => {
-                gate.require(entry.level, entry.seq);
+                gate.require(entry.head.level, entry.head.seq);
                 Some(entry)
             }
             None => {
@@ -25,7 +25,7 @@ impl Store {
         let Some(entry) = self.look(&get.key, now, gate) else {
             return Reply::Nil;
         };
-        if get.meta { Reply::Meta(entry.meta(now)) } else { Reply::Value(&entry.value) }
+        if get.meta { Reply::Meta(entry.meta(now)) } else { Reply::Value(entry.value) }
     }
 
     pub(super) fn get_multi(
@@ -48,7 +48,7 @@ impl Store {
             if bytes > context.reply_bytes {
                 return Err(Refusal::too_large("max_message_bytes", context.reply_bytes));
             }
-            pairs.push((key, &*entry.value));
+            pairs.push((key, entry.value));
         }
         Ok(Reply::Pairs(pairs))
     }

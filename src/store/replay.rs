@@ -1,15 +1,15 @@
 //! A state made again from what was persisted: the tables first, then the log's tail.
 
 use super::Store;
-use super::map::Entry;
+use super::map::{Entry, Head};
 use crate::wire::change::Op;
 use crate::wire::{Change, Seq};
 
 impl Store {
     /// Puts in an entry read from the tables.
-    pub fn load(&mut self, key: &[u8], entry: Entry) {
-        self.seq = self.seq.max(entry.seq);
-        self.map.insert(key, entry);
+    pub fn load(&mut self, key: &[u8], head: Head, value: &[u8]) {
+        self.seq = self.seq.max(head.seq);
+        self.map.insert(key, head, value);
     }
 
     /// Applies a change read from the log. Applying a change again, or one that the tables hold
@@ -18,14 +18,13 @@ impl Store {
         self.seq = self.seq.max(change.seq);
         match change.op {
             Op::Set | Op::Touch => {
-                let entry = Entry {
-                    value: change.value.into(),
+                let head = Head {
                     seq: change.seq,
                     expires_at: change.expires_at.unwrap_or(0),
                     level: change.level,
                     persisted: true,
                 };
-                self.map.insert(change.key, entry);
+                self.map.insert(change.key, head, change.value);
             }
             Op::Delete | Op::Expire => {
                 self.map.remove(change.key);
@@ -39,7 +38,7 @@ impl Store {
     }
 
     /// Every entry, in the order of the keys.
-    pub fn entries(&self) -> impl Iterator<Item = (&[u8], &Entry)> {
+    pub fn entries(&self) -> impl Iterator<Item = (&[u8], Entry<'_>)> {
         self.map.range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
     }
 }

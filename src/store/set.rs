@@ -41,7 +41,7 @@ impl Store {
         write: &mut Write<'_>,
     ) -> Result<(), Refusal> {
         let mut gate = Gate::OPEN;
-        let seq = self.look(key, write.now(), &mut gate).map(|entry| entry.seq);
+        let seq = self.look(key, write.now(), &mut gate).map(|entry| entry.head.seq);
         write.gate.join(gate);
         let holds = match condition {
             Condition::Absent => seq.is_none(),

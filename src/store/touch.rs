@@ -13,8 +13,9 @@ impl Store {
             return Reply::Bool(false);
         };
         // The value is written again with its new end, so that log and tables need no older record.
-        let value = entry.value.clone();
-        write.gate.require(entry.level, entry.seq);
+        let value = entry.value.to_vec();
+        let (level, seq) = (entry.head.level, entry.head.seq);
+        write.gate.require(level, seq);
         let expires_at = write.deadline(touch.ttl_ms);
         self.put(Op::Touch, &touch.key, &value, expires_at, write);
         Reply::Bool(true)

@@ -1,13 +1,13 @@
 //! A write while it happens: its seq, its changes so far, and the way back.
 
-use super::map::Entry;
+use super::map::{Entry, Head};
 use super::{Context, Store};
 use crate::clock::Millis;
 use crate::wire::change::{Mark, Op};
 use crate::wire::{ChangeBuffer, Gate, Level, Seq};
 
 /// An entry as it was before an open batch touched its key.
-pub(super) type Replaced = (Box<[u8]>, Option<Entry>);
+pub(super) type Replaced = (Box<[u8]>, Option<(Head, Box<[u8]>)>);
 
 /// An open write. All its changes carry one seq.
 pub(super) struct Write<'w> {
@@ -56,12 +56,12 @@ impl<'w> Write<'w> {
     fn note(
         &mut self,
         op: Op,
-        below: Option<&Entry>,
+        below: Option<Head>,
         expires_at: Millis,
         key: &[u8],
         value: &[u8],
     ) -> Gate {
-        let covers = below.is_some_and(|entry| entry.persisted);
+        let covers = below.is_some_and(|head| head.persisted);
         let expires_at = (expires_at != 0).then_some(expires_at);
         self.changes.push(op, covers, expires_at, key, value);
         let mut gate = Gate::OPEN;
@@ -77,8 +77,8 @@ impl<'w> Write<'w> {
 impl Store {
     /// The entry of `key` if it is live. One that has expired unnoticed expires now, within
     /// `write`.
-    pub(super) fn current(&mut self, key: &[u8], write: &mut Write<'_>) -> Option<&Entry> {
-        let is_live = self.map.get(key)?.is_live(write.now());
+    pub(super) fn current(&mut self, key: &[u8], write: &mut Write<'_>) -> Option<Entry<'_>> {
+        let is_live = self.map.get(key)?.head.is_live(write.now());
         if !is_live {
             self.take(Op::Expire, key, write);
             return None;
@@ -97,25 +97,27 @@ impl Store {
     ) {
         let (level, seq) = (write.level, write.seq);
         let persisted = level != Level::Memory;
-        let entry = Entry { value: value.into(), seq, expires_at, level, persisted };
-        let old = self.map.insert(key, entry);
-        let gate = write.note(op, old.as_ref(), expires_at, key, value);
+        self.remember(key);
+        let head = Head { seq, expires_at, level, persisted };
+        let old = self.map.insert(key, head, value);
+        let gate = write.note(op, old, expires_at, key, value);
         self.writes.join(gate);
-        self.remember(key, old);
     }
 
     /// Takes `key` out, if it is there; notes the change.
-    pub(super) fn take(&mut self, op: Op, key: &[u8], write: &mut Write<'_>) -> Option<Entry> {
+    pub(super) fn take(&mut self, op: Op, key: &[u8], write: &mut Write<'_>) -> Option<Head> {
+        self.remember(key);
         let old = self.map.remove(key)?;
-        let gate = write.note(op, Some(&old), 0, key, &[]);
+        let gate = write.note(op, Some(old), 0, key, &[]);
         self.removals.join(gate);
         self.writes.join(gate);
-        self.remember(key, Some(old.clone()));
         Some(old)
     }
 
-    fn remember(&mut self, key: &[u8], old: Option<Entry>) {
+    /// Keeps what is at `key`, where a batch may have to be taken back.
+    fn remember(&mut self, key: &[u8]) {
         if let Some(undo) = &mut self.undo {
+            let old = self.map.get(key).map(|entry| (entry.head, entry.value.into()));
             undo.push((key.into(), old));
         }
     }
@@ -124,7 +126,7 @@ impl Store {
     pub(super) fn roll_back(&mut self) {
         for (key, old) in self.undo.take().unwrap_or_default().into_iter().rev() {
             match old {
-                Some(entry) => self.map.insert(&key, entry),
+                Some((head, value)) => self.map.insert(&key, head, &value),
                 None => self.map.remove(&key),
             };
         }
