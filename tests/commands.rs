@@ -1,6 +1,8 @@
 //! Every command, held together: the list in `proto/commands.json`, the decoder, the vectors, the pages of
 //! `PROTOCOL.md`, and a method in each client.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may panic.
+
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

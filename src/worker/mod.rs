@@ -45,9 +45,7 @@ impl Worker {
     /// Works off what the queue holds now, before anything else does.
     pub fn catch_up(&self) -> Result<(), DiskError> {
         let records = self.queue.snapshot();
-        self.round(&records)?;
-        self.queue.done(records.len());
-        Ok(())
+        self.round(&records)
     }
 
     /// Works until the queue is closed and empty, or the disk fails.
@@ -62,7 +60,6 @@ impl Worker {
                 self.queue.give_back(0, 0);
                 return;
             }
-            self.queue.done(records.len());
         }
     }
 
@@ -81,6 +78,8 @@ impl Worker {
         // The log may be trimmed only when what replaces it is on the medium.
         self.disk.sync()?;
         self.watermarks.committed(last_seq, last_seq);
+        // Who waits for the tables is to find the queue without what is in them.
+        self.queue.done(records.len());
         self.watermarks.tabled(last_seq);
         self.trim(last_seq)
     }
