@@ -1,10 +1,10 @@
 //! A DEALER connection that costs next to nothing, for generating load.
 //!
-//! [`Client`](super::Client) stands on the `zeromq` crate, which allocates for each message and hands
-//! it to another task. A load generator that did so would measure itself. This is the little of ZMTP
-//! 3.0 that a DEALER needs towards one ROUTER (the NULL mechanism, messages, no heartbeats, which a peer
-//! of version 3.0 is not sent), over one buffer each way: requests are appended, [`Dealer::exchange`] moves
-//! bytes, and replies are looked at in place.
+//! [`Client`](super::Client) stands on the `zeromq` crate, which allocates for each message and
+//! hands it to another task; a load generator that did so would measure itself. This is the little
+//! of ZMTP 3.0 that a DEALER needs towards one ROUTER (the NULL mechanism, messages, no heartbeats, which a
+//! peer of version 3.0 is not sent), over one buffer each way: requests are appended,
+//! [`Dealer::exchange`] moves bytes, and replies are looked at in place.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -68,8 +68,8 @@ impl Dealer {
 
     /// Writes what is outgoing and reads, until at least one whole reply has been seen.
     ///
-    /// `each` is given every frame, and whether it is the last of its message. Reading and writing go
-    /// on side by side, so that neither peer waits for the other to read.
+    /// `each` is given every frame, and whether it is the last of its message. Reading and writing
+    /// go on side by side, so that neither peer waits for the other to read.
     pub async fn exchange(&mut self, mut each: impl FnMut(&[u8], bool)) -> Result<(), ClientError> {
         loop {
             if self.take_messages(&mut each).map_err(|reason| self.protocol(reason))? > 0 {
