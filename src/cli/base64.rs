@@ -1,21 +1,14 @@
 //! Base64 with the standard alphabet, for bytes that JSON cannot say.
 
+use crate::http::base64;
+
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Writes bytes as base64, padded.
 pub(super) fn encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let number = (0..3).fold(0_u32, |number, place| {
-            number << 8 | u32::from(group.get(place).copied().unwrap_or(0))
-        });
-        for place in 0..4 {
-            let digit = (number >> (18 - 6 * place)) as usize & 63;
-            let letter = ALPHABET.get(digit).copied().filter(|_| place <= group.len());
-            text.push(char::from(letter.unwrap_or(b'=')));
-        }
-    }
-    text
+    let mut text = Vec::new();
+    base64::encode(bytes, &mut text);
+    text.into_iter().map(char::from).collect()
 }
 
 /// Reads base64, padded or not; `None` when it is not base64.

@@ -1,13 +1,15 @@
+//! `vatn batch`: many commands as one atomic write.
+
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::Value as Json;
 
 use super::connection::{Connection, Writing};
-use super::lines::Lines;
+use super::lines::{Lines, Place};
 use super::output::Output;
 use super::{Failure, json};
-use crate::client::Request;
+use crate::client::{ClientError, Request};
 
 const NOTE: &str = "\
 Each line is [\"method\", [arguments…]] as the protocol has it, such as [\"set\", [\"k\", 1]]. All
@@ -38,7 +40,10 @@ impl Batch {
         }
         let mut client = self.connection.open().await?;
         let outcome = client.batch(&requests, self.writing.durability).await;
-        let results = outcome.map_err(Failure::from)?;
+        let results = outcome.map_err(|error| match refused_at(&error, &places) {
+            Some(place) => Failure::from(error).at(place),
+            None => error.into(),
+        })?;
         if out.json {
             return out.json(&results.iter().map(json::exact).collect());
         }
@@ -47,6 +52,13 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// The line whose command was refused.
+fn refused_at<'a>(error: &ClientError, places: &'a [Place]) -> Option<&'a Place> {
+    let ClientError::Refused(refusal) = error else { return None };
+    let (_, index) = refusal.details.iter().find(|(name, _)| name == "index")?;
+    places.get(usize::try_from(index.as_u64()?).ok()?)
 }
 
 fn request(line: &Json) -> Result<Request, String> {

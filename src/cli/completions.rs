@@ -1,3 +1,5 @@
+//! `vatn completions`: scripts for shells, from the tree of arguments.
+
 use clap::Args;
 use clap_complete::Shell;
 

@@ -1,3 +1,5 @@
+//! Arguments that the client commands share: the endpoint, the patience, the durability.
+
 use std::time::Duration;
 
 use clap::Args;

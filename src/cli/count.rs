@@ -1,3 +1,5 @@
+//! `vatn count`: how many keys there are.
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 

@@ -1,3 +1,5 @@
+//! `vatn del`: keys away.
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 

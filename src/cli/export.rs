@@ -1,3 +1,5 @@
+//! `vatn export`: all items as JSON Lines.
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufWriter, Write};

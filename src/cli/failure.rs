@@ -1,3 +1,5 @@
+//! How a command fails: one line, and an exit code.
+
 use std::fmt;
 use std::process::ExitCode;
 
@@ -29,6 +31,12 @@ impl Failure {
     /// Nobody reads the output any more (`vatn range | head`): that is no failure.
     pub(crate) fn unheard() -> Self {
         Failure { message: String::new(), status: 0 }
+    }
+
+    /// The same, with the place in a file that caused it.
+    pub(crate) fn at(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
     }
 
     /// Says on stderr, in one line, what is wrong.

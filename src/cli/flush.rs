@@ -1,3 +1,5 @@
+//! `vatn flush`: wait until all is in the tables.
+
 use clap::Args;
 use serde_json::json;
 

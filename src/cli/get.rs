@@ -1,3 +1,5 @@
+//! `vatn get`: the value of a key.
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 

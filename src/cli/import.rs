@@ -1,3 +1,5 @@
+//! `vatn import`: items from JSON Lines, in requests that overlap.
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 

@@ -1,7 +1,8 @@
 //! JSON and MessagePack, into each other.
 //!
 //! What JSON cannot say is an object with one member: `{"base64": "…"}` is a byte string,
-//! `{"ext": [type, "base64"]}` an extension, and `{"msgpack": "base64"}` any value in its own bytes.
+//! `{"ext": [type, "base64"]}` an extension, and `{"msgpack": "base64"}` any value in its own
+//! bytes.
 
 use rmpv::Value;
 use serde_json::{Map, Number, Value as Json, json};

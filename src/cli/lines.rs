@@ -1,3 +1,5 @@
+//! JSON Lines, each known by its file and number.
+
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

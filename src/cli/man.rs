@@ -1,3 +1,5 @@
+//! `vatn man`: pages of the manual, from the tree of arguments.
+
 use clap::Args;
 use clap_mangen::Man as Page;
 

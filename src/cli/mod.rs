@@ -125,8 +125,8 @@ fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?.block_on(command)
 }
 
-/// clap explains in a paragraph; here an error is one line: what is wrong, what is near it, and where
-/// to read on.
+/// clap explains in a paragraph; here an error is one line: what is wrong, what is near it, and
+/// where to read on.
 fn one_line(rendered: &str) -> String {
     let sentences: Vec<&str> = rendered
         .lines()

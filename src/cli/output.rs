@@ -1,3 +1,5 @@
+//! Standard output, for people or for programs.
+
 use std::io::{BufWriter, ErrorKind, Stdout, Write};
 
 use serde_json::Value as Json;

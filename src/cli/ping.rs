@@ -1,3 +1,5 @@
+//! `vatn ping`: who answers, and how soon.
+
 use std::time::Instant;
 
 use clap::Args;

@@ -1,3 +1,5 @@
+//! How far a long piece of work is, shown on a terminal.
+
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

@@ -1,3 +1,5 @@
+//! `vatn range`: keys and values in order.
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 

@@ -1,3 +1,5 @@
+//! `vatn serve`: the broker, from its flags to its end.
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -39,15 +41,15 @@ pub(super) struct Serve {
     #[arg(short = 'd', long, env = "VATN_DEBUG", value_parser = FalseyValueParser::new())]
     debug: bool,
 
-    /// Take commands here, tcp://HOST:PORT or ipc://PATH; may be repeated [default: tcp://HOST:7533]
+    /// Take commands here, tcp://HOST:PORT or ipc://PATH; repeatable [default: tcp://HOST:7533]
     #[arg(long, env = "VATN_ROUTER", value_name = "ENDPOINT", value_delimiter = ',')]
     router: Vec<String>,
 
-    /// Publish changes here; may be repeated [default: tcp://HOST:7534]
+    /// Publish changes here; repeatable [default: tcp://HOST:7534]
     #[arg(long, env = "VATN_PUBLISHER", value_name = "ENDPOINT", value_delimiter = ',')]
     publisher: Vec<String>,
 
-    /// A further name under which HTTP clients may call this broker; may be repeated
+    /// A further name under which HTTP clients may call this broker; repeatable
     #[arg(long, env = "VATN_HTTP_HOST_NAME", value_name = "NAME", value_delimiter = ',')]
     http_host_name: Vec<String>,
 

@@ -1,3 +1,5 @@
+//! `vatn set`: a value under a key.
+
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -70,7 +72,7 @@ impl Set {
             .map_err(|_| Failure::usage("VALUE is not UTF-8: use --raw for bytes"))?;
         json::pack_text(text).map_err(|reason| {
             Failure::usage(format!(
-                "VALUE is not JSON ({reason}): a string is written '\"text\"', or use --raw for bytes"
+                "VALUE is not JSON ({reason}): write a string as '\"text\"', or use --raw for bytes"
             ))
         })
     }

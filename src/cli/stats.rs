@@ -1,3 +1,5 @@
+//! `vatn stats`: the broker's figures.
+
 use clap::Args;
 use serde_json::Value as Json;
 

@@ -1,3 +1,5 @@
+//! `vatn incr` and `vatn decr`: numbers up and down.
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 

@@ -1,3 +1,5 @@
+//! `vatn watch`: changes as they happen.
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
@@ -72,7 +74,7 @@ impl Watch {
         Ok(())
     }
 
-    /// The first beat proves that the subscription has taken effect: from here on nothing is missed.
+    /// The first beat proves that the subscription has taken effect: nothing is missed from here.
     fn report_begin(&self, seq: u64, out: &mut Output) -> Result<(), Failure> {
         if out.json {
             return out.json(&json!({ "watching": json::key(self.prefix.as_bytes()), "seq": seq }));

@@ -1,3 +1,5 @@
+//! What a publisher sends: changes, and how they are read from their frames.
+
 use bytes::Bytes;
 use rmpv::Value;
 

@@ -1,3 +1,5 @@
+//! A connection to a `--router` endpoint: requests out, replies matched by their id.
+
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Endpoints: how they are written, and what it means when one cannot be reached.
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;

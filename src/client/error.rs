@@ -1,3 +1,5 @@
+//! What can go wrong, each with what is needed to put it right.
+
 use std::fmt;
 use std::time::Duration;
 

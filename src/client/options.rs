@@ -1,3 +1,5 @@
+//! What a write may ask for.
+
 use super::packed::Packed;
 use super::request::Request;
 

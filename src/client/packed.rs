@@ -1,3 +1,5 @@
+//! One MessagePack value in its own bytes.
+
 use bytes::Bytes;
 use rmp::Marker;
 use rmpv::Value;

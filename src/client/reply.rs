@@ -1,3 +1,5 @@
+//! Responses, taken apart.
+
 use bytes::Bytes;
 use rmpv::Value;
 

@@ -1,3 +1,5 @@
+//! Requests, put together.
+
 use bytes::Bytes;
 
 use super::packed::Packed;

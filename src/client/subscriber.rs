@@ -1,3 +1,5 @@
+//! A connection to a `--publisher` endpoint: changes, and what is missing among them.
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;

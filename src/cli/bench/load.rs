@@ -1,3 +1,5 @@
+//! The load of one connection: what it keeps under way, and what it counts.
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,3 +1,5 @@
+//! Which operations a benchmark does, in which shares.
+
 use std::fmt;
 use std::str::FromStr;
 

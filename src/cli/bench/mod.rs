@@ -1,3 +1,5 @@
+//! `vatn bench`: how fast the broker answers.
+
 mod load;
 mod mix;
 mod report;

@@ -1,3 +1,5 @@
+//! What a benchmark found, for people and for programs.
+
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};

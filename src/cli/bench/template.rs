@@ -1,3 +1,5 @@
+//! Requests encoded once and copied, so that the load costs little.
+
 use bytes::BytesMut;
 
 use super::mix::Operation;
@@ -7,8 +9,8 @@ use crate::wire::writer;
 
 const MORE: u8 = 1;
 
-/// A request of one operation, encoded once with its ZMTP head; each sending is a copy in which the id
-/// and the key's digits are overwritten.
+/// A request of one operation, encoded once with its ZMTP head; each sending is a copy in which the
+/// id and the key's digits are overwritten.
 #[derive(Debug)]
 pub(super) struct Template {
     bytes: Vec<u8>,
