@@ -21,9 +21,9 @@ pub struct Budget {
     total: u32,
 }
 
-/// Room that was set aside for an answer that is yet to be made.
+/// Room that was set aside for an answer that is yet to be made; none is needed for a small one.
 #[derive(Debug)]
-pub struct Room(OwnedSemaphorePermit);
+pub struct Room(Option<OwnedSemaphorePermit>);
 
 impl Budget {
     /// Room for `bytes` of answers.
@@ -32,31 +32,31 @@ impl Budget {
         Self { units: Arc::new(Semaphore::new(total as usize)), total }
     }
 
-    /// Sets room aside for an answer of at most about `bytes`, in turn with others who wait for it.
-    pub async fn reserve(&self, bytes: usize) -> Result<Room, Refused> {
+    /// Sets room aside for an answer of about `bytes`, in turn with others who wait for it.
+    pub async fn wait(&self, bytes: usize) -> Result<Room, Refused> {
         let wanted = units(bytes).min(self.total);
         let room = timeout(PATIENCE, Arc::clone(&self.units).acquire_many_owned(wanted)).await;
-        room.ok().and_then(Result::ok).map(Room).ok_or_else(full)
+        room.ok().and_then(Result::ok).map(|room| Room(Some(room))).ok_or_else(full)
     }
 
-    /// Holds a finished answer; its room is free again when the last of it is written or dropped.
-    pub fn hold(&self, answer: Vec<u8>) -> Result<Bytes, Refused> {
-        if answer.len() <= FREE_BYTES {
-            return Ok(Bytes::from(answer));
+    /// Sets room aside for an answer of about `bytes`, if there is any now.
+    pub fn take(&self, bytes: usize) -> Result<Room, Refused> {
+        if bytes <= FREE_BYTES {
+            return Ok(Room(None));
         }
-        let wanted = units(answer.len()).min(self.total);
+        let wanted = units(bytes).min(self.total);
         let room = Arc::clone(&self.units).try_acquire_many_owned(wanted).map_err(|_| full())?;
-        Ok(Bytes::from_owner(Held { answer, _room: room }))
+        Ok(Room(Some(room)))
     }
 }
 
 impl Room {
-    /// Holds a finished answer in this room, and gives back what it does not need.
+    /// Holds the finished answer, and gives back what it does not need; the rest is free again when
+    /// the last of the answer is written or dropped.
     pub fn hold(self, answer: Vec<u8>) -> Bytes {
-        let Self(mut room) = self;
-        if answer.len() <= FREE_BYTES {
+        let Some(mut room) = self.0.filter(|_| answer.len() > FREE_BYTES) else {
             return Bytes::from(answer);
-        }
+        };
         let spare = room.num_permits().saturating_sub(units(answer.len()) as usize);
         drop(room.split(spare));
         Bytes::from_owner(Held { answer, _room: room })
@@ -86,37 +86,42 @@ fn full() -> Refused {
 mod tests {
     use super::*;
 
+    fn held(budget: &Budget, bytes: usize) -> Option<Bytes> {
+        budget.take(bytes).ok().map(|room| room.hold(vec![1; bytes]))
+    }
+
     #[test]
     fn large_answers_share_the_budget_and_small_ones_are_free() {
         let budget = Budget::new(300 * 1024);
-        let first = budget.hold(vec![1; 200 * 1024]).expect("there is room");
+        let first = held(&budget, 200 * 1024).expect("there is room");
         let part = first.slice(..10);
-        assert!(budget.hold(vec![1; 101 * 1024]).is_err());
-        assert!(budget.hold(vec![1; FREE_BYTES]).is_ok());
+        assert!(held(&budget, 101 * 1024).is_none());
+        assert!(held(&budget, FREE_BYTES).is_some());
         drop(first);
-        assert!(budget.hold(vec![1; 101 * 1024]).is_err(), "a part of the first is still held");
+        assert!(held(&budget, 101 * 1024).is_none(), "a part of the first is still held");
         drop(part);
-        assert!(budget.hold(vec![1; 101 * 1024]).is_ok());
+        assert!(held(&budget, 101 * 1024).is_some());
     }
 
     #[tokio::test]
     async fn a_reservation_gives_back_what_it_does_not_need() {
         let budget = Budget::new(1024 * 1024);
-        let room = budget.reserve(1024 * 1024).await.expect("there is room");
-        assert!(budget.hold(vec![1; 100 * 1024]).is_err());
-        let held = room.hold(vec![1; 100 * 1024]);
-        assert!(budget.hold(vec![1; 900 * 1024]).is_ok());
-        drop(held);
-        assert!(budget.hold(vec![1; 1024 * 1024]).is_ok());
+        let room = budget.wait(1024 * 1024).await.expect("there is room");
+        assert!(held(&budget, 100 * 1024).is_none());
+        let answer = room.hold(vec![1; 100 * 1024]);
+        assert!(held(&budget, 924 * 1024).is_some());
+        assert!(held(&budget, 925 * 1024).is_none());
+        drop(answer);
+        assert!(held(&budget, 1024 * 1024).is_some());
     }
 
     #[tokio::test]
     async fn an_answer_larger_than_the_budget_takes_all_of_it() {
         let budget = Budget::new(100 * 1024);
-        let held = budget.hold(vec![1; 200 * 1024]).expect("alone, it passes");
-        assert!(budget.hold(vec![1; 65 * 1024]).is_err());
-        drop(held);
-        let room = budget.reserve(usize::MAX).await.expect("alone, it passes");
+        let answer = held(&budget, 200 * 1024).expect("alone, it passes");
+        assert!(held(&budget, 65 * 1024).is_none());
+        drop(answer);
+        let room = budget.wait(usize::MAX).await.expect("alone, it passes");
         assert_eq!(room.hold(vec![1; 200 * 1024]).len(), 200 * 1024);
     }
 }

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::header::{ALLOW, CONNECTION, HeaderValue};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HeaderValue};
 use axum::http::uri::PathAndQuery;
 use axum::http::{Response, StatusCode, Uri, Version};
 use axum::response::IntoResponse;
@@ -93,6 +93,10 @@ impl App {
             Ok(request) => self.routes.call(request).await.unwrap_or_else(|never| match never {}),
             Err(refused) => refused.into_response(),
         };
+        if response.status() == StatusCode::NO_CONTENT {
+            // HTTP forbids a length here, and hyper leaves it out of all answers but those to HEAD.
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
         if is_last {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             // hyper grants a 1.0 client's keep-alive unless the answer is 1.0 too; FlatDB grants none.

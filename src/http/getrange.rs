@@ -27,7 +27,7 @@ pub async fn getrange<S: Store>(
     request: Request,
 ) -> Result<Response, Refused> {
     let mut walk = Walk::new(request.uri().query().unwrap_or_default())?;
-    let room = edge.budget.reserve(edge.page_bytes).await?;
+    let room = edge.budget.wait(edge.page_bytes).await?;
     let mut first = vec![b'{'];
     if walk.page(&*edge.store, &mut first).await? == 0 {
         return Ok(answer(StatusCode::NOT_FOUND, Body::empty()));
@@ -49,7 +49,7 @@ pub async fn getrange<S: Store>(
 
 /// A page after the first, once the first has been taken.
 async fn next_page<S: Store>(edge: &Edge<S>, walk: &mut Walk) -> Result<Bytes, Refused> {
-    let room = edge.budget.reserve(edge.page_bytes).await?;
+    let room = edge.budget.wait(edge.page_bytes).await?;
     let mut page = vec![b','];
     if walk.page(&*edge.store, &mut page).await? == 0 {
         // What was left went away meanwhile.

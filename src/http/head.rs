@@ -113,10 +113,18 @@ fn check_request_line(line: &[u8], len: usize) -> Result<(), Fault> {
     let mut words = line.split(|byte| *byte == b' ');
     let (method, target, version) = (words.next(), words.next(), words.next());
     let is_request = method.is_some_and(|method| !method.is_empty())
-        && target.is_some_and(|target| !target.is_empty())
+        && target.is_some_and(is_target)
         && version.is_some_and(|version| version == b"HTTP/1.1" || version == b"HTTP/1.0")
         && words.next().is_none();
     if is_request { Ok(()) } else { Err(Fault::Garbage) }
+}
+
+/// A path, `*`, or a whole URL, as a proxy is sent; not the bare host of CONNECT.
+fn is_target(target: &[u8]) -> bool {
+    let has_scheme = |scheme: &[u8]| {
+        target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    target.starts_with(b"/") || target == b"*" || has_scheme(b"http://") || has_scheme(b"https://")
 }
 
 /// Whether a header line says that a body follows. A length of 0 is as good as none.
@@ -204,7 +212,9 @@ mod tests {
 
     #[test]
     fn garbage_is_told_as_early_as_it_can_be() {
-        let garbage: [&[u8]; 10] = [
+        let garbage: [&[u8]; 12] = [
+            b"GET get HTTP/1.1\r\n",
+            b"CONNECT localhost:80 HTTP/1.1\r\n",
             b"\x16\x03\x01",
             b"\xFF",
             b"{",

@@ -72,13 +72,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         }
     }
 
-    /// Gives hyper what it may have; tells whether there was anything.
+    /// Gives hyper what it may have, as far as it has room; tells whether there was anything.
     fn hand_over(&mut self, cursor: &mut ReadBufCursor<'_>) -> bool {
         let end = self.released.min(self.taken + cursor.remaining());
         let bytes = self.buffer.get(self.taken..end).unwrap_or_default();
         cursor.put_slice(bytes);
+        let had_any = self.taken < self.released;
         self.taken = end;
-        !bytes.is_empty()
+        had_any
     }
 
     /// Releases the next head if it is whole, or its stand-in if it is refused.

@@ -4,5 +4,6 @@
 pub mod broker;
 pub mod commands;
 pub mod honest;
+pub mod http;
 pub mod inside;
 pub mod peer;
