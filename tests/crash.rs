@@ -10,7 +10,7 @@ use support::commands::Generator;
 use vatn::clock::Clock;
 use vatn::config::{Config, QueueConfig, RetainConfig};
 use vatn::disk::{Disk, MemoryDisk};
-use vatn::engine::{Answers, Engine, Release};
+use vatn::engine::{Answers, ChangesQuery, Engine, Release};
 use vatn::limits::Limits;
 use vatn::log::Feed;
 use vatn::server::Backbone;
@@ -201,4 +201,25 @@ fn a_loss_of_power_leaves_a_prefix_with_every_synced_write() {
         println!("seed {seed}");
         crash_and_check(seed, true);
     }
+}
+
+#[tokio::test]
+async fn the_history_after_a_kill_is_complete_up_to_where_the_broker_goes_on() {
+    let (clock, queue) = (Clock::manual(1_000_000), QueueConfig::default());
+    let disk = Arc::new(MemoryDisk::default());
+    let before = open(&disk, queue.clone(), &clock);
+    let mut generator = Generator::new(1);
+    generator.writes_only = true;
+    while write(&before.engine(), &mut generator).is_none() {}
+    let killed = Arc::new(disk.after_kill());
+    before.stop().unwrap();
+
+    let after = open(&killed, queue, &clock);
+    let goes_on = after.engine().feed().end().1;
+    let query = ChangesQuery { after: 0, prefix: vec![], limit: None, wait_ms: 0 };
+    let result = after.engine().changes(query).await.unwrap();
+    let result = rmpv::decode::read_value(&mut &result[..]).unwrap();
+    assert!(!result[0].as_array().unwrap().is_empty());
+    assert_eq!(result[1].as_u64(), Some(goes_on), "a subscriber asks until it is there");
+    after.stop().unwrap();
 }

@@ -205,6 +205,10 @@ impl Engine {
             return Err(compacted(first));
         }
         read.map_err(|error: DiskError| unreadable(&error.to_string()))?;
+        if !page.is_full {
+            // After a crash the seqs go on far above the last one in the log: nothing lies between.
+            page.next = page.next.max(shown);
+        }
         Ok(page.finish())
     }
 }

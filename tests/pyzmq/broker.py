@@ -18,10 +18,16 @@ def binary():
 
 
 class Broker:
-    """`vatn serve` on a directory. `router`, `publisher` and `http` are the endpoints that it printed."""
+    """`vatn serve` on a directory. `router`, `publisher` and `http` are the endpoints that it printed.
 
-    def __init__(self, directory, *flags):
-        ports = ["--port", "0", "--router", "tcp://127.0.0.1:0", "--publisher", "tcp://127.0.0.1:0"]
+    With `again`, a broker that has ended, it listens where that one did.
+    """
+
+    def __init__(self, directory, *flags, again=None):
+        port, router, publisher = "0", "tcp://127.0.0.1:0", "tcp://127.0.0.1:0"
+        if again:
+            port, router, publisher = again.http.rpartition(":")[2], again.router, again.publisher
+        ports = ["--port", port, "--router", router, "--publisher", publisher]
         self.log = open(pathlib.Path(directory).with_suffix(".log"), "a+")
         self.process = subprocess.Popen(
             [binary(), "serve", "--database", str(directory), *ports, *flags],
