@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod commands;
-pub mod honest;
-pub mod inside;
-pub mod peer;
+pub mod dealer;
+pub mod ledger;
+pub mod watcher;
+pub mod writer;
