@@ -3,7 +3,11 @@
 
 pub mod broker;
 pub mod commands;
+pub mod dealer;
 pub mod honest;
 pub mod http;
 pub mod inside;
+pub mod ledger;
 pub mod peer;
+pub mod watcher;
+pub mod writer;
