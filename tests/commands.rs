@@ -1,5 +1,5 @@
-//! Every command, held together: the list in `proto/commands.json`, the decoder, the vectors, the pages of
-//! `PROTOCOL.md`, and a method in each client.
+//! Every command, held together: the list in `proto/commands.json`, the decoder, the vectors, the
+//! pages of `PROTOCOL.md`, and a method in each client.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may panic.
 
@@ -74,7 +74,8 @@ fn vectors() -> Vec<Step> {
     steps
 }
 
-/// The requests of a step with the reply of each; without delimiters, notifications and what they do.
+/// The requests of a step with the reply of each; without delimiters, notifications and what they
+/// do.
 fn exchanges(step: &Step) -> Vec<(&[u8], &Value)> {
     let delimited = step.request.first().is_some_and(Vec::is_empty);
     let frames = step.request.iter().skip(usize::from(delimited));

@@ -9,8 +9,8 @@ use support::broker::Broker;
 use support::http::{Connection, Response};
 use vatn::client::{Client, ClientOptions, Packed, WriteOptions};
 
-/// What is sent, with which further headers; the status and the body that come. A body that ends with
-/// `…` is the start of one. Rows build on each other: the store is empty before the first.
+/// What is sent, with which further headers; the status and the body that come. A body that ends
+/// with `…` is the start of one. Rows build on each other: the store is empty before the first.
 type Row = (&'static str, &'static [&'static str], u16, &'static str);
 
 const NONE: &[&str] = &[];

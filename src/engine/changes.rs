@@ -110,8 +110,8 @@ impl<'q> Page<'q> {
 }
 
 impl Engine {
-    /// Answers a `changes` request when it is due: at once when there are changes, or when one comes, or
-    /// when its time is up. The result is encoded.
+    /// Answers a `changes` request when it is due: at once when there are changes, or when one
+    /// comes, or when its time is up. The result is encoded.
     pub async fn changes(self: Arc<Self>, query: ChangesQuery) -> Result<Bytes, Refusal> {
         self.await_changes(&query).await;
         self.changes_now(query).await
@@ -128,8 +128,8 @@ impl Engine {
         }
     }
 
-    /// Waits until there is a change that `query` asks for, or a write whose changes are no longer in
-    /// memory, or until its time is up or the broker stops.
+    /// Waits until there is a change that `query` asks for, or a write whose changes are no longer
+    /// in memory, or until its time is up or the broker stops.
     pub(super) async fn await_changes(&self, query: &ChangesQuery) {
         let deadline = Instant::now() + Duration::from_millis(query.wait_ms.min(WAIT_MS_MAX));
         let mut news = self.feed.subscribe();

@@ -54,6 +54,7 @@ pub struct Counters {
     pub http_requests: Counter,
     /// Log records written (group commits).
     pub commits: Counter,
-    /// The store's size on disk, looked at every second: asking the disk takes too long for `stats`.
+    /// The store's size on disk, looked at every second: asking the disk takes too long for
+    /// `stats`.
     pub disk_bytes: Counter,
 }

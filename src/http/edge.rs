@@ -99,7 +99,8 @@ impl App {
         }
         if is_last {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            // hyper grants a 1.0 client's keep-alive unless the answer is 1.0 too; FlatDB grants none.
+            // hyper grants a 1.0 client's keep-alive unless the answer is 1.0 too; FlatDB grants
+            // none.
             *response.version_mut() = version;
         }
         response

@@ -1,8 +1,10 @@
-//! `/getrange?from=a&to=b&prefix=c&limit=n`: the keys from `from` on, in bytewise order, as one object.
+//! `/getrange?from=a&to=b&prefix=c&limit=n`: the keys from `from` on, in bytewise order, as one
+//! object.
 //!
-//! The engine gives pages. An answer that is one page has a `Content-Length`; a longer one is chunked and
-//! made page by page as its reader takes it, so that a whole database passes through a bounded memory. Each
-//! page is one moment of the store; a key that changes while the answer is on its way may show either value.
+//! The engine gives pages. An answer that is one page has a `Content-Length`; a longer one is
+//! chunked and made page by page as its reader takes it, so that a whole database passes through a
+//! bounded memory. Each page is one moment of the store; a key that changes while the answer is on
+//! its way may show either value.
 
 use super::budget::Room;
 use super::edge::Edge;

@@ -1,9 +1,9 @@
 //! Who may ask: the defence against web pages that talk to a broker behind their reader's back.
 //!
-//! FlatDB's API writes by GET, so any page could write with an `<img src>` and, by pointing its own name at
-//! 127.0.0.1 (DNS rebinding), read. Here a request must name the broker by an address or a name that no
-//! stranger can own, and a write must not come from another site. No CORS header is ever sent, so a browser
-//! hands no answer to a foreign page.
+//! FlatDB's API writes by GET, so any page could write with an `<img src>` and, by pointing its own
+//! name at 127.0.0.1 (DNS rebinding), read. Here a request must name the broker by an address or a
+//! name that no stranger can own, and a write must not come from another site. No CORS header is
+//! ever sent, so a browser hands no answer to a foreign page.
 
 use super::refuse::Refused;
 use axum::http::header::{HOST, HeaderName, ORIGIN};

@@ -1,13 +1,15 @@
 //! The head of a request, checked and made ready for the HTTP parser behind it.
 //!
-//! hyper parses HTTP, but has no bound of its own for the request line, and refuses raw characters in a query
-//! that FlatDB accepts (`curl 'http://…/put?a="x"'`). So a head is held back until it is whole, measured,
-//! its request line checked, and the raw characters escaped; or it is refused with the status FlatDB gives.
+//! hyper parses HTTP, but has no bound of its own for the request line, and refuses raw characters
+//! in a query that FlatDB accepts (`curl 'http://…/put?a="x"'`). So a head is held back until it is
+//! whole, measured, its request line checked, and the raw characters escaped; or it is refused with
+//! the status FlatDB gives.
 
 use super::refuse::Refused;
 use axum::http::StatusCode;
 
-/// A request line of so many bytes, its end included, is too long (gevent's bound, which FlatDB had).
+/// A request line of so many bytes, its end included, is too long (gevent's bound, which FlatDB
+/// had).
 pub const REQUEST_LINE_BYTES: usize = 8_192;
 /// A head of so many bytes is too long.
 pub const HEAD_BYTES: usize = 32 * 1024;
@@ -137,7 +139,8 @@ fn announces_body(line: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"transfer-encoding")
 }
 
-/// `head` with the raw characters of its request line escaped; `None` when it has none, which is usual.
+/// `head` with the raw characters of its request line escaped; `None` when it has none, which is
+/// usual.
 pub fn escaped(input: &[u8], head: &Head) -> Option<Vec<u8>> {
     let (start, end) = head.request_line;
     let line = input.get(start..end)?;

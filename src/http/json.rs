@@ -1,4 +1,5 @@
-//! MessagePack to JSON text, straight from bytes to bytes: whatever is stored, the answer is valid JSON.
+//! MessagePack to JSON text, straight from bytes to bytes: whatever is stored, the answer is valid
+//! JSON.
 //!
 //! | MessagePack | JSON |
 //! |---|---|
@@ -10,8 +11,8 @@
 //! | array, map | an array, an object |
 //! | a map's key that is not a UTF-8 str | a string holding that key's JSON text |
 //!
-//! A map inside a key writes its own such keys as the base64 of their bytes: quoting text within quoted text
-//! doubles it, so that text of 64 levels would never end.
+//! A map inside a key writes its own such keys as the base64 of their bytes: quoting text within
+//! quoted text doubles it, so that text of 64 levels would never end.
 
 use super::base64;
 use crate::limits::DEPTH_MAX;
@@ -21,7 +22,8 @@ use std::io::Write;
 
 /// Appends the JSON text of the MessagePack value that `value` holds.
 ///
-/// Bytes that are not exactly one MessagePack value append nothing and are an error; the store holds none.
+/// Bytes that are not exactly one MessagePack value append nothing and are an error; the store
+/// holds none.
 pub fn render(value: &[u8], out: &mut Vec<u8>) -> Read<()> {
     let start = out.len();
     let mut reader = Reader::new(value);
@@ -34,7 +36,8 @@ pub fn render(value: &[u8], out: &mut Vec<u8>) -> Read<()> {
     whole
 }
 
-/// Appends a store's key as a JSON string: UTF-8 as it is, other bytes percent-encoded as in a query.
+/// Appends a store's key as a JSON string: UTF-8 as it is, other bytes percent-encoded as in a
+/// query.
 pub fn render_key(key: &[u8], out: &mut Vec<u8>) {
     match std::str::from_utf8(key) {
         Ok(text) => string(text, out),
@@ -164,7 +167,8 @@ impl Renderer<'_> {
             [] => None,
         };
         match number.filter(|number| number.is_finite()) {
-            // Debug is the shortest text that reads back as the same number, with a point or an exponent.
+            // Debug is the shortest text that reads back as the same number, with a point or an
+            // exponent.
             Some(number) => print(self.out, format_args!("{number:?}")),
             None => self.text("null"),
         }

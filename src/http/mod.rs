@@ -1,9 +1,10 @@
 //! The HTTP edge: FlatDB's endpoints, answered as FlatDB answers them, at the speed of the engine.
 //!
-//! A socket's bytes pass [`stream`], which times every wait and has [`head`] check each request's head; then
-//! hyper, which parses; then [`edge`], which asks [`guard`] whether the request may be, and routes it to a
-//! view in [`views`] or [`getrange`]. A view reads its [`query`], runs a command on the [`store`], and
-//! writes the MessagePack it gets as [`json`]. [`server`] accepts connections and ends them.
+//! A socket's bytes pass [`stream`], which times every wait and has [`head`] check each request's
+//! head; then hyper, which parses; then [`edge`], which asks [`guard`] whether the request may be,
+//! and routes it to a view in [`views`] or [`getrange`]. A view reads its [`query`], runs a command
+//! on the [`store`], and writes the MessagePack it gets as [`json`]. [`server`] accepts connections
+//! and ends them.
 //!
 //! This room alone names axum and hyper.
 

@@ -1,6 +1,8 @@
-//! What a connection is doing and since when, so that one that does nothing for too long can be cut.
+//! What a connection is doing and since when, so that one that does nothing for too long can be
+//! cut.
 //!
-//! The stream writes it, the connection's task reads it on a slow tick: no timer is touched by a request.
+//! The stream writes it, the connection's task reads it on a slow tick: no timer is touched by a
+//! request.
 
 use crate::limits::Limits;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -91,7 +93,8 @@ impl Pulse {
         self.phase.load(Relaxed) == phase as u8
     }
 
-    /// An answer waits for the peer to read, from now on if `is_progress`, else from when it began to.
+    /// An answer waits for the peer to read, from now on if `is_progress`, else from when it began
+    /// to.
     pub fn waits(&self, is_progress: bool) {
         if is_progress || self.stalled_since.load(Relaxed) == FLOWING {
             self.stalled_since.store(self.now(), Relaxed);

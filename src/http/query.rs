@@ -1,14 +1,15 @@
 //! The query string, read as FlatDB's server reads it: into bytes, not text.
 //!
-//! Pairs are parted by `&` alone (`;` is an ordinary character), `+` is a space, `%41` is a byte, and a `%`
-//! without two hexadecimal digits stands for itself. What needs no decoding is borrowed.
+//! Pairs are parted by `&` alone (`;` is an ordinary character), `+` is a space, `%41` is a byte,
+//! and a `%` without two hexadecimal digits stands for itself. What needs no decoding is borrowed.
 
 use std::borrow::Cow;
 
 /// Bytes out of a query: borrowed where nothing was escaped.
 pub type Text<'q> = Cow<'q, [u8]>;
 
-/// The pairs of `query` in their order. A pair without `=` has an empty value; empty pairs are passed over.
+/// The pairs of `query` in their order. A pair without `=` has an empty value; empty pairs are
+/// passed over.
 pub fn pairs(query: &str) -> impl Iterator<Item = (Text<'_>, Text<'_>)> {
     query.as_bytes().split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
         let mut halves = pair.splitn(2, |byte| *byte == b'=');
@@ -49,8 +50,8 @@ fn decode(text: &[u8]) -> Text<'_> {
     Cow::Owned(out)
 }
 
-/// `path` as a route: its leading slashes made one and its escapes resolved (`+` is no escape here).
-/// `None` when that is what it is already, or when it cannot be any route.
+/// `path` as a route: its leading slashes made one and its escapes resolved (`+` is no escape
+/// here). `None` when that is what it is already, or when it cannot be any route.
 pub fn route(path: &str) -> Option<String> {
     if !path.contains('%') && !path.starts_with("//") {
         return None;

@@ -87,8 +87,9 @@ impl Http {
 
 /// The socket that listens for HTTP, on a name or an address.
 ///
-/// What the kernel may hold for a peer is fixed, since a socket counts as writable only when a third of
-/// that is free: with the usual 4 MB, a peer on a slow line would look like one that does not read.
+/// What the kernel may hold for a peer is fixed, since a socket counts as writable only when a
+/// third of that is free: with the usual 4 MB, a peer on a slow line would look like one that does
+/// not read.
 pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host((host, port)).await? {
@@ -219,7 +220,8 @@ async fn drive(
 fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        // The stream times heads itself, and takes an end of input for what it is: no more requests.
+        // The stream times heads itself, and takes an end of input for what it is: no more
+        // requests.
         .header_read_timeout(None)
         .half_close(true)
         // Queue an answer as it is, not a copy: its room in the budget lasts until it is written.

@@ -1,4 +1,5 @@
-//! A connection's bytes on their way to hyper and back: heads checked, and every wait on the peer timed.
+//! A connection's bytes on their way to hyper and back: heads checked, and every wait on the peer
+//! timed.
 
 use super::head::{self, Fault, HEAD_BYTES, Scan};
 use super::pulse::{PROGRESS_BYTES, Phase, Pulse};
@@ -14,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const BUFFER_BYTES: usize = 2 * 1024;
 /// What a peer may still send after our last answer, before its connection is cut.
 const LINGER_BYTES: usize = 1024 * 1024;
-/// What hyper gets in place of a head that is refused; the service looks at [`Shared::fault`] first.
+/// What hyper gets in place of a head that is refused; the service looks at [`Shared::fault`]
+/// first.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
 /// What a connection's stream, service and task know together.
@@ -198,7 +200,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    /// Closes our side, then takes what the peer still sends, so that a reset does not overtake our answer.
+    /// Closes our side, then takes what the peer still sends, so that a reset does not overtake our
+    /// answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = &mut *self;
         if !this.has_shut_down {

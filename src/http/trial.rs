@@ -1,4 +1,5 @@
-//! The edge under hostile peers and at its end, over real sockets, with a store whose every step is the test's.
+//! The edge under hostile peers and at its end, over real sockets, with a store whose every step is
+//! the test's.
 
 use super::server::{bind, serve};
 use super::store::Counted;

@@ -1,4 +1,5 @@
-//! FlatDB's endpoints: `/get`, `/put`, `/delete`; and `/healthz`. `/getrange` is in [`super::getrange`].
+//! FlatDB's endpoints: `/get`, `/put`, `/delete`; and `/healthz`. `/getrange` is in
+//! [`super::getrange`].
 
 use super::edge::Edge;
 use super::refuse::{Refused, answer};
@@ -93,7 +94,8 @@ pub async fn health<S: Store>(State(edge): State<Arc<Edge<S>>>) -> Response {
     answer(status, Body::from(body))
 }
 
-/// Appends an array of `[key, value]` as the members of an object, without its braces; tells how many.
+/// Appends an array of `[key, value]` as the members of an object, without its braces; tells how
+/// many.
 pub(super) fn members(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Read<usize> {
     let count = reader.array_len()?;
     for index in 0..count {

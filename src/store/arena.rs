@@ -6,8 +6,8 @@
 //! seq u64 | value_len u32 | key_len u16 | flags u8 | [expires_at_ms u64] | key | value
 //! ```
 //!
-//! A value too large for a slot lives on its own, and its slot holds its number. A handle names a slot in
-//! four bytes, so that the indexes above stay small.
+//! A value too large for a slot lives on its own, and its slot holds its number. A handle names a
+//! slot in four bytes, so that the indexes above stay small.
 
 use crate::clock::Millis;
 use crate::wire::{Level, Seq};
@@ -91,8 +91,8 @@ pub struct Arena {
     spare: Vec<Box<[u8]>>,
 }
 
-/// The number and the size of the class of slots that hold `bytes`: steps of 8 up to 1 KiB, then of an
-/// eighth of the power of two below.
+/// The number and the size of the class of slots that hold `bytes`: steps of 8 up to 1 KiB, then of
+/// an eighth of the power of two below.
 fn class(bytes: usize) -> (usize, usize) {
     if bytes <= 1024 {
         let class = bytes.div_ceil(UNIT);

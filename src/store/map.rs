@@ -141,7 +141,8 @@ impl Map {
         self.first_expiry().is_some_and(|(time, _)| time <= now)
     }
 
-    /// The entries between two bounds, in order. Bounds that hold nothing between them give nothing.
+    /// The entries between two bounds, in order. Bounds that hold nothing between them give
+    /// nothing.
     pub fn range<'m>(
         &'m self,
         lower: Bound<&[u8]>,

@@ -1,7 +1,8 @@
-//! The order of the keys: handles in blocks, the blocks in a list, both sorted by the keys they name.
+//! The order of the keys: handles in blocks, the blocks in a list, both sorted by the keys they
+//! name.
 //!
-//! Four bytes a key and a little slack. Point reads and overwrites do not come here (the map has a hash
-//! for them); inserts, removals and ranges do, and cost two binary searches.
+//! Four bytes a key and a little slack. Point reads and overwrites do not come here (the map has a
+//! hash for them); inserts, removals and ranges do, and cost two binary searches.
 
 use super::arena::{Arena, Handle};
 use std::ops::Bound;
