@@ -49,8 +49,8 @@ impl Trial {
     }
 }
 
-/// What the runtime's workers may take for the buffers of one turn each, the allocator's slack included;
-/// what the peers here ask for is many times that.
+/// What the runtime's workers may take for the buffers of one turn each, the allocator's slack
+/// included; what the peers here ask for is many times that.
 const WORKERS_OWN: u64 = 100 * MIB;
 
 #[test]
