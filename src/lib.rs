@@ -17,6 +17,10 @@
 //!
 //! `ARCHITECTURE.md` has the map, the invariants and the decisions with their evidence.
 
+// No path that a peer can reach may panic; tests may.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg_attr(not(test), warn(clippy::panic, clippy::unreachable))]
+
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -353,6 +353,6 @@ fn a_value_is_kept_byte_for_byte() {
     let mut changes = ChangeBuffer::default();
     assert!(store.apply(&Command::Set(set), &context(1), &mut changes).reply.is_ok());
     let (_, entry) = store.entries().next().unwrap();
-    assert_eq!(&*entry.value, &value);
+    assert_eq!(entry.value, &value);
     assert_eq!(encode_value(&rmpv::Value::from(1)), [0x01]);
 }

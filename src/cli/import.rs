@@ -60,8 +60,7 @@ impl Import {
         let mut progress = Progress::begin(lines.size());
         let mut under_way = VecDeque::new();
         loop {
-            let items = Items::read(&mut lines)?;
-            let Some((pairs, places)) = items.pairs_and_lines() else { break };
+            let Items { pairs, lines: Some(places), .. } = Items::read(&mut lines)? else { break };
             let count = pairs.len() as u64;
             let ticket = send(&mut client, &pairs, &options).await?;
             let position = lines.bytes();
@@ -90,10 +89,6 @@ impl Items {
             items.lines = Some((first, place));
         }
         Ok(items)
-    }
-
-    fn pairs_and_lines(self) -> Option<(Vec<(Vec<u8>, Packed)>, (Place, Place))> {
-        self.lines.map(|lines| (self.pairs, lines))
     }
 }
 

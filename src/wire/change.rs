@@ -234,9 +234,10 @@ impl ChangeBuffer {
         let body = self.bytes.len() - mark.bytes - GROUP_HEAD;
         let is_memory = self.bytes.get(mark.bytes) == Some(&(Level::Memory as u8));
         self.has_memory |= is_memory;
-        if let Some(slot) = self.bytes.get_mut(mark.bytes + 17..mark.bytes + GROUP_HEAD) {
-            slot[..4].copy_from_slice(&(count as u32).to_le_bytes());
-            slot[4..].copy_from_slice(&(body as u32).to_le_bytes());
+        let sizes = u64::from(count as u32) | (body as u64) << 32;
+        let sizes_at = mark.bytes + GROUP_HEAD - 8;
+        if let Some(slot) = self.bytes.get_mut(sizes_at..sizes_at + 8) {
+            slot.copy_from_slice(&sizes.to_le_bytes());
         }
         true
     }
