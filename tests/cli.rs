@@ -189,6 +189,23 @@ mod serving {
     use super::*;
 
     #[test]
+    fn tells_a_program_where_it_listens() {
+        let broker = broker();
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().to_str().unwrap();
+        let free = "tcp://127.0.0.1:0";
+        let arguments = ["--json", "serve", "-p", "0", "-b", store, "--router", free];
+        let mut other = broker.follow(&[&arguments[..], &["--publisher", free]].concat());
+        let told = other.json();
+        assert_eq!((&told["items"], &told["database"]), (&json!(0), &json!(store)));
+        assert!(told["http"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+        assert!(told["publishers"][0].as_str().unwrap().starts_with("tcp://127.0.0.1:"));
+        let router = told["routers"][0].as_str().unwrap();
+        assert_eq!(broker.vatn(&["count", "--connect", router]).text(), "0\n");
+        assert_eq!(other.interrupt().code(), Some(0));
+    }
+
+    #[test]
     fn one_directory_twice_is_refused_in_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let broker = Broker::open(folder.path(), &[]);
