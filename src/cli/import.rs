@@ -36,19 +36,18 @@ pub(super) struct Import {
     connection: Connection,
 }
 
-/// The items of one request, and the lines they come from.
-#[derive(Default)]
+/// The items of one request, and the first and the last of the lines they come from.
 struct Items {
     pairs: Vec<(Vec<u8>, Packed)>,
     bytes: usize,
-    lines: Option<(Place, Place)>,
+    first: Place,
+    last: Place,
 }
 
 /// A request under way.
 struct Sent {
     ticket: Ticket,
-    items: u64,
-    lines: (Place, Place),
+    items: Items,
     position: u64,
 }
 
@@ -59,12 +58,9 @@ impl Import {
         let options = self.writing.options();
         let mut progress = Progress::begin(lines.size());
         let mut under_way = VecDeque::new();
-        loop {
-            let Items { pairs, lines: Some(places), .. } = Items::read(&mut lines)? else { break };
-            let count = pairs.len() as u64;
-            let ticket = send(&mut client, &pairs, &options).await?;
-            let position = lines.bytes();
-            under_way.push_back(Sent { ticket, items: count, lines: places, position });
+        while let Some(items) = Items::read(&mut lines)? {
+            let ticket = send(&mut client, &items.pairs, &options).await?;
+            under_way.push_back(Sent { ticket, items, position: lines.bytes() });
             if under_way.len() == PIPELINE {
                 settle(&mut under_way, &mut client, &mut progress).await?;
             }
@@ -78,17 +74,26 @@ impl Import {
 }
 
 impl Items {
-    fn read(lines: &mut Lines) -> Result<Self, Failure> {
-        let mut items = Items::default();
-        while items.pairs.len() < BATCH_ITEMS && items.bytes < BATCH_BYTES {
+    /// Reads as many as a request holds; `None` at the end.
+    fn read(lines: &mut Lines) -> Result<Option<Self>, Failure> {
+        let mut read: Option<Items> = None;
+        while read.as_ref().is_none_or(Items::has_room) {
             let Some((place, line)) = lines.next()? else { break };
-            let (key, value) = item(&line).map_err(|reason| place.failure(reason))?;
-            items.bytes += key.len() + value.as_bytes().len();
-            items.pairs.push((key, value));
-            let first = items.lines.take().map_or_else(|| place.clone(), |(first, _)| first);
-            items.lines = Some((first, place));
+            let pair = item(&line).map_err(|reason| place.failure(reason))?;
+            let items = read.get_or_insert_with(|| Items::begin(place.clone()));
+            items.bytes += pair.0.len() + pair.1.as_bytes().len();
+            items.pairs.push(pair);
+            items.last = place;
         }
-        Ok(items)
+        Ok(read)
+    }
+
+    fn begin(place: Place) -> Self {
+        Items { pairs: Vec::new(), bytes: 0, first: place.clone(), last: place }
+    }
+
+    fn has_room(&self) -> bool {
+        self.pairs.len() < BATCH_ITEMS && self.bytes < BATCH_BYTES
     }
 }
 
@@ -111,11 +116,11 @@ async fn settle(
     let Some(sent) = under_way.pop_front() else { return Ok(()) };
     for outcome in client.receive(sent.ticket).await? {
         if let Err(refusal) = outcome {
-            let (first, last) = &sent.lines;
+            let Items { first, last, .. } = &sent.items;
             return Err(Failure::failed(format!("{first} to {last}: {refusal}")));
         }
     }
-    progress.advance(sent.items, sent.position);
+    progress.advance(sent.items.pairs.len() as u64, sent.position);
     Ok(())
 }
 

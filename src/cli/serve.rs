@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
+use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -167,6 +168,16 @@ fn failed(error: ServeError) -> Failure {
 /// Where it listens, one endpoint a line for scripts; then what to try, for people.
 fn announce(broker: &Broker, database: &str, out: &mut Output) -> Result<(), Failure> {
     let endpoints = broker.endpoints();
+    if out.json {
+        out.json(&json!({
+            "http": endpoints.http,
+            "routers": endpoints.routers,
+            "publishers": endpoints.publishers,
+            "items": broker.engine().len(),
+            "database": database,
+        }))?;
+        return out.flush();
+    }
     out.line(format!("listening http {}", endpoints.http))?;
     for router in &endpoints.routers {
         out.line(format!("listening router {router}"))?;

@@ -1,5 +1,5 @@
 //! What the tests share. Each test binary uses its own part of it.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
 pub mod broker;
 pub mod commands;
@@ -9,5 +9,6 @@ pub mod http;
 pub mod inside;
 pub mod ledger;
 pub mod peer;
+pub mod shell;
 pub mod watcher;
 pub mod writer;

@@ -1,0 +1,163 @@
+//! What flows through the command line: changes that are watched, items in and out.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may panic.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::broker::Broker;
+
+fn broker() -> Broker {
+    Broker::start(&["--durability", "stored"])
+}
+
+/// Writes a file into a folder that lives as long as the test.
+fn file(folder: &tempfile::TempDir, name: &str, content: &str) -> String {
+    let path = folder.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+mod watching {
+    use super::*;
+
+    #[test]
+    fn shows_every_change_under_a_prefix() {
+        let broker = broker();
+        broker.vatn(&["set", "u:0", "0"]).text();
+        let mut watch = broker.follow(&["watch", "u:", "--json", "--count", "4"]);
+        assert_eq!(watch.json(), json!({"watching": "u:", "seq": 1}));
+        broker.vatn(&["set", "u:1", "{\"x\":1}"]).text();
+        broker.vatn(&["set", "other", "1"]).text();
+        broker.vatn(&["del", "u:0"]).text();
+        broker.vatn_reading(
+            b"[\"set\",[\"u:2\",2]]\n[\"set\",[\"u:3\",{\"base64\":\"/w==\"}]]\n",
+            &["batch"],
+        );
+        let changes: Vec<Value> = (0..4).map(|_| watch.json()).collect();
+        assert_eq!(
+            changes[0],
+            json!({
+                "seq": 2, "op": "set", "key": "u:1", "index": 0, "count": 1, "prev": 1,
+                "ttl_ms": null, "durability": "stored", "value": {"x": 1},
+            })
+        );
+        let fields = ["seq", "op", "key", "index", "prev"];
+        let short = changes.iter().map(|change| fields.map(|name| change[name].clone()));
+        let short: Vec<_> = short.collect();
+        assert_eq!(short[1], [json!(4), json!("delete"), json!("u:0"), json!(0), json!(2)]);
+        assert_eq!(short[2], [json!(5), json!("set"), json!("u:2"), json!(0), json!(4)]);
+        assert_eq!(short[3], [json!(5), json!("set"), json!("u:3"), json!(1), json!(5)]);
+        assert_eq!(changes[3]["value"], json!({"base64": "/w=="}));
+        assert!(watch.end().success());
+    }
+
+    #[test]
+    fn ends_well_with_control_c() {
+        let broker = broker();
+        let mut watch = broker.follow(&["watch", "--json"]);
+        watch.json();
+        assert_eq!(watch.interrupt().code(), Some(0));
+    }
+
+    #[test]
+    fn goes_on_when_the_broker_comes_back_and_says_what_may_be_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let publisher = format!("ipc://{}/p.sock", folder.path().display());
+        let arguments = ["--publisher", &publisher, "--durability", "stored"];
+        let broker = Broker::open(folder.path(), &arguments);
+        let mut watch = broker.follow(&["watch", "--json", "--subscribe", &publisher]);
+        watch.json();
+        broker.vatn(&["set", "before", "1"]).text();
+        assert_eq!(watch.json()["key"], "before");
+        broker.kill();
+        let broker = Broker::open(folder.path(), &arguments);
+        // After a crash the numbers go on further up, and what was between is not known here.
+        let gap = watch.json();
+        assert_eq!(gap["gap"]["after"], 1);
+        broker.vatn(&["set", "after", "1"]).text();
+        let change = watch.json();
+        assert_eq!((&change["key"], &change["prev"]), (&json!("after"), &gap["gap"]["through"]));
+    }
+}
+
+mod import_and_export {
+    use super::*;
+
+    /// One of everything that JSON cannot say, and some that it can.
+    const LINES: &str = r#"{"key":"","value":null}
+{"key":"big","value":[18446744073709551615,-9223372036854775808,0.1,-0.0]}
+{"key":"bin","value":{"base64":"AP8="}}
+{"key":"ext","value":{"ext":[-1,"AAECAw=="]}}
+{"key":"f32","value":{"msgpack":"yj/AAAA="}}
+{"key":"looks","value":{"msgpack":"gaZiYXNlNjSiWmc="}}
+{"key":"nan","value":{"msgpack":"y3/4AAAAAAAA"}}
+{"key":"text","value":"Ærøskøbing \u0000 🎉"}
+{"key":"wide","value":{"msgpack":"zQAB"}}
+{"key":{"base64":"/g=="},"value":{"map":{"a":[true,false]}}}
+"#;
+
+    #[test]
+    fn come_back_byte_for_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder, "in.jsonl", LINES);
+        let one = broker();
+        let imported = one.vatn(&["import", &path, "--json"]).json();
+        assert_eq!(imported["items"], 10);
+        assert!(imported["items_per_second"].is_f64());
+        assert_eq!(one.vatn(&["export"]).text(), LINES);
+        let exported = folder.path().join("out.jsonl");
+        let exported = exported.to_str().unwrap();
+        let summary = one.vatn(&["export", exported]).text();
+        assert!(summary.starts_with("10 items, "), "{summary}");
+        assert_eq!(std::fs::read_to_string(exported).unwrap(), LINES);
+        let two = broker();
+        two.vatn(&["import", exported, "--durability", "synced"]).text();
+        assert_eq!(two.vatn(&["export"]).text(), LINES);
+    }
+
+    #[test]
+    fn carry_many_items_and_those_of_a_prefix() {
+        let broker = broker();
+        let line = |n| format!("{{\"key\":\"{}:{n:05}\",\"value\":{{\"n\":{n}}}}}\n", n % 2);
+        let lines: String = (0..20_000).map(line).collect();
+        let done = broker.vatn_reading(lines.as_bytes(), &["import", "-", "--json"]);
+        assert_eq!(done.json()["items"], 20_000);
+        assert_eq!(broker.vatn(&["count"]).text(), "20000\n");
+        let odd = broker.vatn(&["export", "--prefix", "1:"]).text();
+        let mut sorted: Vec<&str> = lines.lines().filter(|line| line.contains("\"1:")).collect();
+        sorted.sort_unstable();
+        assert_eq!(odd.lines().collect::<Vec<_>>(), sorted);
+    }
+
+    #[test]
+    fn name_the_line_that_is_wrong() {
+        let broker = broker();
+        let folder = tempfile::tempdir().unwrap();
+        let good = "{\"key\":\"a\",\"value\":1}\n";
+        for (name, bad, reason) in [
+            ("half", "{\"key\":\"a\"", "not JSON"),
+            ("key", "{\"key\":1,\"value\":1}", "a key is a string"),
+            ("member", "{\"key\":\"a\",\"valeu\":1}", "unknown member \"valeu\""),
+            ("base64", "{\"key\":\"a\",\"value\":{\"base64\":\"?\"}}", "not base64"),
+        ] {
+            let path = file(&folder, name, &format!("{good}\n{bad}\n{good}"));
+            let done = broker.vatn(&["import", &path]);
+            let error = done.error(1);
+            assert!(error.starts_with(&format!("{path}:3: ")) && error.contains(reason), "{error}");
+        }
+        let reserved = "{\"key\":{\"base64\":\"/2E=\"},\"value\":1}\n";
+        let path = file(&folder, "reserved", &format!("{good}{reserved}"));
+        let done = broker.vatn(&["import", &path]);
+        let expected = format!("{path}:1 to {path}:2: BAD_KEY");
+        assert!(done.error(1).starts_with(&expected), "{done:?}");
+    }
+
+    #[test]
+    fn leave_no_half_file_under_the_name() {
+        let broker = broker();
+        let done = broker.vatn(&["export", "/nonexistent/out.jsonl"]);
+        assert!(done.error(1).contains("/nonexistent/out.jsonl"), "{done:?}");
+        let done = broker.vatn(&["import", "/nonexistent/in.jsonl"]);
+        assert!(done.error(1).contains("/nonexistent/in.jsonl"), "{done:?}");
+    }
+}

@@ -1,0 +1,141 @@
+//! A person at a shell: runs `vatn` against a broker and sees what it prints.
+
+use super::broker::Broker;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Done {
+    pub status: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Done {
+    /// What it printed, when it went well.
+    pub fn text(&self) -> String {
+        assert_eq!((self.status, self.stderr.as_str()), (0, ""), "{self:?}");
+        String::from_utf8(self.stdout.clone()).unwrap()
+    }
+
+    /// The JSON it printed, when it went well.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text()).unwrap()
+    }
+
+    /// The JSON it printed line by line, when it went well.
+    pub fn json_lines(&self) -> Vec<Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The one line in which it says why it failed.
+    pub fn error(&self, status: i32) -> &str {
+        assert_eq!(self.status, status, "{self:?}");
+        let line = self.stderr.strip_suffix('\n').unwrap();
+        assert!(!line.contains('\n'), "{self:?}");
+        line.strip_prefix("vatn: error: ").unwrap_or_else(|| panic!("{self:?}"))
+    }
+}
+
+/// `vatn` without a word of what is in the environment.
+fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vatn"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("VATN_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn finish(mut child: Child, input: &[u8]) -> Done {
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input).unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    Done {
+        status: output.status.code().unwrap(),
+        stdout: output.stdout,
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs `vatn`.
+pub fn vatn<A: AsRef<OsStr>>(arguments: &[A]) -> Done {
+    finish(command(arguments).spawn().unwrap(), b"")
+}
+
+impl Broker {
+    /// Runs `vatn` against this broker.
+    pub fn vatn<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Done {
+        finish(self.command(arguments).spawn().unwrap(), b"")
+    }
+
+    /// The same with something on its standard input.
+    pub fn vatn_reading<A: AsRef<OsStr>>(&self, input: &[u8], arguments: &[A]) -> Done {
+        finish(self.command(arguments).stdin(Stdio::piped()).spawn().unwrap(), input)
+    }
+
+    /// Runs `vatn` beside the test.
+    pub fn follow<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Follower {
+        Follower::new(self.command(arguments))
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
+        let mut command = command(arguments);
+        command.env("VATN_CONNECT", &self.router).env("VATN_SUBSCRIBE", &self.publisher);
+        command
+    }
+}
+
+/// A command that prints until it is stopped.
+pub struct Follower {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Follower {
+    fn new(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+        let stdout = Some(BufReader::new(child.stdout.take().unwrap()));
+        Follower { child, stdout }
+    }
+
+    /// The next line of JSON that it prints.
+    pub fn json(&mut self) -> Value {
+        let mut line = String::new();
+        self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("it printed {line:?}"))
+    }
+
+    /// Reads one line and then nothing any more, as `head -1` does.
+    pub fn head(mut self) -> ExitStatus {
+        let mut line = String::new();
+        self.stdout.take().unwrap().read_line(&mut line).unwrap();
+        self.child.wait().unwrap()
+    }
+
+    /// Presses Ctrl-C, and waits for its end.
+    pub fn interrupt(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        self.child.wait().unwrap()
+    }
+
+    /// Waits for its end.
+    pub fn end(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // Both fail where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
