@@ -208,15 +208,15 @@ impl<'e> Session<'e> {
         let limits = &self.engine.config().limits;
         let waiting = self.outbox.bytes() + self.link.unwritten();
         let has_memory = self.outgoing.hold(waiting);
-        if self.link.inbox.messages.is_empty() {
-            return Blocked::Idle;
-        }
         if !has_memory
             || waiting >= limits.max_unread_bytes
             || self.outbox.replies() >= limits.max_in_flight
             || self.outbox.waiting() >= WAITING_EACH_MAX
         {
             return Blocked::Full;
+        }
+        if self.link.inbox.messages.is_empty() {
+            return Blocked::Idle;
         }
         let requests_max = limits.max_in_flight - self.outbox.replies();
         let blocked = ANSWERS.with_borrow_mut(|answers| {

@@ -72,8 +72,17 @@ impl Broker {
 
     /// The most memory it ever had resident, in bytes.
     pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The most memory it ever had reserved, used or not, in bytes.
+    pub fn peak_reserved(&self) -> u64 {
+        self.status("VmPeak:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = read(Path::new(&format!("/proc/{}/status", self.pid())));
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
