@@ -49,8 +49,8 @@ impl Trial {
     }
 }
 
-/// What the runtime's workers may take for the buffers of one turn each, the allocator's slack included;
-/// what the peers here ask for is many times that.
+/// What the runtime's workers may take for the buffers of one turn each, the allocator's slack
+/// included; what the peers here ask for is many times that.
 const WORKERS_OWN: u64 = 100 * MIB;
 
 #[test]
@@ -180,6 +180,23 @@ fn who_does_not_read_is_not_read_from() {
         assert!(taken < 30_000_000, "{taken} bytes from a {kind} that reads nothing");
     }
     trial.end(20 * MIB);
+}
+
+#[test]
+fn a_wait_that_is_due_behind_unread_replies_waits_without_spinning() {
+    let trial = Trial::begin(&[]);
+    let mut peer = Peer::connect(trial.router(), "DEALER");
+    let far = vec![Value::from(1u64 << 40), "stored".into(), timeout(300)];
+    peer.send(&message(&[&request(77, "wait", far).0])).unwrap();
+    peer.send(&message(&[&request(1, "get", vec!["large".into()]).0]).repeat(30)).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let before = trial.broker.ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    let used = trial.broker.ticks() - before;
+    assert!(used < 50, "{used} ticks of 100 while a peer did not read");
+    let ids: Vec<_> = (0..31).map(|_| peer.response().id.unwrap()).collect();
+    assert_eq!(ids.iter().filter(|id| **id == 77).count(), 1, "{ids:?}");
+    trial.end(60 * MIB);
 }
 
 #[test]

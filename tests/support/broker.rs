@@ -80,6 +80,13 @@ impl Broker {
         self.status("VmPeak:")
     }
 
+    /// Processor time it has used, in hundredths of a second.
+    pub fn ticks(&self) -> u64 {
+        let stat = read(Path::new(&format!("/proc/{}/stat", self.pid())));
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
     fn status(&self, name: &str) -> u64 {
         let status = read(Path::new(&format!("/proc/{}/status", self.pid())));
         let peak = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
