@@ -83,6 +83,7 @@ fn a_header_that_claims_2_to_the_40_or_62_bytes_is_refused_after_the_handshake()
 #[test]
 fn a_claim_within_the_bounds_takes_no_memory_before_its_bytes_come() {
     let trial = Trial::begin(&[]);
+    let reserved = trial.broker.peak_reserved();
     let peers: Vec<_> = (0..200)
         .map(|_| {
             let mut peer = Peer::connect(trial.router(), "DEALER");
@@ -91,7 +92,9 @@ fn a_claim_within_the_bounds_takes_no_memory_before_its_bytes_come() {
             peer
         })
         .collect();
-    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(Peer::connect(trial.router(), "DEALER").call(1, "ping", vec![]).id, Some(1));
+    let reserved = trial.broker.peak_reserved() - reserved;
+    assert!(reserved < 1024 * MIB, "{} MiB reserved for claims", reserved / MIB);
     drop(peers);
     trial.end(WORKERS_OWN);
 }
@@ -126,11 +129,13 @@ fn a_handshake_that_never_ends_is_cut() {
     let mut peer = Peer::silent(trial.router());
     peer.send(&greeting(1)).unwrap();
     peer.send_until_cut(&command("PING", &[0; 200]));
-    for socket_type in ["PUB", "ROUTER-ISH", "PUSH"] {
+    let long_ready = command("READY", &[7; 20_000]);
+    let others = ["PUB", "ROUTER-ISH", "PUSH"].map(|socket_type| ready(socket_type, None));
+    for ready in others.iter().chain([&long_ready[..1_000].to_vec(), &long_ready]) {
         let mut peer = Peer::silent(trial.router());
         peer.send(&greeting(1)).unwrap();
-        peer.send(&ready(socket_type, None)).unwrap();
-        assert!(peer.is_cut_within(SOON), "{socket_type}");
+        peer.send(ready).unwrap();
+        assert!(peer.is_cut_within(SOON), "{:?}", String::from_utf8_lossy(ready));
     }
     trial.end(20 * MIB);
 }
@@ -144,6 +149,54 @@ fn an_endless_message_is_cut() {
         Peer::connect(trial.router(), "DEALER").send_until_cut(&repeated);
     }
     trial.end(WORKERS_OWN);
+}
+
+#[test]
+fn a_message_has_as_many_frames_as_it_may_and_no_more() {
+    let trial = Trial::begin(&["--max-frames", "100"]);
+    let ping = request(1, "ping", vec![]).0;
+    let mut peer = Peer::connect(trial.router(), "DEALER");
+    peer.send(&message(&vec![ping.as_slice(); 100])).unwrap();
+    assert_eq!(peer.receive().unwrap().len(), 100);
+    peer.send(&message(&vec![ping.as_slice(); 101])).unwrap();
+    assert!(peer.is_cut_within(SOON));
+    trial.end(20 * MIB);
+}
+
+#[test]
+fn who_does_not_read_is_not_read_from() {
+    let trial = Trial::begin(&["--max-unread-bytes", "1000000"]);
+    let ping = message(&[&request(1, "ping", vec![Value::Binary(vec![1; 1_000])]).0]).repeat(60);
+    let heartbeat = command("PING", b"\0\0context").repeat(4_000);
+    let publisher = trial.broker.publisher.clone();
+    for (endpoint, kind, bytes) in [
+        (trial.router(), "DEALER", &ping),
+        (trial.router(), "DEALER", &heartbeat),
+        (&publisher, "SUB", &heartbeat),
+    ] {
+        let began = Instant::now();
+        let taken = Peer::connect(endpoint, kind).send_until_blocked(bytes);
+        println!("{kind}: {taken} in {:?}", began.elapsed());
+        assert!(taken < 30_000_000, "{taken} bytes from a {kind} that reads nothing");
+    }
+    trial.end(20 * MIB);
+}
+
+#[test]
+fn a_wait_that_is_due_behind_unread_replies_waits_without_spinning() {
+    let trial = Trial::begin(&[]);
+    let mut peer = Peer::connect(trial.router(), "DEALER");
+    let far = vec![Value::from(1u64 << 40), "stored".into(), timeout(300)];
+    peer.send(&message(&[&request(77, "wait", far).0])).unwrap();
+    peer.send(&message(&[&request(1, "get", vec!["large".into()]).0]).repeat(30)).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let before = trial.broker.ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    let used = trial.broker.ticks() - before;
+    assert!(used < 50, "{used} ticks of 100 while a peer did not read");
+    let ids: Vec<_> = (0..31).map(|_| peer.response().id.unwrap()).collect();
+    assert_eq!(ids.iter().filter(|id| **id == 77).count(), 1, "{ids:?}");
+    trial.end(60 * MIB);
 }
 
 #[test]

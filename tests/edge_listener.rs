@@ -93,13 +93,6 @@ fn a_broker_listens_on_several_endpoints_and_leaves_none_behind() {
     assert!(!path.exists());
 }
 
-/// Processor time that the process has used, in ticks of 10 ms.
-fn ticks(broker: &Broker) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", broker.pid())).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
 #[test]
 fn a_lack_of_file_descriptors_neither_spins_nor_ends_the_loop() {
     let broker = Broker::start(&[]);
@@ -111,9 +104,9 @@ fn a_lack_of_file_descriptors_neither_spins_nor_ends_the_loop() {
     assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
     let mut waiting: Vec<Peer> = (0..40).map(|_| Peer::silent(&broker.router)).collect();
     until("it says so", || broker.log().contains("cannot accept"));
-    let before = ticks(&broker);
+    let before = broker.ticks();
     std::thread::sleep(Duration::from_secs(1));
-    let used = ticks(&broker) - before;
+    let used = broker.ticks() - before;
     assert!(used < 50, "{used} ticks of 100 while it could not accept");
     assert_eq!(broker.log().matches("cannot accept").count(), 1, "{}", broker.log());
     let mut last = waiting.pop().unwrap();

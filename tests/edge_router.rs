@@ -241,3 +241,27 @@ fn a_stop_answers_what_was_taken_and_then_ends_the_connection() {
     assert!(peer.is_cut_within(Duration::from_secs(5)));
     until("stopped", || inside.has_router_stopped.load(Ordering::Acquire));
 }
+
+#[test]
+fn the_last_replies_reach_a_peer_that_went_on_sending() {
+    let mut inside = inside();
+    let mut peer = Peer::connect(&inside.router, "DEALER");
+    let large = Value::Binary(vec![7; 1_500_000]);
+    let params = vec!["large".into(), large.clone(), option("durability", "memory")];
+    peer.send(&message(&[&request(1, "set", params).0])).unwrap();
+    assert_eq!(peer.response().id, Some(1));
+    peer.send(&message(&[&set(2, "held", "synced")])).unwrap();
+    peer.send(&message(&[&get(3, "large")]).repeat(4)).unwrap();
+    until("taken", || inside.engine.counters().commands.get() >= 6);
+    inside.stop_router();
+    std::thread::sleep(QUIET);
+    peer.send(&message(&[&ping(9)]).repeat(1_000)).unwrap();
+    inside.commit();
+    // Closing a socket with unread input would throw away what the peer has not read yet.
+    std::thread::sleep(QUIET * 3);
+    assert_eq!(peer.response().id, Some(2));
+    for _ in 0..4 {
+        assert_eq!(peer.response().result, Ok(large.clone()));
+    }
+    assert!(peer.is_cut_within(Duration::from_secs(5)));
+}

@@ -38,7 +38,9 @@ struct Shape {
 impl<'m> Batch<'m> {
     /// Decodes the messages at the front, the first from `cursor` on.
     pub fn decode(messages: &'m VecDeque<Message>, cursor: Cursor) -> Self {
-        let mut batch = Self { requests: Vec::new(), shapes: Vec::new() };
+        let likely = messages.len().min(BATCH_REQUESTS);
+        let mut batch =
+            Self { requests: Vec::with_capacity(likely), shapes: Vec::with_capacity(likely) };
         let mut cursor = Some(cursor);
         for message in messages {
             if batch.requests.len() >= BATCH_REQUESTS {

@@ -93,6 +93,8 @@ pub struct Link {
     incoming: Share,
     vitals: Vitals,
     has_more: bool,
+    /// The socket took no more at the last write.
+    is_full: bool,
     /// What came in; whoever serves the link empties it.
     pub inbox: Inbox,
 }
@@ -114,6 +116,7 @@ impl Link {
             incoming: Share::of(incoming),
             vitals: Vitals::default(),
             has_more: false,
+            is_full: false,
             inbox: Inbox::default(),
         };
         link.codec.take_replies(&mut link.control);
@@ -150,32 +153,35 @@ impl Link {
         self.wire.len() + self.control.len()
     }
 
-    /// Writes what waits, then reads if `reading`. Ready when something was read, or, where nothing
-    /// is to be read, when something was written.
+    /// Writes what waits, then reads if `reading`. Ready when something was read, when the peer has
+    /// taken all that it left waiting, or, where nothing is to be read, when it has taken anything.
     pub fn poll_turn(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<(), Closed>> {
         if self.inbox.messages.is_empty() {
             self.inbox.cost = 0;
             self.incoming.hold(self.codec.unfinished());
         }
+        let was_full = self.is_full;
         let wrote = self.poll_write(cx)?;
-        if reading {
-            return self.poll_read(cx);
+        let is_drained = was_full && !self.is_full;
+        if is_drained || (wrote && !reading) {
+            return Poll::Ready(Ok(()));
         }
-        if wrote { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if reading { self.poll_read(cx) } else { Poll::Pending }
     }
 
     /// Writes until nothing waits or the socket is full. True when anything was written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
         self.send_control();
+        self.is_full = false;
         let mut wrote = false;
-        while !self.wire.is_empty() {
+        while !self.wire.is_empty() && !self.is_full {
             match Pin::new(&mut self.stream).poll_write(cx, self.wire.front()) {
                 Poll::Ready(Ok(0)) => return Err(Closed::ByPeer),
                 Poll::Ready(Ok(count)) => self.wire.consume(count),
                 Poll::Ready(Err(error)) => return Err(closed(error)),
-                Poll::Pending => break,
+                Poll::Pending => self.is_full = true,
             }
-            wrote = true;
+            wrote |= !self.is_full;
         }
         self.vitals.wrote |= wrote;
         Ok(wrote)

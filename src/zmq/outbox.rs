@@ -79,8 +79,11 @@ impl Outbox {
         self.detached.len()
     }
 
-    /// When the first `wait` gives up.
-    pub fn deadline(&self) -> Option<Instant> {
+    /// When the first `wait` gives up; `None` while it could not be told.
+    pub fn deadline(&self, link: &Link) -> Option<Instant> {
+        if !may_overtake(link) {
+            return None;
+        }
         self.detached.iter().filter_map(|one| one.deadline).min()
     }
 
@@ -141,7 +144,7 @@ impl Outbox {
     /// Moves what may be seen to the link.
     pub fn release(&mut self, engine: &Engine, link: &mut Link) {
         self.release_units(engine, link);
-        if !self.detached.is_empty() && link.is_between_messages() {
+        if !self.detached.is_empty() && may_overtake(link) {
             self.release_detached(engine, link);
         }
     }
@@ -191,8 +194,7 @@ impl Outbox {
             is_made || one.deadline.is_some_and(|deadline| deadline <= now)
         };
         let mut due = self.detached.extract_if(.., is_due);
-        // What a peer does not read stays where it is counted.
-        while link.unwritten() < DETACHED_UNWRITTEN_BYTES
+        while may_overtake(link)
             && let Some(one) = due.next()
         {
             self.detached_bytes -= one.unit.bytes;
@@ -201,6 +203,12 @@ impl Outbox {
             rebuild(engine, link.out(true), &one.frames, one.replies.into_iter(), framing);
         }
     }
+}
+
+/// Whether a message out of order may be sent: nothing may come between the frames of another, and
+/// what a peer does not read stays where it is counted.
+fn may_overtake(link: &Link) -> bool {
+    link.is_between_messages() && link.unwritten() < DETACHED_UNWRITTEN_BYTES
 }
 
 /// Whether a reply is made elsewhere, and is not there yet.

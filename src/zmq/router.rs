@@ -198,8 +198,7 @@ impl<'e> Session<'e> {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        // Nothing may come between the frames of a message, so a `wait` has to wait for its end.
-        let due = self.outbox.deadline().filter(|_| self.link.is_between_messages());
+        let due = self.outbox.deadline(&self.link);
         [self.room_until, self.stop_until, due].into_iter().flatten().min()
     }
 
@@ -208,12 +207,14 @@ impl<'e> Session<'e> {
         let limits = &self.engine.config().limits;
         let waiting = self.outbox.bytes() + self.link.unwritten();
         let has_memory = self.outgoing.hold(waiting);
+        // Also where no request waits: PING is answered without one.
+        if !has_memory || waiting >= limits.max_unread_bytes {
+            return Blocked::Full;
+        }
         if self.link.inbox.messages.is_empty() {
             return Blocked::Idle;
         }
-        if !has_memory
-            || waiting >= limits.max_unread_bytes
-            || self.outbox.replies() >= limits.max_in_flight
+        if self.outbox.replies() >= limits.max_in_flight
             || self.outbox.waiting() >= WAITING_EACH_MAX
         {
             return Blocked::Full;

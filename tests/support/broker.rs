@@ -72,8 +72,24 @@ impl Broker {
 
     /// The most memory it ever had resident, in bytes.
     pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// The most memory it ever had reserved, used or not, in bytes.
+    pub fn peak_reserved(&self) -> u64 {
+        self.status("VmPeak:")
+    }
+
+    /// Processor time it has used, in hundredths of a second.
+    pub fn ticks(&self) -> u64 {
+        let stat = read(Path::new(&format!("/proc/{}/stat", self.pid())));
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = read(Path::new(&format!("/proc/{}/status", self.pid())));
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 

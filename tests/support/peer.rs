@@ -120,6 +120,20 @@ impl Peer {
         }
     }
 
+    /// Sends `bytes` again and again until the broker takes no more; returns how much it took.
+    pub fn send_until_blocked(&mut self, bytes: &[u8]) -> usize {
+        self.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mut taken = 0;
+        loop {
+            match self.stream.write(bytes) {
+                Ok(count) => taken += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return taken,
+                Err(error) => panic!("cut instead of blocked: {error}"),
+            }
+            assert!(taken < 1 << 30, "the broker takes it for ever");
+        }
+    }
+
     /// Reads just so many bytes.
     pub fn receive_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         self.stream.read_exact(bytes)
