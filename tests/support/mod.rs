@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod commands;
 pub mod dealer;
+pub mod inside;
 pub mod ledger;
 pub mod watcher;
 pub mod writer;
