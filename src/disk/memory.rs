@@ -1,4 +1,4 @@
-//! A disk in memory, for tests: it can fail at the Nth commit, and forget what was not synced.
+//! A disk in memory, for tests: it can fail at the Nth operation, and forget what was not synced.
 
 use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
 use std::collections::BTreeMap;
@@ -22,8 +22,26 @@ struct State {
     unsynced: Vec<Vec<Written>>,
     /// What has reached the medium for good.
     synced: Spaces,
-    /// How many more commits and syncs succeed; `None` for all.
-    successes_left: Option<u64>,
+    fault: Option<Fault>,
+    has_failed: bool,
+}
+
+/// How a disk fails. Once it has, everything that writes fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// So many operations more succeed.
+    pub after: u64,
+    /// Only syncs count, and only a sync fails first.
+    pub only_syncs: bool,
+    /// What the failing commit was to write is written all the same.
+    pub writes_all_the_same: bool,
+}
+
+/// What is asked of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Write,
+    Sync,
 }
 
 impl MemoryDisk {
@@ -31,9 +49,19 @@ impl MemoryDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets `successes` more commits and syncs succeed; every later one fails.
+    /// Lets `successes` more operations succeed; every later one fails.
     pub fn fail_after(&self, successes: u64) {
-        self.state().successes_left = Some(successes);
+        self.fail(Fault { after: successes, only_syncs: false, writes_all_the_same: false });
+    }
+
+    /// Fails as `fault` says.
+    pub fn fail(&self, fault: Fault) {
+        self.state().fault = Some(fault);
+    }
+
+    /// Whether it has failed.
+    pub fn has_failed(&self) -> bool {
+        self.state().has_failed
     }
 
     /// What a loss of power leaves: all that was synced, and the first `kept` of the batches after
@@ -71,15 +99,24 @@ fn apply(spaces: &mut Spaces, batch: &[Written]) {
 }
 
 impl State {
-    fn spend(&mut self, what: &str) -> Result<(), DiskError> {
-        match &mut self.successes_left {
-            Some(0) => Err(DiskError::new(what, "the test's disk fails (injected)")),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
+    /// Whether an operation may be done; counts it.
+    fn spend(&mut self, what: &str, operation: Operation) -> Result<(), DiskError> {
+        if let Some(fault) = &mut self.fault {
+            let counts = operation == Operation::Sync || !fault.only_syncs;
+            match fault.after {
+                0 if counts => self.has_failed = true,
+                left => fault.after = left - u64::from(counts),
             }
-            None => Ok(()),
         }
+        match self.has_failed {
+            true => Err(DiskError::new(what, "the test's disk fails (injected)")),
+            false => Ok(()),
+        }
+    }
+
+    fn write(&mut self, batch: Vec<Written>) {
+        apply(&mut self.spaces, &batch);
+        self.unsynced.push(batch);
     }
 
     fn make_durable(&mut self) {
@@ -92,13 +129,19 @@ impl State {
 impl Disk for MemoryDisk {
     fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
         let mut state = self.state();
-        state.spend("writing")?;
         let batch: Vec<Written> = rows
             .into_iter()
             .map(|row| (row.space, row.key, row.value.map(|v| v.into_owned())))
             .collect();
-        apply(&mut state.spaces, &batch);
-        state.unsynced.push(batch);
+        let operation = if sync == Sync::Data { Operation::Sync } else { Operation::Write };
+        let is_first = !state.has_failed;
+        if let Err(error) = state.spend("writing", operation) {
+            if is_first && state.fault.is_some_and(|fault| fault.writes_all_the_same) {
+                state.write(batch);
+            }
+            return Err(error);
+        }
+        state.write(batch);
         if sync == Sync::Data {
             state.make_durable();
         }
@@ -107,7 +150,7 @@ impl Disk for MemoryDisk {
 
     fn sync(&self) -> Result<(), DiskError> {
         let mut state = self.state();
-        state.spend("syncing")?;
+        state.spend("syncing", Operation::Sync)?;
         state.make_durable();
         Ok(())
     }
@@ -153,17 +196,19 @@ impl Disk for MemoryDisk {
 
     fn create_segment(&self, id: u64) -> Result<(), DiskError> {
         let mut state = self.state();
+        state.spend("making a log segment", Operation::Write)?;
         state.spaces.entry(Space::Log(id)).or_default();
         state.synced.entry(Space::Log(id)).or_default();
         Ok(())
     }
 
     fn seal_segment(&self, _id: u64) -> Result<(), DiskError> {
-        Ok(())
+        self.state().spend("sealing a log segment", Operation::Write)
     }
 
     fn drop_segment(&self, id: u64) -> Result<(), DiskError> {
         let mut state = self.state();
+        state.spend("dropping a log segment", Operation::Write)?;
         state.spaces.remove(&Space::Log(id));
         state.synced.remove(&Space::Log(id));
         for batch in &mut state.unsynced {

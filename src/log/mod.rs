@@ -67,15 +67,18 @@ impl Log {
     /// Appends one record. It is with the operating system when this returns, on the medium if
     /// `sync` says so, and all of it or nothing in either case.
     pub fn append(&mut self, record: &Record, sync: Sync) -> Result<(), DiskError> {
+        let mut rows = Vec::with_capacity(2);
         if let Some(encoded) = record.encode() {
             let segment = self.segment_for(record, encoded.len() as u64)?;
             let key = record.first_seq.to_be_bytes().to_vec();
-            let value = Some(encoded.into());
-            let mut rows = vec![Row { space: Space::Log(segment), key, value }];
-            if record.last_seq.saturating_add(SEQ_RESERVE / 2) > self.ceiling {
-                self.ceiling = record.last_seq.saturating_add(SEQ_RESERVE);
-                rows.push(tables::ceiling_row(self.ceiling));
-            }
+            rows.push(Row { space: Space::Log(segment), key, value: Some(encoded.into()) });
+        }
+        // Writes that are not persisted use up numbers too.
+        if record.last_seq.saturating_add(SEQ_RESERVE / 2) > self.ceiling {
+            self.ceiling = record.last_seq.saturating_add(SEQ_RESERVE);
+            rows.push(tables::ceiling_row(self.ceiling));
+        }
+        if !rows.is_empty() {
             self.disk.commit(rows, sync)?;
             self.has_unsynced = sync == Sync::Buffer;
         } else if sync == Sync::Data {
@@ -112,5 +115,34 @@ impl Log {
         segment.last_time = record.last_time;
         segment.bytes += bytes;
         Ok(segment.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::wire::change::Op;
+    use crate::wire::{ChangeBuffer, Level};
+
+    fn record(seq: Seq, level: Level) -> Record {
+        let mut pending = ChangeBuffer::default();
+        let mark = pending.begin(seq, level, 0);
+        pending.push(Op::Set, false, None, b"k", b"\x01");
+        pending.end(mark);
+        Record::new(pending)
+    }
+
+    #[test]
+    fn no_number_is_given_out_twice_whatever_level_used_it_up() {
+        for level in [Level::Memory, Level::Queued] {
+            let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+            let mut log = Log::open(Arc::clone(&disk), vec![], 0, 1 << 20).unwrap();
+            for seq in (1..SEQ_RESERVE * 3).step_by(SEQ_RESERVE as usize / 4) {
+                log.append(&record(seq, level), Sync::Buffer).unwrap();
+                let ceiling = tables::number(disk.as_ref(), tables::meta::CEILING).unwrap();
+                assert!(ceiling >= Some(seq), "{level}: {seq} is above {ceiling:?}");
+            }
+        }
     }
 }

@@ -69,7 +69,8 @@ impl Connection {
     }
 }
 
-fn decode(mut frame: &[u8]) -> (u64, Outcome) {
+/// Reads a response: the id, and what became of the request.
+pub fn decode(mut frame: &[u8]) -> (u64, Outcome) {
     let response = rmpv::decode::read_value(&mut frame).unwrap();
     let id = response[1].as_u64().unwrap();
     let outcome = match &response[2] {
