@@ -7,8 +7,8 @@ mod support;
 use rmpv::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use support::backbone::{Held, call, execute, open, settle, wait_for};
 use support::dealer::{Outcome, key_bytes};
-use support::inside::{Held, call, execute, open, settle, wait_for};
 use support::ledger::{Bytes, Change, Ledger, State, encode};
 use vatn::client::{Packed, Request};
 use vatn::clock::Clock;
@@ -118,7 +118,7 @@ impl<'e> Script<'e> {
         let place = self.ledger.note(level, &changes).expect("a state of its own");
         let mut written = Written { held: Some(held), outcome: None, level, changes };
         // Some clients wait for their answer before anyone goes on.
-        if place % 3 == 0 {
+        if place.is_multiple_of(3) {
             written.settle(self.engine);
         }
         self.written.insert(place, written);

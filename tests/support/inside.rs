@@ -1,85 +1,121 @@
-//! The backbone driven from inside the process: requests in, outcomes out, on any disk.
+//! A broker's edges inside the test, over a disk in memory: the test decides when the log is
+//! written, and when it fails.
 
-use super::dealer::{Outcome, decode};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use vatn::client::Request;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use vatn::clock::Clock;
 use vatn::config::{Config, QueueConfig, RetainConfig};
-use vatn::disk::{Disk, DiskError};
-use vatn::engine::{Answer, Answers, Engine, Release};
+use vatn::disk::{Disk, MemoryDisk};
+use vatn::engine::{Engine, recover};
 use vatn::limits::Limits;
-use vatn::server::Backbone;
-use vatn::wire::{self, Gate, Level};
+use vatn::log::Log;
+use vatn::wire::Level;
+use vatn::zmq::{Publisher, Router};
 
-/// Longer than anything takes that does not hang.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Edges and an engine; no worker, so that the write queue only fills.
+pub struct Inside {
+    pub disk: Arc<MemoryDisk>,
+    pub engine: Arc<Engine>,
+    pub router: String,
+    pub publisher: String,
+    log: Option<Log>,
+    committer: Option<JoinHandle<()>>,
+    stop_router: watch::Sender<bool>,
+    stop_publisher: watch::Sender<bool>,
+    pub has_router_stopped: Arc<AtomicBool>,
+    runtime: Runtime,
+}
 
-pub fn config(queue: QueueConfig) -> Config {
-    Config {
-        database: "memory".into(),
-        http_host: "127.0.0.1".into(),
-        http_port: 0,
-        http_host_names: vec![],
-        routers: vec![],
-        publishers: vec![],
-        durability: Level::Synced,
-        queue,
-        // So small that segments are closed and trimmed all the time.
-        retain: RetainConfig { bytes: 2_000, age_ms: 0, segment_bytes: 500 },
-        workers: 2,
-        limits: Limits::default(),
+impl Inside {
+    pub fn start(limits: Limits, queue: QueueConfig) -> Self {
+        let config = Config {
+            database: "inside".into(),
+            http_host: String::new(),
+            http_port: 0,
+            http_host_names: Vec::new(),
+            routers: vec!["tcp://127.0.0.1:0".to_owned()],
+            publishers: vec!["tcp://127.0.0.1:0".to_owned()],
+            durability: Level::Synced,
+            queue,
+            retain: RetainConfig::default(),
+            workers: 0,
+            limits,
+        };
+        let disk = Arc::new(MemoryDisk::default());
+        let clock = Clock::system();
+        let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
+        let as_disk = Arc::clone(&disk) as Arc<dyn Disk>;
+        let (engine, log) = Engine::new(config.clone(), clock, as_disk, recovered).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
+        let (stop_router, router_stopping) = watch::channel(false);
+        let (stop_publisher, publisher_stopping) = watch::channel(false);
+        let has_router_stopped = Arc::new(AtomicBool::new(false));
+        let bound = runtime.block_on(async {
+            let router = Router::bind(&config.routers, Arc::clone(&engine)).await.unwrap();
+            let publisher = Publisher::bind(&config.publishers, Arc::clone(&engine)).await.unwrap();
+            (router, publisher)
+        });
+        let (router, publisher) = (bound.0.endpoints(), bound.1.endpoints());
+        let stopped = Arc::clone(&has_router_stopped);
+        runtime.spawn(async move {
+            bound.0.run(router_stopping).await;
+            stopped.store(true, Ordering::Release);
+        });
+        runtime.spawn(bound.1.run(publisher_stopping));
+        Self {
+            disk,
+            engine,
+            router: router[0].clone(),
+            publisher: publisher[0].clone(),
+            log: Some(log),
+            committer: None,
+            stop_router,
+            stop_publisher,
+            has_router_stopped,
+            runtime,
+        }
+    }
+
+    /// From now on what is pending is written to the log.
+    pub fn commit(&mut self) {
+        let (engine, log) = (Arc::clone(&self.engine), self.log.take().unwrap());
+        self.committer = Some(std::thread::spawn(move || engine.commit(log)));
+    }
+
+    /// Asks the command edge to stop.
+    pub fn stop_router(&self) {
+        self.stop_router.send_replace(true);
+    }
+
+    /// Asks the change edge to stop.
+    pub fn stop_publisher(&self) {
+        self.stop_publisher.send_replace(true);
     }
 }
 
-/// Opens a store with a small queue, so that its writers wait for the workers.
-pub fn open(disk: Arc<dyn Disk>, clock: &Clock) -> Result<Backbone, DiskError> {
-    let queue = QueueConfig { items: 12, bytes: 1 << 20, wait_ms: 60_000 };
-    Backbone::open(config(queue), clock.clone(), disk, &mut |_| {})
-}
-
-/// Waits until `condition` holds; fails when it never does.
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::yield_now();
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.stop_router();
+        self.stop_publisher();
+        self.engine.stop();
+        if let Some(committer) = self.committer.take() {
+            committer.join().unwrap();
+        }
     }
 }
 
-/// A request that was executed, and whose answer may have to wait.
-pub struct Held {
-    bytes: Vec<u8>,
-    answer: Answer,
-}
-
-impl Held {
-    /// Whether the answer waits for nothing.
-    pub fn is_open(&self) -> bool {
-        self.answer.gate == Gate::OPEN
+/// Waits until `condition` holds; fails after ten seconds.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..10_000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Executes a request as soon as there is room for it.
-pub fn execute(engine: &Engine, request: &Request) -> Held {
-    let frame = request.encode(1);
-    let requests = [wire::Request::decode(&frame)];
-    let mut answers = Answers::default();
-    wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
-    Held { answer: answers.list[0].clone(), bytes: answers.bytes }
-}
-
-/// Waits for the answer of an executed request.
-pub fn settle(engine: &Engine, held: &Held) -> Outcome {
-    let gate = held.answer.gate;
-    wait_for("an answer", || engine.release(gate) != Release::Waiting);
-    let mut out = Vec::new();
-    match engine.complete(&held.answer, engine.release(gate), &mut out) {
-        true => decode(&out).1,
-        false => decode(&held.bytes[held.answer.range.clone()]).1,
-    }
-}
-
-pub fn call(engine: &Engine, request: &Request) -> Outcome {
-    settle(engine, &execute(engine, request))
+    panic!("{what}: not within ten seconds");
 }

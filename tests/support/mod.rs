@@ -1,6 +1,7 @@
 //! What the tests share. Each test binary uses its own part of it.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
+pub mod backbone;
 pub mod broker;
 pub mod commands;
 pub mod dealer;

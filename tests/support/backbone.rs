@@ -1,0 +1,85 @@
+//! The backbone driven from inside the process: requests in, outcomes out, on any disk.
+
+use super::dealer::{Outcome, decode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vatn::client::Request;
+use vatn::clock::Clock;
+use vatn::config::{Config, QueueConfig, RetainConfig};
+use vatn::disk::{Disk, DiskError};
+use vatn::engine::{Answer, Answers, Engine, Release};
+use vatn::limits::Limits;
+use vatn::server::Backbone;
+use vatn::wire::{self, Gate, Level};
+
+/// Longer than anything takes that does not hang.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn config(queue: QueueConfig) -> Config {
+    Config {
+        database: "memory".into(),
+        http_host: "127.0.0.1".into(),
+        http_port: 0,
+        http_host_names: vec![],
+        routers: vec![],
+        publishers: vec![],
+        durability: Level::Synced,
+        queue,
+        // So small that segments are closed and trimmed all the time.
+        retain: RetainConfig { bytes: 2_000, age_ms: 0, segment_bytes: 500 },
+        workers: 2,
+        limits: Limits::default(),
+    }
+}
+
+/// Opens a store with a small queue, so that its writers wait for the workers.
+pub fn open(disk: Arc<dyn Disk>, clock: &Clock) -> Result<Backbone, DiskError> {
+    let queue = QueueConfig { items: 12, bytes: 1 << 20, wait_ms: 60_000 };
+    Backbone::open(config(queue), clock.clone(), disk, &mut |_| {})
+}
+
+/// Waits until `condition` holds; fails when it never does.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A request that was executed, and whose answer may have to wait.
+pub struct Held {
+    bytes: Vec<u8>,
+    answer: Answer,
+}
+
+impl Held {
+    /// Whether the answer waits for nothing.
+    pub fn is_open(&self) -> bool {
+        self.answer.gate == Gate::OPEN
+    }
+}
+
+/// Executes a request as soon as there is room for it.
+pub fn execute(engine: &Engine, request: &Request) -> Held {
+    let frame = request.encode(1);
+    let requests = [wire::Request::decode(&frame)];
+    let mut answers = Answers::default();
+    wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
+    Held { answer: answers.list[0].clone(), bytes: answers.bytes }
+}
+
+/// Waits for the answer of an executed request.
+pub fn settle(engine: &Engine, held: &Held) -> Outcome {
+    let gate = held.answer.gate;
+    wait_for("an answer", || engine.release(gate) != Release::Waiting);
+    let mut out = Vec::new();
+    match engine.complete(&held.answer, engine.release(gate), &mut out) {
+        true => decode(&out).1,
+        false => decode(&held.bytes[held.answer.range.clone()]).1,
+    }
+}
+
+pub fn call(engine: &Engine, request: &Request) -> Outcome {
+    settle(engine, &execute(engine, request))
+}
