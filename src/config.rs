@@ -55,12 +55,12 @@ pub struct RetainConfig {
     pub bytes: u64,
     /// How long a change stays, in milliseconds; 0 sets no bound.
     pub age_ms: u64,
-    /// The log goes in segments of about so many bytes, and is trimmed by whole ones.
+    /// The log is kept count of, and trimmed, in stretches of about so many bytes.
     pub segment_bytes: u64,
 }
 
 impl Default for RetainConfig {
     fn default() -> Self {
-        Self { bytes: 256 << 20, age_ms: 0, segment_bytes: 16 << 20 }
+        Self { bytes: 256 << 20, age_ms: 0, segment_bytes: 4 << 20 }
     }
 }

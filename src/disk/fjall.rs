@@ -5,23 +5,19 @@
 //! length.
 
 use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use std::collections::BTreeMap;
+use fjall::config::CompressionPolicy;
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
 
-/// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for the tables.
-const TABLE_MEMTABLE_BYTES: u64 = 64 << 20;
-/// The same for a log segment: more than a segment holds, so that one is dropped before it is
-/// sorted.
-const LOG_MEMTABLE_BYTES: u64 = 256 << 20;
+/// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for each space.
+const MEMTABLE_BYTES: u64 = 16 << 20;
 
 /// A fjall database.
 pub struct FjallDisk {
     database: Database,
     meta: Keyspace,
     table: Keyspace,
-    segments: RwLock<BTreeMap<u64, Keyspace>>,
+    log: Keyspace,
     path: PathBuf,
 }
 
@@ -37,42 +33,26 @@ impl FjallDisk {
         std::fs::create_dir_all(path).map_err(|error| at(path, "cannot be made", &error))?;
         let opened = Database::builder(path).worker_threads(2).open();
         let database = opened.map_err(|error| explain(path, &error))?;
-        let open = |name: &str, bytes: u64| {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(bytes);
-            database.keyspace(name, options).map_err(|error| explain(path, &error))
+        let open = |name: &str, options: KeyspaceCreateOptions| {
+            let options = options.max_memtable_size(MEMTABLE_BYTES);
+            database.keyspace(name, || options).map_err(|error| explain(path, &error))
         };
-        let meta = open("meta", 1 << 20)?;
-        let table = open("table", TABLE_MEMTABLE_BYTES)?;
-        let mut segments = BTreeMap::new();
-        for name in database.list_keyspace_names() {
-            if let Some(id) = segment_id(&name) {
-                segments.insert(id, open(&name, LOG_MEMTABLE_BYTES)?);
-            }
-        }
-        Ok(Self { database, meta, table, segments: RwLock::new(segments), path: path.to_owned() })
+        let meta = open("meta", KeyspaceCreateOptions::default())?;
+        let table = open("table", KeyspaceCreateOptions::default())?;
+        // Records are written once, read seldom and dropped soon.
+        let plain = CompressionPolicy::all(CompressionType::None);
+        let log = KeyspaceCreateOptions::default().data_block_compression_policy(plain);
+        let log = open("log", log)?;
+        Ok(Self { database, meta, table, log, path: path.to_owned() })
     }
 
-    fn keyspace(&self, space: Space) -> Result<Keyspace, DiskError> {
+    fn keyspace(&self, space: Space) -> &Keyspace {
         match space {
-            Space::Meta => Ok(self.meta.clone()),
-            Space::Table => Ok(self.table.clone()),
-            Space::Log(id) => {
-                let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-                let found = segments.get(&id).cloned();
-                found.ok_or_else(|| {
-                    DiskError::new("log", format!("no segment {}", segment_name(id)))
-                })
-            }
+            Space::Meta => &self.meta,
+            Space::Table => &self.table,
+            Space::Log => &self.log,
         }
     }
-}
-
-fn segment_name(id: u64) -> String {
-    format!("log-{id:016x}")
-}
-
-fn segment_id(name: &str) -> Option<u64> {
-    u64::from_str_radix(name.strip_prefix("log-")?, 16).ok()
 }
 
 fn at(path: &Path, what: &str, cause: &dyn std::fmt::Display) -> DiskError {
@@ -114,10 +94,10 @@ impl Disk for FjallDisk {
         };
         let mut batch = self.database.batch().durability(Some(mode));
         for row in rows {
-            let keyspace = self.keyspace(row.space)?;
+            let keyspace = self.keyspace(row.space);
             match row.value {
-                Some(value) => batch.insert(&keyspace, row.key, value.as_ref()),
-                None => batch.remove(&keyspace, row.key),
+                Some(value) => batch.insert(keyspace, row.key, value.as_ref()),
+                None => batch.remove(keyspace, row.key),
             }
         }
         batch.commit().map_err(|error| failed("writing", &error))
@@ -128,7 +108,7 @@ impl Disk for FjallDisk {
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
-        let found = self.keyspace(space)?.get(key).map_err(|error| failed("reading", &error))?;
+        let found = self.keyspace(space).get(key).map_err(|error| failed("reading", &error))?;
         Ok(found.map(|value| value.to_vec()))
     }
 
@@ -138,7 +118,7 @@ impl Disk for FjallDisk {
         from: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DiskError> {
-        for guard in self.keyspace(space)?.range(from..) {
+        for guard in self.keyspace(space).range(from..) {
             let (key, value) = guard.into_inner().map_err(|error| failed("reading", &error))?;
             if !each(&key, &value) {
                 break;
@@ -148,38 +128,9 @@ impl Disk for FjallDisk {
     }
 
     fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
-        let Some(guard) = self.keyspace(space)?.range(..=key).next_back() else { return Ok(None) };
+        let Some(guard) = self.keyspace(space).range(..=key).next_back() else { return Ok(None) };
         let (key, value) = guard.into_inner().map_err(|error| failed("reading", &error))?;
         Ok(Some((key.to_vec(), value.to_vec())))
-    }
-
-    fn segments(&self) -> Result<Vec<u64>, DiskError> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(segments.keys().copied().collect())
-    }
-
-    fn create_segment(&self, id: u64) -> Result<(), DiskError> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(LOG_MEMTABLE_BYTES);
-        let made = self.database.keyspace(&segment_name(id), options);
-        let keyspace = made.map_err(|error| failed("making a log segment", &error))?;
-        self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(id, keyspace);
-        Ok(())
-    }
-
-    fn seal_segment(&self, id: u64) -> Result<(), DiskError> {
-        let rotated = self.keyspace(Space::Log(id))?.rotate_memtable();
-        rotated.map(|_| ()).map_err(|error| failed("sealing a log segment", &error))
-    }
-
-    fn drop_segment(&self, id: u64) -> Result<(), DiskError> {
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(keyspace) = segments.remove(&id) else {
-            return Ok(());
-        };
-        drop(segments);
-        self.database
-            .delete_keyspace(keyspace)
-            .map_err(|error| failed("dropping a log segment", &error))
     }
 
     fn bytes(&self) -> u64 {
@@ -199,17 +150,13 @@ mod tests {
     fn what_is_committed_is_there_after_reopening() {
         let folder = tempfile::tempdir().unwrap();
         let disk = FjallDisk::open(folder.path()).unwrap();
-        disk.create_segment(7).unwrap();
-        let rows = vec![row(Space::Table, b"k", Some(b"v")), row(Space::Log(7), b"r", Some(b"w"))];
+        let rows = vec![row(Space::Table, b"k", Some(b"v")), row(Space::Log, b"r", Some(b"w"))];
         disk.commit(rows, Sync::Data).unwrap();
         let second = FjallDisk::open(folder.path()).unwrap_err();
         assert!(second.text().contains("is in use"), "{second}");
         drop(disk);
         let disk = FjallDisk::open(folder.path()).unwrap();
         assert_eq!(disk.get(Space::Table, b"k").unwrap(), Some(b"v".to_vec()));
-        assert_eq!(disk.segments().unwrap(), [7]);
-        disk.drop_segment(7).unwrap();
-        drop(disk);
-        assert_eq!(FjallDisk::open(folder.path()).unwrap().segments().unwrap(), [0_u64; 0]);
+        assert_eq!(disk.floor(Space::Log, b"s").unwrap(), Some((b"r".to_vec(), b"w".to_vec())));
     }
 }

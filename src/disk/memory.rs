@@ -181,42 +181,6 @@ impl Disk for MemoryDisk {
         Ok(last.map(|(key, value)| (key.clone(), value.clone())))
     }
 
-    fn segments(&self) -> Result<Vec<u64>, DiskError> {
-        let ids = self
-            .state()
-            .spaces
-            .keys()
-            .filter_map(|space| match space {
-                Space::Log(id) => Some(*id),
-                _ => None,
-            })
-            .collect();
-        Ok(ids)
-    }
-
-    fn create_segment(&self, id: u64) -> Result<(), DiskError> {
-        let mut state = self.state();
-        state.spend("making a log segment", Operation::Write)?;
-        state.spaces.entry(Space::Log(id)).or_default();
-        state.synced.entry(Space::Log(id)).or_default();
-        Ok(())
-    }
-
-    fn seal_segment(&self, _id: u64) -> Result<(), DiskError> {
-        self.state().spend("sealing a log segment", Operation::Write)
-    }
-
-    fn drop_segment(&self, id: u64) -> Result<(), DiskError> {
-        let mut state = self.state();
-        state.spend("dropping a log segment", Operation::Write)?;
-        state.spaces.remove(&Space::Log(id));
-        state.synced.remove(&Space::Log(id));
-        for batch in &mut state.unsynced {
-            batch.retain(|(space, _, _)| *space != Space::Log(id));
-        }
-        Ok(())
-    }
-
     fn bytes(&self) -> u64 {
         let state = self.state();
         let rows = state.spaces.values().flatten();

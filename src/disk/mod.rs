@@ -20,8 +20,8 @@ pub enum Space {
     Meta,
     /// The latest value of every key.
     Table,
-    /// One segment of the log, named by the first seq that may be in it.
-    Log(u64),
+    /// The log: records by the first seq in each.
+    Log,
 }
 
 /// One row to write; without a value, one to delete.
@@ -93,18 +93,6 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
 
     /// Reads the last row of a space whose key is at or below `key`.
     fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError>;
-
-    /// The log segments there are, oldest first.
-    fn segments(&self) -> Result<Vec<u64>, DiskError>;
-
-    /// Makes a new, empty log segment.
-    fn create_segment(&self, id: u64) -> Result<(), DiskError>;
-
-    /// No more rows will come for this segment: it may leave memory.
-    fn seal_segment(&self, id: u64) -> Result<(), DiskError>;
-
-    /// Removes a log segment and all that is in it.
-    fn drop_segment(&self, id: u64) -> Result<(), DiskError>;
 
     /// The bytes that the store takes on the medium, about.
     fn bytes(&self) -> u64;

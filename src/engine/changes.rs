@@ -194,7 +194,7 @@ impl Engine {
         let mut page = self.empty_page(query);
         // What the log holds may be ahead of what has been shown to anyone.
         let shown = self.feed.end().1;
-        let read = history::read(self.disk.as_ref(), &self.segments, query.after, &mut |record| {
+        let read = history::read(self.disk.as_ref(), query.after, &mut |record, _| {
             if record.first_seq <= shown {
                 page.add(&record);
             }

@@ -187,6 +187,9 @@ impl Engine {
         if !refuse_full {
             return Some(Outcome::Blocked);
         }
+        if self.watermarks.progress().is_stopping {
+            return Some(Outcome::Refused(stopping()));
+        }
         let (items, bytes) = self.queue.load();
         let waited = self.config.queue.wait_ms;
         let message = format!("the write queue had no room for {waited} ms; nothing was changed");

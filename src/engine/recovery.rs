@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskError, Row, Space, Sync};
-use crate::log::history::hex;
+use crate::log::history::{self, hex};
 use crate::log::tables::{self, FORMAT_VERSION, meta};
 use crate::log::{Record, Segment};
 use crate::store::Store;
@@ -104,38 +104,27 @@ fn replay_log(
     clock: &Clock,
     store: &mut Store,
 ) -> Result<Replayed, DiskError> {
-    let (mut tail, mut segments) = (Vec::new(), Vec::new());
-    for id in disk.segments()? {
-        if let Some(closed) = Segment::read(disk, id)?
-            && closed.last_seq <= in_tables
-        {
-            segments.push(closed);
-            continue;
+    let (mut tail, mut segments) = (Vec::new(), Segment::read_all(disk)?);
+    // Closed segments that the tables hold need not be read.
+    let is_done = |segment: &Segment| segment.bytes > 0 && segment.last_seq <= in_tables;
+    let done = segments.iter().take_while(|segment| is_done(segment)).count();
+    let mut open: Vec<Segment> = segments.drain(done..).map(|one| Segment::new(one.id)).collect();
+    let first = open.first().map_or(in_tables + 1, |segment| segment.id);
+    history::read(disk, first.saturating_sub(1), &mut |record, bytes| {
+        let place = open.partition_point(|segment| segment.id <= record.first_seq);
+        if let Some(segment) = place.checked_sub(1).and_then(|place| open.get_mut(place)) {
+            segment.last_seq = record.last_seq;
+            segment.last_time = record.last_time;
+            segment.bytes += bytes as u64;
         }
-        let (mut segment, mut fault) = (Segment::new(id), None);
-        disk.scan(Space::Log(id), &[], &mut |key, value| match Record::decode(value) {
-            Ok(record) => {
-                segment.last_seq = record.last_seq;
-                segment.last_time = record.last_time;
-                segment.bytes += value.len() as u64;
-                if record.last_seq > in_tables {
-                    clock.advance_to(record.last_time);
-                    record.changes().for_each(|change| store.replay(&change));
-                    tail.push(Arc::new(record));
-                }
-                true
-            }
-            Err(error) => {
-                let what = format!("record {} of log segment {id:016x}", hex(key));
-                fault = Some(DiskError::new(&what, error));
-                false
-            }
-        })?;
-        if let Some(fault) = fault {
-            return Err(fault);
+        if record.last_seq > in_tables {
+            clock.advance_to(record.last_time);
+            record.changes().for_each(|change| store.replay(&change));
+            tail.push(Arc::new(record));
         }
-        segments.push(segment);
-    }
+        true
+    })?;
+    segments.extend(open);
     Ok((tail, segments))
 }
 

@@ -1,8 +1,7 @@
-//! The write queue as a log: every write is in one record, records are in segments, and what the
-//! tables hold can be trimmed.
+//! The write queue as a log: every write is in one record, and what the tables hold can be trimmed.
 //!
-//! A record is one group commit: everything that was pending, in one atomic batch. Its key in the
-//! segment is the first seq in it, big-endian, so that a scan goes in the order of the writes.
+//! A record is one group commit: everything that was pending, in one atomic batch. Its key is
+//! the first seq in it, big-endian, so that a scan goes in the order of the writes.
 
 pub mod feed;
 pub mod history;
@@ -44,13 +43,16 @@ impl Log {
         segment_bytes: u64,
     ) -> Result<Self, DiskError> {
         let id = seq + 1;
+        let ceiling = seq.saturating_add(SEQ_RESERVE);
+        let mut rows = vec![tables::ceiling_row(ceiling)];
         if kept.last().is_none_or(|last| last.id != id) {
-            disk.create_segment(id)?;
+            rows.extend(kept.last().map(Segment::row));
+            rows.push(Segment::new(id).row());
             kept.push(Segment::new(id));
         }
-        let ceiling = seq.saturating_add(SEQ_RESERVE);
-        disk.commit(vec![tables::ceiling_row(ceiling)], Sync::Data)?;
+        disk.commit(rows, Sync::Data)?;
         let segments = Arc::new(Segments::new(kept));
+        segments.sweep(disk.as_ref())?;
         Ok(Self { disk, segments, segment_bytes, ceiling, has_unsynced: false })
     }
 
@@ -69,9 +71,9 @@ impl Log {
     pub fn append(&mut self, record: &Record, sync: Sync) -> Result<(), DiskError> {
         let mut rows = Vec::with_capacity(2);
         if let Some(encoded) = record.encode() {
-            let segment = self.segment_for(record, encoded.len() as u64)?;
+            self.place(record, encoded.len() as u64, &mut rows);
             let key = record.first_seq.to_be_bytes().to_vec();
-            rows.push(Row { space: Space::Log(segment), key, value: Some(encoded.into()) });
+            rows.push(Row { space: Space::Log, key, value: Some(encoded.into()) });
         }
         // Writes that are not persisted use up numbers too.
         if record.last_seq.saturating_add(SEQ_RESERVE / 2) > self.ceiling {
@@ -96,25 +98,20 @@ impl Log {
         Ok(())
     }
 
-    /// The segment that `record` goes to; a full one is closed, and a new one begun.
-    fn segment_for(&mut self, record: &Record, bytes: u64) -> Result<u64, DiskError> {
-        let last = self.segments.list().back().copied();
-        let full = last.filter(|segment| segment.bytes >= self.segment_bytes);
-        if let Some(full) = full {
-            let id = record.first_seq;
-            self.disk.create_segment(id)?;
-            self.disk.commit(vec![full.row()], Sync::Buffer)?;
-            self.disk.seal_segment(full.id)?;
-            self.segments.list().push_back(Segment::new(id));
-        }
+    /// Counts `record` into the last segment; a full one is closed, and a new one begun.
+    fn place(&self, record: &Record, bytes: u64, rows: &mut Vec<Row<'_>>) {
         let mut list = self.segments.list();
-        let Some(segment) = list.back_mut() else {
-            return Err(DiskError::new("log", "no segment to append to"));
-        };
-        segment.last_seq = record.last_seq;
-        segment.last_time = record.last_time;
-        segment.bytes += bytes;
-        Ok(segment.id)
+        let full = list.back().filter(|segment| segment.bytes >= self.segment_bytes).copied();
+        if let Some(full) = full {
+            let begun = Segment::new(record.first_seq);
+            rows.extend([full.row(), begun.row()]);
+            list.push_back(begun);
+        }
+        if let Some(segment) = list.back_mut() {
+            segment.last_seq = record.last_seq;
+            segment.last_time = record.last_time;
+            segment.bytes += bytes;
+        }
     }
 }
 

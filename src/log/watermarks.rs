@@ -72,7 +72,8 @@ impl Watermarks {
             && self.in_tables.load(Ordering::Acquire) >= gate.in_tables;
         match is_open {
             true => Release::Ready,
-            false if self.has_failed() => Release::Failed,
+            // Not the flag: who subscribes after the failure was told must find it here.
+            false if self.progress.borrow().failure.is_some() => Release::Failed,
             false => Release::Waiting,
         }
     }
@@ -96,10 +97,11 @@ impl Watermarks {
     /// No write will come any further. The first reason stays.
     pub fn fail(&self, reason: &Arc<str>) {
         tracing::error!("the disk failed, writes are refused from now on: {reason}");
-        self.has_failed.store(true, Ordering::Release);
         self.progress.send_modify(|progress| {
             progress.failure.get_or_insert_with(|| Arc::clone(reason));
         });
+        // Last, so that whoever sees the flag finds the reason.
+        self.has_failed.store(true, Ordering::Release);
     }
 
     /// Wakes whoever waits, to look again.
