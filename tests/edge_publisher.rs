@@ -6,7 +6,7 @@ mod support;
 use rmpv::Value;
 use std::time::Duration;
 use support::commands::request;
-use support::inside::{Inside, until};
+use support::edges::{Edges, until};
 use support::peer::{LONG, MORE, Peer, command, frame, header, message, ready};
 use vatn::config::QueueConfig;
 use vatn::limits::Limits;
@@ -61,16 +61,16 @@ impl Told {
     }
 }
 
-fn start() -> Inside {
-    let mut inside = Inside::start(Limits::default(), QueueConfig::default());
-    inside.commit();
-    inside
+fn start() -> Edges {
+    let mut edges = Edges::start(Limits::default(), QueueConfig::default());
+    edges.commit();
+    edges
 }
 
 /// A subscriber of ZMTP 3.1 whose subscriptions have taken effect: the beat of its own topic says
 /// so.
-fn subscriber(inside: &Inside, prefixes: &[&[u8]]) -> Peer {
-    let mut peer = Peer::connect(&inside.publisher, "SUB");
+fn subscriber(edges: &Edges, prefixes: &[&[u8]]) -> Peer {
+    let mut peer = Peer::connect(&edges.publisher, "SUB");
     for prefix in prefixes {
         peer.send(&command("SUBSCRIBE", prefix)).unwrap();
     }
@@ -79,8 +79,8 @@ fn subscriber(inside: &Inside, prefixes: &[&[u8]]) -> Peer {
     peer
 }
 
-fn writer(inside: &Inside) -> Peer {
-    Peer::connect(&inside.router, "DEALER")
+fn writer(edges: &Edges) -> Peer {
+    Peer::connect(&edges.router, "DEALER")
 }
 
 fn set(writer: &mut Peer, key: &str, value: Value, options: Vec<(Value, Value)>) -> u64 {
@@ -94,11 +94,11 @@ fn pack(value: &Value) -> Vec<u8> {
 
 #[test]
 fn a_subscriber_gets_what_begins_with_its_prefixes_and_can_prove_it() {
-    let inside = start();
-    let mut writer = writer(&inside);
+    let edges = start();
+    let mut writer = writer(&edges);
     assert_eq!(set(&mut writer, "before", 0.into(), vec![]), 1);
-    until("told", || inside.engine.feed().end().1 == 1);
-    let mut peer = subscriber(&inside, &[b"a", b"b/"]);
+    until("told", || edges.engine.feed().end().1 == 1);
+    let mut peer = subscriber(&edges, &[b"a", b"b/"]);
     set(&mut writer, "a1", 1.into(), vec![("durability".into(), "queued".into())]);
     set(&mut writer, "b", 2.into(), vec![]);
     let pairs = ["b/2", "c", "a3"].map(|key| Value::Array(vec![key.into(), 3.into()]));
@@ -131,12 +131,12 @@ fn a_subscriber_gets_what_begins_with_its_prefixes_and_can_prove_it() {
 
 #[test]
 fn a_change_is_not_told_before_it_is_committed() {
-    let mut inside = Inside::start(Limits::default(), QueueConfig::default());
-    let mut peer = subscriber(&inside, &[b"k"]);
-    writer(&inside).send(&message(&[&request(1, "set", vec!["k".into(), 1.into()]).0])).unwrap();
-    until("applied", || inside.engine.len() == 1);
+    let mut edges = Edges::start(Limits::default(), QueueConfig::default());
+    let mut peer = subscriber(&edges, &[b"k"]);
+    writer(&edges).send(&message(&[&request(1, "set", vec!["k".into(), 1.into()]).0])).unwrap();
+    until("applied", || edges.engine.len() == 1);
     std::thread::sleep(QUIET);
-    inside.commit();
+    edges.commit();
     loop {
         let told = Told::decode(&peer.receive().unwrap());
         if told.op == "set" {
@@ -148,9 +148,9 @@ fn a_change_is_not_told_before_it_is_committed() {
 
 #[test]
 fn the_beat_says_how_far_everything_was_told() {
-    let inside = start();
-    let mut writer = writer(&inside);
-    let mut peer = subscriber(&inside, &[b"mine"]);
+    let edges = start();
+    let mut writer = writer(&edges);
+    let mut peer = subscriber(&edges, &[b"mine"]);
     let seq = set(&mut writer, "mine", 1.into(), vec![]);
     assert_eq!(Told::next(&mut peer).seq, seq);
     let other = set(&mut writer, "other", 1.into(), vec![]);
@@ -167,10 +167,10 @@ fn the_beat_says_how_far_everything_was_told() {
 
 #[test]
 fn subscriptions_come_by_message_from_zmtp_3_0_and_can_be_cancelled() {
-    let inside = start();
-    let mut writer = writer(&inside);
+    let edges = start();
+    let mut writer = writer(&edges);
     for (minor, kind) in [(0, "SUB"), (0, "XSUB"), (1, "XSUB")] {
-        let mut peer = Peer::connect_as(&inside.publisher, minor, &ready(kind, None));
+        let mut peer = Peer::connect_as(&edges.publisher, minor, &ready(kind, None));
         for topic in [b"\x01one".as_slice(), b"\x01two", b"\x00one", b"\x02three", b""] {
             peer.send(&frame(0, topic)).unwrap();
         }
@@ -186,11 +186,11 @@ fn subscriptions_come_by_message_from_zmtp_3_0_and_can_be_cancelled() {
 #[test]
 fn who_falls_behind_is_told_what_it_lost_and_goes_on() {
     let limits = Limits { subscriber_bytes: 1_000_000, ..Limits::default() };
-    let mut inside = Inside::start(limits, QueueConfig::default());
-    inside.commit();
-    let mut slow = subscriber(&inside, &[b""]);
-    let mut quick = subscriber(&inside, &[b""]);
-    let mut writer = writer(&inside);
+    let mut edges = Edges::start(limits, QueueConfig::default());
+    edges.commit();
+    let mut slow = subscriber(&edges, &[b""]);
+    let mut quick = subscriber(&edges, &[b""]);
+    let mut writer = writer(&edges);
     let value = Value::Binary(vec![7; 200_000]);
     let writes = 200;
     std::thread::scope(|scope| {
@@ -221,14 +221,14 @@ fn who_falls_behind_is_told_what_it_lost_and_goes_on() {
     }
     println!("{lost} of {writes} were lost");
     assert!(lost > 0 && lost < writes);
-    assert!(inside.engine.counters().lost.get() > 0);
+    assert!(edges.engine.counters().lost.get() > 0);
 }
 
 #[test]
 fn many_subscribers_at_their_own_pace_all_get_everything() {
-    let inside = start();
-    let mut peers: Vec<Peer> = (0..20).map(|_| subscriber(&inside, &[b"k"])).collect();
-    let mut writer = writer(&inside);
+    let edges = start();
+    let mut peers: Vec<Peer> = (0..20).map(|_| subscriber(&edges, &[b"k"])).collect();
+    let mut writer = writer(&edges);
     let sets: Vec<u8> = (0..5_000u64)
         .flat_map(|id| {
             let level = Value::Map(vec![("durability".into(), "queued".into())]);
@@ -256,15 +256,15 @@ fn many_subscribers_at_their_own_pace_all_get_everything() {
 
 #[test]
 fn what_was_committed_before_the_stop_is_told() {
-    let inside = start();
-    let mut peer = subscriber(&inside, &[b""]);
-    let mut writer = writer(&inside);
+    let edges = start();
+    let mut peer = subscriber(&edges, &[b""]);
+    let mut writer = writer(&edges);
     let value = Value::Binary(vec![1; 100_000]);
     for _ in 0..50 {
         set(&mut writer, "k", value.clone(), vec![("durability".into(), "queued".into())]);
     }
-    until("committed", || inside.engine.feed().end().1 == 50);
-    inside.stop_publisher();
+    until("committed", || edges.engine.feed().end().1 == 50);
+    edges.stop_publisher();
     for seq in 1..=50 {
         assert_eq!(Told::next(&mut peer).seq, seq);
     }
@@ -273,12 +273,12 @@ fn what_was_committed_before_the_stop_is_told() {
 
 #[test]
 fn another_implementation_subscribes() {
-    let inside = start();
-    let mut writer = writer(&inside);
+    let edges = start();
+    let mut writer = writer(&edges);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut socket = SubSocket::new();
-        socket.connect(&inside.publisher).await.unwrap();
+        socket.connect(&edges.publisher).await.unwrap();
         socket.subscribe("topic/").await.unwrap();
         let mut seq = 0;
         let told = loop {
@@ -297,30 +297,29 @@ fn another_implementation_subscribes() {
 #[test]
 fn floods_of_subscriptions_and_other_packets_are_cut() {
     let limits = Limits { max_subscriptions: 100, stalled_peer_ms: 1_000, ..Limits::default() };
-    let mut inside = Inside::start(limits, QueueConfig::default());
-    inside.commit();
-    let mut honest = subscriber(&inside, &[b"k"]);
-    let mut many = Peer::connect(&inside.publisher, "SUB");
+    let mut edges = Edges::start(limits, QueueConfig::default());
+    edges.commit();
+    let mut honest = subscriber(&edges, &[b"k"]);
+    let mut many = Peer::connect(&edges.publisher, "SUB");
     for n in 0..101u32 {
         many.send(&command("SUBSCRIBE", &n.to_be_bytes())).unwrap();
     }
     assert!(many.is_cut_within(SOON));
-    let mut again = Peer::connect(&inside.publisher, "SUB");
+    let mut again = Peer::connect(&edges.publisher, "SUB");
     again.send(&command("SUBSCRIBE", b"same").repeat(100_000)).unwrap();
     again.send(&command("SUBSCRIBE", b"\xFFbeat")).unwrap();
     assert_eq!(Told::decode(&again.receive().unwrap()).op, "beat", "one subscription, many times");
-    let mut heavy = Peer::connect_as(&inside.publisher, 0, &ready("SUB", None));
+    let mut heavy = Peer::connect_as(&edges.publisher, 0, &ready("SUB", None));
     for n in 0..40u8 {
         let _ = heavy.send(&frame(0, &[[1, n].as_slice(), &[7; 30_000]].concat()));
     }
     assert!(heavy.is_cut_within(SOON));
     for packet in [header(LONG, 1 << 40), header(LONG, 1 << 20), frame(MORE, b"a").repeat(2)] {
-        let mut peer = Peer::connect(&inside.publisher, "SUB");
+        let mut peer = Peer::connect(&edges.publisher, "SUB");
         peer.send(&packet).unwrap();
         assert!(peer.is_cut_within(SOON));
     }
-    Peer::connect(&inside.publisher, "SUB")
-        .send_until_cut(&command("PING", &[0; 10]).repeat(1_000));
-    set(&mut writer(&inside), "k", 1.into(), vec![]);
+    Peer::connect(&edges.publisher, "SUB").send_until_cut(&command("PING", &[0; 10]).repeat(1_000));
+    set(&mut writer(&edges), "k", 1.into(), vec![]);
     assert_eq!(Told::next(&mut honest).topic, b"k");
 }

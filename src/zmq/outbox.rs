@@ -13,6 +13,9 @@ use tokio::time::Instant;
 /// No further message that may overtake others is sent while so much is not written.
 const DETACHED_UNWRITTEN_BYTES: usize = 1 << 20;
 
+/// The longest head of a frame.
+const FRAME_HEAD_BYTES: usize = 9;
+
 /// How the frames of some replies stand in their message.
 #[derive(Debug, Clone, Copy)]
 pub struct Framing {
@@ -225,6 +228,8 @@ fn encode(
     mut placed: impl FnMut(Answer),
 ) {
     let start = out.len();
+    // At once, since growing step by step would copy large replies several times.
+    out.reserve(replies.iter().map(|reply| FRAME_HEAD_BYTES + reply.range.len()).sum());
     if framing.has_delimiter {
         write_frame(out, true, &[]);
     }

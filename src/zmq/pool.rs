@@ -57,6 +57,11 @@ impl Share {
         self.held = wanted;
         wanted == 0 || lent <= self.pool.max
     }
+
+    /// How many bytes more the connection may come to hold.
+    pub fn room(&self) -> usize {
+        self.pool.max.saturating_sub(self.pool.lent()) + FREE_BYTES
+    }
 }
 
 impl Drop for Share {
@@ -77,6 +82,7 @@ mod tests {
         assert!(one.hold(FREE_BYTES + 600) && !two.hold(FREE_BYTES + 600));
         assert_eq!(pool.lent(), 1_200);
         assert!(two.hold(10), "small traffic goes on");
+        assert_eq!(two.room(), 400 + FREE_BYTES);
         assert!(one.hold(FREE_BYTES + 1_000) && !one.hold(FREE_BYTES + 1_001));
         drop(one);
         assert_eq!(pool.lent(), 0);

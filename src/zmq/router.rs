@@ -220,8 +220,9 @@ impl<'e> Session<'e> {
             return Blocked::Full;
         }
         let requests_max = limits.max_in_flight - self.outbox.replies();
+        let room = self.outgoing.room().min(limits.max_unread_bytes - waiting);
         let blocked = ANSWERS.with_borrow_mut(|answers| {
-            answers.bytes_max = limits.max_unread_bytes - waiting;
+            answers.bytes_max = room;
             let blocked = self.execute_batch(requests_max, answers);
             answers.clear();
             answers.bytes.shrink_to(ANSWERS_KEPT_BYTES);

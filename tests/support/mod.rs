@@ -5,6 +5,7 @@ pub mod backbone;
 pub mod broker;
 pub mod commands;
 pub mod dealer;
+pub mod edges;
 pub mod honest;
 pub mod http;
 pub mod inside;
