@@ -1,6 +1,7 @@
 //! The edge under hostile peers and at its end, over real sockets, with a store whose every step is
 //! the test's.
 
+use super::head::REQUEST_LINE_BYTES;
 use super::server::{bind, serve};
 use super::store::Counted;
 use super::{App, Health, Names, Store};
@@ -118,13 +119,18 @@ impl Edge {
     }
 
     async fn over(store: MapStore, limits: Limits) -> Self {
+        // Longer than any test waits: who is not closed at the stop is found out.
+        Self::with_grace(store, limits, 2 * PATIENCE).await
+    }
+
+    async fn with_grace(store: MapStore, limits: Limits, grace: Duration) -> Self {
         let store = Arc::new(store);
         let listener = bind("127.0.0.1", 0).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = watch::channel(false);
         let app = App::new(Arc::clone(&store), Names::default(), &limits);
         let served = tokio::spawn(async move {
-            serve(listener, app, &limits, stopped, Duration::from_secs(1)).await;
+            serve(listener, app, &limits, stopped, grace).await;
         });
         Self { address, store, stop, served }
     }
@@ -261,6 +267,27 @@ async fn a_body_is_ignored_when_small_and_refused_when_large_or_late() {
         let answer = peer.rest().await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{header}: {answer}");
         assert!(answer.contains("connection: close"), "{header}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_a_peer_that_goes_on_sending() {
+    let edge = Edge::start(Limits::default()).await;
+    let heads = [
+        "GET /get HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n".to_owned(),
+        format!("GET /{}", "x".repeat(REQUEST_LINE_BYTES)),
+    ];
+    for head in heads {
+        let mut peer = edge.connect().await;
+        peer.send(&head).await;
+        peer.send(&"x".repeat(900_000)).await;
+        peer.0.shutdown().await.expect("our side is still open");
+        let mut answer = Vec::new();
+        timeout(PATIENCE, peer.0.read_to_end(&mut answer))
+            .await
+            .expect("in time")
+            .expect("no reset");
+        assert!(answer.starts_with(b"HTTP/1.1 41"), "{}", String::from_utf8_lossy(&answer));
     }
 }
 
@@ -457,7 +484,8 @@ async fn stopping_finishes_what_is_in_flight_and_closes_the_rest() {
 
 #[tokio::test]
 async fn stopping_does_not_wait_for_ever() {
-    let edge = Edge::start(Limits::default()).await;
+    let (store, grace) = (MapStore::new(10), Duration::from_millis(200));
+    let edge = Edge::with_grace(store, Limits::default(), grace).await;
     edge.store.turn.forget_permits(Semaphore::MAX_PERMITS);
     let mut stuck = edge.connect().await;
     stuck.send(GET).await;
