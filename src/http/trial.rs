@@ -32,6 +32,7 @@ struct MapStore {
     come: watch::Sender<usize>,
     page_items: usize,
     counters: Counters,
+    health: Mutex<Health>,
 }
 
 impl MapStore {
@@ -42,6 +43,7 @@ impl MapStore {
             come: watch::Sender::default(),
             page_items,
             counters: Counters::default(),
+            health: Mutex::new(Health::Ok),
         }
     }
 
@@ -101,7 +103,7 @@ impl Store for MapStore {
     }
 
     fn health(&self) -> Health {
-        Health::Ok
+        self.health.lock().unwrap().clone()
     }
 }
 
@@ -202,6 +204,26 @@ const GET: &str = "GET /get?key=a HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const ANSWER: &str = "{\"a\":\"1\"}";
 
 #[tokio::test]
+async fn health_is_told_with_its_reason() {
+    let edge = Edge::start(Limits::default()).await;
+    let told = [
+        (Health::Ok, "200 OK", r#"{"status":"ok"}"#),
+        (Health::Stopping, "503 Service Unavailable", r#"{"status":"stopping"}"#),
+        (
+            Health::Failed("a \"disk\"".to_owned()),
+            "503 Service Unavailable",
+            r#"{"status":"failed","reason":"a \"disk\""}"#,
+        ),
+    ];
+    for (health, status, body) in told {
+        *edge.store.health.lock().unwrap() = health;
+        let answer = edge.get("/healthz").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_never_ends_is_cut_however_it_drips() {
     let edge = Edge::start(short()).await;
     let mut peer = edge.connect().await;
@@ -280,7 +302,10 @@ async fn a_refusal_reaches_a_peer_that_goes_on_sending() {
     for head in heads {
         let mut peer = edge.connect().await;
         peer.send(&head).await;
-        peer.send(&"x".repeat(900_000)).await;
+        for _ in 0..60 {
+            peer.send(&"x".repeat(15_000)).await;
+            sleep(Duration::from_millis(2)).await;
+        }
         peer.0.shutdown().await.expect("our side is still open");
         let mut answer = Vec::new();
         timeout(PATIENCE, peer.0.read_to_end(&mut answer))
@@ -461,7 +486,7 @@ async fn connections_that_come_and_go_do_not_stop_an_honest_one() {
 
 #[tokio::test]
 async fn stopping_finishes_what_is_in_flight_and_closes_the_rest() {
-    let edge = Edge::start(Limits::default()).await;
+    let edge = Edge::start(Limits { handshake_ms: 60_000, ..Limits::default() }).await;
     edge.get("/put?a=1").await;
     let (mut idle, mut begun, mut busy) =
         (edge.connect().await, edge.connect().await, edge.connect().await);
@@ -479,6 +504,8 @@ async fn stopping_finishes_what_is_in_flight_and_closes_the_rest() {
     edge.store.turn.add_permits(turns);
     let answer = busy.rest().await;
     assert!(answer.ends_with(ANSWER) && answer.contains("connection: close"), "{answer}");
+    drop(busy);
+    // The others were closed without a wait for their peers to do so too.
     timeout(PATIENCE, edge.served).await.expect("the edge ends").expect("well");
 }
 
