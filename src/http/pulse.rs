@@ -45,7 +45,7 @@ impl Deadlines {
             idle: Duration::from_millis(limits.http_idle_ms),
             head: Duration::from_millis(limits.handshake_ms),
             stalled: Duration::from_millis(limits.stalled_peer_ms),
-            closing: Duration::from_millis(limits.handshake_ms.min(1_000)),
+            closing: Duration::from_millis(limits.handshake_ms),
         }
     }
 

@@ -101,3 +101,27 @@ fn shared_headers() -> HeaderMap {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_the_engine_has_its_status() {
+        for code in Code::ALL {
+            let response = Refused::from(Refusal::new(code, "why")).into_response();
+            let expected = match code {
+                Code::QueueFull | Code::Storage | Code::Stopping => 503,
+                Code::TooLarge => 413,
+                Code::Compacted => 410,
+                Code::Conflict => 409,
+                Code::NotFound | Code::UnknownMethod => 404,
+                _ => 400,
+            };
+            assert_eq!(response.status().as_u16(), expected, "{code:?}");
+            // To come again helps against a full queue, not against a failed disk.
+            let may_help = matches!(code, Code::QueueFull | Code::Stopping);
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), may_help, "{code:?}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The edge under hostile peers and at its end, over real sockets, with a store whose every step is
 //! the test's.
 
+use super::head::REQUEST_LINE_BYTES;
 use super::server::{bind, serve};
 use super::store::Counted;
 use super::{App, Health, Names, Store};
@@ -31,6 +32,7 @@ struct MapStore {
     come: watch::Sender<usize>,
     page_items: usize,
     counters: Counters,
+    health: Mutex<Health>,
 }
 
 impl MapStore {
@@ -41,6 +43,7 @@ impl MapStore {
             come: watch::Sender::default(),
             page_items,
             counters: Counters::default(),
+            health: Mutex::new(Health::Ok),
         }
     }
 
@@ -100,7 +103,7 @@ impl Store for MapStore {
     }
 
     fn health(&self) -> Health {
-        Health::Ok
+        self.health.lock().unwrap().clone()
     }
 }
 
@@ -118,13 +121,18 @@ impl Edge {
     }
 
     async fn over(store: MapStore, limits: Limits) -> Self {
+        // Longer than any test waits: who is not closed at the stop is found out.
+        Self::with_grace(store, limits, 2 * PATIENCE).await
+    }
+
+    async fn with_grace(store: MapStore, limits: Limits, grace: Duration) -> Self {
         let store = Arc::new(store);
         let listener = bind("127.0.0.1", 0).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = watch::channel(false);
         let app = App::new(Arc::clone(&store), Names::default(), &limits);
         let served = tokio::spawn(async move {
-            serve(listener, app, &limits, stopped, Duration::from_secs(1)).await;
+            serve(listener, app, &limits, stopped, grace).await;
         });
         Self { address, store, stop, served }
     }
@@ -196,6 +204,26 @@ const GET: &str = "GET /get?key=a HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const ANSWER: &str = "{\"a\":\"1\"}";
 
 #[tokio::test]
+async fn health_is_told_with_its_reason() {
+    let edge = Edge::start(Limits::default()).await;
+    let told = [
+        (Health::Ok, "200 OK", r#"{"status":"ok"}"#),
+        (Health::Stopping, "503 Service Unavailable", r#"{"status":"stopping"}"#),
+        (
+            Health::Failed("a \"disk\"".to_owned()),
+            "503 Service Unavailable",
+            r#"{"status":"failed","reason":"a \"disk\""}"#,
+        ),
+    ];
+    for (health, status, body) in told {
+        *edge.store.health.lock().unwrap() = health;
+        let answer = edge.get("/healthz").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_never_ends_is_cut_however_it_drips() {
     let edge = Edge::start(short()).await;
     let mut peer = edge.connect().await;
@@ -261,6 +289,30 @@ async fn a_body_is_ignored_when_small_and_refused_when_large_or_late() {
         let answer = peer.rest().await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{header}: {answer}");
         assert!(answer.contains("connection: close"), "{header}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_reaches_a_peer_that_goes_on_sending() {
+    let edge = Edge::start(Limits::default()).await;
+    let heads = [
+        "GET /get HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n".to_owned(),
+        format!("GET /{}", "x".repeat(REQUEST_LINE_BYTES)),
+    ];
+    for head in heads {
+        let mut peer = edge.connect().await;
+        peer.send(&head).await;
+        for _ in 0..60 {
+            peer.send(&"x".repeat(15_000)).await;
+            sleep(Duration::from_millis(2)).await;
+        }
+        peer.0.shutdown().await.expect("our side is still open");
+        let mut answer = Vec::new();
+        timeout(PATIENCE, peer.0.read_to_end(&mut answer))
+            .await
+            .expect("in time")
+            .expect("no reset");
+        assert!(answer.starts_with(b"HTTP/1.1 41"), "{}", String::from_utf8_lossy(&answer));
     }
 }
 
@@ -434,7 +486,7 @@ async fn connections_that_come_and_go_do_not_stop_an_honest_one() {
 
 #[tokio::test]
 async fn stopping_finishes_what_is_in_flight_and_closes_the_rest() {
-    let edge = Edge::start(Limits::default()).await;
+    let edge = Edge::start(Limits { handshake_ms: 60_000, ..Limits::default() }).await;
     edge.get("/put?a=1").await;
     let (mut idle, mut begun, mut busy) =
         (edge.connect().await, edge.connect().await, edge.connect().await);
@@ -452,12 +504,15 @@ async fn stopping_finishes_what_is_in_flight_and_closes_the_rest() {
     edge.store.turn.add_permits(turns);
     let answer = busy.rest().await;
     assert!(answer.ends_with(ANSWER) && answer.contains("connection: close"), "{answer}");
+    drop(busy);
+    // The others were closed without a wait for their peers to do so too.
     timeout(PATIENCE, edge.served).await.expect("the edge ends").expect("well");
 }
 
 #[tokio::test]
 async fn stopping_does_not_wait_for_ever() {
-    let edge = Edge::start(Limits::default()).await;
+    let (store, grace) = (MapStore::new(10), Duration::from_millis(200));
+    let edge = Edge::with_grace(store, Limits::default(), grace).await;
     edge.store.turn.forget_permits(Semaphore::MAX_PERMITS);
     let mut stuck = edge.connect().await;
     stuck.send(GET).await;
