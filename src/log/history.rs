@@ -6,8 +6,8 @@ use crate::wire::Seq;
 
 /// Reads the records that hold writes later than `after`, oldest first, until `each` returns false.
 ///
-/// What is trimmed meanwhile is missing: the caller looks afterwards whether the beginning of what it
-/// asked for is still held ([`super::Segments::first_seq`]).
+/// What is trimmed meanwhile is missing: the caller looks afterwards whether the beginning of what
+/// it asked for is still held ([`super::Segments::first_seq`]).
 pub fn read(
     disk: &dyn Disk,
     after: Seq,

@@ -1,7 +1,7 @@
 //! The log's segments: stretches of records, what they hold, and which may go.
 //!
-//! A segment is bookkeeping alone: all records are in one space, ordered by their seqs. (Keyspaces of
-//! their own were tried: making one held up every commit for 30 to 75 ms.)
+//! A segment is bookkeeping alone: all records are in one space, ordered by their seqs. (Keyspaces
+//! of their own were tried: making one held up every commit for 30 to 75 ms.)
 
 use super::tables;
 use crate::clock::Millis;
@@ -44,7 +44,8 @@ impl Segment {
         Row { space: Space::Meta, key: Self::key(self.id), value: Some(value.into()) }
     }
 
-    /// Reads the rows of all segments, oldest first. That of the newest one says only that it began.
+    /// Reads the rows of all segments, oldest first. That of the newest one says only that it
+    /// began.
     pub fn read_all(disk: &dyn Disk) -> Result<Vec<Self>, DiskError> {
         let (prefix, mut found) = (tables::meta::SEGMENT.as_bytes(), Vec::new());
         disk.scan(Space::Meta, prefix, &mut |key, value| {

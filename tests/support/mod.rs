@@ -8,7 +8,6 @@ pub mod dealer;
 pub mod edges;
 pub mod honest;
 pub mod http;
-pub mod inside;
 pub mod ledger;
 pub mod peer;
 pub mod shell;
