@@ -1,0 +1,190 @@
+"""The measurements, in groups that share servers. Each is called once a pair; within it the peer and vatn take turns
+row by row, and each is at rest while the other is measured."""
+
+import contextlib
+import pathlib
+import time
+
+from loads import Measured
+from servers import Echo, Redis, Vatn, remove
+from table import FLATDB_GET, FLATDB_PUT
+
+HERE = pathlib.Path(__file__).parent
+PLAIN, EVERYSEC, ALWAYS = "no persistence", "AOF everysec", "AOF always"
+
+
+class Bench:
+    """What a group works with."""
+
+    def __init__(self, table, loads, directory, echo_edge):
+        self.table = table
+        self.loads = loads
+        self.directory = pathlib.Path(directory)
+        self.echo_edge = echo_edge
+        self.thread_trials = None
+
+    @contextlib.contextmanager
+    def server(self, start, *arguments):
+        """A server on a directory of its own, which goes with it."""
+        with self.directory_for(start) as directory, self.running(start, directory, *arguments) as server:
+            yield server
+
+    @contextlib.contextmanager
+    def directory_for(self, start):
+        directory = self.directory / start.__name__.lower()
+        try:
+            yield directory
+        finally:
+            remove(directory)
+
+    @contextlib.contextmanager
+    def running(self, start, directory, *arguments):
+        leading = [self.loads.binary] if start is Vatn else []
+        server = start(*leading, str(directory), *arguments)
+        try:
+            yield server
+        finally:
+            server.end()
+
+    @contextlib.contextmanager
+    def both(self, persistence, **fill):
+        with self.server(Redis, persistence) as redis, self.server(Vatn) as vatn:
+            for server in (redis, vatn):
+                self.loads.fill(server, **fill if server is redis else {**fill, "index": False})
+            yield redis, vatn
+
+    def turn(self, row, redis, vatn, measure):
+        """The peer, then vatn."""
+        for server, samples in ((redis, row.peers), (vatn, row.vatns)):
+            samples.append(measure(server))
+            server.settle()
+        tell(row)
+
+    def rate(self, redis, vatn, name, peer, target, operation, pipeline, level, connections=50):
+        row = self.table.row(name, peer, target)
+        self.turn(row, redis, vatn,
+                  lambda server: self.loads.closed(server, operation, connections, pipeline, level))
+
+    def plain(self):
+        with self.both("none") as (redis, vatn):
+            if self.thread_trials is None:
+                self.thread_trials = self.loads.choose_threads(redis, vatn)
+            for operation in ("get", "set"):
+                for pipeline in (16, 100):
+                    self.rate(redis, vatn, f"{operation.upper()}, pipeline {pipeline}{queued(operation)}", PLAIN, 2.0,
+                              operation, pipeline, "queued")
+            for operation in ("get", "set"):
+                self.rate(redis, vatn, f"{operation.upper()}, 1 in flight{queued(operation)}", PLAIN, 1.3,
+                          operation, 1, "queued")
+            for operation in ("get", "set"):
+                row = self.table.row(f"{operation.upper()}, 1 connection, p50{queued(operation)}", PLAIN, 1.0, "us",
+                                     lower_is_better=True)
+                self.turn(row, redis, vatn, lambda server: self.loads.versus(
+                    server, "drive", "--operation", operation, "--connections", 1, "--pipeline", 1, field="p50_us"))
+            for operation in ("get", "set"):
+                row = self.table.row(f"{operation.upper()}, pipeline 16, one load generator", PLAIN, None)
+                self.turn(row, redis, vatn,
+                          lambda server: self.loads.versus(server, "drive", "--operation", operation))
+
+    def everysec(self):
+        with self.both("everysec") as (redis, vatn):
+            for pipeline in (16, 100):
+                self.rate(redis, vatn, f"SET, pipeline {pipeline}, stored", EVERYSEC, 2.5, "set", pipeline, "stored")
+            self.rate(redis, vatn, "SET, 1 in flight, stored", EVERYSEC, 1.3, "set", 1, "stored")
+            peaks = {server.name: self.loads.versus(server, "drive", "--operation", "set", "--level", "stored").value
+                     for server in (redis, vatn)}
+            for server in (redis, vatn):
+                server.settle()
+            least = {server: min(peaks.values()) for server in peaks}
+            for name, rates, target in (("half of its own peak", peaks, 1.0), ("half of the lower peak", least, None)):
+                row = self.table.row(f"SET, p99.9 at {name}, stored", EVERYSEC, target, "us", lower_is_better=True)
+                self.turn(row, redis, vatn, lambda server, rates=rates: self.loads.versus(
+                    server, "drive", "--operation", "set", "--level", "stored", "--rate", rates[server.name] / 2,
+                    field="p99_9_us"))
+
+    def always(self):
+        with self.both("always") as (redis, vatn):
+            self.rate(redis, vatn, "SET, pipeline 16, synced", ALWAYS, 4.0, "set", 16, "synced")
+            self.rate(redis, vatn, "SET, 1 in flight, synced", ALWAYS, 1.3, "set", 1, "synced")
+
+    def memory(self):
+        """Resident memory of the keys, and the time from start to ready with them."""
+        filled, loaded, ready = {}, {}, {}
+        for start, arguments in ((Redis, ["none"]), (Vatn, [])):
+            with self.directory_for(start) as directory:
+                with self.running(start, directory, *arguments) as server:
+                    server.settle()
+                    empty = server.resident_bytes()
+                    self.loads.fill(server, own_keys=True)
+                    filled[server.name] = server.resident_bytes() - empty
+                    if start is Redis:
+                        assert server.ask("SAVE").startswith("+OK")
+                with self.running(start, directory, *arguments) as server:
+                    ready[server.name] = server.ready_seconds
+                    server.settle()
+                    loaded[server.name] = server.resident_bytes() - empty
+        keys = f"{self.loads.keys:,} keys of 16 bytes"
+        # 0.9 of the memory is 1.11 times better.
+        for name, target, unit, values, scale in (
+            (f"memory, {keys}", 1.11, "MiB", filled, 2**20),
+            ("memory, the same after a restart", None, "MiB", loaded, 2**20),
+            ("start to ready with them", 1.0, "ms", ready, 1e-3),
+        ):
+            row = self.table.row(name, "RDB" if unit == "ms" else PLAIN, target, unit, lower_is_better=True)
+            row.peers.append(Measured(values["redis"] / scale))
+            row.vatns.append(Measured(values["vatn"] / scale))
+            tell(row)
+
+    def pub(self):
+        with self.server(Redis, "none") as redis, self.server(Vatn) as vatn:
+            for subscribers in (1, 10, 100):
+                plural = "s" if subscribers > 1 else ""
+                row = self.table.row(f"PUB, {subscribers} subscriber{plural}, delivered", "pub/sub", 2.0)
+                self.turn(row, redis, vatn, lambda server: self.loads.versus(
+                    server, "fan", "--subscribers", subscribers,
+                    *(["--publisher", server.publisher, "--level", "memory"] if server is vatn else [])))
+
+    def http(self):
+        with self.server(Vatn) as vatn:
+            self.loads.fill(vatn)
+            for name, stated, target, script in (("HTTP /get", FLATDB_GET, 100, "get.lua"),
+                                                 ("HTTP /put, synced", FLATDB_PUT, 50, "put.lua")):
+                row = self.table.row(name, "FlatDB, stated", target, stated_peer=stated)
+                row.vatns.append(self.loads.wrk(vatn, HERE / script))
+                vatn.settle()
+                tell(row)
+
+    def echo(self):
+        with self.server(Vatn) as vatn:
+            self.loads.fill(vatn)
+            with self.running(Echo, self.echo_edge, str(self.directory / "echo.log")) as echo:
+                row = self.table.row("GET, pipeline 100, of the bare echo", "echo of the edge", 0.7)
+                self.turn(row, echo, vatn, lambda server: self.loads.versus(
+                    server, "drive", "--operation", "get", "--pipeline", 100))
+
+    def range(self):
+        with self.both("none", own_keys=True, index=True) as (redis, vatn):
+            row = self.table.row("range of 1,000, 8 connections", "ZRANGE BYLEX + MGET", 2.0)
+            self.turn(row, redis, vatn, lambda server: self.loads.versus(server, "range", bench_keys=False))
+
+
+def tell(row):
+    """What the last pair gave."""
+    peer = row.peers[-1].value if row.peers else row.stated_peer
+    print(f"  {row.name:<44} {peer:>12,.1f} {row.vatns[-1].value:>12,.1f} {row.ratios()[-1]:>8.2f}x", flush=True)
+
+
+def queued(operation):
+    return ", queued" if operation == "set" else ""
+
+
+GROUPS = ["plain", "everysec", "always", "memory", "pub", "http", "echo", "range"]
+
+
+def measure(bench, names, pairs):
+    for pair in range(1, pairs + 1):
+        for name in names:
+            begun = time.monotonic()
+            print(f"pair {pair} of {pairs}, {name}:", flush=True)
+            getattr(bench, name)()
+            print(f"  ({time.monotonic() - begun:.0f} s)", flush=True)

@@ -1,0 +1,123 @@
+"""The load generators, and what they and the server used while they ran."""
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import subprocess
+
+VALUE_BYTES = 100
+
+
+@dataclasses.dataclass
+class Measured:
+    """A figure, and how many cores the server and the load generator were busy with meanwhile."""
+
+    value: float
+    server_cores: float = None
+    load_cores: float = None
+    detail: dict = dataclasses.field(default_factory=dict)
+
+
+def run(server, command, **environment):
+    """Runs a load generator to its end: (its output, CPU seconds of the server, CPU seconds of its own)."""
+    command = [str(word) for word in command]
+    before = server.cpu_seconds()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment)
+    out = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with exit code {process.returncode}: {out}")
+    return out, server.cpu_seconds() - before, usage.ru_utime + usage.ru_stime
+
+
+def measured(value, seconds, server_cpu, load_cpu, detail):
+    """CPU seconds over the seconds under load are cores."""
+    return Measured(value, round(server_cpu / seconds, 2), round(load_cpu / seconds, 2), detail)
+
+
+class Loads:
+    """Where the load generators are, and with how many threads each is fastest here."""
+
+    def __init__(self, binary, versus_load, keys, seconds):
+        self.binary = binary
+        self.versus_load = versus_load
+        self.keys = keys
+        self.seconds = seconds
+        self.redis_threads = 2
+        self.vatn_threads = os.cpu_count()
+        self._redis_rates = {}
+
+    def fill(self, server, own_keys=False, index=False):
+        """All keys, in a scattered order; those that `vatn bench` asks for, unless `own_keys`."""
+        flags = ["--index"] if index else []
+        if server.name != "redis" and not own_keys:
+            flags = ["--prefix", "bench:v:", "--digits", "10"]
+        command = [self.versus_load, "fill", server.name, server.address, "--keys", self.keys, *flags]
+        subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
+        server.settle()
+
+    def redis_benchmark(self, server, operation, connections, pipeline, threads=None):
+        """redis-benchmark counts requests, not seconds: how many it takes is tried out once for each kind."""
+        kind = (operation, connections, pipeline)
+        if kind not in self._redis_rates:
+            self._redis_rates[kind] = self._redis_run(server, *kind, 100_000, threads).value
+        requests = max(10_000, int(self._redis_rates[kind] * self.seconds))
+        return self._redis_run(server, *kind, requests, threads)
+
+    def _redis_run(self, server, operation, connections, pipeline, requests, threads):
+        command = ["redis-benchmark", "-h", "127.0.0.1", "-p", server.port, "-c", connections, "-P", pipeline]
+        command += ["-n", requests, "-r", self.keys, "-d", VALUE_BYTES, "-t", operation, "--csv"]
+        threads = threads or self.redis_threads
+        if threads > 1:
+            command += ["--threads", threads]
+        out, *used = run(server, command)
+        figures = {name: float(text) for name, text in next(csv.DictReader(out.splitlines())).items() if name != "test"}
+        return measured(figures["rps"], requests / figures["rps"], *used, figures)
+
+    def vatn_bench(self, server, operation, connections, pipeline, level="queued", threads=None):
+        command = [self.binary, "bench", "--connect", server.router, "--json", "--no-load", "-m", operation]
+        command += ["-c", connections, "-P", pipeline, "-k", self.keys, "-s", VALUE_BYTES, "-t", self.seconds]
+        command += ["--durability", level]
+        out, *used = run(server, command, TOKIO_WORKER_THREADS=str(threads or self.vatn_threads))
+        figures = json.loads(out)
+        assert figures["absent"] == 0, f"{figures['absent']} keys were not there"
+        return measured(figures["all"]["requests_per_second"], figures["seconds"], *used, figures["all"])
+
+    def closed(self, server, operation, connections, pipeline, level):
+        """The generator that each side brings."""
+        if server.name == "redis":
+            return self.redis_benchmark(server, operation, connections, pipeline)
+        return self.vatn_bench(server, operation, connections, pipeline, level)
+
+    def versus(self, server, mode, *flags, field="per_second", bench_keys=True):
+        """The generator that is the same for both."""
+        command = [self.versus_load, mode, server.name, server.address, "--seconds", self.seconds, *flags]
+        if mode in ("drive", "range"):
+            command += ["--keys", self.keys]
+            if server.name != "redis" and bench_keys:
+                command += ["--prefix", "bench:v:", "--digits", 10]
+        out, *used = run(server, command)
+        figures = json.loads(out)
+        assert figures.get("absent", 0) == 0, f"{figures['absent']} keys were not there"
+        return measured(figures[field], figures["seconds"], *used, figures)
+
+    def wrk(self, server, script):
+        seconds = max(1, round(self.seconds))
+        command = ["wrk", "-t", 2, "-c", 32, "-d", f"{seconds}s", "-s", script, server.http]
+        out, *used = run(server, command, VATN_KEYS=str(self.keys))
+        assert "Non-2xx" not in out, out
+        return measured(float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), seconds, *used, {})
+
+    def choose_threads(self, redis, vatn):
+        """With how many threads each generator is fastest; both loads are GETs, 16 in flight."""
+        tried = {"redis-benchmark": {}, "vatn bench": {}}
+        for threads in range(1, (os.cpu_count() or 1) + 1):
+            tried["redis-benchmark"][threads] = self.redis_benchmark(redis, "get", 50, 16, threads).value
+            tried["vatn bench"][threads] = self.vatn_bench(vatn, "get", 50, 16, threads=threads).value
+        self.redis_threads = max(tried["redis-benchmark"], key=tried["redis-benchmark"].get)
+        self.vatn_threads = max(tried["vatn bench"], key=tried["vatn bench"].get)
+        return tried

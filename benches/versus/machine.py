@@ -1,0 +1,65 @@
+"""The machine: what it is, what a process of it uses, and the tools that have to be there."""
+
+import os
+import pathlib
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid):
+    """User and system time that a process and its threads have used."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident_bytes(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"process {pid} has ended")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def output(*command):
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+def described(root):
+    processor = pathlib.Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^model name\s*: (.*)", processor, re.MULTILINE)
+    memory = re.search(r"^MemTotal: *(\d+)", pathlib.Path("/proc/meminfo").read_text(), re.MULTILINE)
+    git = ["git", "-C", str(root)]
+    return {
+        "processor": model[1] if model else platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(int(memory[1]) / 2**20, 1),
+        "kernel": platform.release(),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "redis": output("redis-server", "--version").split()[2].removeprefix("v="),
+        "vatn": output(*git, "describe", "--always", "--dirty"),
+        "rustc": output("rustc", "--version"),
+    }
+
+
+def need(command, package):
+    """Sees to it that a command is there: from its Debian package when this is root."""
+    if shutil.which(command):
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        sys.exit(f"{command} is missing: install it (Debian: apt-get install {package})")
+    print(f"installing {package}", flush=True)
+    # The package must not start a server of its own beside ours.
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    if subprocess.run(["apt-get", "install", "-qq", "-y", package], env=environment).returncode != 0:
+        sys.exit(f"{package} could not be installed: run `apt-get update`, then `apt-get install {package}`")

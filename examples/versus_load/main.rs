@@ -1,0 +1,78 @@
+//! One load generator for two protocols, so that vatn and redis can be put under the same load by
+//! the same code: a thread a connection, blocking sockets, requests that are copies of a template.
+//! `benches/versus` drives it; it prints one line of JSON.
+//!
+//!     cargo run --release --example versus_load -- drive vatn 127.0.0.1:7533 --operation get
+
+mod drive;
+mod fan;
+mod fill;
+mod protocol;
+mod range;
+mod wire;
+
+use clap::{Args, Parser, Subcommand};
+use protocol::Protocol;
+
+/// What goes wrong ends the run, in a sentence.
+type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Put a broker, redis, or a bare echo under load
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    load: Load,
+}
+
+#[derive(Subcommand)]
+enum Load {
+    /// Write all keys once, in a scattered order
+    Fill(fill::Fill),
+    /// Get or set random keys, as fast as it goes or at a given rate
+    Drive(drive::Drive),
+    /// One writer, many subscribers: count what is delivered
+    Fan(fan::Fan),
+    /// Read a thousand neighbours from a random key on
+    Range(range::Range),
+}
+
+/// Who is spoken to, and about which keys.
+#[derive(Debug, Clone, Args)]
+struct Target {
+    /// What it speaks
+    protocol: Protocol,
+
+    /// HOST:PORT
+    address: String,
+
+    /// How many keys there are
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: u64,
+
+    /// What a key begins with; the rest is its number
+    #[arg(long, default_value = "key:")]
+    prefix: String,
+
+    /// With how many digits
+    #[arg(long, default_value_t = 12)]
+    digits: usize,
+
+    /// The size of the values
+    #[arg(long, default_value_t = 100)]
+    value_size: usize,
+
+    /// The durability that writes to vatn ask for
+    #[arg(long, default_value = "queued")]
+    level: String,
+}
+
+fn main() -> Fallible<()> {
+    let figures = match Arguments::parse().load {
+        Load::Fill(fill) => fill.run()?,
+        Load::Drive(drive) => drive.run()?,
+        Load::Fan(fan) => fan.run()?,
+        Load::Range(range) => range.run()?,
+    };
+    println!("{figures}");
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! A blocking connection: bytes out, whole replies in.
+
+use crate::Fallible;
+use crate::protocol::{Protocol, Shape};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+const READ_BYTES: usize = 256 * 1024;
+
+/// A connection that has shaken hands.
+pub struct Wire {
+    protocol: Protocol,
+    stream: TcpStream,
+    input: Vec<u8>,
+    /// Where in `input` the next reply begins, and where what has been read ends.
+    start: usize,
+    end: usize,
+}
+
+impl Wire {
+    pub fn connect(protocol: Protocol, address: &str, socket_type: &str) -> Fallible<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        let input = vec![0; READ_BYTES];
+        let mut wire = Wire { protocol, stream, input, start: 0, end: 0 };
+        wire.shake_hands(socket_type)?;
+        Ok(wire)
+    }
+
+    /// Another handle of the same connection, to write with while this one reads.
+    pub fn writer(&self) -> Fallible<TcpStream> {
+        Ok(self.stream.try_clone()?)
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) -> Fallible<()> {
+        Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// The next reply, waited for; it stays where it is until the next call.
+    pub fn reply(&mut self) -> Fallible<(&[u8], Shape)> {
+        let (length, shape) = loop {
+            if let Some(found) = self.protocol.reply(self.unread())? {
+                break found;
+            }
+            self.read_more()?;
+        };
+        let start = self.start;
+        self.start += length;
+        Ok((self.input.get(start..self.start).unwrap_or_default(), shape))
+    }
+
+    /// Shows `each` the replies that are here, one at the least and `most` at the most; returns how
+    /// many that were.
+    pub fn replies(
+        &mut self,
+        most: u64,
+        mut each: impl FnMut(&[u8], Shape) -> Fallible<()>,
+    ) -> Fallible<u64> {
+        let mut count = 0;
+        while count < most {
+            match self.protocol.reply(self.unread())? {
+                Some((length, shape)) => {
+                    each(self.input.get(self.start..self.start + length).unwrap_or(&[]), shape)?;
+                    self.start += length;
+                    count += 1;
+                }
+                None if count > 0 => break,
+                None => self.read_more()?,
+            }
+        }
+        Ok(count)
+    }
+
+    fn unread(&self) -> &[u8] {
+        self.input.get(self.start..self.end).unwrap_or_default()
+    }
+
+    fn read_more(&mut self) -> Fallible<()> {
+        if self.start > 0 {
+            self.input.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.input.len() {
+            self.input.resize(self.input.len() * 2, 0);
+        }
+        let read = self.stream.read(self.input.get_mut(self.end..).unwrap_or_default())?;
+        if read == 0 {
+            return Err("the server closed the connection".into());
+        }
+        self.end += read;
+        Ok(())
+    }
+
+    /// ZMTP 3.0 with the NULL mechanism; redis needs none.
+    fn shake_hands(&mut self, socket_type: &str) -> Fallible<()> {
+        if self.protocol == Protocol::Redis {
+            return Ok(());
+        }
+        let mut greeting = b"\xff\0\0\0\0\0\0\0\0\x7f\x03\0NULL".to_vec();
+        greeting.resize(64, 0);
+        let mut ready = b"\x05READY\x0bSocket-Type".to_vec();
+        ready.extend((socket_type.len() as u32).to_be_bytes());
+        ready.extend(socket_type.as_bytes());
+        greeting.extend([4, ready.len() as u8]);
+        greeting.extend(ready);
+        self.send(&greeting)?;
+        while self.end < 64 {
+            self.read_more()?;
+        }
+        self.start = 64;
+        // The peer's READY: a short command.
+        loop {
+            match self.unread() {
+                [4, length, rest @ ..] if rest.len() >= usize::from(*length) => {
+                    self.start += 2 + usize::from(*length);
+                    return Ok(());
+                }
+                [] | [4, ..] => self.read_more()?,
+                _ => return Err("the peer did not answer with READY".into()),
+            }
+        }
+    }
+}
