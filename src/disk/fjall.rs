@@ -10,7 +10,7 @@ use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistM
 use std::path::{Path, PathBuf};
 
 /// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for each space.
-const MEMTABLE_BYTES: u64 = 16 << 20;
+const MEMTABLE_BYTES: u64 = 32 << 20;
 
 /// A fjall database.
 pub struct FjallDisk {

@@ -12,11 +12,11 @@ use tokio::sync::watch;
 
 /// A round of the workers begins when the queue holds so many bytes, however small its bounds are
 /// not.
-const ROUND_BYTES: usize = 32 << 20;
+const ROUND_BYTES: usize = 64 << 20;
 /// The same, in items.
-const ROUND_ITEMS: usize = 200_000;
+const ROUND_ITEMS: usize = 500_000;
 /// A round begins at the latest so long after the oldest record came.
-const ROUND_AGE: Duration = Duration::from_millis(500);
+const ROUND_AGE: Duration = Duration::from_secs(1);
 
 /// The write queue.
 ///
