@@ -1,9 +1,8 @@
 //! `vatn export`: all items as JSON Lines.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use serde_json::json;
 use super::connection::Connection;
 use super::output::Output;
 use super::progress::Progress;
+use super::replacement::Replacement;
 use super::{Failure, json};
 use crate::client::{Packed, Range};
 
@@ -52,7 +52,9 @@ impl Export {
             for (key, value) in &page.items {
                 let line = line(key, value);
                 match &mut file {
-                    Some(file) => file.write(line.as_bytes())?,
+                    Some(file) => {
+                        file.write_all(line.as_bytes()).map_err(|error| file.failed(&error))?;
+                    }
                     None => out.bytes(line.as_bytes())?,
                 }
             }
@@ -72,40 +74,4 @@ fn line(key: &Bytes, value: &Packed) -> String {
     let mut line = json!({ "key": json::key(key), "value": json::exact(value) }).to_string();
     line.push('\n');
     line
-}
-
-/// A file that takes its name only when it is whole, so that a half one is never taken for it.
-struct Replacement {
-    path: PathBuf,
-    partial: PathBuf,
-    file: BufWriter<File>,
-}
-
-impl Replacement {
-    fn begin(path: PathBuf) -> Result<Self, Failure> {
-        let mut partial = path.clone().into_os_string().into_vec();
-        partial.extend_from_slice(b".partial");
-        let partial = PathBuf::from(OsString::from_vec(partial));
-        let file = File::create(&partial).map_err(|error| {
-            Failure::failed(format!("cannot write {}: {error}", partial.display()))
-        })?;
-        Ok(Replacement { path, partial, file: BufWriter::with_capacity(1 << 18, file) })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(bytes).map_err(|error| {
-            Failure::failed(format!("cannot write {}: {error}", self.partial.display()))
-        })
-    }
-
-    fn finish(mut self) -> Result<(), Failure> {
-        let named = self
-            .file
-            .flush()
-            .and_then(|()| self.file.get_ref().sync_all())
-            .and_then(|()| std::fs::rename(&self.partial, &self.path));
-        named.map_err(|error| {
-            Failure::failed(format!("cannot write {}: {error}", self.path.display()))
-        })
-    }
 }

@@ -3,9 +3,11 @@
 //! One file a command, each with its arguments and what it does. [`parse`] and [`run`] are all that
 //! `main.rs` needs.
 
+mod backup;
 mod base64;
 mod batch;
 mod bench;
+mod check;
 mod completions;
 mod connection;
 mod count;
@@ -22,6 +24,8 @@ mod output;
 mod ping;
 mod progress;
 mod range;
+mod replacement;
+mod restore;
 mod serve;
 mod set;
 mod stats;
@@ -77,6 +81,9 @@ enum Command {
     Watch(watch::Watch),
     Import(import::Import),
     Export(export::Export),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
+    Check(check::Check),
     Bench(Box<bench::Bench>),
     Completions(completions::Completions),
     Man(man::Man),
@@ -112,6 +119,9 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Watch(command) => wait_for(command.run(out))?,
         Command::Import(command) => wait_for(command.run(out))?,
         Command::Export(command) => wait_for(command.run(out))?,
+        Command::Backup(command) => wait_for(command.run(out))?,
+        Command::Restore(command) => command.run(out)?,
+        Command::Check(command) => command.run(out)?,
         Command::Bench(command) => command.run(out)?,
         Command::Completions(command) => command.run(&mut Cli::command(), out)?,
         Command::Man(command) => command.run(Cli::command(), out)?,

@@ -53,6 +53,11 @@ impl Packed {
         &self.0
     }
 
+    /// The bytes, shared.
+    pub(super) fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
     /// The content, as a tree.
     pub fn value(&self) -> Value {
         let mut rest = self.as_bytes();

@@ -4,9 +4,11 @@
 //! All writes go through batches, because `Keyspace::insert` journals before it asserts the key's
 //! length.
 
+use super::files::{self, Depth, FileFault};
+use super::guard::guarded;
 use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
 use fjall::config::CompressionPolicy;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use std::path::{Path, PathBuf};
 
 /// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for each space.
@@ -14,11 +16,16 @@ const MEMTABLE_BYTES: u64 = 32 << 20;
 
 /// A fjall database.
 pub struct FjallDisk {
+    spaces: Option<Spaces>,
+    path: PathBuf,
+}
+
+/// What is fjall's. It is dropped as one: the database's lock lives as long as any keyspace.
+struct Spaces {
     database: Database,
     meta: Keyspace,
     table: Keyspace,
     log: Keyspace,
-    path: PathBuf,
 }
 
 impl std::fmt::Debug for FjallDisk {
@@ -28,22 +35,97 @@ impl std::fmt::Debug for FjallDisk {
 }
 
 impl FjallDisk {
-    /// Opens the database at `path`, or makes it.
+    /// Opens the database at `path`, or makes it. A file that is damaged is named, and nothing is
+    /// changed.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
         std::fs::create_dir_all(path).map_err(|error| at(path, "cannot be made", &error))?;
+        if files::is_store(path) {
+            let faults = Self::inspect(path, Depth::Start, &mut |_| {})?;
+            if let Some(fault) = faults.first() {
+                let text = format!("{fault}; `vatn check` says more, with --repair it mends");
+                return Err(at(path, "is damaged", &text));
+            }
+            files::reopen(path).map_err(|error| at(path, "cannot be used", &error))?;
+        }
+        match guarded("opening the database", || Spaces::open(path)) {
+            Ok(spaces) => Ok(Self { spaces: Some(spaces), path: path.to_owned() }),
+            Err(error) => Err(Self::name_suspect(path).unwrap_or(error)),
+        }
+    }
+
+    /// Looks at the files of the database at `path` without opening it, and says which are damaged.
+    /// `report` hears how many bytes have been read.
+    pub fn inspect(
+        path: &Path,
+        depth: Depth,
+        report: &mut dyn FnMut(u64),
+    ) -> Result<Vec<FileFault>, DiskError> {
+        let _lock = match files::lock(path) {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => return Err(explain(path, &fjall::Error::Locked)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let what = "it is missing; an empty file of that name will do".to_owned();
+                return Ok(vec![FileFault { file: "lock".into(), what, cut_at: None }]);
+            }
+            Err(error) => return Err(at(path, "cannot be used", &error)),
+        };
+        files::inspect(path, depth, report)
+    }
+
+    /// What a database that cannot be opened suffers from, if a file of it is damaged.
+    fn name_suspect(path: &Path) -> Option<DiskError> {
+        let faults = Self::inspect(path, Depth::Whole, &mut |_| {}).ok()?;
+        faults.first().map(|fault| at(path, "is damaged", fault))
+    }
+
+    fn spaces(&self) -> Result<&Spaces, DiskError> {
+        self.spaces.as_ref().ok_or_else(|| DiskError::new("the database", "is closed"))
+    }
+}
+
+impl Drop for FjallDisk {
+    fn drop(&mut self) {
+        let spaces = self.spaces.take();
+        let closed = guarded("closing the database", || {
+            drop(spaces);
+            files::close(&self.path).map_err(|error| at(&self.path, "cannot be closed", &error))
+        });
+        if let Err(error) = closed {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+impl Spaces {
+    fn open(path: &Path) -> Result<Self, DiskError> {
         let opened = Database::builder(path).worker_threads(2).open();
         let database = opened.map_err(|error| explain(path, &error))?;
+        let found = database.list_keyspace_names();
+        let is_there = |name: &str| found.iter().any(|found| **found == *name);
+        let is_gone =
+            |what: &str| Err(at(path, "is damaged", &format!("the files of {what} are gone")));
         let open = |name: &str, options: KeyspaceCreateOptions| {
             let options = options.max_memtable_size(MEMTABLE_BYTES);
             database.keyspace(name, || options).map_err(|error| explain(path, &error))
         };
+        // They are made in this order, all of them before anything is written.
+        if !found.is_empty() && !is_there("meta") {
+            return is_gone("the store's facts");
+        }
         let meta = open("meta", KeyspaceCreateOptions::default())?;
+        let is_written = !meta.is_empty().map_err(|error| explain(path, &error))?;
+        if is_written && !is_there("table") {
+            return is_gone("the tables");
+        }
+        if is_written && !is_there("log") {
+            return is_gone("the log");
+        }
         let table = open("table", KeyspaceCreateOptions::default())?;
         // Records are written once, read seldom and dropped soon.
         let plain = CompressionPolicy::all(CompressionType::None);
         let log = KeyspaceCreateOptions::default().data_block_compression_policy(plain);
         let log = open("log", log)?;
-        Ok(Self { database, meta, table, log, path: path.to_owned() })
+        Ok(Self { database, meta, table, log })
     }
 
     fn keyspace(&self, space: Space) -> &Keyspace {
@@ -59,7 +141,7 @@ fn at(path: &Path, what: &str, cause: &dyn std::fmt::Display) -> DiskError {
     DiskError::new(&format!("the database {} {what}", path.display()), cause)
 }
 
-/// fjall's error in words: its own `Display` prints the `Debug` form.
+/// fjall's error in words, for a database that is opened.
 fn explain(path: &Path, error: &fjall::Error) -> DiskError {
     match error {
         fjall::Error::Locked => at(
@@ -67,22 +149,37 @@ fn explain(path: &Path, error: &fjall::Error) -> DiskError {
             "is in use",
             &"another broker has it open; stop that one, or choose another with -b",
         ),
-        fjall::Error::Io(cause) => at(path, "cannot be used", cause),
-        fjall::Error::InvalidVersion(version) => {
-            at(path, "has a format this vatn cannot read", &format!("version {version:?}"))
-        }
-        other => at(path, "cannot be used", other),
+        other => at(path, "cannot be used", &words(other)),
     }
 }
 
 /// What went wrong while a batch was written or read.
 fn failed(what: &str, error: &fjall::Error) -> DiskError {
+    DiskError::new(what, words(error))
+}
+
+/// fjall's own `Display` prints the `Debug` form.
+fn words(error: &fjall::Error) -> String {
+    const DAMAGED: &str = "the bytes on disk have changed; `vatn check` names the file";
     match error {
-        fjall::Error::Io(cause) => DiskError::new(what, cause),
-        fjall::Error::Poisoned => {
-            DiskError::new(what, "an earlier write failed; restart the broker")
+        fjall::Error::Io(cause) | fjall::Error::Storage(LsmError::Io(cause)) => cause.to_string(),
+        fjall::Error::Poisoned => "an earlier write failed; restart the broker".to_owned(),
+        fjall::Error::InvalidVersion(version) => {
+            format!("it has a format this vatn cannot read: version {version:?}")
         }
-        other => DiskError::new(what, other),
+        fjall::Error::Storage(LsmError::ChecksumMismatch { .. }) => {
+            format!("a checksum does not match: {DAMAGED}")
+        }
+        other => format!("{other:?}: {DAMAGED}"),
+    }
+}
+
+/// What is being done to a space when it is read.
+fn reading(space: Space) -> &'static str {
+    match space {
+        Space::Meta => "reading the store's facts",
+        Space::Table => "reading the tables",
+        Space::Log => "reading the log",
     }
 }
 
@@ -92,24 +189,34 @@ impl Disk for FjallDisk {
             Sync::Buffer => PersistMode::Buffer,
             Sync::Data => PersistMode::SyncData,
         };
-        let mut batch = self.database.batch().durability(Some(mode));
-        for row in rows {
-            let keyspace = self.keyspace(row.space);
-            match row.value {
-                Some(value) => batch.insert(keyspace, row.key, value.as_ref()),
-                None => batch.remove(keyspace, row.key),
+        let spaces = self.spaces()?;
+        guarded("writing", || {
+            let mut batch = spaces.database.batch().durability(Some(mode));
+            for row in rows {
+                let keyspace = spaces.keyspace(row.space);
+                match row.value {
+                    Some(value) => batch.insert(keyspace, row.key, value.as_ref()),
+                    None => batch.remove(keyspace, row.key),
+                }
             }
-        }
-        batch.commit().map_err(|error| failed("writing", &error))
+            batch.commit().map_err(|error| failed("writing", &error))
+        })
     }
 
     fn sync(&self) -> Result<(), DiskError> {
-        self.database.persist(PersistMode::SyncAll).map_err(|error| failed("syncing", &error))
+        let spaces = self.spaces()?;
+        guarded("syncing", || {
+            let synced = spaces.database.persist(PersistMode::SyncAll);
+            synced.map_err(|error| failed("syncing", &error))
+        })
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
-        let found = self.keyspace(space).get(key).map_err(|error| failed("reading", &error))?;
-        Ok(found.map(|value| value.to_vec()))
+        let (keyspace, what) = (self.spaces()?.keyspace(space), reading(space));
+        guarded(what, || {
+            let found = keyspace.get(key).map_err(|error| failed(what, &error))?;
+            Ok(found.map(|value| value.to_vec()))
+        })
     }
 
     fn scan(
@@ -118,23 +225,29 @@ impl Disk for FjallDisk {
         from: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DiskError> {
-        for guard in self.keyspace(space).range(from..) {
-            let (key, value) = guard.into_inner().map_err(|error| failed("reading", &error))?;
-            if !each(&key, &value) {
-                break;
+        let (keyspace, what) = (self.spaces()?.keyspace(space), reading(space));
+        guarded(what, || {
+            for guard in keyspace.range(from..) {
+                let (key, value) = guard.into_inner().map_err(|error| failed(what, &error))?;
+                if !each(&key, &value) {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
-        let Some(guard) = self.keyspace(space).range(..=key).next_back() else { return Ok(None) };
-        let (key, value) = guard.into_inner().map_err(|error| failed("reading", &error))?;
-        Ok(Some((key.to_vec(), value.to_vec())))
+        let (keyspace, what) = (self.spaces()?.keyspace(space), reading(space));
+        guarded(what, || {
+            let Some(guard) = keyspace.range(..=key).next_back() else { return Ok(None) };
+            let (key, value) = guard.into_inner().map_err(|error| failed(what, &error))?;
+            Ok(Some((key.to_vec(), value.to_vec())))
+        })
     }
 
     fn bytes(&self) -> u64 {
-        self.database.disk_space().unwrap_or(0)
+        self.spaces.as_ref().and_then(|spaces| spaces.database.disk_space().ok()).unwrap_or(0)
     }
 }
 

@@ -4,7 +4,9 @@
 //! synced, is another. Any error of `commit` or `sync` is fatal for the handle: nothing is retried
 //! on it.
 
+pub mod files;
 pub mod fjall;
+mod guard;
 pub mod memory;
 
 pub use self::fjall::FjallDisk;

@@ -1,14 +1,13 @@
 //! A restart: the tables, then the log's tail.
 
 use crate::clock::Clock;
-use crate::disk::{Disk, DiskError, Row, Space, Sync};
+use crate::disk::{Disk, DiskError, Space, Sync};
 use crate::log::history::{self, hex};
 use crate::log::tables::{self, FORMAT_VERSION, meta};
 use crate::log::{Record, Segment};
 use crate::store::Store;
 use crate::store::map::Head;
 use crate::wire::Seq;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 /// What a restart found.
@@ -47,29 +46,36 @@ pub fn recover(
 
 /// Checks the format's version, and reads the store's id; a new store gets both.
 fn identify(disk: &dyn Disk) -> Result<[u8; 16], DiskError> {
+    if disk.get(Space::Meta, meta::RESTORING.as_bytes())?.is_some() {
+        return Err(DiskError::new("the store", tables::NOT_RESTORED));
+    }
     match tables::number(disk, meta::FORMAT)? {
         Some(FORMAT_VERSION) => {}
-        Some(other) => {
-            let text = format!(
-                "its format has version {other}; this vatn reads version {FORMAT_VERSION}: \
-                 use the vatn that made it"
-            );
+        Some(other) => return Err(tables::other_format(other)),
+        None if !is_empty(disk)? => {
+            let text = "the version of its format is missing; `vatn check` says what is left of it";
             return Err(DiskError::new("the store", text));
         }
         None => {
-            let id: Vec<u8> = (0..2_u8)
-                .flat_map(|half| RandomState::new().hash_one(half).to_le_bytes())
-                .collect();
-            let key = meta::STORE_ID.as_bytes().to_vec();
-            let id_row = Row { space: Space::Meta, key, value: Some(id.into()) };
-            disk.commit(
-                vec![tables::number_row(meta::FORMAT, FORMAT_VERSION), id_row],
-                Sync::Data,
-            )?;
+            let format = tables::number_row(meta::FORMAT, FORMAT_VERSION);
+            let id = tables::store_id_row(tables::new_store_id());
+            disk.commit(vec![format, id], Sync::Data)?;
         }
     }
     let id = disk.get(Space::Meta, meta::STORE_ID.as_bytes())?.unwrap_or_default();
     id.try_into().map_err(|_| DiskError::new("the store", "its id is not 16 bytes long"))
+}
+
+/// Whether nothing was ever written.
+fn is_empty(disk: &dyn Disk) -> Result<bool, DiskError> {
+    let mut is_empty = true;
+    for space in [Space::Meta, Space::Table, Space::Log] {
+        disk.scan(space, &[], &mut |_, _| {
+            is_empty = false;
+            false
+        })?;
+    }
+    Ok(is_empty)
 }
 
 fn load_tables(
@@ -125,7 +131,10 @@ fn replay_log(
         true
     })?;
     segments.extend(open);
-    Ok((tail, segments))
+    match tables::gap(segments.first().map(|segment| segment.id), in_tables) {
+        Some(gap) => Err(DiskError::new("the store", gap)),
+        None => Ok((tail, segments)),
+    }
 }
 
 /// What a clean stop leaves behind: no seq above `seq` is out, and the time is known.

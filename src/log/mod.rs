@@ -3,10 +3,15 @@
 //! A record is one group commit: everything that was pending, in one atomic batch. Its key is
 //! the first seq in it, big-endian, so that a scan goes in the order of the writes.
 
+pub mod archive;
+pub mod archive_reader;
+pub mod check;
 pub mod feed;
 pub mod history;
 pub mod queue;
 pub mod record;
+pub mod repair;
+pub mod restore;
 pub mod segments;
 pub mod tables;
 pub mod watermarks;

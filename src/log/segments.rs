@@ -33,7 +33,7 @@ impl Segment {
         Self { id, last_seq: id.saturating_sub(1), last_time: 0, bytes: 0 }
     }
 
-    fn key(id: u64) -> Vec<u8> {
+    pub(super) fn key(id: u64) -> Vec<u8> {
         [tables::meta::SEGMENT.as_bytes(), &id.to_be_bytes()].concat()
     }
 

@@ -7,7 +7,9 @@
 
 use crate::clock::Millis;
 use crate::disk::{Disk, DiskError, Row, Space};
+use crate::limits::SEQ_RESERVE;
 use crate::wire::{Change, Level, Seq};
+use std::hash::{BuildHasher, RandomState};
 
 /// The version of everything in the store's directory.
 pub const FORMAT_VERSION: u64 = 1;
@@ -29,6 +31,8 @@ pub mod meta {
     pub const SEGMENT: &str = "segment/";
     /// The greatest time that was seen.
     pub const CLOCK: &str = "clock";
+    /// Stands in a store while it is made from a backup.
+    pub const RESTORING: &str = "restoring";
 }
 
 /// A row of the tables, read back.
@@ -46,11 +50,17 @@ pub struct TableRow<'a> {
     pub value: &'a [u8],
 }
 
+/// The key of a row: the user's key, tagged.
+pub fn key(key: &[u8]) -> Vec<u8> {
+    let mut tagged = Vec::with_capacity(1 + key.len());
+    tagged.push(TAG_VALUE);
+    tagged.extend_from_slice(key);
+    tagged
+}
+
 /// The row that makes the tables show `change`.
 pub fn row(change: &Change<'_>) -> Row<'static> {
-    let mut key = Vec::with_capacity(1 + change.key.len());
-    key.push(TAG_VALUE);
-    key.extend_from_slice(change.key);
+    let key = key(change.key);
     let is_there = matches!(change.op, crate::wire::Op::Set | crate::wire::Op::Touch);
     let value = is_there.then(|| encode(change).into());
     Row { space: Space::Table, key, value }
@@ -96,6 +106,47 @@ pub fn decode<'a>(key: &'a [u8], value: &'a [u8]) -> Result<TableRow<'a>, &'stat
 pub fn number_row(name: &str, number: u64) -> Row<'static> {
     let value = Some(number.to_le_bytes().to_vec().into());
     Row { space: Space::Meta, key: name.as_bytes().to_vec(), value }
+}
+
+/// What is said of a store whose making was cut short.
+pub const NOT_RESTORED: &str =
+    "it was being restored and is not whole: remove it, and restore it again";
+
+/// The refusal of a store of another format.
+pub fn other_format(version: u64) -> DiskError {
+    let text = format!(
+        "its format has version {version}; this vatn reads version {FORMAT_VERSION}: \
+         use the vatn that made it"
+    );
+    DiskError::new("the store", text)
+}
+
+/// 16 random bytes for a new store.
+pub fn new_store_id() -> [u8; 16] {
+    let half = |half: u8| RandomState::new().hash_one(half).to_le_bytes();
+    let mut id = [0; 16];
+    for (place, byte) in id.iter_mut().zip([half(0), half(1)].concat()) {
+        *place = byte;
+    }
+    id
+}
+
+/// The row that holds a store's id.
+pub fn store_id_row(id: [u8; 16]) -> Row<'static> {
+    let value = Some(id.to_vec().into());
+    Row { space: Space::Meta, key: meta::STORE_ID.into(), value }
+}
+
+/// What is missing between the tables and the first segment of the log, if anything is: the log is
+/// trimmed only of what the tables hold. A larger gap is what a crash makes, which skips at least
+/// half of the reserve.
+pub fn gap(first_segment: Option<u64>, in_tables: Seq) -> Option<String> {
+    let missing = in_tables.saturating_add(2)..in_tables.saturating_add(SEQ_RESERVE / 2);
+    let first = first_segment.filter(|first| missing.contains(first))?;
+    Some(format!(
+        "the tables end at seq {in_tables} and the log begins at seq {first}: what was between is \
+         gone; `vatn check` says more"
+    ))
 }
 
 /// The row that promises that no seq above `ceiling` is given out.

@@ -9,6 +9,7 @@ pub mod edges;
 pub mod honest;
 pub mod http;
 pub mod ledger;
+pub mod offline;
 pub mod peer;
 pub mod shell;
 pub mod watcher;

@@ -1,0 +1,158 @@
+//! `vatn restore`: a backup becomes a store.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::Failure;
+use super::output::Output;
+use super::progress::Progress;
+use crate::clock::Clock;
+use crate::disk::{FjallDisk, files};
+use crate::log::archive_reader::ArchiveReader;
+use crate::log::restore::{RestoreError, Restored, restore};
+
+const NOTE: &str = "\
+The backup is verified first. `vatn serve -b DIR` then goes on after its seq, as a store with an
+id of its own: who followed the old one begins anew. Values that have expired meanwhile are left
+out.";
+
+/// Make a store of a backup
+#[derive(Debug, Args)]
+#[command(after_help = NOTE)]
+pub(super) struct Restore {
+    /// The backup, as `vatn backup` wrote it
+    file: PathBuf,
+
+    /// The directory of the new store: one that is empty, or not there yet
+    #[arg(short = 'b', long, env = "VATN_DATABASE", value_name = "DIR")]
+    database: PathBuf,
+}
+
+impl Restore {
+    pub(super) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        let mut folder = NewFolder::begin(&self.database)?;
+        let size = open(&self.file)?.metadata().map_or(0, |metadata| metadata.len());
+        // It is read twice.
+        let mut progress = Progress::begin(Some(2 * size));
+        let unreadable = |error| Failure::failed(format!("{}: {error}", self.file.display()));
+        let archive = ArchiveReader::open(BufReader::new(open(&self.file)?)).map_err(unreadable)?;
+        archive.verify(&mut |_, bytes| progress.advance(0, bytes)).map_err(unreadable)?;
+        folder.make()?;
+        let restored = self.restore(size, &mut progress)?;
+        folder.keep();
+        let sentence = progress.finish();
+        let Restored { origin, summary, items, expired, store_id } = restored;
+        let hex = |id: [u8; 16]| format!("{:032x}", u128::from_be_bytes(id));
+        if out.json {
+            let mut described = progress.described();
+            if let Some(members) = described.as_object_mut() {
+                members.insert("items".into(), json!(items));
+                members.insert("expired".into(), json!(expired));
+                members.insert("seq".into(), json!(summary.seq));
+                members.insert("store_id".into(), json!(hex(store_id)));
+                members.insert("backup_of".into(), json!(hex(origin.store_id)));
+            }
+            return out.json(&described);
+        }
+        let and_expired = if expired == 0 { String::new() } else { format!(", {expired} expired") };
+        let (seq, to) = (summary.seq, self.database.display());
+        out.line(format!("{items} items at seq {seq}{and_expired}, in {to} ({sentence})"))
+    }
+
+    fn restore(&self, size: u64, progress: &mut Progress) -> Result<Restored, Failure> {
+        let failed = |error: RestoreError| match error {
+            RestoreError::Archive(error) => {
+                Failure::failed(format!("{}: {error}", self.file.display()))
+            }
+            RestoreError::Disk(error) => Failure::failed(error.to_string()),
+        };
+        let archive = ArchiveReader::open(BufReader::new(open(&self.file)?));
+        let mut archive = archive.map_err(|error| failed(error.into()))?;
+        let disk = FjallDisk::open(&self.database).map_err(|error| failed(error.into()))?;
+        let mut done = 0;
+        let mut report = |items: u64, bytes: u64| {
+            progress.advance(items - done, size + bytes);
+            done = items;
+        };
+        restore(&mut archive, &disk, Clock::system().now(), &mut report).map_err(failed)
+    }
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    let cannot = |error| Failure::failed(format!("cannot read {}: {error}", path.display()));
+    let file = File::open(path).map_err(cannot)?;
+    match file.metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            Err(Failure::failed(format!("{} is a directory, not a backup", path.display())))
+        }
+        Ok(_) => Ok(file),
+        Err(error) => Err(cannot(error)),
+    }
+}
+
+/// A directory to fill. What is in it goes again, unless it is kept.
+struct NewFolder<'p> {
+    path: &'p Path,
+    is_new: bool,
+    is_ours: bool,
+}
+
+impl<'p> NewFolder<'p> {
+    /// Looks at `path`: it must be empty, or not there.
+    fn begin(path: &'p Path) -> Result<Self, Failure> {
+        let taken = |what: &str| {
+            let path = path.display();
+            Err(Failure::failed(format!("{path} {what}: choose an empty or a new one with -b")))
+        };
+        let is_new = match std::fs::read_dir(path) {
+            Ok(mut inside) => match inside.next() {
+                None => false,
+                Some(_) if files::is_store(path) => return taken("holds a store already"),
+                Some(_) => return taken("is not empty"),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => {
+                let path = path.display();
+                return Err(Failure::failed(format!("-b {path} cannot be used: {error}")));
+            }
+        };
+        Ok(Self { path, is_new, is_ours: false })
+    }
+
+    fn make(&mut self) -> Result<(), Failure> {
+        let path = self.path.display();
+        std::fs::create_dir_all(self.path)
+            .map_err(|error| Failure::failed(format!("-b {path} cannot be made: {error}")))?;
+        self.is_ours = true;
+        Ok(())
+    }
+
+    fn keep(&mut self) {
+        self.is_ours = false;
+    }
+}
+
+impl Drop for NewFolder<'_> {
+    fn drop(&mut self) {
+        if !self.is_ours {
+            return;
+        }
+        // What cannot be removed stays marked as not whole, and is never opened as a store.
+        if self.is_new {
+            let _ = std::fs::remove_dir_all(self.path);
+            return;
+        }
+        for inside in std::fs::read_dir(self.path).into_iter().flatten().flatten() {
+            let path = inside.path();
+            let _ = if path.is_dir() {
+                std::fs::remove_dir_all(path)
+            } else {
+                std::fs::remove_file(path)
+            };
+        }
+    }
+}

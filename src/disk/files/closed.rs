@@ -1,0 +1,163 @@
+//! The note that an orderly end leaves: which files there are, and how long each is.
+//!
+//! A journal that was cut short looks as a crash leaves it. After an orderly end it must not: the
+//! note tells the two apart, for as long as nothing is written. It is text, a line a file, ended by
+//! a line with the checksum of those before it.
+
+use super::FileFault;
+use super::journal::{self, Rest};
+use super::{MARKER, MISSING, TREES};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The note's name.
+pub const CLOSED: &str = "closed";
+const HEAD: &str = "vatn closed 1";
+
+/// How long the files were, by their names seen from the store's directory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Closed {
+    /// Journals: where their batches end, without the room after them.
+    journals: BTreeMap<String, u64>,
+    files: BTreeMap<String, u64>,
+}
+
+impl Closed {
+    /// Where the batches of a journal ended.
+    pub(super) fn journal_end(&self, name: &str) -> Option<u64> {
+        self.journals.get(name).copied()
+    }
+
+    /// Finds files that are gone, or have another length.
+    pub(super) fn compare(&self, path: &Path, faults: &mut Vec<FileFault>) -> io::Result<()> {
+        for name in self.journals.keys().filter(|name| !path.join(name).exists()) {
+            faults.push(FileFault::new(name, MISSING));
+        }
+        for (name, length) in &self.files {
+            match std::fs::metadata(path.join(name)) {
+                Ok(found) if found.len() == *length => {}
+                Ok(found) => {
+                    let what = format!("it has {} bytes, and had {length}", found.len());
+                    faults.push(FileFault::new(name, what));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    faults.push(FileFault::new(name, MISSING));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&self) -> String {
+        let mut text = format!("{HEAD}\n");
+        for (kind, files) in [("journal", &self.journals), ("file", &self.files)] {
+            for (name, length) in files {
+                text.push_str(&format!("{kind} {length} {name}\n"));
+            }
+        }
+        let checksum = crc32fast::hash(text.as_bytes());
+        text.push_str(&format!("crc32 {checksum:08x}\n"));
+        text
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let lines = text.get(..text.len().checked_sub("crc32 00000000\n".len())?)?;
+        let sum = format!("crc32 {:08x}\n", crc32fast::hash(lines.as_bytes()));
+        let mut closed = Self::default();
+        let mut lines = text.strip_suffix(&sum)?.lines();
+        if lines.next() != Some(HEAD) {
+            return None;
+        }
+        for line in lines {
+            let (kind, rest) = line.split_once(' ')?;
+            let (length, name) = rest.split_once(' ')?;
+            let files = match kind {
+                "journal" => &mut closed.journals,
+                "file" => &mut closed.files,
+                _ => return None,
+            };
+            files.insert(name.to_owned(), length.parse().ok()?);
+        }
+        Some(closed)
+    }
+}
+
+/// Reads the note, if there is one.
+pub(super) fn read(path: &Path) -> io::Result<Result<Option<Closed>, FileFault>> {
+    let text = match std::fs::read(path.join(CLOSED)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(None)),
+        Err(error) => return Err(error),
+    };
+    let closed = std::str::from_utf8(&text).ok().and_then(Closed::decode);
+    Ok(closed.map(Some).ok_or_else(|| {
+        FileFault::new(CLOSED, "it has changed; nothing but a check of the others is lost with it")
+    }))
+}
+
+/// Writes the note. There is none for a store whose last write was not finished.
+pub(super) fn write(path: &Path) -> io::Result<()> {
+    let mut closed = Closed::default();
+    let mut last_seqno = None;
+    for name in journal::list(path)? {
+        let walk = journal::walk(&path.join(&name), last_seqno)?;
+        if walk.rest != Rest::Nothing {
+            return Ok(());
+        }
+        last_seqno = walk.last_seqno.or(last_seqno);
+        closed.journals.insert(name, walk.end);
+    }
+    collect(path, &PathBuf::from(MARKER), &mut closed.files)?;
+    collect(path, &PathBuf::from(TREES), &mut closed.files)?;
+    let partial = path.join(format!("{CLOSED}.partial"));
+    let mut file = File::create(&partial)?;
+    file.write_all(closed.encode().as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&partial, path.join(CLOSED))?;
+    File::open(path)?.sync_all()
+}
+
+/// Removes the note, for good.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path.join(CLOSED)) {
+        Ok(()) => File::open(path)?.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn collect(path: &Path, name: &Path, files: &mut BTreeMap<String, u64>) -> io::Result<()> {
+    let metadata = std::fs::metadata(path.join(name))?;
+    if metadata.is_file() {
+        files.insert(name.to_string_lossy().into_owned(), metadata.len());
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(path.join(name))? {
+        collect(path, &name.join(entry?.file_name()), files)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_as_it_was_written_or_not_at_all() {
+        let mut closed = Closed::default();
+        closed.journals.insert("0.jnl".to_owned(), 77);
+        closed.files.insert("keyspaces/0/v 5".to_owned(), 345);
+        let text = closed.encode();
+        assert_eq!(Closed::decode(&text), Some(closed));
+        for position in 0..text.len() {
+            let mut damaged = text.clone().into_bytes();
+            damaged[position] ^= 4;
+            let read = String::from_utf8(damaged).ok().and_then(|text| Closed::decode(&text));
+            assert_eq!(read, None, "byte {position}");
+            assert_eq!(Closed::decode(&text[..position]), None, "cut at {position}");
+        }
+    }
+}

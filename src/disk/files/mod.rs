@@ -1,0 +1,259 @@
+//! The files below the disk, looked at before fjall opens them.
+//!
+//! fjall verifies much, and not all: a journal with a damaged byte in its middle it cuts off there,
+//! with every write after it; a list of tables it believes unread, and deletes the tables that are
+//! not in it. So what it would believe is verified here first, by the checksums that it wrote
+//! itself, and a file that is damaged is named before anything is changed.
+
+mod closed;
+mod journal;
+mod tree;
+
+pub use closed::CLOSED;
+
+use super::DiskError;
+use journal::Rest;
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The file that every store of fjall's has.
+const MARKER: &str = "version";
+const MARK: &[u8] = b"FJL\x03";
+const LOCK: &str = "lock";
+const TREES: &str = "keyspaces";
+/// fjall's own list of the trees.
+const LIST_OF_TREES: &str = "0";
+/// How often a lock is tried that another process holds, and the pause after each time.
+const LOCK_TRIES: usize = 3;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+const MISSING: &str = "it is missing";
+
+/// A file that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFault {
+    /// Which, seen from the store's directory.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub what: String,
+    /// Where a journal can be cut, so that what is before it can be read.
+    pub cut_at: Option<u64>,
+}
+
+impl FileFault {
+    fn new(file: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+        Self { file: file.into(), what: what.into(), cut_at: None }
+    }
+}
+
+impl fmt::Display for FileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.what)
+    }
+}
+
+/// How far to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What fjall would believe.
+    Start,
+    /// Every byte.
+    Whole,
+}
+
+/// Whether there is a store at `path`.
+pub fn is_store(path: &Path) -> bool {
+    path.join(MARKER).exists() || path.join(TREES).exists()
+}
+
+/// Holds the lock of the store at `path` until dropped; `None` when another process has it.
+pub fn lock(path: &Path) -> std::io::Result<Option<File>> {
+    let file = File::options().read(true).write(true).open(path.join(LOCK))?;
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Looks at the files of the store at `path`, and says which are damaged. The caller holds the
+/// lock. `report` hears how many bytes have been read.
+pub fn inspect(
+    path: &Path,
+    depth: Depth,
+    report: &mut dyn FnMut(u64),
+) -> Result<Vec<FileFault>, DiskError> {
+    let unreadable = |error: std::io::Error| {
+        DiskError::new(&format!("the database {} cannot be read", path.display()), error)
+    };
+    let mut faults = Vec::new();
+    marker(path, &mut faults);
+    let closed = match closed::read(path).map_err(unreadable)? {
+        Ok(closed) => closed,
+        Err(fault) => {
+            // Nothing is lost with it. Whoever starts is not to be kept from it.
+            if depth == Depth::Whole {
+                faults.push(fault);
+            }
+            None
+        }
+    };
+    if let Some(closed) = &closed {
+        closed.compare(path, &mut faults).map_err(unreadable)?;
+    }
+    let has_batches = journals(path, closed.as_ref(), &mut faults).map_err(unreadable)?;
+    trees(path, depth, &mut faults, report).map_err(unreadable)?;
+    let list = Path::new(TREES).join(LIST_OF_TREES).join(tree::CURRENT);
+    if has_batches && !path.join(&list).exists() {
+        faults.push(FileFault::new(list, MISSING));
+    }
+    Ok(faults)
+}
+
+/// The file that tells fjall its own version.
+fn marker(path: &Path, faults: &mut Vec<FileFault>) {
+    let fault = match std::fs::read(path.join(MARKER)) {
+        Ok(bytes) => match bytes.as_slice() {
+            MARK => return,
+            [b'F', b'J', b'L', version] => format!("its version is {version}, not 3"),
+            _ => "it is not what fjall wrote".to_owned(),
+        },
+        Err(error) => error.to_string(),
+    };
+    faults.push(FileFault::new(MARKER, fault));
+}
+
+/// The journals, oldest first; returns whether anything was written to them.
+fn journals(
+    path: &Path,
+    closed: Option<&closed::Closed>,
+    faults: &mut Vec<FileFault>,
+) -> std::io::Result<bool> {
+    let names = journal::list(path)?;
+    faults.extend(missing_journals(&names));
+    let mut last_seqno = None;
+    for (place, name) in names.iter().enumerate() {
+        let walk = journal::walk(&path.join(name), last_seqno)?;
+        last_seqno = walk.last_seqno.or(last_seqno);
+        let is_last = place + 1 == names.len();
+        let expected = closed.and_then(|closed| closed.journal_end(name));
+        let what = match walk.rest {
+            Rest::Nothing => None,
+            // The end of the last journal is where a crash cuts it, and nowhere else is.
+            Rest::Torn if is_last && expected.is_none() => None,
+            Rest::Torn => Some(format!("damaged at byte {}", walk.end)),
+            Rest::Damaged { resumes_at, whole } => Some(format!(
+                "damaged at byte {}; {whole} whole batches of writes follow from byte {resumes_at}",
+                walk.end
+            )),
+            Rest::OutOfOrder => Some(format!("the batch at byte {} is out of order", walk.end)),
+        };
+        let short = expected.filter(|expected| walk.rest == Rest::Nothing && *expected != walk.end);
+        let what = what.or_else(|| {
+            short.map(|expected| format!("it ends at byte {}, and ended at {expected}", walk.end))
+        });
+        if let Some(what) = what {
+            faults.push(FileFault { file: name.into(), what, cut_at: Some(walk.end) });
+        }
+    }
+    Ok(last_seqno.is_some())
+}
+
+/// There is one always, and they are numbered without a gap.
+fn missing_journals(names: &[String]) -> Vec<FileFault> {
+    let number = |name: &String| name.trim_end_matches(".jnl").parse::<u64>().unwrap_or(0);
+    let (Some(first), Some(last)) = (names.first().map(number), names.last().map(number)) else {
+        return vec![FileFault::new("0.jnl", "there is no journal")];
+    };
+    (first..last)
+        .map(|number| format!("{number}.jnl"))
+        .filter(|name| !names.contains(name))
+        .map(|name| FileFault::new(name, MISSING))
+        .collect()
+}
+
+fn trees(
+    path: &Path,
+    depth: Depth,
+    faults: &mut Vec<FileFault>,
+    report: &mut dyn FnMut(u64),
+) -> std::io::Result<()> {
+    let folder = path.join(TREES);
+    if !folder.exists() {
+        faults.push(FileFault::new(TREES, "the directory is missing"));
+        return Ok(());
+    }
+    let mut names: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(&folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.push(PathBuf::from(TREES).join(entry.file_name()));
+        }
+    }
+    names.sort();
+    for name in names {
+        tree::inspect(path, &name, depth, faults, report)?;
+    }
+    Ok(())
+}
+
+/// Writes down what the files are, now that nobody writes them any more. A store that was not left
+/// whole gets no such note.
+pub fn close(path: &Path) -> std::io::Result<()> {
+    closed::write(path)
+}
+
+/// Removes the note, before anything is changed.
+pub fn reopen(path: &Path) -> std::io::Result<()> {
+    closed::remove(path)
+}
+
+/// What was done about a damaged file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mended {
+    /// In words.
+    pub what: String,
+    /// Whether something is gone.
+    pub is_loss: bool,
+}
+
+/// Does what can be done about a damaged file: a journal is cut where what can be read of it ends,
+/// and a copy of the whole stays beside it. `None` where nothing can be done.
+pub fn mend(path: &Path, fault: &FileFault) -> std::io::Result<Option<Mended>> {
+    let file = path.join(&fault.file);
+    let mended = |what: &str| Ok(Some(Mended { what: what.to_owned(), is_loss: false }));
+    match (fault.cut_at, fault.file.to_str()) {
+        (Some(at), _) => {
+            let mut copy = file.clone().into_os_string();
+            copy.push(".damaged");
+            std::fs::copy(&file, &copy)?;
+            let cut = File::options().write(true).open(&file)?;
+            cut.set_len(at)?;
+            cut.sync_all()?;
+            closed::remove(path)?;
+            let copy = copy.to_string_lossy();
+            let what = format!("every write after byte {at}; the whole file is kept as {copy}");
+            Ok(Some(Mended { what, is_loss: true }))
+        }
+        (None, Some(CLOSED)) => {
+            closed::remove(path)?;
+            mended("removed")
+        }
+        (None, Some(LOCK)) => {
+            File::create(&file)?.sync_all()?;
+            mended("made anew")
+        }
+        (None, Some(MARKER)) if path.join(TREES).exists() => {
+            std::fs::write(&file, MARK)?;
+            File::open(&file)?.sync_all()?;
+            closed::remove(path)?;
+            mended("written anew")
+        }
+        _ => Ok(None),
+    }
+}

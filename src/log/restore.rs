@@ -1,0 +1,133 @@
+//! A store made from a backup: the rows of its tables, and the facts that a restart asks for.
+//!
+//! The log of such a store is empty: its history begins after the backup's seq. A mark stands in
+//! the store from the first row to the last, so that one which was not finished is never opened.
+
+use super::archive::{Origin, Summary};
+use super::archive_reader::{ArchiveError, ArchiveReader};
+use super::tables::{self, FORMAT_VERSION, meta};
+use crate::clock::Millis;
+use crate::disk::{Disk, DiskError, Row, Space, Sync};
+use crate::wire::Change;
+use std::collections::BTreeMap;
+use std::io::Read;
+
+/// Rows in one batch.
+const BATCH_ROWS: usize = 1024;
+/// Bytes of rows in one batch.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// What was restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// Where the backup came from.
+    pub origin: Origin,
+    /// What it held.
+    pub summary: Summary,
+    /// How many keys the new store has.
+    pub items: u64,
+    /// How many values had expired by now, and were left out.
+    pub expired: u64,
+    /// The new store's own id.
+    pub store_id: [u8; 16],
+}
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The backup is not whole.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The new store cannot be written.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// Makes a store on `disk`, which is empty, of the backup that `archive` reads. What has expired at
+/// `now` is left out. `report` hears how many keys and changes have been read, and how many bytes.
+pub fn restore<R: Read>(
+    archive: &mut ArchiveReader<R>,
+    disk: &dyn Disk,
+    now: Millis,
+    report: &mut dyn FnMut(u64, u64),
+) -> Result<Restored, RestoreError> {
+    disk.commit(vec![tables::number_row(meta::RESTORING, 1)], Sync::Data)?;
+    let mut rows = Rows { disk, rows: BTreeMap::new(), bytes: 0 };
+    let mut read = 0;
+    while let Some(block) = archive.next_block()? {
+        for change in block.changes() {
+            rows.put(&change)?;
+            read += 1;
+        }
+        report(read, archive.bytes());
+    }
+    rows.flush()?;
+    let summary = archive.summary().unwrap_or_default();
+    let (items, expired) = drop_expired(disk, now)?;
+    disk.sync()?;
+    let store_id = tables::new_store_id();
+    let facts = [
+        (meta::FORMAT, FORMAT_VERSION),
+        (meta::IN_TABLES, summary.seq),
+        (meta::CEILING, summary.seq),
+        (meta::CLOCK, now),
+    ];
+    let mut last = vec![tables::store_id_row(store_id)];
+    last.extend(facts.iter().map(|(name, number)| tables::number_row(name, *number)));
+    last.push(Row { space: Space::Meta, key: meta::RESTORING.into(), value: None });
+    disk.commit(last, Sync::Data)?;
+    Ok(Restored { origin: *archive.origin(), summary, items, expired, store_id })
+}
+
+/// Rows on their way to the tables, the last one of each key.
+struct Rows<'d> {
+    disk: &'d dyn Disk,
+    rows: BTreeMap<Vec<u8>, Row<'static>>,
+    bytes: usize,
+}
+
+impl Rows<'_> {
+    fn put(&mut self, change: &Change<'_>) -> Result<(), DiskError> {
+        self.bytes += change.key.len() + change.value.len();
+        let row = tables::row(change);
+        self.rows.insert(row.key.clone(), row);
+        if self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), DiskError> {
+        self.bytes = 0;
+        let rows: Vec<Row<'_>> = std::mem::take(&mut self.rows).into_values().collect();
+        if rows.is_empty() { Ok(()) } else { self.disk.commit(rows, Sync::Buffer) }
+    }
+}
+
+/// Takes out what has expired; returns how many rows stay, and how many went. Every row is read
+/// back, and checked, on the way.
+fn drop_expired(disk: &dyn Disk, now: Millis) -> Result<(u64, u64), DiskError> {
+    let (mut items, mut expired, mut fault) = (0, Vec::new(), None);
+    disk.scan(Space::Table, &[], &mut |key, value| match tables::decode(key, value) {
+        Ok(row) if row.expires_at != 0 && row.expires_at <= now => {
+            expired.push(key.to_vec());
+            true
+        }
+        Ok(_) => {
+            items += 1;
+            true
+        }
+        Err(what) => {
+            fault = Some(DiskError::new("a restored row was not read back", what));
+            false
+        }
+    })?;
+    if let Some(fault) = fault {
+        return Err(fault);
+    }
+    for keys in expired.chunks(BATCH_ROWS) {
+        let removal = |key: &Vec<u8>| Row { space: Space::Table, key: key.clone(), value: None };
+        disk.commit(keys.iter().map(removal).collect(), Sync::Buffer)?;
+    }
+    Ok((items, expired.len() as u64))
+}

@@ -1,0 +1,111 @@
+//! Stores in a directory without a broker: filled, read, compared and damaged.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vatn::clock::Clock;
+use vatn::config::{Config, QueueConfig, RetainConfig};
+use vatn::disk::{Disk, DiskError, FjallDisk};
+use vatn::engine::{Answers, Engine, Release, recover};
+use vatn::limits::Limits;
+use vatn::server::Backbone;
+use vatn::wire::{Level, Seq};
+
+use super::commands::request;
+
+/// The time at which everything here happens.
+pub const NOW: u64 = 1_800_000_000_000;
+
+/// Each key with its value, seq, level and time of expiry.
+pub type State = BTreeMap<Vec<u8>, (Vec<u8>, Seq, Level, u64)>;
+
+fn config(folder: &Path) -> Config {
+    Config {
+        database: folder.to_owned(),
+        http_host: "127.0.0.1".into(),
+        http_port: 0,
+        http_host_names: vec![],
+        routers: vec![],
+        publishers: vec![],
+        durability: Level::Synced,
+        queue: QueueConfig::default(),
+        retain: RetainConfig { bytes: 1_500, age_ms: 0, segment_bytes: 500 },
+        workers: 1,
+        limits: Limits::default(),
+    }
+}
+
+/// Opens a store with small log segments, does `work` with its engine, and closes it in order.
+pub fn serve(folder: &Path, work: impl FnOnce(&Engine)) -> Result<(), DiskError> {
+    let disk = Arc::new(FjallDisk::open(folder)?);
+    let clock = Clock::manual(NOW);
+    let backbone = Backbone::open(config(folder), clock, disk, &mut |_| {})?;
+    work(&backbone.engine());
+    backbone.stop()
+}
+
+/// Executes one command, and waits until its answer may be sent.
+pub fn run(engine: &Engine, method: &str, params: Vec<rmpv::Value>) -> rmpv::Value {
+    let frame = request(1, method, params);
+    let mut answers = Answers::default();
+    assert_eq!(engine.execute(&[frame.decode()], false, &mut answers), 1);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while engine.release(answers.list[0].gate) == Release::Waiting {
+        assert!(Instant::now() < deadline, "no answer");
+        std::thread::yield_now();
+    }
+    let response = rmpv::decode::read_value(&mut &answers.bytes[..]).unwrap();
+    assert!(response[2].is_nil(), "{response}");
+    response[3].clone()
+}
+
+/// What a restart finds in the store.
+pub fn state(folder: &Path) -> Result<State, DiskError> {
+    let disk = FjallDisk::open(folder)?;
+    state_on(&disk)
+}
+
+/// What a restart finds on the disk.
+pub fn state_on(disk: &dyn Disk) -> Result<State, DiskError> {
+    let recovered = recover(disk, &Clock::manual(NOW), &mut |_| {})?;
+    let entries = recovered.store.entries();
+    Ok(entries
+        .map(|(key, entry)| {
+            let head = entry.head;
+            let value = (entry.value.to_vec(), head.seq, head.level, head.expires_at);
+            (key.to_vec(), value)
+        })
+        .collect())
+}
+
+/// Copies a directory.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// Every file below a directory, seen from it, in order.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    fn collect(folder: &Path, name: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder.join(name)).unwrap() {
+            let entry = entry.unwrap();
+            let name = name.join(entry.file_name());
+            match entry.file_type().unwrap().is_dir() {
+                true => collect(folder, &name, found),
+                false => found.push(name),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(folder, Path::new(""), &mut found);
+    found.sort();
+    found
+}
