@@ -10,9 +10,16 @@ use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for each space.
 const MEMTABLE_BYTES: u64 = 32 << 20;
+
+/// How long a stop may take to sort what is in memory.
+const SETTLE_TIME: Duration = Duration::from_secs(20);
+const SETTLE_LOOK: Duration = Duration::from_millis(2);
+/// Blocks of files that fjall keeps in memory: all values are in the map, so few are read again.
+const CACHE_BYTES: u64 = 8 << 20;
 
 /// A fjall database.
 pub struct FjallDisk {
@@ -98,7 +105,7 @@ impl Drop for FjallDisk {
 
 impl Spaces {
     fn open(path: &Path) -> Result<Self, DiskError> {
-        let opened = Database::builder(path).worker_threads(2).open();
+        let opened = Database::builder(path).worker_threads(2).cache_size(CACHE_BYTES).open();
         let database = opened.map_err(|error| explain(path, &error))?;
         let found = database.list_keyspace_names();
         let is_there = |name: &str| found.iter().any(|found| **found == *name);
@@ -243,6 +250,25 @@ impl Disk for FjallDisk {
             let Some(guard) = keyspace.range(..=key).next_back() else { return Ok(None) };
             let (key, value) = guard.into_inner().map_err(|error| failed(what, &error))?;
             Ok(Some((key.to_vec(), value.to_vec())))
+        })
+    }
+
+    fn settle(&self) -> Result<(), DiskError> {
+        guarded("settling", || {
+            let spaces = self.spaces()?;
+            let all = [&spaces.table, &spaces.log, &spaces.meta];
+            for space in all {
+                space.rotate_memtable().map_err(|error| failed("settling", &error))?;
+            }
+            // fjall's own way of waiting has no end where the disk fails.
+            let deadline = Instant::now() + SETTLE_TIME;
+            while all.iter().any(|space| space.sealed_memtable_count() > 0) {
+                if Instant::now() >= deadline {
+                    return Err(DiskError::new("settling", "it takes too long"));
+                }
+                std::thread::sleep(SETTLE_LOOK);
+            }
+            Ok(())
         })
     }
 
