@@ -9,6 +9,7 @@ pub mod edges;
 pub mod honest;
 pub mod http;
 pub mod ledger;
+pub mod linear;
 pub mod offline;
 pub mod peer;
 pub mod shell;
