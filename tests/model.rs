@@ -109,6 +109,8 @@ struct Lives {
     /// What was acknowledged, or shown, must survive a kill, or a loss of power, up to here.
     stored: Seq,
     synced: Seq,
+    /// The deletes of this life, by key.
+    removed: BTreeMap<Vec<u8>, (Level, Seq)>,
 }
 
 impl Lives {
@@ -120,6 +122,7 @@ impl Lives {
             model: Model::after(Cells::new(), 0),
             stored: 0,
             synced: 0,
+            removed: BTreeMap::new(),
         }
     }
 
@@ -177,7 +180,8 @@ impl Lives {
         let (id, now) = (request.id.unwrap(), self.clock.now());
         let command = request.command.as_ref().unwrap();
         self.model.expire(now);
-        let before = self.model.seq;
+        self.removed.retain(|key, _| !self.model.cells.contains_key(key));
+        let before = self.model.now();
         let expected = self.model.apply(command, now, Level::Synced);
         let (answer, bytes) = execute(engine, &owned);
         match expected {
@@ -194,19 +198,31 @@ impl Lives {
         if self.generator.random().u8(..4) != 0 {
             wait_for("an answer", || engine.release(answer.gate) != Release::Waiting);
             assert_eq!(engine.release(answer.gate), Release::Ready);
-            self.owe(command, before, &answer);
+            self.owe(command, &before, &answer);
         }
     }
 
     /// A client was answered: what it wrote, or saw, must survive what it asked for.
-    fn owe(&mut self, command: &Command<'_>, before: Seq, answer: &Answer) {
+    fn owe(&mut self, command: &Command<'_>, before: &Model, answer: &Answer) {
         let mut owed =
             vec![(Level::Stored, answer.gate.stored), (Level::Synced, answer.gate.synced)];
-        if self.model.seq > before {
-            owed.push((command.durability().unwrap_or(Level::Synced), self.model.seq));
+        let after = &self.model;
+        if after.seq > before.seq {
+            let level = command.durability().unwrap_or(Level::Synced);
+            owed.push((level, after.seq));
+            // What a `memory` write hides must not come back.
+            let (left, now) = (before.left(), after.left());
+            let hidden = left.iter().filter(|(key, _)| !now.contains_key(*key));
+            owed.extend(
+                hidden.filter(|_| level == Level::Memory).map(|(_, c)| (c.level, after.seq)),
+            );
+            for key in before.cells.keys().filter(|key| !after.cells.contains_key(*key)) {
+                self.removed.insert(key.clone(), (level, after.seq));
+            }
         }
         if let Command::Get(get) = command {
-            owed.extend(self.model.cells.get(&*get.key).map(|cell| (cell.level, cell.seq)));
+            let shown = after.cells.get(&*get.key).map(|cell| (cell.level, cell.seq));
+            owed.extend(shown.or_else(|| self.removed.get(&*get.key).copied()));
         }
         for (level, seq) in owed {
             if level >= Level::Stored {
@@ -244,6 +260,7 @@ impl Lives {
         assert!(is_next, "after a {end:?}: the store goes on from {seq}, not {}", self.model.seq);
         self.model = Model::after(cells, seq);
         (self.stored, self.synced) = (0, 0);
+        self.removed.clear();
     }
 }
 

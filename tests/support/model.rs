@@ -57,6 +57,17 @@ impl Model {
         Self { persisted: vec![(seq, cells.clone())], cells, seq }
     }
 
+    /// The model without its past.
+    pub fn now(&self) -> Self {
+        let persisted = self.persisted.last().cloned().into_iter().collect();
+        Self { cells: self.cells.clone(), seq: self.seq, persisted }
+    }
+
+    /// What a crash would leave of all writes so far.
+    pub fn left(&self) -> &Cells {
+        &self.persisted.last().unwrap().1
+    }
+
     /// Notes what a write at `level` leaves for after a crash: its changes, or, at level `memory`,
     /// the absence of what it hides.
     fn persist(&mut self, before: &Cells, level: Level) {
