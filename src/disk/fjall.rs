@@ -44,7 +44,8 @@ impl FjallDisk {
             return Err(at(path, "is a file", &"name a directory with -b"));
         }
         std::fs::create_dir_all(path).map_err(|error| at(path, "cannot be made", &error))?;
-        if files::is_store(path) {
+        let is_store = files::is_store(path);
+        if is_store {
             let faults = Self::inspect(path, Depth::Start, &mut |_| {})?;
             if let Some(fault) = faults.first() {
                 let text = format!("{fault}; `vatn check` says more, with --repair it mends");
@@ -57,6 +58,8 @@ impl FjallDisk {
                 let place = Place::of(path)?;
                 Ok(Self { spaces: Some(spaces), path: path.to_owned(), place })
             }
+            // A store that could not be made is not a damaged one.
+            Err(error) if !is_store => Err(error),
             Err(error) => Err(Self::name_suspect(path).unwrap_or(error)),
         }
     }
