@@ -181,7 +181,9 @@ fn run_on(fault: Fault) -> bool {
     if engine.watermarks().has_failed() {
         look_around(&script);
     }
-    let ledger = script.ledger;
+    let mut ledger = script.ledger;
+    // Each write of the script has a seq of its own, so the last seq told says how many were.
+    ledger.told = usize::try_from(engine.feed().end().1).unwrap();
     let stopped = backbone.stop();
     match &stopped {
         Ok(()) => assert!(!disk.has_failed(), "a stop that did not tell"),
@@ -253,6 +255,8 @@ fn assert_prefix(disk: MemoryDisk, ledger: &Ledger, covered: Level, clock: &Cloc
     let owed = ledger.owed(covered);
     let Some(places) = ledger.find(&state) else { panic!("no prefix left {state:?}") };
     assert!(*places.end() >= owed, "{} of {owed} writes are left", places.end());
+    let is_told = covered == Level::Synced || *places.end() >= ledger.told;
+    assert!(is_told, "{} writes were told, {} are left", ledger.told, places.end());
     let after = Request::new("set").key(b"after").argument(&1.into());
     assert!(call(&engine, &after).is_ok());
     backbone.stop().unwrap();

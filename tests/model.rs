@@ -1,274 +1,24 @@
 //! The store against a plain `BTreeMap`: seeded random commands, replies and state compared at
-//! each.
+//! each, also through crashes and restarts of everything but the edges.
+//!
+//! `VATN_COMMANDS` sets how many commands, `VATN_SEED` repeats a run.
 
 mod support;
 
 use std::collections::BTreeMap;
-use support::commands::{Generator, encode_value};
+use std::sync::Arc;
+use support::backbone::{open, wait_for};
+use support::commands::{Generator, OwnedCommand, encode_value, request};
+use support::model::{Cell, Cells, Model, encoded};
+use vatn::clock::Clock;
+use vatn::disk::MemoryDisk;
+use vatn::engine::{Answer, Answers, Engine, Release};
+use vatn::server::Backbone;
 use vatn::store::map::Head;
 use vatn::store::{Context, Store};
 use vatn::wire::change::{ChangeReader, Op};
-use vatn::wire::command::{Batch, Count, Delete, GetMulti, Incr, Range, Set, SetMulti, Touch};
-use vatn::wire::options::Condition;
-use vatn::wire::reply::{Meta, Shown};
-use vatn::wire::{ChangeBuffer, Code, Command, Level, Refusal, Reply};
-
-/// What the model knows of a key.
-#[derive(Debug, Clone, PartialEq)]
-struct Cell {
-    value: Vec<u8>,
-    seq: u64,
-    expires_at: u64,
-    level: Level,
-}
-
-impl Cell {
-    fn meta(&self, now: u64) -> Meta<'_> {
-        let ttl_ms = (self.expires_at != 0).then(|| self.expires_at - now);
-        Meta { value: &self.value, seq: self.seq, ttl_ms, level: self.level }
-    }
-
-    fn shown(&self, range: &Range<'_>, now: u64) -> Shown<'_> {
-        match (range.keys_only, range.meta) {
-            (true, _) => Shown::Key,
-            (_, true) => Shown::Meta(self.meta(now)),
-            _ => Shown::Value(&self.value),
-        }
-    }
-}
-
-/// The store as it should be, in the plainest words.
-#[derive(Debug, Clone, Default)]
-struct Model {
-    cells: BTreeMap<Vec<u8>, Cell>,
-    seq: u64,
-}
-
-/// What a command should answer: encoded, or the code it is refused with.
-type Expected = Result<Vec<u8>, Code>;
-
-fn encoded(reply: &Reply<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    reply.encode(&mut out);
-    out
-}
-
-impl Model {
-    fn expire(&mut self, now: u64) {
-        let due: Vec<_> = self
-            .cells
-            .iter()
-            .filter(|(_, cell)| cell.expires_at != 0 && cell.expires_at <= now)
-            .map(|(key, cell)| (cell.expires_at, key.clone()))
-            .collect();
-        for (_, key) in due {
-            self.cells.remove(&key);
-            self.seq += 1;
-        }
-    }
-
-    fn apply(&mut self, command: &Command<'_>, now: u64, default: Level) -> Expected {
-        let seq = self.seq + 1;
-        let level = command.durability().unwrap_or(default);
-        let before = self.cells.clone();
-        let mut changed = false;
-        let done = self.run(command, now, level, seq, &mut changed);
-        match &done {
-            Ok(_) if changed => self.seq = seq,
-            Ok(_) => {}
-            Err(_) => self.cells = before,
-        }
-        done
-    }
-
-    fn run(
-        &mut self,
-        command: &Command<'_>,
-        now: u64,
-        level: Level,
-        seq: u64,
-        changed: &mut bool,
-    ) -> Expected {
-        match command {
-            Command::Get(get) => Ok(self.get(&get.key, get.meta, now)),
-            Command::GetMulti(get) => Ok(self.get_multi(get)),
-            Command::Range(range) => self.range(range, now),
-            Command::Count(count) => Ok(self.count(count)),
-            Command::Set(set) => self.set(set, now, level, seq, changed),
-            Command::SetMulti(set) => Ok(self.set_multi(set, now, level, seq, changed)),
-            Command::Delete(delete) => self.delete(delete, changed),
-            Command::DeleteMulti(delete) => {
-                let existed =
-                    delete.keys.iter().filter(|key| self.cells.remove(key.as_ref()).is_some());
-                let existed = existed.count();
-                *changed |= existed > 0;
-                Ok(encoded(&Reply::Uint(existed as u64)))
-            }
-            Command::Incr(incr) => self.incr(incr, now, level, seq, changed),
-            Command::Touch(touch) => Ok(self.touch(touch, now, level, seq, changed)),
-            Command::Batch(batch) => self.batch(batch, now, level, seq, changed),
-            other => panic!("the model does not know {other:?}"),
-        }
-    }
-
-    fn get(&self, key: &[u8], meta: bool, now: u64) -> Vec<u8> {
-        let Some(cell) = self.cells.get(key) else { return encoded(&Reply::Nil) };
-        if !meta {
-            return cell.value.clone();
-        }
-        encoded(&Reply::Meta(cell.meta(now)))
-    }
-
-    fn get_multi(&self, get: &GetMulti<'_>) -> Vec<u8> {
-        let found = get.keys.iter().filter_map(|key| {
-            self.cells.get_key_value(*key).map(|(key, cell)| (&key[..], &cell.value[..]))
-        });
-        encoded(&Reply::Pairs(found.collect()))
-    }
-
-    fn range(&self, range: &Range<'_>, now: u64) -> Expected {
-        let is_in = |key: &[u8]| {
-            key.starts_with(range.prefix)
-                && range.from.is_none_or(|from| key >= from)
-                && range.to.is_none_or(|to| key < to)
-                && range
-                    .after
-                    .is_none_or(|after| if range.reverse { key < after } else { key > after })
-        };
-        let mut all: Vec<_> = self.cells.iter().filter(|(key, _)| is_in(key)).collect();
-        if range.reverse {
-            all.reverse();
-        }
-        let limit = range.limit.unwrap_or(usize::MAX);
-        let next = (all.len() > limit).then(|| &all[limit - 1].0[..]);
-        let items = all.iter().take(limit).map(|(key, cell)| (&key[..], cell.shown(range, now)));
-        Ok(encoded(&Reply::Page { items: items.collect(), next }))
-    }
-
-    fn count(&self, count: &Count<'_>) -> Vec<u8> {
-        let found = self.cells.keys().filter(|key| key.starts_with(count.prefix)).count();
-        encoded(&Reply::Uint(found as u64))
-    }
-
-    fn holds(&self, key: &[u8], condition: Option<Condition>) -> Result<(), Code> {
-        let seq = self.cells.get(key).map(|cell| cell.seq);
-        let holds = match condition {
-            None => true,
-            Some(Condition::Absent) => seq.is_none(),
-            Some(Condition::Present) => seq.is_some(),
-            Some(Condition::Seq(wanted)) => seq == Some(wanted),
-        };
-        if holds { Ok(()) } else { Err(Code::Conflict) }
-    }
-
-    fn set(
-        &mut self,
-        set: &Set<'_>,
-        now: u64,
-        level: Level,
-        seq: u64,
-        changed: &mut bool,
-    ) -> Expected {
-        self.holds(&set.key, set.condition)?;
-        let expires_at = set.ttl_ms.map_or(0, |ttl| now + ttl);
-        let cell = Cell { value: set.value.to_vec(), seq, expires_at, level };
-        self.cells.insert(set.key.to_vec(), cell);
-        *changed = true;
-        Ok(encoded(&Reply::Uint(seq)))
-    }
-
-    fn set_multi(
-        &mut self,
-        set: &SetMulti<'_>,
-        now: u64,
-        level: Level,
-        seq: u64,
-        changed: &mut bool,
-    ) -> Vec<u8> {
-        let expires_at = set.ttl_ms.map_or(0, |ttl| now + ttl);
-        for (key, value) in &set.pairs {
-            let cell = Cell { value: value.to_vec(), seq, expires_at, level };
-            self.cells.insert(key.to_vec(), cell);
-            *changed = true;
-        }
-        encoded(&Reply::Uint(if set.pairs.is_empty() { self.seq } else { seq }))
-    }
-
-    fn delete(&mut self, delete: &Delete<'_>, changed: &mut bool) -> Expected {
-        self.holds(&delete.key, delete.condition)?;
-        let old = self.cells.remove(delete.key.as_ref());
-        *changed |= old.is_some();
-        Ok(match (old, delete.return_value) {
-            (Some(cell), true) => cell.value,
-            (None, true) => encoded(&Reply::Nil),
-            (old, false) => encoded(&Reply::Bool(old.is_some())),
-        })
-    }
-
-    fn incr(
-        &mut self,
-        incr: &Incr<'_>,
-        now: u64,
-        level: Level,
-        seq: u64,
-        changed: &mut bool,
-    ) -> Expected {
-        let (number, kept) = match self.cells.get(incr.key.as_ref()) {
-            Some(cell) => {
-                let value = rmpv::decode::read_value(&mut &cell.value[..]).unwrap();
-                let number = value
-                    .as_i64()
-                    .map(i128::from)
-                    .or(value.as_u64().map(i128::from))
-                    .ok_or(Code::NotANumber)?;
-                let delta = i128::from(incr.delta);
-                let next = if incr.down { number - delta } else { number + delta };
-                if next < i128::from(i64::MIN) || next > i128::from(u64::MAX) {
-                    return Err(Code::Overflow);
-                }
-                (next, cell.expires_at)
-            }
-            None => (incr.initial.ok_or(Code::NotFound)?, 0),
-        };
-        let expires_at = incr.ttl_ms.map_or(kept, |ttl| now + ttl);
-        let value = encoded(&Reply::Int(number));
-        self.cells.insert(incr.key.to_vec(), Cell { value: value.clone(), seq, expires_at, level });
-        *changed = true;
-        Ok(value)
-    }
-
-    fn touch(
-        &mut self,
-        touch: &Touch<'_>,
-        now: u64,
-        level: Level,
-        seq: u64,
-        changed: &mut bool,
-    ) -> Vec<u8> {
-        let found = self.cells.get_mut(touch.key.as_ref()).map(|cell| {
-            cell.expires_at = touch.ttl_ms.map_or(0, |ttl| now + ttl);
-            (cell.seq, cell.level) = (seq, level);
-        });
-        *changed |= found.is_some();
-        encoded(&Reply::Bool(found.is_some()))
-    }
-
-    fn batch(
-        &mut self,
-        batch: &Batch<'_>,
-        now: u64,
-        level: Level,
-        seq: u64,
-        changed: &mut bool,
-    ) -> Expected {
-        let mut out = Vec::new();
-        rmp::encode::write_array_len(&mut out, batch.commands.len() as u32).unwrap();
-        for command in &batch.commands {
-            out.extend(self.run(command, now, level, seq, changed)?);
-        }
-        Ok(out)
-    }
-}
+use vatn::wire::command::Set;
+use vatn::wire::{ChangeBuffer, Command, Level, Refusal, Seq};
 
 /// A follower that knows nothing but the changes.
 fn follow(cells: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: &ChangeBuffer) {
@@ -327,15 +77,235 @@ fn compare(seed: u64, commands: usize) {
     assert_eq!(followed, values, "seed {seed}: what a follower of the changes has");
 }
 
+/// A number that the environment gives.
+fn given(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|number| number.parse().ok())
+}
+
 #[test]
 fn random_commands_do_what_a_plain_map_would() {
-    let seeds = std::env::var("VATN_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds: Vec<u64> =
-        seeds.map_or_else(|| (0..20).map(|_| fastrand::u64(..)).collect(), |s| vec![s]);
-    for seed in seeds {
+    let (seed, commands) = (given("VATN_SEED"), given("VATN_COMMANDS").unwrap_or(100_000));
+    for _ in 0..commands / 5_000 {
+        let seed = seed.unwrap_or_else(|| fastrand::u64(..));
         println!("seed {seed}");
         compare(seed, 5_000);
     }
+}
+
+/// How a life of the store ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Stop,
+    Kill,
+    PowerLoss,
+}
+
+/// A store that lives again and again, and the model of it.
+struct Lives {
+    generator: Generator,
+    clock: Clock,
+    disk: Arc<MemoryDisk>,
+    model: Model,
+    /// What was acknowledged, or shown, must survive a kill, or a loss of power, up to here.
+    stored: Seq,
+    synced: Seq,
+    /// The deletes of this life, by key.
+    removed: BTreeMap<Vec<u8>, (Level, Seq)>,
+}
+
+impl Lives {
+    fn new(seed: u64) -> Self {
+        Self {
+            generator: Generator::new(seed),
+            clock: Clock::manual(1_000_000),
+            disk: Arc::new(MemoryDisk::default()),
+            model: Model::after(Cells::new(), 0),
+            stored: 0,
+            synced: 0,
+            removed: BTreeMap::new(),
+        }
+    }
+
+    /// One life: commands, an end, and what a restart finds.
+    fn live(&mut self, commands: u64) {
+        let backbone = open(self.disk.clone(), &self.clock).unwrap();
+        let engine = backbone.engine();
+        self.find(&engine, End::Stop);
+        for _ in 0..commands {
+            self.clock.advance_to(self.clock.now() + self.generator.pause_ms());
+            self.command(&engine);
+        }
+        let random = self.generator.random();
+        let end = [End::Stop, End::Kill, End::PowerLoss][random.usize(..3)];
+        self.end(end, backbone);
+        if end != End::Stop && self.generator.random().bool() {
+            self.crash_while_starting();
+        }
+        let backbone = open(self.disk.clone(), &self.clock).unwrap();
+        self.find(&backbone.engine(), end);
+        backbone.stop().unwrap();
+    }
+
+    fn end(&mut self, end: End, backbone: Backbone) {
+        let left = match end {
+            End::Stop => None,
+            End::Kill => Some(self.disk.after_kill()),
+            End::PowerLoss => Some(self.power_loss()),
+        };
+        backbone.stop().unwrap();
+        if let Some(left) = left {
+            self.disk = Arc::new(left);
+        }
+    }
+
+    fn power_loss(&mut self) -> MemoryDisk {
+        let unsynced = self.disk.unsynced_batches();
+        self.disk.after_power_loss(self.generator.random().usize(0..=unsynced))
+    }
+
+    /// A start that a failing disk and another crash cut short.
+    fn crash_while_starting(&mut self) {
+        self.disk.fail_after(self.generator.random().u64(..12));
+        if let Ok(backbone) = open(self.disk.clone(), &self.clock) {
+            // The disk may fail at any moment of the stop, too.
+            let _ = backbone.stop();
+        }
+        self.disk = Arc::new(self.power_loss());
+    }
+
+    /// Executes one random command here and there, and compares the replies.
+    fn command(&mut self, engine: &Engine) {
+        let owned = self.generator.command();
+        let request = owned.decode();
+        let (id, now) = (request.id.unwrap(), self.clock.now());
+        let command = request.command.as_ref().unwrap();
+        self.model.expire(now);
+        self.removed.retain(|key, _| !self.model.cells.contains_key(key));
+        let before = self.model.now();
+        let expected = self.model.apply(command, now, Level::Synced);
+        let (answer, bytes) = execute(engine, &owned);
+        match expected {
+            Ok(result) => {
+                let head = [&[0x94, 1][..], &encode_value(&id.into()), &[0xC0]].concat();
+                assert_eq!(bytes, [head, result].concat(), "{command:?}");
+            }
+            Err(code) => {
+                let response = rmpv::decode::read_value(&mut &bytes[..]).unwrap();
+                assert_eq!(response[2][0].as_str(), Some(code.name()), "{command:?}");
+            }
+        }
+        // Some clients do not wait for their answer.
+        if self.generator.random().u8(..4) != 0 {
+            wait_for("an answer", || engine.release(answer.gate) != Release::Waiting);
+            assert_eq!(engine.release(answer.gate), Release::Ready);
+            self.owe(command, &before, &answer);
+        }
+    }
+
+    /// A client was answered: what it wrote, or saw, must survive what it asked for.
+    fn owe(&mut self, command: &Command<'_>, before: &Model, answer: &Answer) {
+        let mut owed =
+            vec![(Level::Stored, answer.gate.stored), (Level::Synced, answer.gate.synced)];
+        let after = &self.model;
+        if after.seq > before.seq {
+            let level = command.durability().unwrap_or(Level::Synced);
+            owed.push((level, after.seq));
+            // What a `memory` write hides must not come back.
+            let (left, now) = (before.left(), after.left());
+            let hidden = left.iter().filter(|(key, _)| !now.contains_key(*key));
+            owed.extend(
+                hidden.filter(|_| level == Level::Memory).map(|(_, c)| (c.level, after.seq)),
+            );
+            for key in before.cells.keys().filter(|key| !after.cells.contains_key(*key)) {
+                self.removed.insert(key.clone(), (level, after.seq));
+            }
+        }
+        if let Command::Get(get) = command {
+            let shown = after.cells.get(&*get.key).map(|cell| (cell.level, cell.seq));
+            owed.extend(shown.or_else(|| self.removed.get(&*get.key).copied()));
+        }
+        for (level, seq) in owed {
+            if level >= Level::Stored {
+                self.stored = self.stored.max(seq);
+            }
+            if level == Level::Synced {
+                self.synced = self.synced.max(seq);
+            }
+        }
+    }
+
+    /// Holds what a restart shows against the model, and goes on from there.
+    fn find(&mut self, engine: &Engine, end: End) {
+        let now = self.clock.now();
+        let seq = ask(engine, request(1, "hello", vec![]))
+            .as_map()
+            .and_then(|hello| hello.iter().find(|(name, _)| name.as_str() == Some("seq")))
+            .and_then(|(_, seq)| seq.as_u64())
+            .unwrap();
+        let cells = cells(engine, now);
+        self.model.expire(now);
+        let is_live = |cell: &Cell| cell.expires_at == 0 || cell.expires_at > now;
+        let left = self.model.persisted.iter().rev().find(|(_, persisted)| {
+            let live = persisted.iter().filter(|(_, cell)| is_live(cell));
+            live.eq(cells.iter())
+        });
+        let Some((last, _)) = left else { panic!("after a {end:?}, no prefix left {cells:?}") };
+        let owed = match end {
+            End::Stop => self.model.seq,
+            End::Kill => self.stored,
+            End::PowerLoss => self.synced,
+        };
+        assert!(*last >= owed, "after a {end:?}: {last} is left, {owed} was promised");
+        let is_next = if end == End::Stop { seq == self.model.seq } else { seq >= self.model.seq };
+        assert!(is_next, "after a {end:?}: the store goes on from {seq}, not {}", self.model.seq);
+        self.model = Model::after(cells, seq);
+        (self.stored, self.synced) = (0, 0);
+        self.removed.clear();
+    }
+}
+
+fn execute(engine: &Engine, command: &OwnedCommand) -> (Answer, Vec<u8>) {
+    let requests = [command.decode()];
+    let mut answers = Answers::default();
+    wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
+    (answers.list.remove(0), answers.bytes)
+}
+
+fn ask(engine: &Engine, command: OwnedCommand) -> rmpv::Value {
+    let (_, bytes) = execute(engine, &command);
+    rmpv::decode::read_value(&mut &bytes[..]).unwrap()[3].clone()
+}
+
+/// Everything that the store holds, with all that is known of it.
+fn cells(engine: &Engine, now: u64) -> Cells {
+    let page = ask(engine, request(1, "range", vec![]));
+    let cell = |item: &rmpv::Value| {
+        let meta = rmpv::Value::Map(vec![("meta".into(), true.into())]);
+        let entry = ask(engine, request(1, "get", vec![item[0].clone(), meta]));
+        let cell = Cell {
+            value: encode_value(&entry[0]),
+            seq: entry[1].as_u64().unwrap(),
+            expires_at: entry[2].as_u64().map_or(0, |ttl_ms| now + ttl_ms),
+            level: entry[3].as_str().unwrap().parse().unwrap(),
+        };
+        (support::dealer::key_bytes(&item[0]), cell)
+    };
+    page[0].as_array().unwrap().iter().map(cell).collect()
+}
+
+#[test]
+fn random_commands_through_crashes_and_restarts_do_what_a_plain_map_would() {
+    let seed = given("VATN_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let commands = given("VATN_COMMANDS").unwrap_or(20_000);
+    println!("seed {seed} (VATN_SEED repeats it), {commands} commands (VATN_COMMANDS)");
+    let mut lives = Lives::new(seed);
+    let (mut done, mut count) = (0, 0);
+    while done < commands {
+        let few = lives.generator.random().u64(1..400);
+        lives.live(few);
+        (done, count) = (done + few, count + 1);
+    }
+    println!("{done} commands in {count} lives");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How a command fails: one line, and an exit code.
 
 use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
 
 use crate::client::ClientError;
@@ -42,7 +43,8 @@ impl Failure {
     /// Says on stderr, in one line, what is wrong.
     pub fn print(&self) {
         if !self.message.is_empty() {
-            eprintln!("vatn: error: {self}");
+            // The exit code tells too, where stderr takes nothing.
+            let _ = writeln!(std::io::stderr(), "vatn: error: {self}");
         }
     }
 

@@ -230,6 +230,8 @@ fn log_to_stderr(debug: bool) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // A line that cannot be written is lost. Told of on the same stderr, it would be a panic.
+        .log_internal_errors(false)
         .finish();
     // A second one in the same process (a test) keeps the first.
     let _ = tracing::subscriber::set_global_default(subscriber);

@@ -6,6 +6,7 @@
 
 use super::files::{self, Depth, FileFault};
 use super::guard::guarded;
+use super::place::Place;
 use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
@@ -25,6 +26,7 @@ const CACHE_BYTES: u64 = 8 << 20;
 pub struct FjallDisk {
     spaces: Option<Spaces>,
     path: PathBuf,
+    place: Place,
 }
 
 /// What is fjall's. It is dropped as one: the database's lock lives as long as any keyspace.
@@ -45,8 +47,12 @@ impl FjallDisk {
     /// Opens the database at `path`, or makes it. A file that is damaged is named, and nothing is
     /// changed.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
+        if path.exists() && !path.is_dir() {
+            return Err(at(path, "is a file", &"name a directory with -b"));
+        }
         std::fs::create_dir_all(path).map_err(|error| at(path, "cannot be made", &error))?;
-        if files::is_store(path) {
+        let is_store = files::is_store(path);
+        if is_store {
             let faults = Self::inspect(path, Depth::Start, &mut |_| {})?;
             if let Some(fault) = faults.first() {
                 let text = format!("{fault}; `vatn check` says more, with --repair it mends");
@@ -55,7 +61,12 @@ impl FjallDisk {
             files::reopen(path).map_err(|error| at(path, "cannot be used", &error))?;
         }
         match guarded("opening the database", || Spaces::open(path)) {
-            Ok(spaces) => Ok(Self { spaces: Some(spaces), path: path.to_owned() }),
+            Ok(spaces) => {
+                let place = Place::of(path)?;
+                Ok(Self { spaces: Some(spaces), path: path.to_owned(), place })
+            }
+            // A store that could not be made is not a damaged one.
+            Err(error) if !is_store => Err(error),
             Err(error) => Err(Self::name_suspect(path).unwrap_or(error)),
         }
     }
@@ -85,6 +96,21 @@ impl FjallDisk {
         faults.first().map(|fault| at(path, "is damaged", fault))
     }
 
+    /// What went wrong while something was written, in the system's words.
+    fn failed(&self, what: &str, error: &fjall::Error) -> DiskError {
+        match error {
+            fjall::Error::Io(cause) | fjall::Error::Storage(LsmError::Io(cause)) => {
+                self.place.note(cause);
+                failed(what, error)
+            }
+            fjall::Error::Poisoned => match self.place.cause() {
+                Some(cause) => DiskError::new(what, format!("{}: {cause}", words(error))),
+                None => failed(what, error),
+            },
+            _ => failed(what, error),
+        }
+    }
+
     fn spaces(&self) -> Result<&Spaces, DiskError> {
         self.spaces.as_ref().ok_or_else(|| DiskError::new("the database", "is closed"))
     }
@@ -95,6 +121,7 @@ impl Drop for FjallDisk {
         let spaces = self.spaces.take();
         let closed = guarded("closing the database", || {
             drop(spaces);
+            self.place.is_kept()?;
             files::close(&self.path).map_err(|error| at(&self.path, "cannot be closed", &error))
         });
         if let Err(error) = closed {
@@ -206,16 +233,18 @@ impl Disk for FjallDisk {
                     None => batch.remove(keyspace, row.key),
                 }
             }
-            batch.commit().map_err(|error| failed("writing", &error))
-        })
+            batch.commit().map_err(|error| self.failed("writing", &error))
+        })?;
+        self.place.is_kept()
     }
 
     fn sync(&self) -> Result<(), DiskError> {
         let spaces = self.spaces()?;
         guarded("syncing", || {
             let synced = spaces.database.persist(PersistMode::SyncAll);
-            synced.map_err(|error| failed("syncing", &error))
-        })
+            synced.map_err(|error| self.failed("syncing", &error))
+        })?;
+        self.place.is_kept()
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {

@@ -8,6 +8,7 @@ pub mod files;
 pub mod fjall;
 mod guard;
 pub mod memory;
+mod place;
 
 pub use self::fjall::FjallDisk;
 pub use memory::MemoryDisk;

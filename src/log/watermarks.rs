@@ -96,12 +96,13 @@ impl Watermarks {
 
     /// No write will come any further. The first reason stays.
     pub fn fail(&self, reason: &Arc<str>) {
-        tracing::error!("the disk failed, writes are refused from now on: {reason}");
+        // Whoever waits is told first: where the disk is full, the log may be too. The flag is up
+        // before they wake, or they would go to sleep again; the reason is there before the flag.
         self.progress.send_modify(|progress| {
             progress.failure.get_or_insert_with(|| Arc::clone(reason));
+            self.has_failed.store(true, Ordering::Release);
         });
-        // Last, so that whoever sees the flag finds the reason.
-        self.has_failed.store(true, Ordering::Release);
+        tracing::error!("the disk failed, writes are refused from now on: {reason}");
     }
 
     /// Wakes whoever waits, to look again.

@@ -43,6 +43,8 @@ pub struct Ledger {
     pub writes: Vec<Write>,
     /// What is persisted after each write; the first is what the round began with.
     pub states: Vec<State>,
+    /// How many of the writes subscribers were told of.
+    pub told: usize,
     live: BTreeMap<String, Cell>,
     seen: HashSet<u64>,
 }
@@ -64,7 +66,7 @@ impl Ledger {
         };
         let live = start.iter().map(persisted).collect();
         let seen = HashSet::from([fingerprint(&start)]);
-        Self { writes: Vec::new(), states: vec![start], live, seen }
+        Self { writes: Vec::new(), states: vec![start], told: 0, live, seen }
     }
 
     /// The value that the client last gave a key.

@@ -9,6 +9,8 @@ pub mod edges;
 pub mod honest;
 pub mod http;
 pub mod ledger;
+pub mod linear;
+pub mod model;
 pub mod offline;
 pub mod peer;
 pub mod shell;

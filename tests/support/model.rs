@@ -1,0 +1,307 @@
+//! The store as it should be, in the plainest words: a `BTreeMap`, and what a crash leaves of it.
+
+use std::collections::BTreeMap;
+use vatn::wire::command::{Batch, Count, Delete, GetMulti, Incr, Range, Set, SetMulti, Touch};
+use vatn::wire::options::Condition;
+use vatn::wire::reply::{Meta, Shown};
+use vatn::wire::{Code, Command, Level, Reply};
+
+/// What the model knows of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    pub value: Vec<u8>,
+    pub seq: u64,
+    pub expires_at: u64,
+    pub level: Level,
+}
+
+/// Keys with what is known of them.
+pub type Cells = BTreeMap<Vec<u8>, Cell>;
+
+impl Cell {
+    fn meta(&self, now: u64) -> Meta<'_> {
+        let ttl_ms = (self.expires_at != 0).then(|| self.expires_at - now);
+        Meta { value: &self.value, seq: self.seq, ttl_ms, level: self.level }
+    }
+
+    fn shown(&self, range: &Range<'_>, now: u64) -> Shown<'_> {
+        match (range.keys_only, range.meta) {
+            (true, _) => Shown::Key,
+            (_, true) => Shown::Meta(self.meta(now)),
+            _ => Shown::Value(&self.value),
+        }
+    }
+}
+
+/// The store as it should be, in the plainest words.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    pub cells: Cells,
+    pub seq: u64,
+    /// What a crash may leave: the persisted cells after each write, oldest first.
+    pub persisted: Vec<(u64, Cells)>,
+}
+
+/// What a command should answer: encoded, or the code it is refused with.
+pub type Expected = Result<Vec<u8>, Code>;
+
+pub fn encoded(reply: &Reply<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    reply.encode(&mut out);
+    out
+}
+
+impl Model {
+    /// As a restart found it.
+    pub fn after(cells: Cells, seq: u64) -> Self {
+        Self { persisted: vec![(seq, cells.clone())], cells, seq }
+    }
+
+    /// The model without its past.
+    pub fn now(&self) -> Self {
+        let persisted = self.persisted.last().cloned().into_iter().collect();
+        Self { cells: self.cells.clone(), seq: self.seq, persisted }
+    }
+
+    /// What a crash would leave of all writes so far.
+    pub fn left(&self) -> &Cells {
+        &self.persisted.last().unwrap().1
+    }
+
+    /// Notes what a write at `level` leaves for after a crash: its changes, or, at level `memory`,
+    /// the absence of what it hides.
+    fn persist(&mut self, before: &Cells, level: Level) {
+        let Some((_, last)) = self.persisted.last() else { return };
+        let mut next = last.clone();
+        for key in before.keys().chain(self.cells.keys()) {
+            match self.cells.get(key) {
+                cell if cell == before.get(key) => {}
+                Some(cell) if level != Level::Memory => {
+                    drop(next.insert(key.clone(), cell.clone()))
+                }
+                _ => drop(next.remove(key)),
+            }
+        }
+        self.persisted.push((self.seq, next));
+    }
+
+    pub fn expire(&mut self, now: u64) {
+        let due: Vec<_> = self
+            .cells
+            .iter()
+            .filter(|(_, cell)| cell.expires_at != 0 && cell.expires_at <= now)
+            .map(|(key, cell)| (cell.expires_at, key.clone()))
+            .collect();
+        for (_, key) in due {
+            let before = self.cells.clone();
+            self.cells.remove(&key);
+            self.seq += 1;
+            self.persist(&before, Level::Queued);
+        }
+    }
+
+    pub fn apply(&mut self, command: &Command<'_>, now: u64, default: Level) -> Expected {
+        let seq = self.seq + 1;
+        let level = command.durability().unwrap_or(default);
+        let before = self.cells.clone();
+        let mut changed = false;
+        let done = self.run(command, now, level, seq, &mut changed);
+        match &done {
+            Ok(_) if changed => {
+                self.seq = seq;
+                self.persist(&before, level);
+            }
+            Ok(_) => {}
+            Err(_) => self.cells = before,
+        }
+        done
+    }
+
+    fn run(
+        &mut self,
+        command: &Command<'_>,
+        now: u64,
+        level: Level,
+        seq: u64,
+        changed: &mut bool,
+    ) -> Expected {
+        match command {
+            Command::Get(get) => Ok(self.get(&get.key, get.meta, now)),
+            Command::GetMulti(get) => Ok(self.get_multi(get)),
+            Command::Range(range) => self.range(range, now),
+            Command::Count(count) => Ok(self.count(count)),
+            Command::Set(set) => self.set(set, now, level, seq, changed),
+            Command::SetMulti(set) => Ok(self.set_multi(set, now, level, seq, changed)),
+            Command::Delete(delete) => self.delete(delete, changed),
+            Command::DeleteMulti(delete) => {
+                let existed =
+                    delete.keys.iter().filter(|key| self.cells.remove(key.as_ref()).is_some());
+                let existed = existed.count();
+                *changed |= existed > 0;
+                Ok(encoded(&Reply::Uint(existed as u64)))
+            }
+            Command::Incr(incr) => self.incr(incr, now, level, seq, changed),
+            Command::Touch(touch) => Ok(self.touch(touch, now, level, seq, changed)),
+            Command::Batch(batch) => self.batch(batch, now, level, seq, changed),
+            other => panic!("the model does not know {other:?}"),
+        }
+    }
+
+    fn get(&self, key: &[u8], meta: bool, now: u64) -> Vec<u8> {
+        let Some(cell) = self.cells.get(key) else { return encoded(&Reply::Nil) };
+        if !meta {
+            return cell.value.clone();
+        }
+        encoded(&Reply::Meta(cell.meta(now)))
+    }
+
+    fn get_multi(&self, get: &GetMulti<'_>) -> Vec<u8> {
+        let found = get.keys.iter().filter_map(|key| {
+            self.cells.get_key_value(*key).map(|(key, cell)| (&key[..], &cell.value[..]))
+        });
+        encoded(&Reply::Pairs(found.collect()))
+    }
+
+    fn range(&self, range: &Range<'_>, now: u64) -> Expected {
+        let is_in = |key: &[u8]| {
+            key.starts_with(range.prefix)
+                && range.from.is_none_or(|from| key >= from)
+                && range.to.is_none_or(|to| key < to)
+                && range
+                    .after
+                    .is_none_or(|after| if range.reverse { key < after } else { key > after })
+        };
+        let mut all: Vec<_> = self.cells.iter().filter(|(key, _)| is_in(key)).collect();
+        if range.reverse {
+            all.reverse();
+        }
+        let limit = range.limit.unwrap_or(usize::MAX);
+        let next = (all.len() > limit).then(|| &all[limit - 1].0[..]);
+        let items = all.iter().take(limit).map(|(key, cell)| (&key[..], cell.shown(range, now)));
+        Ok(encoded(&Reply::Page { items: items.collect(), next }))
+    }
+
+    fn count(&self, count: &Count<'_>) -> Vec<u8> {
+        let found = self.cells.keys().filter(|key| key.starts_with(count.prefix)).count();
+        encoded(&Reply::Uint(found as u64))
+    }
+
+    fn holds(&self, key: &[u8], condition: Option<Condition>) -> Result<(), Code> {
+        let seq = self.cells.get(key).map(|cell| cell.seq);
+        let holds = match condition {
+            None => true,
+            Some(Condition::Absent) => seq.is_none(),
+            Some(Condition::Present) => seq.is_some(),
+            Some(Condition::Seq(wanted)) => seq == Some(wanted),
+        };
+        if holds { Ok(()) } else { Err(Code::Conflict) }
+    }
+
+    fn set(
+        &mut self,
+        set: &Set<'_>,
+        now: u64,
+        level: Level,
+        seq: u64,
+        changed: &mut bool,
+    ) -> Expected {
+        self.holds(&set.key, set.condition)?;
+        let expires_at = set.ttl_ms.map_or(0, |ttl| now + ttl);
+        let cell = Cell { value: set.value.to_vec(), seq, expires_at, level };
+        self.cells.insert(set.key.to_vec(), cell);
+        *changed = true;
+        Ok(encoded(&Reply::Uint(seq)))
+    }
+
+    fn set_multi(
+        &mut self,
+        set: &SetMulti<'_>,
+        now: u64,
+        level: Level,
+        seq: u64,
+        changed: &mut bool,
+    ) -> Vec<u8> {
+        let expires_at = set.ttl_ms.map_or(0, |ttl| now + ttl);
+        for (key, value) in &set.pairs {
+            let cell = Cell { value: value.to_vec(), seq, expires_at, level };
+            self.cells.insert(key.to_vec(), cell);
+            *changed = true;
+        }
+        encoded(&Reply::Uint(if set.pairs.is_empty() { self.seq } else { seq }))
+    }
+
+    fn delete(&mut self, delete: &Delete<'_>, changed: &mut bool) -> Expected {
+        self.holds(&delete.key, delete.condition)?;
+        let old = self.cells.remove(delete.key.as_ref());
+        *changed |= old.is_some();
+        Ok(match (old, delete.return_value) {
+            (Some(cell), true) => cell.value,
+            (None, true) => encoded(&Reply::Nil),
+            (old, false) => encoded(&Reply::Bool(old.is_some())),
+        })
+    }
+
+    fn incr(
+        &mut self,
+        incr: &Incr<'_>,
+        now: u64,
+        level: Level,
+        seq: u64,
+        changed: &mut bool,
+    ) -> Expected {
+        let (number, kept) = match self.cells.get(incr.key.as_ref()) {
+            Some(cell) => {
+                let value = rmpv::decode::read_value(&mut &cell.value[..]).unwrap();
+                let number = value
+                    .as_i64()
+                    .map(i128::from)
+                    .or(value.as_u64().map(i128::from))
+                    .ok_or(Code::NotANumber)?;
+                let delta = i128::from(incr.delta);
+                let next = if incr.down { number - delta } else { number + delta };
+                if next < i128::from(i64::MIN) || next > i128::from(u64::MAX) {
+                    return Err(Code::Overflow);
+                }
+                (next, cell.expires_at)
+            }
+            None => (incr.initial.ok_or(Code::NotFound)?, 0),
+        };
+        let expires_at = incr.ttl_ms.map_or(kept, |ttl| now + ttl);
+        let value = encoded(&Reply::Int(number));
+        self.cells.insert(incr.key.to_vec(), Cell { value: value.clone(), seq, expires_at, level });
+        *changed = true;
+        Ok(value)
+    }
+
+    fn touch(
+        &mut self,
+        touch: &Touch<'_>,
+        now: u64,
+        level: Level,
+        seq: u64,
+        changed: &mut bool,
+    ) -> Vec<u8> {
+        let found = self.cells.get_mut(touch.key.as_ref()).map(|cell| {
+            cell.expires_at = touch.ttl_ms.map_or(0, |ttl| now + ttl);
+            (cell.seq, cell.level) = (seq, level);
+        });
+        *changed |= found.is_some();
+        encoded(&Reply::Bool(found.is_some()))
+    }
+
+    fn batch(
+        &mut self,
+        batch: &Batch<'_>,
+        now: u64,
+        level: Level,
+        seq: u64,
+        changed: &mut bool,
+    ) -> Expected {
+        let mut out = Vec::new();
+        rmp::encode::write_array_len(&mut out, batch.commands.len() as u32).unwrap();
+        for command in &batch.commands {
+            out.extend(self.run(command, now, level, seq, changed)?);
+        }
+        Ok(out)
+    }
+}
