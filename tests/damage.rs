@@ -66,7 +66,7 @@ struct Whole {
 }
 
 fn fate(damaged: &Path, file: &Path, whole: &Whole) -> (Fate, String) {
-    let faults = FjallDisk::inspect(damaged, Depth::Whole, &mut |_| {}).unwrap();
+    let faults = FjallDisk::inspect(damaged, Depth::Whole, &mut |_| {}).unwrap().faults;
     let mut said: Vec<String> = faults.iter().map(ToString::to_string).collect();
     let file = file.to_str().unwrap();
     let is_named = said.iter().any(|fault| fault.contains(file));
@@ -81,13 +81,16 @@ fn fate(damaged: &Path, file: &Path, whole: &Whole) -> (Fate, String) {
         Err(error) if is_named => return (Fate::Refused, error.to_string()),
         Err(error) => return (Fate::RefusedVaguely, error.to_string()),
         Ok(found) if found != whole.state => {
-            let last = |state: &State| state.values().map(|(_, seq, ..)| *seq).max();
-            let is_older = last(&found) < last(&whole.state);
+            let left = history(&disk).unwrap();
+            let is_older = left.last() < whole.history.last();
             return (if is_older { Fate::Older } else { Fate::Wrong }, said.join("; "));
         }
         Ok(_) => {}
     }
-    if history(&disk).is_ok_and(|found| found != whole.history) {
+    // What was trimmed at last may not be yet.
+    let is_held = |seq: &u64| Some(seq) >= whole.history.first();
+    let held = history(&disk).map(|found| found.into_iter().filter(is_held).collect::<Vec<_>>());
+    if held.is_ok_and(|held| held != whole.history) {
         return (Fate::Wrong, "the history is another".to_owned());
     }
     if said.is_empty() {

@@ -113,8 +113,8 @@ impl Check {
     fn store(&self, progress: &mut Progress, findings: &mut Findings) -> Result<(), Failure> {
         let failed = |error: DiskError| Failure::failed(error.to_string());
         let inspect = || {
-            let faults = FjallDisk::inspect(&self.path, Depth::Whole, &mut |_| {});
-            faults.map_err(failed)
+            let inspected = FjallDisk::inspect(&self.path, Depth::Whole, &mut |_| {});
+            inspected.map(|inspection| inspection.faults).map_err(failed)
         };
         let faults = inspect()?;
         findings.faults.extend(faults.iter().map(ToString::to_string));

@@ -4,7 +4,7 @@
 //! All writes go through batches, because `Keyspace::insert` journals before it asserts the key's
 //! length.
 
-use super::files::{self, Depth, FileFault};
+use super::files::{self, Depth, Inspection};
 use super::guard::guarded;
 use super::place::Place;
 use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
@@ -53,12 +53,12 @@ impl FjallDisk {
         std::fs::create_dir_all(path).map_err(|error| at(path, "cannot be made", &error))?;
         let is_store = files::is_store(path);
         if is_store {
-            let faults = Self::inspect(path, Depth::Start, &mut |_| {})?;
-            if let Some(fault) = faults.first() {
+            let inspection = Self::inspect(path, Depth::Start, &mut |_| {})?;
+            if let Some(fault) = inspection.faults.first() {
                 let text = format!("{fault}; `vatn check` says more, with --repair it mends");
                 return Err(at(path, "is damaged", &text));
             }
-            files::reopen(path).map_err(|error| at(path, "cannot be used", &error))?;
+            files::reopen(path, &inspection).map_err(|error| at(path, "cannot be used", &error))?;
         }
         match guarded("opening the database", || Spaces::open(path)) {
             Ok(spaces) => {
@@ -77,13 +77,12 @@ impl FjallDisk {
         path: &Path,
         depth: Depth,
         report: &mut dyn FnMut(u64),
-    ) -> Result<Vec<FileFault>, DiskError> {
+    ) -> Result<Inspection, DiskError> {
         let _lock = match files::lock(path) {
             Ok(Some(lock)) => Some(lock),
             Ok(None) => return Err(explain(path, &fjall::Error::Locked)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let what = "it is missing; an empty file of that name will do".to_owned();
-                return Ok(vec![FileFault { file: "lock".into(), what, cut_at: None }]);
+                return Ok(Inspection::without_lock());
             }
             Err(error) => return Err(at(path, "cannot be used", &error)),
         };
@@ -92,7 +91,7 @@ impl FjallDisk {
 
     /// What a database that cannot be opened suffers from, if a file of it is damaged.
     fn name_suspect(path: &Path) -> Option<DiskError> {
-        let faults = Self::inspect(path, Depth::Whole, &mut |_| {}).ok()?;
+        let faults = Self::inspect(path, Depth::Whole, &mut |_| {}).ok()?.faults;
         faults.first().map(|fault| at(path, "is damaged", fault))
     }
 

@@ -19,14 +19,14 @@ const HEAD: &str = "vatn closed 1";
 /// How long the files were, by their names seen from the store's directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Closed {
-    /// Journals: where their batches end, without the room after them.
-    journals: BTreeMap<String, u64>,
+    /// Journals: where their batches end, without the room after them, and a checksum over them.
+    journals: BTreeMap<String, (u64, u32)>,
     files: BTreeMap<String, u64>,
 }
 
 impl Closed {
-    /// Where the batches of a journal ended.
-    pub(super) fn journal_end(&self, name: &str) -> Option<u64> {
+    /// Where the batches of a journal ended, and the checksum over them.
+    pub(super) fn journal(&self, name: &str) -> Option<(u64, u32)> {
         self.journals.get(name).copied()
     }
 
@@ -53,10 +53,11 @@ impl Closed {
 
     fn encode(&self) -> String {
         let mut text = format!("{HEAD}\n");
-        for (kind, files) in [("journal", &self.journals), ("file", &self.files)] {
-            for (name, length) in files {
-                text.push_str(&format!("{kind} {length} {name}\n"));
-            }
+        for (name, (end, checksum)) in &self.journals {
+            text.push_str(&format!("journal {end} {checksum:08x} {name}\n"));
+        }
+        for (name, length) in &self.files {
+            text.push_str(&format!("file {length} {name}\n"));
         }
         let checksum = crc32fast::hash(text.as_bytes());
         text.push_str(&format!("crc32 {checksum:08x}\n"));
@@ -73,13 +74,15 @@ impl Closed {
         }
         for line in lines {
             let (kind, rest) = line.split_once(' ')?;
-            let (length, name) = rest.split_once(' ')?;
-            let files = match kind {
-                "journal" => &mut closed.journals,
-                "file" => &mut closed.files,
-                _ => return None,
-            };
-            files.insert(name.to_owned(), length.parse().ok()?);
+            let (length, rest) = rest.split_once(' ')?;
+            let length = length.parse().ok()?;
+            if kind == "journal" {
+                let (checksum, name) = rest.split_once(' ')?;
+                let checksum = u32::from_str_radix(checksum, 16).ok()?;
+                closed.journals.insert(name.to_owned(), (length, checksum));
+            } else {
+                closed.files.insert(rest.to_owned(), length);
+            }
         }
         Some(closed)
     }
@@ -108,7 +111,7 @@ pub(super) fn write(path: &Path) -> io::Result<()> {
             return Ok(());
         }
         last_seqno = walk.last_seqno.or(last_seqno);
-        closed.journals.insert(name, walk.end);
+        closed.journals.insert(name, (walk.end, walk.checksum));
     }
     collect(path, &PathBuf::from(MARKER), &mut closed.files)?;
     collect(path, &PathBuf::from(TREES), &mut closed.files)?;
@@ -148,7 +151,7 @@ mod tests {
     #[test]
     fn a_note_is_read_as_it_was_written_or_not_at_all() {
         let mut closed = Closed::default();
-        closed.journals.insert("0.jnl".to_owned(), 77);
+        closed.journals.insert("0.jnl".to_owned(), (77, 0xabc));
         closed.files.insert("keyspaces/0/v 5".to_owned(), 345);
         let text = closed.encode();
         assert_eq!(Closed::decode(&text), Some(closed));

@@ -81,18 +81,36 @@ pub fn lock(path: &Path) -> std::io::Result<Option<File>> {
     Ok(None)
 }
 
-/// Looks at the files of the store at `path`, and says which are damaged. The caller holds the
-/// lock. `report` hears how many bytes have been read.
+/// What was seen of the files.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    /// Which are damaged.
+    pub faults: Vec<FileFault>,
+    /// The last journal, and where its whole batches end, if a crash left something after them.
+    torn: Option<(String, u64)>,
+}
+
+impl Inspection {
+    /// Of a store whose lock is gone: nothing else can be looked at.
+    pub fn without_lock() -> Self {
+        let what = "it is missing; an empty file of that name will do";
+        Self { faults: vec![FileFault::new(LOCK, what)], torn: None }
+    }
+}
+
+/// Looks at the files of the store at `path`. The caller holds the lock. `report` hears how many
+/// bytes have been read.
 pub fn inspect(
     path: &Path,
     depth: Depth,
     report: &mut dyn FnMut(u64),
-) -> Result<Vec<FileFault>, DiskError> {
+) -> Result<Inspection, DiskError> {
     let unreadable = |error: std::io::Error| {
         DiskError::new(&format!("the database {} cannot be read", path.display()), error)
     };
-    let mut faults = Vec::new();
-    marker(path, &mut faults);
+    let mut seen = Inspection::default();
+    let faults = &mut seen.faults;
+    marker(path, faults);
     let closed = match closed::read(path).map_err(unreadable)? {
         Ok(closed) => closed,
         Err(fault) => {
@@ -104,15 +122,15 @@ pub fn inspect(
         }
     };
     if let Some(closed) = &closed {
-        closed.compare(path, &mut faults).map_err(unreadable)?;
+        closed.compare(path, faults).map_err(unreadable)?;
     }
-    let has_batches = journals(path, closed.as_ref(), &mut faults).map_err(unreadable)?;
-    trees(path, depth, &mut faults, report).map_err(unreadable)?;
+    let has_batches = journals(path, closed.as_ref(), &mut seen).map_err(unreadable)?;
+    trees(path, depth, &mut seen.faults, report).map_err(unreadable)?;
     let list = Path::new(TREES).join(LIST_OF_TREES).join(tree::CURRENT);
     if has_batches && !path.join(&list).exists() {
-        faults.push(FileFault::new(list, MISSING));
+        seen.faults.push(FileFault::new(list, MISSING));
     }
-    Ok(faults)
+    Ok(seen)
 }
 
 /// The file that tells fjall its own version.
@@ -132,20 +150,23 @@ fn marker(path: &Path, faults: &mut Vec<FileFault>) {
 fn journals(
     path: &Path,
     closed: Option<&closed::Closed>,
-    faults: &mut Vec<FileFault>,
+    seen: &mut Inspection,
 ) -> std::io::Result<bool> {
     let names = journal::list(path)?;
-    faults.extend(missing_journals(&names));
+    seen.faults.extend(missing_journals(&names));
     let mut last_seqno = None;
     for (place, name) in names.iter().enumerate() {
         let walk = journal::walk(&path.join(name), last_seqno)?;
         last_seqno = walk.last_seqno.or(last_seqno);
         let is_last = place + 1 == names.len();
-        let expected = closed.and_then(|closed| closed.journal_end(name));
+        let noted = closed.and_then(|closed| closed.journal(name));
         let what = match walk.rest {
             Rest::Nothing => None,
             // The end of the last journal is where a crash cuts it, and nowhere else is.
-            Rest::Torn if is_last && expected.is_none() => None,
+            Rest::Torn if is_last && noted.is_none() => {
+                seen.torn = Some((name.clone(), walk.end));
+                None
+            }
             Rest::Torn => Some(format!("damaged at byte {}", walk.end)),
             Rest::Damaged { resumes_at, whole } => Some(format!(
                 "damaged at byte {}; {whole} whole batches of writes follow from byte {resumes_at}",
@@ -153,12 +174,13 @@ fn journals(
             )),
             Rest::OutOfOrder => Some(format!("the batch at byte {} is out of order", walk.end)),
         };
-        let short = expected.filter(|expected| walk.rest == Rest::Nothing && *expected != walk.end);
-        let what = what.or_else(|| {
-            short.map(|expected| format!("it ends at byte {}, and ended at {expected}", walk.end))
+        let is_another = |noted: &(u64, u32)| *noted != (walk.end, walk.checksum);
+        let other = noted.filter(is_another).map(|(end, _)| match end == walk.end {
+            true => "its numbers have changed".to_owned(),
+            false => format!("it ends at byte {}, and ended at {end}", walk.end),
         });
-        if let Some(what) = what {
-            faults.push(FileFault { file: name.into(), what, cut_at: Some(walk.end) });
+        if let Some(what) = what.or(other) {
+            seen.faults.push(FileFault { file: name.into(), what, cut_at: Some(walk.end) });
         }
     }
     Ok(last_seqno.is_some())
@@ -208,8 +230,18 @@ pub fn close(path: &Path) -> std::io::Result<()> {
     closed::write(path)
 }
 
-/// Removes the note, before anything is changed.
-pub fn reopen(path: &Path) -> std::io::Result<()> {
+/// Makes a store ready to be opened that has been inspected and is whole: the note goes, and so does
+/// what a crash left of its last batches.
+///
+/// fjall removes that too, but not always: where it looks whole and its checksum is wrong, it
+/// refuses.
+pub fn reopen(path: &Path, inspection: &Inspection) -> std::io::Result<()> {
+    if let Some((name, end)) = &inspection.torn {
+        let journal = File::options().write(true).open(path.join(name))?;
+        tracing::warn!("the last writes were cut short: removed what follows byte {end} of {name}");
+        journal.set_len(*end)?;
+        journal.sync_all()?;
+    }
     closed::remove(path)
 }
 
