@@ -28,6 +28,11 @@ impl Packed {
         rmp_serde::to_vec_named(value).map(|bytes| Packed(bytes.into()))
     }
 
+    /// nil.
+    pub fn nil() -> Self {
+        Self::written(writer::nil)
+    }
+
     /// A byte string (`bin`).
     pub fn bin(bytes: &[u8]) -> Self {
         Self::written(|out| writer::bin(out, bytes))
@@ -51,6 +56,11 @@ impl Packed {
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The bytes, shared.
+    pub(super) fn to_bytes(&self) -> Bytes {
+        self.0.clone()
     }
 
     /// The content, as a tree.

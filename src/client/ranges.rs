@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::packed::{Packed, key_bytes};
-use super::values::pairs;
+use super::values::{Entry, entry, pairs};
 use super::{Client, ClientError, Request};
 
 /// Which keys a `range` covers; the default is all of them.
@@ -36,6 +36,18 @@ impl Client {
     /// `range`: keys and values in the order of the keys' bytes, one page.
     pub async fn range(&mut self, range: &Range) -> Result<Page<(Bytes, Packed)>, ClientError> {
         self.call_for(&range.request(), |result| page(result, pairs)).await
+    }
+
+    /// `range` with `meta`: one page of keys with their entries.
+    pub async fn range_entries(
+        &mut self,
+        range: &Range,
+    ) -> Result<Page<(Bytes, Entry)>, ClientError> {
+        let request = range.request().option("meta", true);
+        let entries = |items: &Packed| {
+            pairs(items)?.into_iter().map(|(key, meta)| Some((key, entry(&meta)?))).collect()
+        };
+        self.call_for(&request, |result| page(result, entries)).await
     }
 
     /// `range` with `keys_only`: one page of keys.

@@ -37,6 +37,23 @@ impl Client {
         Ok(Some(entry))
     }
 
+    /// `get` with `meta` of many keys, in one message.
+    pub async fn entries<K: AsRef<[u8]>>(
+        &mut self,
+        keys: &[K],
+    ) -> Result<Vec<Option<Entry>>, ClientError> {
+        let get = |key: &K| Request::new("get").key(key.as_ref()).option("meta", true);
+        let requests: Vec<Request> = keys.iter().map(get).collect();
+        let mut entries = Vec::with_capacity(keys.len());
+        for outcome in self.call_many(&requests).await? {
+            let result = outcome?;
+            let strange = || self.protocol("get's meta is not an entry");
+            let is_absent = result.is_nil();
+            entries.push(if is_absent { None } else { Some(entry(&result).ok_or_else(strange)?) });
+        }
+        Ok(entries)
+    }
+
     /// `get_multi`: the keys that are there with their values, in the order asked.
     pub async fn get_multi<K: AsRef<[u8]>>(
         &mut self,
@@ -98,6 +115,18 @@ impl Client {
         self.call_for(&request, |result| result.value().as_u64()).await
     }
 
+    /// `touch`: gives a key another time to live, or none; whether the key is there.
+    pub async fn touch(
+        &mut self,
+        key: &[u8],
+        ttl_ms: Option<u64>,
+        options: &WriteOptions,
+    ) -> Result<bool, ClientError> {
+        let ttl_ms = ttl_ms.map_or_else(Packed::nil, Packed::from);
+        let request = options.apply(Request::new("touch").key(key).argument(&ttl_ms));
+        self.call_for(&request, |result| result.value().as_bool()).await
+    }
+
     /// Calls, and reads a result whose type the protocol fixes.
     pub(super) async fn call_for<T>(
         &mut self,
@@ -112,7 +141,7 @@ impl Client {
 }
 
 /// Reads `[value, seq, ttl_ms, level]`.
-fn entry(result: &Packed) -> Option<Entry> {
+pub(super) fn entry(result: &Packed) -> Option<Entry> {
     let elements = result.elements()?;
     let [value, seq, ttl_ms, level] = elements.as_slice() else { return None };
     let ttl_ms = if ttl_ms.is_nil() { None } else { Some(ttl_ms.value().as_u64()?) };
