@@ -6,6 +6,8 @@
 mod base64;
 mod batch;
 mod bench;
+mod change;
+mod changes;
 mod completions;
 mod connection;
 mod count;
@@ -26,6 +28,7 @@ mod serve;
 mod set;
 mod stats;
 mod step;
+mod stop;
 mod watch;
 
 use std::ffi::OsString;
@@ -74,6 +77,7 @@ enum Command {
     Flush(flush::Flush),
     Stats(stats::Stats),
     Ping(ping::Ping),
+    Changes(changes::Changes),
     Watch(watch::Watch),
     Import(import::Import),
     Export(export::Export),
@@ -109,6 +113,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Flush(command) => wait_for(command.run(out))?,
         Command::Stats(command) => wait_for(command.run(out))?,
         Command::Ping(command) => wait_for(command.run(out))?,
+        Command::Changes(command) => wait_for(command.run(out))?,
         Command::Watch(command) => wait_for(command.run(out))?,
         Command::Import(command) => wait_for(command.run(out))?,
         Command::Export(command) => wait_for(command.run(out))?,
