@@ -257,7 +257,6 @@ fn every_command_has_its_page() {
         let name = command["name"].as_str().unwrap();
         let page = pages.get(name).unwrap_or_else(|| panic!("{name} has no page"));
         assert!(page.contains("```hex\n"), "{name} has no worked example");
-        assert_eq!(command["since"] == "0.2", page.contains("*Since vatn 0.2.*"), "{name}: since");
         for given in [&command["arguments"], &command["options"]] {
             // `decr` refers to `incr`.
             let page = if name == "decr" { pages["incr"] } else { page };
@@ -293,7 +292,7 @@ fn the_examples_in_the_protocol_are_vectors() {
 fn every_command_has_a_method_in_each_client() {
     let python = text("clients/python/src/vatn/commands.py");
     let node = text("clients/node/src/commands.js");
-    let rust: String = ["broker", "numbers", "ranges", "values"]
+    let rust: String = ["broker", "history", "numbers", "ranges", "values"]
         .map(|file| text(&format!("src/client/{file}.rs")))
         .concat();
     for command in commands() {
@@ -310,8 +309,6 @@ fn every_command_has_a_method_in_each_client() {
         }
         assert!(node.contains(&format!("\n  {name}(")), "the Node client has no {name}");
         let rust_name = format!("pub async fn {name}");
-        // What comes with a feature is not in the Rust client of 0.1.
-        let is_basic = command["feature"].is_null();
-        assert!(!is_basic || rust.contains(&rust_name), "the Rust client has no {name}");
+        assert!(rust.contains(&rust_name), "the Rust client has no {name}");
     }
 }

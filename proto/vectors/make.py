@@ -159,8 +159,7 @@ FILES = {}
 
 
 def scenario(build):
-    name = build.__name__.replace("__", "/")
-    FILES[name + ".json"] = list(build())
+    FILES[build.__name__ + ".json"] = list(build())
     return build
 
 
@@ -688,11 +687,11 @@ def batches():
     yield call("nothing of that was done", "count", [], 5)
 
 
-# --- What protocol 1 has from vatn 0.2: run where `hello` names the feature ---------------------------------------
+# --- Times to live, and the history ------------------------------------------------------------------------------
 
 
 @scenario
-def ttl__expiry():
+def expiry():
     yield call("set with a time to live", "set", ["a", 1, {"ttl_ms": 3600000}], 1)
     yield call("touch", "touch", ["a", 7200000], True)
     yield call("nil takes it away", "touch", ["a", None], True)
@@ -718,7 +717,7 @@ def ttl__expiry():
 
 
 @scenario
-def wait__levels():
+def levels():
     yield call("a write at queued", "set", ["a", 1, {"durability": "queued"}], 1)
     yield call("wait until it is synced", "wait", [1, "synced"], True)
     yield call("it still is", "wait", [1, "stored", {"timeout_ms": 0}], True)
@@ -735,7 +734,7 @@ def wait__levels():
 
 
 @scenario
-def changes__replay():
+def history():
     def change(key, seq, op, index, count, prev, value, level="synced"):
         return [key, [seq, op, index, count, prev, None, level], value]
 

@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::output::Output;
 use super::progress::Progress;
 use super::replacement::Replacement;
-use crate::client::{Change as ClientChange, Client, ClientError, Packed, Range};
+use crate::client::{Change as ClientChange, Client, ClientError, HistoryOptions, Packed, Range};
 use crate::clock::{Clock, Millis};
 use crate::log::archive::{ArchiveWriter, Origin, Summary};
 use crate::wire::{Change, Level, Op, Seq};
@@ -144,7 +144,8 @@ impl Copy {
         let hello = self.client.hello().await?;
         let target = member(&hello, "seq").and_then(Value::as_u64).unwrap_or(self.seq);
         while self.seq < target {
-            let history = self.client.changes(self.seq).await.map_err(outrun)?;
+            let history =
+                self.client.changes(self.seq, &HistoryOptions::default()).await.map_err(outrun)?;
             let now = self.clock.now();
             for change in &history.changes {
                 self.change(change, now)?;

@@ -33,7 +33,12 @@ impl Connection {
     /// Connects to the broker.
     pub(super) async fn open(&self) -> Result<Client, Failure> {
         let client = Client::connect(&self.connect, &self.patience.options()).await;
-        client.map_err(|error| naming_flag("--connect", error))
+        client.map_err(|error| self.named(error))
+    }
+
+    /// An error of connecting, with the flag's name where that is what is wrong.
+    pub(super) fn named(&self, error: ClientError) -> Failure {
+        naming_flag("--connect", error)
     }
 }
 

@@ -5,20 +5,21 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use bytes::Bytes;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::connection::Connection;
 use super::output::Output;
 use super::progress::Progress;
 use super::replacement::Replacement;
-use super::{Failure, json};
-use crate::client::{Packed, Range};
+use super::{Failure, change, json};
+use crate::client::{Client, HistoryOptions, Level, Range};
 
 const NOTE: &str = "\
-Writes {\"key\": …, \"value\": …} a line, which `vatn import` reads back byte for byte. Items
-that are written meanwhile may or may not be among them.";
+Writes {\"key\": …, \"value\": …} a line, with \"ttl_ms\" where it expires; `vatn import` reads it
+back byte for byte. What changed meanwhile follows as changes, so that the whole is the state at one
+sequence number, which the last line names: {\"vatn\": \"export\", \"seq\": SEQ, \"lines\": N}. From
+there on, `vatn changes --from SEQ --follow` tells what changes.";
 
 /// Write all items as JSON Lines
 #[derive(Debug, Args)]
@@ -41,37 +42,100 @@ impl Export {
         let mut client = self.connection.open().await?;
         let prefix = self.prefix.as_bytes();
         let mut progress = Progress::begin(Some(client.count(prefix).await?));
-        let mut file = match self.file.as_os_str().as_bytes() {
-            b"-" => None,
-            _ => Some(Replacement::begin(self.file.clone())?),
+        let mut sink = match self.file.as_os_str().as_bytes() {
+            b"-" => Sink::Output(out),
+            _ => Sink::File(Replacement::begin(self.file.clone())?),
         };
-        let mut range =
-            Range { prefix: (!prefix.is_empty()).then(|| prefix.to_vec()), ..Range::default() };
-        loop {
-            let page = client.range(&range).await?;
-            for (key, value) in &page.items {
-                let line = line(key, value);
-                match &mut file {
-                    Some(file) => {
-                        file.write_all(line.as_bytes()).map_err(|error| file.failed(&error))?;
-                    }
-                    None => out.bytes(line.as_bytes())?,
-                }
-            }
-            let count = page.items.len() as u64;
-            progress.advance(count, progress.items() + count);
-            let Some(next) = page.next else { break };
-            range.after = Some(next.to_vec());
-        }
+        let begun_at = seq(&mut client).await?;
+        write_items(&mut client, prefix, &mut sink, &mut progress).await?;
+        let true_at =
+            write_changes(&mut client, prefix, begun_at, &mut sink, &mut progress).await?;
+        sink.line(&change::mark("export", true_at, progress.items()))?;
         let summary = progress.finish();
-        let Some(file) = file else { return Ok(()) };
+        let Sink::File(file) = sink else { return Ok(()) };
         file.finish()?;
-        if out.json { out.json(&progress.described()) } else { out.line(summary) }
+        if !out.json {
+            return out.line(format!("{summary}; true at seq {true_at}"));
+        }
+        let mut described = progress.described();
+        if let Some(members) = described.as_object_mut() {
+            members.insert("seq".into(), true_at.into());
+        }
+        out.json(&described)
     }
 }
 
-fn line(key: &Bytes, value: &Packed) -> String {
-    let mut line = json!({ "key": json::key(key), "value": json::exact(value) }).to_string();
-    line.push('\n');
-    line
+/// Where the lines go.
+enum Sink<'o> {
+    Output(&'o mut Output),
+    File(Replacement),
+}
+
+impl Sink<'_> {
+    fn line(&mut self, line: &Json) -> Result<(), Failure> {
+        let mut line = line.to_string();
+        line.push('\n');
+        match self {
+            Sink::Output(out) => out.bytes(line.as_bytes()),
+            Sink::File(file) => {
+                file.write_all(line.as_bytes()).map_err(|error| file.failed(&error))
+            }
+        }
+    }
+}
+
+/// Writes all items, page by page: each page is a moment of its own.
+async fn write_items(
+    client: &mut Client,
+    prefix: &[u8],
+    sink: &mut Sink<'_>,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
+    let prefix = (!prefix.is_empty()).then(|| prefix.to_vec());
+    let mut range = Range { prefix, ..Range::default() };
+    loop {
+        let page = client.range_entries(&range).await?;
+        for (key, entry) in &page.items {
+            let mut item = json!({ "key": json::key(key), "value": json::exact(&entry.value) });
+            if let (Some(ttl_ms), Some(members)) = (entry.ttl_ms, item.as_object_mut()) {
+                members.insert("ttl_ms".into(), ttl_ms.into());
+            }
+            sink.line(&item)?;
+        }
+        let count = page.items.len() as u64;
+        progress.advance(count, progress.items() + count);
+        let Some(next) = page.next else { return Ok(()) };
+        range.after = Some(next.to_vec());
+    }
+}
+
+/// Writes what changed while the items were read, so that all of it together is the state of one
+/// moment; returns the seq of that.
+async fn write_changes(
+    client: &mut Client,
+    prefix: &[u8],
+    begun_at: u64,
+    sink: &mut Sink<'_>,
+    progress: &mut Progress,
+) -> Result<u64, Failure> {
+    let end = seq(client).await?;
+    // What is applied may not be in the history yet.
+    client.wait(end, Level::Stored, None).await?;
+    let options = HistoryOptions { prefix: prefix.to_vec(), ..HistoryOptions::default() };
+    let mut after = begun_at;
+    while after < end {
+        let page = client.changes(after, &options).await?;
+        for changed in &page.changes {
+            sink.line(&change::described(changed))?;
+        }
+        progress.advance(page.changes.len() as u64, progress.items());
+        after = page.next;
+    }
+    Ok(after)
+}
+
+/// The seq of the last write.
+async fn seq(client: &mut Client) -> Result<u64, Failure> {
+    let seq = client.hello().await?["seq"].as_u64();
+    seq.ok_or_else(|| Failure::failed("the broker's hello has no seq"))
 }

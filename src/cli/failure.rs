@@ -71,6 +71,10 @@ impl From<ClientError> for Failure {
         let cure = match error.code() {
             Some("QUEUE_FULL") => "; try again later, or serve with a larger --queue-items",
             Some("STORAGE") => "; reads go on, writes need the disk put right and a restart",
+            Some("COMPACTED") => {
+                " with `vatn export`, whose last line says where to follow from; \
+                 a larger --retain-bytes keeps more history"
+            }
             Some("UNKNOWN_METHOD") => "; is the broker older than this client?",
             _ => "",
         };

@@ -1,27 +1,36 @@
-//! `vatn import`: items from JSON Lines, in requests that overlap.
+//! `vatn import`: items and changes from JSON Lines, in requests that overlap.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use serde_json::Value as Json;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
+use super::Failure;
+use super::change::{self, Action, Line};
 use super::connection::{Connection, Writing};
-use super::lines::{Lines, Place};
+use super::lines::{Lines, Parsed, Place};
 use super::output::Output;
 use super::progress::Progress;
-use super::{Failure, json};
-use crate::client::{Client, Packed, Request, Ticket, WriteOptions};
+use crate::client::{Client, Level, Packed, Request, Ticket};
 
 /// A request holds so many items or bytes, whatever comes first.
 const BATCH_ITEMS: usize = 500;
 const BATCH_BYTES: usize = 256 * 1024;
 /// So many requests are under way at a time.
 const PIPELINE: usize = 8;
+/// How long a request waits for further lines.
+const LINGER: Duration = Duration::from_millis(3);
+/// The same where they belong to a write that has begun.
+const REST: Duration = Duration::from_millis(50);
 
 const NOTE: &str = "\
-A line is {\"key\": \"k\", \"value\": …}; bytes that are no text are {\"base64\": \"…\"}. Items are
-written in atomic writes of up to 500; an error names the lines of the one that failed.";
+A line is {\"key\": \"k\", \"value\": …}, with \"ttl_ms\" where the item expires; bytes that are no
+text are {\"base64\": \"…\"}. Lines of `vatn changes --json` are applied in their order. Items are
+written in atomic writes of up to 500, and as soon as no further line is there; an error names the
+lines of the one that failed.";
 
 /// Write the items of a JSON Lines file
 #[derive(Debug, Args)]
@@ -36,75 +45,181 @@ pub(super) struct Import {
     connection: Connection,
 }
 
+/// Lines, as they are read ahead.
+struct Source {
+    lines: mpsc::Receiver<Result<Parsed, Failure>>,
+    /// Up to which seq of another broker the lines so far are complete.
+    mark: Option<u64>,
+}
+
+/// An item or a change, and where it stands.
+struct Item {
+    place: Place,
+    position: u64,
+    key: Vec<u8>,
+    action: Action,
+    goes_on: Option<u64>,
+}
+
 /// The items of one request, and the first and the last of the lines they come from.
 struct Items {
-    pairs: Vec<(Vec<u8>, Packed)>,
+    items: Vec<(Vec<u8>, Action)>,
     bytes: usize,
     first: Place,
     last: Place,
+    position: u64,
+    /// The write of which more may come.
+    goes_on: Option<u64>,
 }
 
 /// A request under way.
 struct Sent {
     ticket: Ticket,
     items: Items,
-    position: u64,
 }
 
 impl Import {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let mut lines = Lines::open(&self.file)?;
+        let lines = Lines::open(&self.file)?;
         let mut client = self.connection.open().await?;
-        let options = self.writing.options();
+        let level = self.writing.durability;
         let mut progress = Progress::begin(lines.size());
+        let mut source = Source { lines: lines.stream(), mark: None };
         let mut under_way = VecDeque::new();
-        while let Some(items) = Items::read(&mut lines)? {
-            let ticket = send(&mut client, &items.pairs, &options).await?;
-            under_way.push_back(Sent { ticket, items, position: lines.bytes() });
+        loop {
+            let item = match source.ready()? {
+                Some(item) => item,
+                None => {
+                    // Nothing more is there now, so what was sent is seen through first.
+                    while !under_way.is_empty() {
+                        settle(&mut under_way, &mut client, &mut progress).await?;
+                    }
+                    let Some(item) = source.next().await? else { break };
+                    item
+                }
+            };
+            let items = Items::gather(item, &mut source).await?;
+            let ticket = client.send(&[items.request(level)]).await?;
+            under_way.push_back(Sent { ticket, items });
             if under_way.len() == PIPELINE {
                 settle(&mut under_way, &mut client, &mut progress).await?;
             }
         }
-        while !under_way.is_empty() {
-            settle(&mut under_way, &mut client, &mut progress).await?;
-        }
         let summary = progress.finish();
-        if out.json { out.json(&progress.described()) } else { out.line(summary) }
+        let mut described = progress.described();
+        if let (Some(seq), Some(members)) = (source.mark, described.as_object_mut()) {
+            members.insert("seq".into(), seq.into());
+        }
+        match source.mark {
+            _ if out.json => out.json(&described),
+            Some(seq) => out.line(format!("{summary}; complete up to seq {seq} of the source")),
+            None => out.line(summary),
+        }
+    }
+}
+
+impl Source {
+    /// The next item, if it has been read already.
+    fn ready(&mut self) -> Result<Option<Item>, Failure> {
+        while let Ok(read) = self.lines.try_recv() {
+            if let Some(item) = self.take(read?)? {
+                return Ok(Some(item));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the next item; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Item>, Failure> {
+        while let Some(read) = self.lines.recv().await {
+            if let Some(item) = self.take(read?)? {
+                return Ok(Some(item));
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, read: Parsed) -> Result<Option<Item>, Failure> {
+        let Parsed { place, json, position } = read;
+        match change::read(&json).map_err(|reason| place.failure(reason))? {
+            Line::Item { key, action, goes_on } => {
+                Ok(Some(Item { place, position, key, action, goes_on }))
+            }
+            Line::Mark(seq) => {
+                self.mark = Some(seq);
+                Ok(None)
+            }
+        }
     }
 }
 
 impl Items {
-    /// Reads as many as a request holds; `None` at the end.
-    fn read(lines: &mut Lines) -> Result<Option<Self>, Failure> {
-        let mut read: Option<Items> = None;
-        while read.as_ref().is_none_or(Items::has_room) {
-            let Some((place, line)) = lines.next()? else { break };
-            let pair = item(&line).map_err(|reason| place.failure(reason))?;
-            let items = read.get_or_insert_with(|| Items::begin(place.clone()));
-            items.bytes += pair.0.len() + pair.1.as_bytes().len();
-            items.pairs.push(pair);
-            items.last = place;
+    /// Adds to the first item what is there besides, as much as a request holds. The changes of one
+    /// write stay in one.
+    async fn gather(first: Item, source: &mut Source) -> Result<Self, Failure> {
+        let mut items = Items {
+            items: Vec::new(),
+            bytes: 0,
+            first: first.place.clone(),
+            last: first.place.clone(),
+            position: 0,
+            goes_on: None,
+        };
+        items.push(first);
+        while items.goes_on.is_some() || items.has_room() {
+            let patience = if items.goes_on.is_some() { REST } else { LINGER };
+            let more = match source.ready()? {
+                None => timeout(patience, source.next()).await.unwrap_or(Ok(None))?,
+                more => more,
+            };
+            let Some(more) = more else { break };
+            items.push(more);
         }
-        Ok(read)
+        Ok(items)
     }
 
-    fn begin(place: Place) -> Self {
-        Items { pairs: Vec::new(), bytes: 0, first: place.clone(), last: place }
+    fn push(&mut self, item: Item) {
+        let value = match &item.action {
+            Action::Set { value, .. } => value.as_bytes().len(),
+            Action::Delete => 0,
+        };
+        self.bytes += item.key.len() + value;
+        self.items.push((item.key, item.action));
+        (self.last, self.position) = (item.place, item.position);
+        self.goes_on = item.goes_on;
     }
 
     fn has_room(&self) -> bool {
-        self.pairs.len() < BATCH_ITEMS && self.bytes < BATCH_BYTES
+        self.items.len() < BATCH_ITEMS && self.bytes < BATCH_BYTES
+    }
+
+    /// One atomic write of them.
+    fn request(&self, level: Option<Level>) -> Request {
+        let plain = |(key, action): &(Vec<u8>, Action)| match action {
+            Action::Set { value, ttl_ms: None } => Some((key.clone(), value.clone())),
+            _ => None,
+        };
+        let pairs: Option<Vec<(Vec<u8>, Packed)>> = self.items.iter().map(plain).collect();
+        let request = match pairs {
+            Some(pairs) => Request::new("set_multi").pairs(&pairs),
+            None => {
+                let commands: Vec<Request> = self.items.iter().map(command).collect();
+                Request::new("batch").requests(&commands)
+            }
+        };
+        request.option_if("durability", level.map(Level::name))
     }
 }
 
-async fn send(
-    client: &mut Client,
-    pairs: &[(Vec<u8>, Packed)],
-    options: &WriteOptions,
-) -> Result<Ticket, Failure> {
-    let request = Request::new("set_multi").pairs(pairs);
-    let level = options.durability.map(|level| level.name());
-    Ok(client.send(&[request.option_if("durability", level)]).await?)
+fn command((key, action): &(Vec<u8>, Action)) -> Request {
+    match action {
+        Action::Set { value, ttl_ms } => {
+            // What has no time left does so a moment later.
+            let ttl_ms = ttl_ms.map(|ttl_ms| ttl_ms.max(1));
+            Request::new("set").key(key).argument(value).option_if("ttl_ms", ttl_ms)
+        }
+        Action::Delete => Request::new("delete").key(key),
+    }
 }
 
 /// Waits for the oldest request.
@@ -120,37 +235,6 @@ async fn settle(
             return Err(Failure::failed(format!("{first} to {last}: {refusal}")));
         }
     }
-    progress.advance(sent.items.pairs.len() as u64, sent.position);
+    progress.advance(sent.items.items.len() as u64, sent.items.position);
     Ok(())
-}
-
-fn item(line: &Json) -> Result<(Vec<u8>, Packed), String> {
-    let members = line.as_object().ok_or("a line is {\"key\": …, \"value\": …}")?;
-    if let Some(name) = members.keys().find(|name| !["key", "value"].contains(&name.as_str())) {
-        return Err(format!("unknown member \"{name}\": a line is {{\"key\": …, \"value\": …}}"));
-    }
-    let key = members.get("key").ok_or("the member \"key\" is missing")?;
-    let value = members.get("value").ok_or("the member \"value\" is missing")?;
-    Ok((json::key_bytes(key)?, json::pack(value)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_that_is_no_item_says_what_is_wrong_with_it() {
-        for (line, reason) in [
-            ("1", "a line is"),
-            (r#"{"key":"k"}"#, "\"value\" is missing"),
-            (r#"{"value":1}"#, "\"key\" is missing"),
-            (r#"{"key":"k","value":1,"vlaue":2}"#, "unknown member \"vlaue\""),
-            (r#"{"key":1,"value":1}"#, "a key is a string"),
-            (r#"{"key":"k","value":1e999}"#, "too large"),
-        ] {
-            let line = serde_json::from_str(line).unwrap();
-            let error = item(&line).unwrap_err();
-            assert!(error.contains(reason), "{error}");
-        }
-    }
 }

@@ -6,8 +6,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde_json::Value as Json;
+use tokio::sync::mpsc;
 
 use super::Failure;
+
+/// How many lines may be read ahead.
+const AHEAD: usize = 1000;
 
 /// The non-empty lines of a JSON Lines file, each known by its number.
 pub(super) struct Lines {
@@ -16,6 +20,16 @@ pub(super) struct Lines {
     bytes: u64,
     size: Option<u64>,
     reader: BufReader<Box<dyn Read + Send>>,
+}
+
+/// A line that was read.
+pub(super) struct Parsed {
+    /// Where it is.
+    pub(super) place: Place,
+    /// What it holds.
+    pub(super) json: Json,
+    /// How many bytes of the file had been read with it.
+    pub(super) position: u64,
 }
 
 /// Where in which file something is.
@@ -59,9 +73,23 @@ impl Lines {
         self.size
     }
 
-    /// How many bytes have been read.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+    /// Reads on a thread of its own, so that who takes the lines need not wait for them.
+    pub(super) fn stream(mut self) -> mpsc::Receiver<Result<Parsed, Failure>> {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        std::thread::spawn(move || {
+            while let Some(read) = self.read().transpose() {
+                let is_last = read.is_err();
+                if sender.blocking_send(read).is_err() || is_last {
+                    break;
+                }
+            }
+        });
+        receiver
+    }
+
+    fn read(&mut self) -> Result<Option<Parsed>, Failure> {
+        let line = self.next()?;
+        Ok(line.map(|(place, json)| Parsed { place, json, position: self.bytes }))
     }
 
     /// The next line's JSON and where it is; `None` at the end.

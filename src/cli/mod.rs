@@ -7,6 +7,8 @@ mod backup;
 mod base64;
 mod batch;
 mod bench;
+mod change;
+mod changes;
 mod check;
 mod completions;
 mod connection;
@@ -30,6 +32,7 @@ mod serve;
 mod set;
 mod stats;
 mod step;
+mod stop;
 mod watch;
 
 use std::ffi::OsString;
@@ -78,6 +81,7 @@ enum Command {
     Flush(flush::Flush),
     Stats(stats::Stats),
     Ping(ping::Ping),
+    Changes(changes::Changes),
     Watch(watch::Watch),
     Import(import::Import),
     Export(export::Export),
@@ -116,6 +120,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Flush(command) => wait_for(command.run(out))?,
         Command::Stats(command) => wait_for(command.run(out))?,
         Command::Ping(command) => wait_for(command.run(out))?,
+        Command::Changes(command) => wait_for(command.run(out))?,
         Command::Watch(command) => wait_for(command.run(out))?,
         Command::Import(command) => wait_for(command.run(out))?,
         Command::Export(command) => wait_for(command.run(out))?,

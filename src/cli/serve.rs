@@ -83,6 +83,11 @@ pub(super) struct Serve {
     #[arg(long, env = "VATN_RETAIN_AGE_MS", value_name = "MS", default_value_t = 0)]
     retain_age_ms: u64,
 
+    /// The history is trimmed by segments of about so many bytes
+    #[arg(long, env = "VATN_SEGMENT_BYTES", value_name = "BYTES", hide = true)]
+    #[arg(default_value_t = RetainConfig::default().segment_bytes)]
+    segment_bytes: u64,
+
     /// How many threads bring the tables up to date
     #[arg(long, env = "VATN_WORKERS", value_name = "N", default_value_t = 2)]
     workers: usize,
@@ -135,7 +140,7 @@ impl Serve {
             retain: RetainConfig {
                 bytes: self.retain_bytes,
                 age_ms: self.retain_age_ms,
-                ..RetainConfig::default()
+                segment_bytes: self.segment_bytes.max(1),
             },
             workers: self.workers,
             limits: self.limits,

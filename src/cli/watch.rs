@@ -1,20 +1,25 @@
-//! `vatn watch`: changes as they happen.
+//! `vatn watch`: changes as they happen, and what was missed of them.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
 use clap::Args;
-use serde_json::{Value as Json, json};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use serde_json::json;
 
 use super::connection::{Patience, naming_flag};
 use super::output::Output;
-use super::{Failure, json};
-use crate::client::{Change, Event, Subscriber};
+use super::stop::Stop;
+use super::{Failure, change, json};
+use crate::client::{ClientError, Event, Follower};
 
 const NOTE: &str = "\
-Prints one change a line. What may have been missed is said too: for people on stderr, with
---json as {\"gap\": {\"after\": SEQ, \"through\": SEQ}}. Ctrl-C ends it.";
+Prints one change a line. Where changes were lost on the way, as over a reconnect, they are fetched
+with `changes` from --connect, in order. What cannot be fetched any more is said: for people on
+stderr, with --json as {\"gap\": {\"after\": SEQ, \"through\": SEQ}}; with --from it is an error.
+Ctrl-C ends it.";
+
+const SUBSCRIBE: &str = "tcp://127.0.0.1:7534";
+const CONNECT: &str = "tcp://127.0.0.1:7533";
 
 /// Follow changes until interrupted
 #[derive(Debug, Args)]
@@ -24,14 +29,23 @@ pub(super) struct Watch {
     #[arg(default_value = "", hide_default_value = true)]
     prefix: OsString,
 
+    /// Begin with the changes of writes later than this; 0 is from the beginning
+    #[arg(long, value_name = "SEQ")]
+    from: Option<u64>,
+
     /// End after so many changes
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 
     /// The broker's change endpoint, tcp://HOST:PORT or ipc://PATH
     #[arg(long, env = "VATN_SUBSCRIBE", value_name = "ENDPOINT", help_heading = "Connection")]
-    #[arg(default_value = "tcp://127.0.0.1:7534")]
+    #[arg(default_value = SUBSCRIBE)]
     subscribe: String,
+
+    /// The same broker's command endpoint, for what was missed [default: tcp://127.0.0.1:7533 where
+    /// --subscribe has its default too]
+    #[arg(long, env = "VATN_CONNECT", value_name = "ENDPOINT", help_heading = "Connection")]
+    connect: Option<String>,
 
     #[command(flatten, next_help_heading = "Connection")]
     patience: Patience,
@@ -40,44 +54,81 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
         let mut stop = Stop::new()?;
-        let prefix = self.prefix.as_bytes();
-        let options = self.patience.options();
-        let mut subscriber = Subscriber::connect(&self.subscribe, prefix, &options)
-            .await
-            .map_err(|error| naming_flag("--subscribe", error))?;
+        let mut follower = self.open().await?;
         let mut left = self.count.unwrap_or(u64::MAX);
         let mut begun = false;
         while left > 0 {
             let event = tokio::select! {
-                event = subscriber.next() => event?,
+                event = follower.next() => event,
                 () = stop.asked() => break,
             };
             match event {
-                Event::Change(change) => {
+                Ok(Event::Change(change)) => {
                     left -= 1;
-                    print_change(&change, out)?;
+                    change::print(&change, out)?;
                 }
-                Event::Beat { seq } => {
+                Ok(Event::Beat { seq }) => {
                     if !begun {
                         self.report_begin(seq, out)?;
                     }
                     begun = true;
                 }
-                Event::Gap { after, through } => report_gap(after, through, out)?,
-                Event::Disconnected => {
-                    eprintln!("{} is gone; waiting for it", subscriber.endpoint());
+                Ok(Event::Gap { after, through }) => self.report_gap(after, through, out)?,
+                Ok(Event::Disconnected) => {
+                    eprintln!("{} is gone; waiting for it", follower.endpoint());
                 }
-                Event::Reconnected => eprintln!("{} is back", subscriber.endpoint()),
+                Ok(Event::Reconnected) => eprintln!("{} is back", follower.endpoint()),
+                Err(error) => self.go_on_after(error, &mut follower)?,
             }
             out.flush()?;
         }
         Ok(())
     }
 
+    async fn open(&self) -> Result<Follower, Failure> {
+        let prefix = self.prefix.as_bytes();
+        let router = match &self.connect {
+            Some(given) => Some(given.as_str()),
+            None if self.subscribe == SUBSCRIBE => Some(CONNECT),
+            None => None,
+        };
+        if self.from.is_some() && router.is_none() {
+            let text = "--from needs --connect, the command endpoint of the broker at --subscribe";
+            return Err(Failure::usage(text));
+        }
+        let options = self.patience.options();
+        let follower =
+            Follower::connect(&self.subscribe, router, prefix, self.from, &options).await;
+        follower.map_err(|error| match &error {
+            ClientError::BadEndpoint { endpoint, .. } if *endpoint != self.subscribe => {
+                naming_flag("--connect", error)
+            }
+            _ => naming_flag("--subscribe", error),
+        })
+    }
+
+    /// Who watches from a place wants all of it; who watches the present goes on with it.
+    fn go_on_after(&self, error: ClientError, follower: &mut Follower) -> Result<(), Failure> {
+        if self.from.is_some() || !follower.is_missing() {
+            return Err(error.into());
+        }
+        eprintln!("{}", Failure::from(error));
+        follower.give_up();
+        Ok(())
+    }
+
     /// The first beat proves that the subscription has taken effect: nothing is missed from here.
     fn report_begin(&self, seq: u64, out: &mut Output) -> Result<(), Failure> {
+        let seq = self.from.unwrap_or(seq);
         if out.json {
-            return out.json(&json!({ "watching": json::key(self.prefix.as_bytes()), "seq": seq }));
+            return match self.from {
+                // Everything since then is in the lines already.
+                Some(_) => Ok(()),
+                None => {
+                    let prefix = json::key(self.prefix.as_bytes());
+                    out.json(&json!({ "watching": prefix, "seq": seq }))
+                }
+            };
         }
         let what = match self.prefix.as_bytes() {
             b"" => "all keys".to_owned(),
@@ -86,71 +137,22 @@ impl Watch {
         eprintln!("watching {what} on {} since seq {seq}", self.subscribe);
         Ok(())
     }
-}
 
-fn print_change(change: &Change, out: &mut Output) -> Result<(), Failure> {
-    if out.json {
-        return out.json(&described(change));
-    }
-    let key = json::key_text(&change.key);
-    let start = format!("{}\t{}\t{key}", change.seq, change.op.name());
-    match &change.value {
-        Some(value) => out.line(format!("{start}\t{}", json::show(&value.value()))),
-        None => out.line(start),
-    }
-}
-
-fn described(change: &Change) -> Json {
-    let mut described = json!({
-        "seq": change.seq,
-        "op": change.op.name(),
-        "key": json::key(&change.key),
-        "index": change.index,
-        "count": change.count,
-        "prev": change.prev,
-        "ttl_ms": change.ttl_ms,
-        "durability": change.durability.name(),
-    });
-    if let (Some(value), Some(members)) = (&change.value, described.as_object_mut()) {
-        members.insert("value".into(), json::exact(value));
-    }
-    described
-}
-
-fn report_gap(after: u64, through: u64, out: &mut Output) -> Result<(), Failure> {
-    if out.json {
-        return out.json(&json!({ "gap": { "after": after, "through": through } }));
-    }
-    if through < after {
-        eprintln!("the sequence numbers went back from {after} to {through}: is it another store?");
-    } else {
-        eprintln!("changes after seq {after} up to {through} may have been missed");
-    }
-    Ok(())
-}
-
-/// The two signals that ask a process to end.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
-        };
-        Ok(Stop {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+    fn report_gap(&self, after: u64, through: u64, out: &mut Output) -> Result<(), Failure> {
+        if self.from.is_some() {
+            return Err(Failure::failed(format!(
+                "{} went from seq {after} to {through}: another history; take the state anew",
+                self.subscribe
+            )));
         }
+        if out.json {
+            return out.json(&json!({ "gap": { "after": after, "through": through } }));
+        }
+        if through < after {
+            eprintln!("the sequence numbers went back from {after} to {through}: another store?");
+        } else {
+            eprintln!("changes after seq {after} up to {through} may have been missed");
+        }
+        Ok(())
     }
 }

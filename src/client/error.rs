@@ -61,6 +61,19 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The broker's history is not the one that was followed.
+    #[error(
+        "{endpoint} has another history: it is at seq {seq}, and what was followed at {after}; \
+         the store was replaced, so take the state anew"
+    )]
+    AnotherHistory {
+        /// The endpoint asked.
+        endpoint: String,
+        /// Its last sequence number.
+        seq: u64,
+        /// The sequence number up to which another one is known.
+        after: u64,
+    },
     /// The broker understood, and said no.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -72,6 +85,17 @@ impl ClientError {
         match self {
             ClientError::Refused(refusal) => Some(&refusal.code),
             _ => None,
+        }
+    }
+
+    /// Whether another try over a new connection may succeed: the broker is not there, or going.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            ClientError::NothingListens { .. }
+            | ClientError::Unreachable { .. }
+            | ClientError::Timeout { .. }
+            | ClientError::Closed { .. } => true,
+            other => other.code() == Some("STOPPING"),
         }
     }
 }

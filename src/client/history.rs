@@ -1,8 +1,21 @@
-//! The history: what changed since a seq.
+//! The history: what changed since a seq, and how far writes have come.
+
+use std::time::Duration;
 
 use super::change::{Change, Op, Publication, decode};
 use super::packed::{Packed, key_bytes};
-use super::{Client, ClientError, Request};
+use super::{Client, ClientError, Level, Request};
+
+/// What a `changes` asks for, beside the seq after which it begins.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryOptions {
+    /// Only changes of keys that begin with these bytes.
+    pub prefix: Vec<u8>,
+    /// At most so many; the broker caps it in count and bytes. A write's changes stay together.
+    pub limit: Option<u64>,
+    /// How long the broker waits for a change when there is none yet.
+    pub wait: Duration,
+}
 
 /// What one `changes` returned.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,10 +28,47 @@ pub struct History {
 
 impl Client {
     /// `changes`: what changed after the write `after`, one page of it.
-    pub async fn changes(&mut self, after: u64) -> Result<History, ClientError> {
-        let request = Request::new("changes").argument(&Packed::from(after));
-        self.call_for(&request, history).await
+    pub async fn changes(
+        &mut self,
+        after: u64,
+        options: &HistoryOptions,
+    ) -> Result<History, ClientError> {
+        let prefix = (!options.prefix.is_empty()).then(|| Packed::key(&options.prefix));
+        let wait_ms = milliseconds(options.wait);
+        let request = Request::new("changes")
+            .argument(&Packed::from(after))
+            .option_if("prefix", prefix)
+            .option_if("limit", options.limit)
+            .option_if("wait_ms", (wait_ms > 0).then_some(wait_ms));
+        let patience = self.reply_timeout;
+        self.reply_timeout = patience.map(|patience| patience.saturating_add(options.wait));
+        let answer = self.call_for(&request, history).await;
+        self.reply_timeout = patience;
+        answer
     }
+
+    /// `wait`: true once every write up to `seq` has reached `level`, false when that took longer
+    /// than `timeout`. Without a timeout it waits as long as the connection lives.
+    pub async fn wait(
+        &mut self,
+        seq: u64,
+        level: Level,
+        timeout: Option<Duration>,
+    ) -> Result<bool, ClientError> {
+        let request = Request::new("wait")
+            .argument(&Packed::from(seq))
+            .argument(&Packed::from(level.name()))
+            .option_if("timeout_ms", timeout.map(milliseconds));
+        let patience = self.reply_timeout;
+        self.reply_timeout = patience.and_then(|patience| Some(patience.saturating_add(timeout?)));
+        let answer = self.call_for(&request, |result| result.value().as_bool()).await;
+        self.reply_timeout = patience;
+        answer
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Reads `[[[key, header, value]…], next]`.

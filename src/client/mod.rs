@@ -2,8 +2,9 @@
 //!
 //! [`Client`] is a DEALER that speaks to a `--router` endpoint: typed methods, one a command, and
 //! [`Client::call_many`] for many requests in one message. [`Subscriber`] follows what a
-//! `--publisher` endpoint publishes, and says where something is missing. Values stay in the bytes
-//! they were written with ([`Packed`]).
+//! `--publisher` endpoint publishes, and says where something is missing; [`Replay`] reads the
+//! history on, and [`Follower`] is both: every change once, in order, from any seq that is still
+//! held. Values stay in the bytes they were written with ([`Packed`]).
 //!
 //! ```no_run
 //! use vatn::client::{Client, ClientOptions, Packed, WriteOptions};
@@ -27,11 +28,13 @@ mod connection;
 mod endpoint;
 mod error;
 pub mod fast;
+mod follower;
 mod history;
 mod numbers;
 mod options;
 mod packed;
 mod ranges;
+mod replay;
 mod reply;
 mod request;
 mod subscriber;
@@ -41,11 +44,13 @@ pub use change::{Change, Op};
 pub use connection::{Client, ClientOptions, Ticket};
 pub use endpoint::Endpoint;
 pub use error::{ClientError, Refusal};
-pub use history::History;
+pub use follower::Follower;
+pub use history::{History, HistoryOptions};
 pub use numbers::Step;
 pub use options::{Condition, Level, WriteOptions};
 pub use packed::Packed;
 pub use ranges::{Page, Range};
+pub use replay::Replay;
 pub use request::Request;
 pub use subscriber::{Event, Subscriber};
 pub use values::Entry;

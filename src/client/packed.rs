@@ -28,6 +28,11 @@ impl Packed {
         rmp_serde::to_vec_named(value).map(|bytes| Packed(bytes.into()))
     }
 
+    /// nil.
+    pub fn nil() -> Self {
+        Self::written(writer::nil)
+    }
+
     /// A byte string (`bin`).
     pub fn bin(bytes: &[u8]) -> Self {
         Self::written(|out| writer::bin(out, bytes))

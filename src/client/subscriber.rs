@@ -48,6 +48,7 @@ pub struct Subscriber {
     events: Events,
     continuity: Continuity,
     ready: VecDeque<Event>,
+    has_heard: bool,
 }
 
 impl Subscriber {
@@ -59,6 +60,26 @@ impl Subscriber {
         prefix: &[u8],
         options: &ClientOptions,
     ) -> Result<Self, ClientError> {
+        Self::begin(endpoint, prefix, options, Continuity::default()).await
+    }
+
+    /// The same where everything up to `after` is known already: what was published between that
+    /// and the subscription shows as an [`Event::Gap`].
+    pub async fn connect_after(
+        endpoint: &str,
+        prefix: &[u8],
+        options: &ClientOptions,
+        after: u64,
+    ) -> Result<Self, ClientError> {
+        Self::begin(endpoint, prefix, options, Continuity { last: Some(after) }).await
+    }
+
+    async fn begin(
+        endpoint: &str,
+        prefix: &[u8],
+        options: &ClientOptions,
+        continuity: Continuity,
+    ) -> Result<Self, ClientError> {
         let endpoint: Endpoint = endpoint.parse()?;
         let mut socket_options = SocketOptions::default();
         socket_options.connect_timeout(options.connect_timeout);
@@ -69,8 +90,9 @@ impl Subscriber {
             endpoint: endpoint.to_string(),
             socket,
             events,
-            continuity: Continuity::default(),
+            continuity,
             ready: VecDeque::new(),
+            has_heard: false,
         };
         subscriber.subscribe(prefix).await?;
         subscriber.subscribe(BEAT).await?;
@@ -96,7 +118,7 @@ impl Subscriber {
                 },
                 event = self.events.0.next() => match event {
                     Some(SocketEvent::Disconnected(_)) => return Ok(Event::Disconnected),
-                    Some(SocketEvent::Connected(..)) if self.continuity.begun() => {
+                    Some(SocketEvent::Connected(..)) if self.has_heard => {
                         return Ok(Event::Reconnected);
                     }
                     Some(_) => {}
@@ -119,6 +141,7 @@ impl Subscriber {
             endpoint: self.endpoint.clone(),
             reason: reason.to_owned(),
         })?;
+        self.has_heard = true;
         self.continuity.follow(publication, &mut self.ready);
         Ok(())
     }
@@ -132,10 +155,6 @@ struct Continuity {
 }
 
 impl Continuity {
-    fn begun(&self) -> bool {
-        self.last.is_some()
-    }
-
     fn follow(&mut self, publication: Publication, ready: &mut VecDeque<Event>) {
         let prev = publication.prev();
         let expected = *self.last.get_or_insert(prev);

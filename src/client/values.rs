@@ -115,6 +115,18 @@ impl Client {
         self.call_for(&request, |result| result.value().as_u64()).await
     }
 
+    /// `touch`: gives a key another time to live, or none; whether the key is there.
+    pub async fn touch(
+        &mut self,
+        key: &[u8],
+        ttl_ms: Option<u64>,
+        options: &WriteOptions,
+    ) -> Result<bool, ClientError> {
+        let ttl_ms = ttl_ms.map_or_else(Packed::nil, Packed::from);
+        let request = options.apply(Request::new("touch").key(key).argument(&ttl_ms));
+        self.call_for(&request, |result| result.value().as_bool()).await
+    }
+
     /// Calls, and reads a result whose type the protocol fixes.
     pub(super) async fn call_for<T>(
         &mut self,

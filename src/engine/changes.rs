@@ -38,6 +38,18 @@ impl From<&Changes<'_>> for ChangesQuery {
     }
 }
 
+/// What a wait for changes came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// There are changes, or a part of the history that is no longer in memory.
+    Something,
+    /// There is none up to `next`.
+    Nothing {
+        /// The seq up to which that is known.
+        next: Seq,
+    },
+}
+
 /// A page of the history while it fills.
 struct Page<'q> {
     query: &'q ChangesQuery,
@@ -113,15 +125,14 @@ impl Engine {
     /// Answers a `changes` request when it is due: at once when there are changes, or when one
     /// comes, or when its time is up. The result is encoded.
     pub async fn changes(self: Arc<Self>, query: ChangesQuery) -> Result<Bytes, Refusal> {
-        self.await_changes(&query).await;
+        if query.wait_ms > 0 {
+            self.await_changes(&query).await;
+        }
         self.changes_now(query).await
     }
 
     /// What there is of the history now.
-    pub(super) async fn changes_now(
-        self: &Arc<Self>,
-        query: ChangesQuery,
-    ) -> Result<Bytes, Refusal> {
+    pub async fn changes_now(self: &Arc<Self>, query: ChangesQuery) -> Result<Bytes, Refusal> {
         match self.page_from_memory(&query) {
             Some(page) => Ok(page),
             None => self.page_from_disk(&query).await,
@@ -130,20 +141,24 @@ impl Engine {
 
     /// Waits until there is a change that `query` asks for, or a write whose changes are no longer
     /// in memory, or until its time is up or the broker stops.
-    pub(super) async fn await_changes(&self, query: &ChangesQuery) {
+    pub async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
         let deadline = Instant::now() + Duration::from_millis(query.wait_ms.min(WAIT_MS_MAX));
         let mut news = self.feed.subscribe();
         let mut progress = self.watermarks.subscribe();
         let mut after = query.after;
-        while Instant::now() < deadline && !progress.borrow().is_stopping {
+        loop {
             news.mark_unchanged();
-            let Some(records) = self.feed.later_than(after, usize::MAX) else { return };
+            let records = self.feed.later_than(after, usize::MAX);
+            let Some(records) = records else { return Awaited::Something };
             let mut changes = records.iter().flat_map(|record| record.changes());
             if changes.any(|change| change.seq > after && change.key.starts_with(&query.prefix)) {
-                return;
+                return Awaited::Something;
             }
             // What did not match need not be looked at again.
             after = records.last().map_or(after, |record| record.last_seq.max(after));
+            if Instant::now() >= deadline || progress.borrow().is_stopping {
+                return Awaited::Nothing { next: after };
+            }
             tokio::select! {
                 _ = news.changed() => {}
                 _ = progress.wait_for(|progress| progress.is_stopping) => {}

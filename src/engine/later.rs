@@ -71,7 +71,9 @@ impl Engine {
         let (slot, pages) = (Arc::clone(&made), Arc::clone(&self.laters.pages));
         let task = runtime.spawn(async move {
             // First the wait, which holds nothing; then the page, which does.
-            engine.await_changes(&query).await;
+            if query.wait_ms > 0 {
+                engine.await_changes(&query).await;
+            }
             let page = pages.acquire_owned().await.ok();
             let result = engine.changes_now(query).await;
             let _ = slot.set(Made { result, _page: page });

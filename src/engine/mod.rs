@@ -17,7 +17,7 @@ mod run;
 mod stats;
 
 pub use answers::{Answer, Answers, Kind};
-pub use changes::ChangesQuery;
+pub use changes::{Awaited, ChangesQuery};
 pub use counters::Counters;
 pub use later::Later;
 pub use recovery::{Recovered, recover};

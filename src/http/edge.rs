@@ -5,7 +5,7 @@ use super::guard::Names;
 use super::refuse::{Refused, answer};
 use super::store::{Counted, Store};
 use super::stream::Shared;
-use super::{getrange, query, views};
+use super::{changes, getrange, query, views};
 use crate::engine::Counters;
 use crate::limits::Limits;
 use axum::Router;
@@ -61,6 +61,7 @@ impl App {
             .route("/getrange", view(getrange::getrange::<S>))
             .route("/put", view(views::put::<S>))
             .route("/delete", view(views::delete::<S>))
+            .route("/changes", view(changes::changes::<S>))
             .route("/healthz", view(views::health::<S>))
             .fallback(no_such_path)
             .with_state(edge);
@@ -149,8 +150,8 @@ async fn method_not_allowed() -> Refused {
 }
 
 async fn no_such_path() -> Refused {
-    let message =
-        "there is no such path; the paths are /get, /getrange, /put, /delete and /healthz";
+    let message = "there is no such path; the paths are /get, /getrange, /put, /delete, /changes \
+                   and /healthz";
     Refused::new(StatusCode::NOT_FOUND, "NO_SUCH_PATH", message)
 }
 

@@ -1,9 +1,10 @@
 //! The engine as the HTTP edge's store.
 
 use super::store::{Counted, Health, Store};
-use crate::engine::{Counters, Engine};
-use crate::wire::{Command, Refusal};
+use crate::engine::{Awaited, ChangesQuery, Counters, Engine};
+use crate::wire::{Command, Refusal, Seq};
 use bytes::Bytes;
+use std::sync::Arc;
 
 impl Counted for Engine {
     fn counters(&self) -> &Counters {
@@ -14,6 +15,22 @@ impl Counted for Engine {
 impl Store for Engine {
     async fn run(&self, command: Command<'_>) -> Result<Bytes, Refusal> {
         Self::run(self, command).await
+    }
+
+    async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
+        Self::await_changes(self, query).await
+    }
+
+    async fn changes(self: Arc<Self>, query: ChangesQuery) -> Result<Bytes, Refusal> {
+        self.changes_now(query).await
+    }
+
+    fn last_seq(&self) -> Seq {
+        self.feed().end().1
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.watermarks().progress().is_stopping
     }
 
     fn health(&self) -> Health {

@@ -2,7 +2,8 @@
 //!
 //! A socket's bytes pass [`stream`], which times every wait and has [`head`] check each request's
 //! head; then hyper, which parses; then [`edge`], which asks [`guard`] whether the request may be,
-//! and routes it to a view in [`views`] or [`getrange`]. A view reads its [`query`], runs a command
+//! and routes it to a view in [`views`], [`getrange`] or
+//! [`changes`]. A view reads its [`query`], runs a command
 //! on the [`store`], and writes the MessagePack it gets as [`json`]. [`server`] accepts connections
 //! and ends them.
 //!
@@ -10,6 +11,7 @@
 
 pub mod base64;
 pub mod budget;
+pub mod changes;
 pub mod edge;
 pub mod engine;
 pub mod getrange;

@@ -1,7 +1,7 @@
 //! Refusals: a status, and a JSON body that says what was wrong and what helps.
 
 use super::json;
-use crate::wire::refusal::{Code, Refusal};
+use crate::wire::refusal::{Code, Detail, Refusal};
 use axum::body::Body;
 use axum::http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
@@ -9,6 +9,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse;
+use std::num::NonZeroU64;
 
 /// A request that gets an error for an answer: `{"error":CODE,"message":"…"}`.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +17,9 @@ use axum::response::IntoResponse;
 pub struct Refused {
     status: StatusCode,
     code: &'static str,
-    message: String,
+    message: Box<str>,
+    /// The first seq that is still held, for `COMPACTED`.
+    first: Option<NonZeroU64>,
     /// One more header, where the status calls for one.
     header: Option<(HeaderName, HeaderValue)>,
 }
@@ -24,7 +27,8 @@ pub struct Refused {
 impl Refused {
     /// A refusal with a code for programs and a sentence for people.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), header: None }
+        let message = message.into().into_boxed_str();
+        Self { status, code, message, first: None, header: None }
     }
 
     /// 400, for what is not HTTP as this server speaks it, or not its arguments.
@@ -69,7 +73,11 @@ impl From<Refusal> for Refused {
             Code::Compacted => StatusCode::GONE,
             Code::Storage => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self::new(status, code.name(), refusal.message())
+        let first = refusal.details().iter().find_map(|(name, detail)| match detail {
+            Detail::Number(first) if *name == "first" => NonZeroU64::new(*first),
+            _ => None,
+        });
+        Self { first, ..Self::new(status, code.name(), refusal.message()) }
     }
 }
 
@@ -79,6 +87,9 @@ impl IntoResponse for Refused {
         json::string(self.code, &mut body);
         body.extend_from_slice(b",\"message\":");
         json::string(&self.message, &mut body);
+        if let Some(first) = self.first {
+            body.extend_from_slice(format!(",\"first\":{first}").as_bytes());
+        }
         body.push(b'}');
         let mut response = answer(self.status, Body::from(body));
         response.headers_mut().extend(self.header);

@@ -1,8 +1,9 @@
 //! What the HTTP edge needs of a store.
 
-use crate::engine::Counters;
-use crate::wire::{Command, Refusal};
+use crate::engine::{Awaited, ChangesQuery, Counters};
+use crate::wire::{Command, Refusal, Seq};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Has the broker's counters.
 pub trait Counted: Send + Sync + 'static {
@@ -14,6 +15,22 @@ pub trait Counted: Send + Sync + 'static {
 pub trait Store: Counted {
     /// Runs one command; its result, as MessagePack, is there when it may be told.
     fn run(&self, command: Command<'_>) -> impl Future<Output = Result<Bytes, Refusal>> + Send;
+
+    /// Waits for what `query` asks for of the history: until there is some of it, its time is up or
+    /// the store stops.
+    fn await_changes(&self, query: &ChangesQuery) -> impl Future<Output = Awaited> + Send;
+
+    /// What there is of the history now, as MessagePack.
+    fn changes(
+        self: Arc<Self>,
+        query: ChangesQuery,
+    ) -> impl Future<Output = Result<Bytes, Refusal>> + Send;
+
+    /// The seq of the last write that may be told.
+    fn last_seq(&self) -> Seq;
+
+    /// Whether it is stopping.
+    fn is_stopping(&self) -> bool;
 
     /// How the store is.
     fn health(&self) -> Health;

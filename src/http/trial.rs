@@ -5,10 +5,10 @@ use super::head::REQUEST_LINE_BYTES;
 use super::server::{bind, serve};
 use super::store::Counted;
 use super::{App, Health, Names, Store};
-use crate::engine::Counters;
+use crate::engine::{Awaited, ChangesQuery, Counters};
 use crate::limits::Limits;
 use crate::wire::reply::Shown;
-use crate::wire::{Command, Refusal, Reply};
+use crate::wire::{Command, Refusal, Reply, Seq};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -100,6 +100,22 @@ impl Store for MapStore {
         self.come.send_modify(|come| *come += 1);
         let _turn = self.turn.acquire().await.expect("never closed");
         Ok(Bytes::from(self.apply(command)))
+    }
+
+    async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
+        Awaited::Nothing { next: query.after }
+    }
+
+    async fn changes(self: Arc<Self>, _: ChangesQuery) -> Result<Bytes, Refusal> {
+        panic!("there is nothing in its history")
+    }
+
+    fn last_seq(&self) -> Seq {
+        0
+    }
+
+    fn is_stopping(&self) -> bool {
+        false
     }
 
     fn health(&self) -> Health {

@@ -9,6 +9,10 @@ import { params } from "./wire.js";
 const asEntry = (result) =>
   result && { value: result[0], seq: result[1], ttl_ms: result[2], level: result[3] };
 const asPage = ([items, next]) => ({ items, next });
+const asHistory = ([changes, next]) => ({ changes: changes.map(asChange), next });
+const asChange = ([key, [seq, op, index, count, , ttl_ms, level], value]) => ({
+  key, op, value, seq, index, count, ttl_ms, level,
+});
 const asMap = (pairs) => new Map(pairs);
 const asPairs = (pairs) => {
   if (pairs instanceof Map || Array.isArray(pairs)) return [...pairs];
@@ -66,7 +70,7 @@ export class Commands {
     return this._call("decr", params([key], options));
   }
 
-  /** Sets a key's time to live, or removes it (null); whether the key exists. Since vatn 0.2. */
+  /** Sets a key's time to live, or removes it (null); whether the key exists. */
   touch(key, ttl_ms, options) {
     return this._call("touch", params([key, ttl_ms], options));
   }
@@ -91,14 +95,14 @@ export class Commands {
     return this._call("flush", []);
   }
 
-  /** Waits until `seq` has reached `level`; false when `timeout_ms` ran out. Since vatn 0.2. */
+  /** Waits until `seq` has reached `level`; false when `timeout_ms` ran out. */
   wait(seq, level, options) {
     return this._call("wait", params([seq, level], options));
   }
 
-  /** The history after a seq: `[changes, next_seq]`. Since vatn 0.2. */
+  /** `{ changes, next }`: the history after a seq, as far as it fits an answer; `prefix`, `limit`, `wait_ms`. */
   changes(after_seq, options) {
-    return this._call("changes", params([after_seq], options));
+    return this._call("changes", params([after_seq], options), asHistory);
   }
 
   /** How the broker is doing. */

@@ -23,8 +23,8 @@ export class Unreadable extends VatnError {
 
 /** Changes with a seq above `after`, up to `upTo`, may not have reached this subscriber. */
 export class Missed extends VatnError {
-  constructor(after, upTo) {
-    super(`changes after seq ${after} and up to ${upTo} may be missing`);
+  constructor(after, upTo, options) {
+    super(`changes after seq ${after} and up to ${upTo} may be missing`, options);
     this.after = after;
     this.upTo = upTo;
   }

@@ -5,26 +5,36 @@ import { Missed, Timeout } from "./errors.js";
 import * as wire from "./wire.js";
 
 const BEAT = Buffer.from([0xff, ...Buffer.from("beat")]);
+// How long the broker may take for changes that it has published already.
+const WAIT_MS = 1000;
 
 /**
  * An async iterable over the changes of keys that begin with one of `prefixes` (without any: of all keys), each
- * `{ key, op, value, seq, index, count, ttl_ms, level }`; `value` is null where `op` is not "set".
+ * `{ key, op, value, seq, index, count, ttl_ms, level }`; `value` is null for "delete" and "expire".
  *
  * Every change comes in order, or Missed is thrown in its place, once for each stretch; go on by iterating again.
+ * With a `client` of the same broker, what is missing is fetched with its `changes`, and Missed is thrown only where
+ * that fails, with the `cause`; with `after`, the changes of writes later than that seq come first.
  * `last` is the seq up to which nothing is missing. Timeout is thrown when not even a beat came for `patience` ms.
  */
 export class Subscriber {
   last = -1;
 
   #seen = -1;
+  #told = [-1, 0];
   #ready = [];
   #socket;
+  #prefixes;
+  #client;
+  // Up to which seq changes are to be fetched, and the message that must wait until they are told.
+  #missing = null;
+  #held = null;
 
   /** Connects; done when the subscription is in effect, which takes up to a second. */
-  static async connect(endpoint = "tcp://127.0.0.1:7534", prefixes = [""], { patience = 5_000 } = {}) {
-    const subscriber = new Subscriber(endpoint, prefixes, patience);
+  static async connect(endpoint = "tcp://127.0.0.1:7534", prefixes = [""], options = {}) {
+    const subscriber = new Subscriber(endpoint, prefixes, options);
     try {
-      while (!(await subscriber.#receive()));
+      while (!(await subscriber.#receive())) if (subscriber.#held && BEAT.equals(subscriber.#held[0])) break;
       return subscriber;
     } catch (error) {
       subscriber.close();
@@ -33,8 +43,12 @@ export class Subscriber {
   }
 
   /** Use `Subscriber.connect`. */
-  constructor(endpoint, prefixes, patience) {
+  constructor(endpoint, prefixes, { patience = 5_000, client = null, after = -1 }) {
     this.endpoint = endpoint;
+    this.last = this.#seen = after;
+    this.#told = [after, Infinity];
+    this.#client = client;
+    this.#prefixes = prefixes.map((prefix) => Buffer.from(prefix));
     this.#socket = new Socket({ linger: 0, receiveTimeout: patience });
     // The beat last: subscriptions take effect in order, so the first beat says that all have.
     for (const prefix of [...prefixes, BEAT]) this.#socket.subscribe(prefix);
@@ -70,15 +84,30 @@ export class Subscriber {
 
   /** Receives one message and keeps the books of the protocol; whether it was a beat. */
   async #receive() {
-    const [topic, head, body] = await this.#next();
+    if (this.#missing !== null) {
+      await this.#fetch(this.#missing);
+      return false;
+    }
+    const frames = this.#held ?? (await this.#next());
+    this.#held = null;
+    const [topic, head, body] = frames;
     const [seq, op, index, count, prev, ttl_ms, level] = wire.unpack(head);
     if (this.#seen === -1 || seq < this.#seen) {
       // The first message; or a lower seq, which is another history that begins.
       if (this.#seen !== -1) this.#ready.push(new Missed(0, prev));
       this.#seen = prev;
+      this.#told = [prev, Infinity];
+      this.last = -1;
     }
     const missedTo = op === "lost" ? Math.max(prev, seq) : prev;
-    if (missedTo > this.#seen) this.#ready.push(new Missed(this.#seen, missedTo));
+    if (missedTo > this.#seen) {
+      if (this.#client) {
+        this.#missing = missedTo;
+        this.#held = frames;
+        return false;
+      }
+      this.#ready.push(new Missed(this.#seen, missedTo));
+    }
     if (op !== "beat" && op !== "lost") {
       try {
         const value = body.length > 0 ? wire.unpack(body) : null;
@@ -86,12 +115,43 @@ export class Subscriber {
       } catch (unreadable) {
         this.#ready.push(unreadable);
       }
+      this.#told = [seq, index];
     }
     this.#seen = seq;
     // More changes of the same write may follow, until the last of them, a later seq or a beat.
     const isWhole = op === "beat" || op === "lost" || index + 1 === count;
     this.last = isWhole ? seq : Math.max(this.last, seq - 1);
     return op === "beat";
+  }
+
+  /** Fetches one page of what is missing; what is later comes as it was published. */
+  async #fetch(upTo) {
+    // The last write seen may have had more changes: it is read again, and what was told is passed over.
+    const after = this.last === -1 ? this.#seen : this.last;
+    const prefix = this.#prefixes.length === 1 ? this.#prefixes[0] : undefined;
+    let next = upTo;
+    try {
+      const page = await this.#client.changes(after, { prefix, wait_ms: WAIT_MS });
+      next = page.next;
+      for (const change of page.changes) {
+        const [seq, index] = this.#told;
+        const isNew = change.seq > seq || (change.seq === seq && change.index > index);
+        if (!isNew || change.seq > upTo || !this.#isOurs(Buffer.from(change.key))) continue;
+        this.#ready.push(change);
+        this.#told = [change.seq, change.index];
+      }
+    } catch (cause) {
+      this.#ready.push(new Missed(this.#seen, upTo, { cause }));
+    }
+    this.last = Math.min(next, upTo);
+    if (next >= upTo) {
+      this.#seen = upTo;
+      this.#missing = null;
+    }
+  }
+
+  #isOurs(key) {
+    return this.#prefixes.some((prefix) => key.subarray(0, prefix.length).equals(prefix));
   }
 
   async #next() {

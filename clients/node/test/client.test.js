@@ -49,23 +49,20 @@ test("every command does what it says", async (t) => {
   assert.equal((await client.stats()).items, 2);
 });
 
-test("what came with vatn 0.2", async (t) => {
+test("times to live, waiting for a level, and the history", async (t) => {
   const client = await connect(t, await startBroker(t));
-  const { features } = client.server;
-  if (features.includes("ttl")) {
-    await client.set("short", 1, { ttl_ms: 60_000 });
-    assert.ok((await client.get("short", { meta: true })).ttl_ms > 0);
-    assert.equal(await client.touch("short", null), true);
-    assert.equal((await client.get("short", { meta: true })).ttl_ms, null);
-  }
-  if (features.includes("wait")) {
-    assert.equal(await client.wait(await client.set("a", 1, { durability: "queued" }), "synced"), true);
-    assert.equal(await client.wait(2 ** 40, "memory", { timeout_ms: 1 }), false);
-  }
-  if (features.includes("changes")) {
-    const seq = await client.set("a", 1);
-    assert.equal((await client.changes(seq - 1))[1], seq);
-  }
+  await client.set("short", 1, { ttl_ms: 60_000 });
+  assert.ok((await client.get("short", { meta: true })).ttl_ms > 0);
+  assert.equal(await client.touch("short", null), true);
+  assert.equal((await client.get("short", { meta: true })).ttl_ms, null);
+  assert.equal(await client.wait(await client.set("a", 1, { durability: "queued" }), "synced"), true);
+  assert.equal(await client.wait(2 ** 40, "memory", { timeout_ms: 1 }), false);
+  const seq = await client.set("a", [1]);
+  await client.set("b", 1);
+  assert.deepEqual(await client.changes(seq - 1, { prefix: "a" }), {
+    changes: [{ key: "a", op: "set", value: [1], seq, index: 0, count: 1, ttl_ms: null, level: "synced" }],
+    next: seq + 1,
+  });
 });
 
 test("values come back, integers of 64 bits exactly", async (t) => {

@@ -54,14 +54,14 @@ test("silence is said with the endpoint", async () => {
 });
 
 /** A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10. */
-async function forged(t) {
+async function forged(t, options) {
   const publisher = new XPublisher({ linger: 0 });
   t.after(() => publisher.close());
   await publisher.bind("tcp://127.0.0.1:*");
   const send = (topic, seq, op, prev, [index, count] = [0, 1]) =>
     publisher.send([topic, pack([seq, op, index, count, prev, null, "synced"]), op === "set" ? pack(1) : ""]);
   const beat = Buffer.from([0xff, ...Buffer.from("beat")]);
-  const connecting = Subscriber.connect(publisher.lastEndpoint, ["a"]);
+  const connecting = Subscriber.connect(publisher.lastEndpoint, ["a"], options);
   await publisher.receive();
   await publisher.receive();
   await send(beat, 10, "beat", 10);
@@ -100,4 +100,41 @@ test("lost is thrown, and another history", async (t) => {
   assert.equal(await next(subscriber), 31);
   await assert.rejects(next(subscriber), Missed);
   assert.equal(await next(subscriber), 3);
+});
+
+test("with a client, what was missed is fetched, and half a write made whole", async (t) => {
+  const written = [[11, 0], [11, 1], [13, 0], [13, 1], [14, 0]];
+  const client = {
+    changes: async (after) => {
+      assert.equal(after, 10, "the write that may have more is read again");
+      return { changes: written.map(([seq, index]) => ({ key: "a", op: "set", value: 1, seq, index })), next: 14 };
+    },
+  };
+  const { subscriber, send } = await forged(t, { client });
+  await send("a", 11, "set", 10, [0, 2]);
+  await send("a", 14, "set", 13);
+  const changes = await collect(subscriber.until(14));
+  assert.deepEqual(changes.map(({ seq, index }) => [seq, index]), written);
+});
+
+test("what cannot be fetched is still thrown, with the reason", async (t) => {
+  const client = { changes: async () => Promise.reject(new Error("COMPACTED")) };
+  const { subscriber, send } = await forged(t, { client });
+  await send("a", 20, "set", 17);
+  await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.cause.message === "COMPACTED");
+  assert.equal(await next(subscriber), 20);
+});
+
+test("the past comes first with after", async (t) => {
+  const broker = await startBroker(t);
+  const client = await Client.connect(broker.router);
+  t.after(() => client.close());
+  const numbers = Array.from({ length: 300 }, (_, n) => n);
+  const first = await client.set("a", -1);
+  await Promise.all(numbers.map((n) => client.set(`${n % 2 ? "b" : "a"}`, n)));
+  const subscriber = await Subscriber.connect(broker.publisher, ["a"], { client, after: first });
+  t.after(() => subscriber.close());
+  const last = await client.set("a", 300);
+  const changes = await collect(subscriber.until(last));
+  assert.deepEqual(changes.map((change) => change.value), [...numbers, 300].filter((n) => n % 2 === 0));
 });

@@ -36,21 +36,29 @@ def test_every_command_does_what_it_says(client):
     assert client.server["protocol"] == 1
 
 
-def test_what_came_with_vatn_0_2(client):
-    features = client.server["features"]
-    if "ttl" in features:
-        client.set("short", 1, ttl_ms=60_000)
-        assert 0 < client.get("short", meta=True).ttl_ms <= 60_000
-        assert client.touch("short", None) is True
-        assert client.get("short", meta=True).ttl_ms is None
-    if "wait" in features:
-        assert client.wait(client.set("a", 1, durability="queued"), "synced") is True
-        assert client.wait(2**63, "memory", timeout_ms=1) is False
-    if "changes" in features:
-        seq = client.set("a", 1)
-        assert client.changes(seq - 1)[1] == seq
-    if not features:
-        pytest.skip("this broker is 0.1")
+def test_times_to_live(client):
+    client.set("short", 1, ttl_ms=60_000)
+    assert 0 < client.get("short", meta=True).ttl_ms <= 60_000
+    assert client.touch("short", None) is True
+    assert client.get("short", meta=True).ttl_ms is None
+
+
+def test_waiting_for_a_level(client):
+    assert client.wait(client.set("a", 1, durability="queued"), "synced") is True
+    assert client.wait(2**63, "memory", timeout_ms=1) is False
+
+
+def test_the_history(client):
+    first = client.set("a", [1], ttl_ms=60_000)
+    last = client.delete_multi(["a"]) and client.set("b", 2)
+    changes, end = client.changes(first - 1, prefix="a")
+    assert changes == [
+        vatn.Change("a", "set", [1], first, 0, 1, 60_000, "synced"),
+        vatn.Change("a", "delete", None, first + 1, 0, 1, None, "synced"),
+    ]
+    assert end == last
+    assert client.changes(first - 1, limit=1) == (changes[:1], first)
+    assert client.changes(last, wait_ms=50) == ([], last)
 
 
 def test_values_come_back(client):

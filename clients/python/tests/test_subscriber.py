@@ -65,6 +65,64 @@ def test_a_reconnect_that_may_have_missed_something_says_so_and_goes_on(client, 
     assert [change.value for change in subscriber.until(last)] == [3]
 
 
+def test_with_a_client_what_was_missed_is_fetched(client, shared):
+    with Subscriber(shared.publisher, "a", "b", client=client) as subscriber:
+        before = client.set("a", 1)
+        assert [change.value for change in subscriber.until(before)] == [1]
+        subscriber._socket.disconnect(shared.publisher)
+        client.set_multi({"a": 2, "c": 0, "b": 3})
+        client.delete("a")
+        subscriber._socket.connect(shared.publisher)
+        last = client.set("a", 4)
+        changes = list(subscriber.until(last))
+        assert [(change.op, change.value) for change in changes] == [
+            ("set", 2), ("set", 3), ("delete", None), ("set", 4)
+        ]
+        assert [change.seq - before for change in changes] == [1, 1, 2, 3]
+
+
+def test_the_past_comes_first_with_after(client, shared):
+    first = client.set("a", 0)
+    with client.pipeline() as pipeline:
+        for n in range(1, 500):
+            pipeline.set("ab"[n % 2], n)
+    with Subscriber(shared.publisher, "a", client=client, after=first) as subscriber:
+        last = client.set("a", 500)
+        assert [change.value for change in subscriber.until(last)] == list(range(2, 501, 2))
+
+
+def test_what_cannot_be_fetched_is_still_raised(forged):
+    class Forgetful:
+        def changes(self, after, **_):
+            raise vatn.Compacted("COMPACTED", "gone", {"first": 15})
+
+    subscriber, send = forged
+    subscriber._client = Forgetful()
+    send(b"a", 20, "set", 17, b"\x01")
+    with pytest.raises(Missed) as caught:
+        next(subscriber)
+    assert (caught.value.after, caught.value.up_to, caught.value.__cause__.first) == (10, 17, 15)
+    assert next(subscriber).seq == 20
+
+
+def test_half_a_write_is_made_whole_without_repeating_it(forged):
+    class Remembering:
+        def changes(self, after, **_):
+            assert after == 10, "the write that may have more is read again"
+            return vatn.History(
+                [vatn.Change("a", "set", n, seq, index, 2, None, "synced")
+                 for n, (seq, index) in enumerate([(11, 0), (11, 1), (13, 0), (13, 1), (14, 0)])], 14
+            )
+
+    subscriber, send = forged
+    subscriber._client = Remembering()
+    send(b"a", 11, "set", 10, b"\x00", place=(0, 2))
+    send(b"a", 14, "set", 13, b"\x05")
+    assert [(change.seq, change.value) for change in subscriber.until(14)] == [
+        (11, 0), (11, 1), (13, 2), (13, 3), (14, 5)
+    ]
+
+
 def test_silence_is_said_with_the_endpoint():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"tcp://127.0.0.1:{silent.getsockname()[1]}"

@@ -10,7 +10,7 @@
 """
 
 from .client import Atomic, Client, Notifier, Pipeline, Reply
-from .commands import Entry, Page
+from .commands import Change, Entry, History, Page
 from .errors import (
     BadArgument,
     BadKey,
@@ -32,13 +32,13 @@ from .errors import (
     Unreadable,
     VatnError,
 )
-from .subscriber import Change, Subscriber
+from .subscriber import Subscriber
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Atomic", "BadArgument", "BadKey", "BadRequest", "Change", "Client", "CommandError", "Compacted", "Conflict",
-    "Entry", "Missed", "NotANumber", "NotFound", "Notifier", "Overflow", "Page", "Pipeline", "ProtocolError",
-    "QueueFull", "Reply", "Stopping", "Storage", "Subscriber", "Timeout", "TooLarge", "UnknownMethod", "Unreadable",
+    "Entry", "History", "Missed", "NotANumber", "NotFound", "Notifier", "Overflow", "Page", "Pipeline",
+    "ProtocolError", "QueueFull", "Reply", "Stopping", "Storage", "Subscriber", "Timeout", "TooLarge", "UnknownMethod", "Unreadable",
     "VatnError",
 ]

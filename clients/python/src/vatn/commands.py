@@ -24,12 +24,39 @@ class Page(NamedTuple):
     next: Key | None
 
 
+class Change(NamedTuple):
+    """One change to one key. `value` is None where `op` is "delete" or "expire"."""
+
+    key: Key
+    op: str
+    value: Any
+    seq: int
+    index: int
+    count: int
+    ttl_ms: int | None
+    level: str
+
+
+class History(NamedTuple):
+    """`changes`: the changes, and the seq up to which they are all there, to go on after."""
+
+    changes: list[Change]
+    next: int
+
+
 def _as_entry(result: Any) -> Any:
     return None if result is None else Entry(*result[:4])
 
 
 def _as_page(result: Any) -> Page:
     return Page([tuple(item) if isinstance(item, list) else item for item in result[0]], result[1])
+
+
+def _as_history(result: Any) -> History:
+    changes = []
+    for key, (seq, op, index, count, _prev, ttl_ms, level, *_), value in result[0]:
+        changes.append(Change(key, op, value, seq, index, count, ttl_ms, level))
+    return History(changes, result[1])
 
 
 class Commands:
@@ -110,7 +137,7 @@ class Commands:
     def touch(
         self, key: Key, ttl_ms: int | None, *, durability: str | None = None, key_prefix: Key | None = None
     ) -> Any:
-        """Sets a key's time to live, or removes it; whether the key exists. Since vatn 0.2."""
+        """Sets a key's time to live, or removes it; whether the key exists."""
         return self._call("touch", _with([key, ttl_ms], durability=durability, key_prefix=key_prefix))
 
     def range(
@@ -137,14 +164,15 @@ class Commands:
         return self._call("flush", [])
 
     def wait(self, seq: int, level: str, *, timeout_ms: int | None = None) -> Any:
-        """Waits until `seq` has reached `level`; False when the time ran out. Since vatn 0.2."""
+        """Waits until `seq` has reached `level`; False when the time ran out."""
         return self._call("wait", _with([seq, level], timeout_ms=timeout_ms))
 
     def changes(
         self, after_seq: int, *, prefix: Key | None = None, limit: int | None = None, wait_ms: int | None = None
     ) -> Any:
-        """The history after a seq: `[changes, next_seq]`. Since vatn 0.2."""
-        return self._call("changes", _with([after_seq], prefix=prefix, limit=limit, wait_ms=wait_ms))
+        """The `History` after a seq, as far as it fits an answer; `wait_ms` is how long to wait for a change."""
+        options = {"prefix": prefix, "limit": limit, "wait_ms": wait_ms}
+        return self._call("changes", _with([after_seq], **options), _as_history)
 
     def stats(self) -> Any:
         """How the broker is doing."""

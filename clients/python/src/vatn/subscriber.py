@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+import os.path
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import zmq
 
 from . import wire
-from .commands import Key
+from .client import Client
+from .commands import Change, Key
 from .errors import Missed, Timeout, Unreadable, VatnError
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:7534"
 BEAT = b"\xffbeat"
-
-
-class Change(NamedTuple):
-    """One change to one key. `value` is None where `op` is not "set"."""
-
-    key: Key
-    op: str
-    value: Any
-    seq: int
-    index: int
-    count: int
-    ttl_ms: int | None
-    level: str
+# How long the broker may take, in milliseconds, for changes that it has published already.
+WAIT_MS = 1000
 
 
 class Subscriber:
@@ -37,27 +28,38 @@ class Subscriber:
     in order, or `Missed` is raised in its place (once for each stretch; go on with the next `next`). `last`
     is the seq up to which nothing is missing. `Timeout` is raised when not even a beat came for `patience` seconds.
 
-    A Subscriber is for one thread at a time.
+    With a `client` of the same broker, what is missing is fetched with its `changes`, and `Missed` is raised only
+    where that fails, with the reason as its cause: the history may be compacted. With `after`, the changes of
+    writes later than that seq come first.
+
+    A Subscriber is for one thread at a time, and its `client` with it.
     """
 
     def __init__(
         self, endpoint: str = DEFAULT_ENDPOINT, *prefixes: Key, patience: float = 5.0,
-        context: zmq.Context[Any] | None = None,
+        client: Client | None = None, after: int | None = None, context: zmq.Context[Any] | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.patience = patience
-        self.last: int = -1
-        self._last = -1
+        self.last: int = -1 if after is None else after
+        self._last = self.last
+        self._client = client
+        self._prefixes = tuple(wire.key_bytes(prefix) for prefix in prefixes or (b"",))
+        self._told = (self.last, 0) if after is None else (self.last, 2**64)
+        # Up to which seq changes are to be fetched, and the message that must wait until they are told.
+        self._missing: int | None = None
+        self._held: list[bytes] | None = None
         self._ready: deque[Change | VatnError] = deque()
         self._socket = (context or zmq.Context.instance()).socket(zmq.SUB)
         self._socket.linger = 0
         # The beat last: subscriptions take effect in order, so the first beat says that all have.
-        for prefix in (*(prefixes or (b"",)), BEAT):
+        for prefix in (*self._prefixes, BEAT):
             self._socket.subscribe(prefix)
         self._socket.connect(endpoint)
         try:
             while not self._receive(time.monotonic() + patience):
-                pass
+                if self._held is not None and self._held[0] == BEAT:
+                    break
         except Timeout:
             self.close()
             raise
@@ -109,18 +111,24 @@ class Subscriber:
 
     def _receive(self, deadline: float) -> bool:
         """Receives one message and keeps the books of the protocol; whether it was a beat."""
-        left = max(0, int((deadline - time.monotonic()) * 1000))
-        if not self._socket.poll(left, zmq.POLLIN):
-            raise Timeout(f"nothing heard from {self.endpoint} in time: is `vatn serve` running there?")
-        topic, frame, value = self._socket.recv_multipart()
+        if self._missing is not None:
+            self._fetch(self._missing)
+            return False
+        frames = self._held or self._next_message(deadline)
+        self._held = None
+        topic, frame, value = frames
         seq, op, index, count, prev, ttl_ms, level = wire.unpack(frame)[:7]
         if self._last == -1 or seq < self._last:
             # The first message; or a lower seq, which is another history that begins.
             if self._last != -1:
                 self._ready.append(Missed(0, prev))
-            self._last = prev
+            self._last, self._told = prev, (prev, 2**64)
+            self.last = -1
         missed_to = max(prev, seq) if op == "lost" else prev
         if missed_to > self._last:
+            if self._client is not None:
+                self._missing, self._held = missed_to, frames
+                return False
             self._ready.append(Missed(self._last, missed_to))
         if op not in ("beat", "lost"):
             try:
@@ -128,8 +136,38 @@ class Subscriber:
                 self._ready.append(Change(wire.key_text(topic), op, decoded, seq, index, count, ttl_ms, level))
             except Unreadable as unreadable:
                 self._ready.append(unreadable)
+            self._told = (seq, index)
         self._last = seq
         # More changes of the same write may follow, until the last of them, a later seq or a beat.
         is_whole = op in ("beat", "lost") or index + 1 == count
         self.last = seq if is_whole else max(self.last, seq - 1)
         return op == "beat"
+
+    def _next_message(self, deadline: float) -> list[bytes]:
+        left = max(0, int((deadline - time.monotonic()) * 1000))
+        if not self._socket.poll(left, zmq.POLLIN):
+            raise Timeout(f"nothing heard from {self.endpoint} in time: is `vatn serve` running there?")
+        return self._socket.recv_multipart()
+
+    def _fetch(self, up_to: int) -> None:
+        """Fetches one page of what is missing; what is later comes as it was published."""
+        assert self._client is not None
+        # The last write seen may have had more changes: it is read again, and what was told is passed over.
+        after = self.last if self.last != -1 else self._last
+        prefix = os.path.commonprefix(self._prefixes)
+        try:
+            changes, next_seq = self._client.changes(after, prefix=prefix or None, wait_ms=WAIT_MS)
+        except VatnError as error:
+            missed = Missed(self._last, up_to)
+            missed.__cause__ = error
+            self._ready.append(missed)
+            next_seq = up_to
+        else:
+            for change in changes:
+                is_ours = wire.key_bytes(change.key).startswith(self._prefixes)
+                if is_ours and self._told < (change.seq, change.index) and change.seq <= up_to:
+                    self._ready.append(change)
+                    self._told = (change.seq, change.index)
+        self.last = min(next_seq, up_to)
+        if next_seq >= up_to:
+            self._last, self._missing = up_to, None

@@ -79,6 +79,11 @@ def _piecewise(frame: bytes) -> tuple[Any, Any, Any, Any]:
         return kind, id, error or unreadable, None
 
 
+def key_bytes(key: str | bytes) -> bytes:
+    """A key's bytes."""
+    return key.encode() if isinstance(key, str) else key
+
+
 def key_text(key: bytes) -> str | bytes:
     """A key as the protocol gives it: str when it is UTF-8, else bytes."""
     try:

@@ -1,0 +1,272 @@
+//! Changes from a seq of the past to the present and on: the history first, then what is published,
+//! and the history again wherever something published was missed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Change, ClientError, ClientOptions, Event, Replay, Subscriber};
+
+/// How long the broker's command edge is tried for, once its publisher has been heard again.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long the broker may take for what it has published already.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// A [`Subscriber`] whose gaps are filled from the history.
+///
+/// It yields every change under its prefix once and in order. An [`Event::Gap`] comes only where
+/// there is no [`Replay`] to fill it with. `prev` of each change is the seq of the change before.
+pub struct Follower {
+    subscriber: Subscriber,
+    replay: Option<Replay>,
+    seam: Seam,
+    /// Up to which seq the history must be read before the subscriber is heard again.
+    missing: Option<Missing>,
+    ready: VecDeque<Event>,
+    /// What the subscriber said, and must wait until what is missing before it has been told.
+    held: Option<Event>,
+    /// The connection ended in the middle of this write.
+    torn: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Missing {
+    through: u64,
+    since: Instant,
+}
+
+impl Follower {
+    /// Follows the changes under `prefix`: those of writes later than `from`, or from now on.
+    ///
+    /// The history is asked for at `router`; without one, gaps are events.
+    pub async fn connect(
+        publisher: &str,
+        router: Option<&str>,
+        prefix: &[u8],
+        from: Option<u64>,
+        options: &ClientOptions,
+    ) -> Result<Self, ClientError> {
+        // The subscription comes first: what is published while the history is read is kept.
+        let subscriber = match from {
+            Some(from) => Subscriber::connect_after(publisher, prefix, options, from).await?,
+            None => Subscriber::connect(publisher, prefix, options).await?,
+        };
+        let start = from.unwrap_or_default();
+        let mut replay = router.map(|router| Replay::new(router, prefix, start, options));
+        if let (Some(replay), Some(_)) = (&mut replay, from) {
+            // A broker that cannot be asked, or has another history, is said at once.
+            replay.end().await?;
+        }
+        Ok(Follower {
+            subscriber,
+            replay,
+            seam: Seam::new(from),
+            missing: None,
+            ready: VecDeque::new(),
+            held: None,
+            torn: None,
+        })
+    }
+
+    /// The endpoint whose publications are followed.
+    pub fn endpoint(&self) -> &str {
+        self.subscriber.endpoint()
+    }
+
+    /// Waits for the next event.
+    ///
+    /// After an error that is about the history, [`Follower::give_up`] goes on without what is
+    /// missing.
+    pub async fn next(&mut self) -> Result<Event, ClientError> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(event);
+            }
+            if let Some(missing) = self.missing {
+                self.fill(missing).await?;
+                continue;
+            }
+            let event = match self.held.take() {
+                Some(event) => event,
+                None => self.subscriber.next().await?,
+            };
+            if let Some(event) = self.hear(event) {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Whether it is the history that is being read.
+    pub fn is_missing(&self) -> bool {
+        self.missing.is_some()
+    }
+
+    /// Gives up on what is missing: the next event is the gap.
+    pub fn give_up(&mut self) {
+        if let Some(missing) = self.missing.take() {
+            let (after, through) = (self.seam.whole, missing.through);
+            self.seam = Seam::new(Some(through));
+            self.ready.push_front(Event::Gap { after, through });
+        }
+    }
+
+    /// Takes in what the subscriber says; returns what is to be told of it now.
+    fn hear(&mut self, event: Event) -> Option<Event> {
+        if matches!(event, Event::Change(_) | Event::Beat { .. })
+            && let Some(torn) = self.torn.take()
+        {
+            // No gap shows where the connection ended within the last write that was published.
+            self.held = Some(event);
+            self.miss(torn);
+            return None;
+        }
+        match event {
+            Event::Change(change) => self.seam.take(change).map(Event::Change),
+            Event::Beat { seq } => {
+                self.seam.pass(seq);
+                Some(Event::Beat { seq })
+            }
+            Event::Gap { after, through } if self.replay.is_none() || through < after => {
+                self.torn = None;
+                self.seam = Seam::new(Some(through));
+                Some(Event::Gap { after, through })
+            }
+            Event::Gap { through, .. } => {
+                self.torn = None;
+                self.miss(through);
+                None
+            }
+            Event::Disconnected => {
+                self.torn = self.seam.torn().filter(|_| self.replay.is_some());
+                Some(Event::Disconnected)
+            }
+            Event::Reconnected => Some(Event::Reconnected),
+        }
+    }
+
+    fn miss(&mut self, through: u64) {
+        if through > self.seam.whole {
+            self.missing = Some(Missing { through, since: Instant::now() });
+            if let Some(replay) = &mut self.replay {
+                replay.rewind(self.seam.whole);
+            }
+        }
+    }
+
+    /// Reads one page of what is missing.
+    async fn fill(&mut self, missing: Missing) -> Result<(), ClientError> {
+        let Some(replay) = &mut self.replay else { return Ok(()) };
+        let page = match replay.next(None, WAIT).await {
+            Ok(page) => page,
+            Err(error) if error.is_passing() && missing.since.elapsed() < PATIENCE => {
+                sleep(PAUSE).await;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let is_all = replay.after() >= missing.through;
+        for change in page {
+            // What is later comes from the publisher.
+            if change.seq <= missing.through {
+                self.ready.extend(self.seam.take(change).map(Event::Change));
+            }
+        }
+        if is_all {
+            self.missing = None;
+            self.seam.pass(missing.through);
+        }
+        Ok(())
+    }
+}
+
+/// Where what was told ends.
+#[derive(Debug)]
+struct Seam {
+    /// Everything up to this seq was told.
+    whole: u64,
+    /// The place of the last change in the order: its seq and its index.
+    told: (u64, u64),
+    /// What the next change names as the one before it, once that is known.
+    prev: Option<u64>,
+}
+
+impl Seam {
+    fn new(from: Option<u64>) -> Self {
+        let start = from.unwrap_or_default();
+        Seam { whole: start, told: (start, u64::MAX), prev: from }
+    }
+
+    /// Lets a change pass that was not told yet.
+    fn take(&mut self, mut change: Change) -> Option<Change> {
+        let place = (change.seq, change.index);
+        if place <= self.told {
+            return None;
+        }
+        change.prev = self.prev.replace(change.seq).unwrap_or(change.prev);
+        self.told = place;
+        let is_last = change.index + 1 == change.count;
+        self.whole = self.whole.max(if is_last { change.seq } else { change.seq - 1 });
+        Some(change)
+    }
+
+    /// Everything up to `seq` was told.
+    fn pass(&mut self, seq: u64) {
+        self.prev.get_or_insert(seq);
+        if seq > self.whole {
+            self.whole = seq;
+            self.told = self.told.max((seq, u64::MAX));
+        }
+    }
+
+    /// The write of which more changes may have been on their way.
+    fn torn(&self) -> Option<u64> {
+        (self.told.0 > self.whole).then_some(self.told.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::change::tests::change;
+
+    fn part(seq: u64, index: u64, count: u64) -> Change {
+        Change { index, count, ..change(seq, 0) }
+    }
+
+    fn told(seam: &mut Seam, changes: &[Change]) -> Vec<(u64, u64, u64)> {
+        let told = changes.iter().filter_map(|change| seam.take(change.clone()));
+        told.map(|change| (change.seq, change.index, change.prev)).collect()
+    }
+
+    #[test]
+    fn each_change_is_told_once_and_names_the_one_before() {
+        let mut seam = Seam::new(Some(4));
+        let changes = [part(4, 0, 1), part(6, 0, 2), part(6, 1, 2), part(6, 0, 2), part(9, 0, 1)];
+        assert_eq!(told(&mut seam, &changes), [(6, 0, 4), (6, 1, 6), (9, 0, 6)]);
+        seam.pass(20);
+        assert_eq!(told(&mut seam, &[part(20, 0, 1), part(21, 0, 1)]), [(21, 0, 9)]);
+    }
+
+    #[test]
+    fn a_write_is_whole_with_its_last_change_or_with_what_comes_after_it() {
+        let mut seam = Seam::new(None);
+        told(&mut seam, &[part(7, 0, 3)]);
+        assert_eq!((seam.whole, seam.torn()), (6, Some(7)));
+        // The rest of it, read again from the last whole one.
+        assert_eq!(told(&mut seam, &[part(7, 0, 3), part(7, 2, 3)]), [(7, 2, 7)]);
+        assert_eq!((seam.whole, seam.torn()), (7, None));
+        told(&mut seam, &[part(8, 0, 2)]);
+        seam.pass(8);
+        assert_eq!((seam.whole, seam.torn()), (8, None));
+    }
+
+    #[test]
+    fn who_follows_from_now_on_begins_where_the_first_beat_says() {
+        let mut seam = Seam::new(None);
+        seam.pass(12);
+        assert_eq!(told(&mut seam, &[part(15, 0, 1)]), [(15, 0, 12)]);
+    }
+}
