@@ -10,6 +10,7 @@ pub mod http;
 pub mod inside;
 pub mod ledger;
 pub mod peer;
+pub mod scribe;
 pub mod shell;
 pub mod watcher;
 pub mod writer;
