@@ -48,7 +48,7 @@ pub struct Subscriber {
     events: Events,
     continuity: Continuity,
     ready: VecDeque<Event>,
-    has_heard: bool,
+    is_gone: bool,
 }
 
 impl Subscriber {
@@ -92,7 +92,7 @@ impl Subscriber {
             events,
             continuity,
             ready: VecDeque::new(),
-            has_heard: false,
+            is_gone: false,
         };
         subscriber.subscribe(prefix).await?;
         subscriber.subscribe(BEAT).await?;
@@ -117,8 +117,12 @@ impl Subscriber {
                     self.take(&message.into_vec())?;
                 },
                 event = self.events.0.next() => match event {
-                    Some(SocketEvent::Disconnected(_)) => return Ok(Event::Disconnected),
-                    Some(SocketEvent::Connected(..)) if self.has_heard => {
+                    Some(SocketEvent::Disconnected(_)) => {
+                        self.is_gone = true;
+                        return Ok(Event::Disconnected);
+                    }
+                    // The first connection is not told: whoever connected knows of it.
+                    Some(SocketEvent::Connected(..)) if std::mem::take(&mut self.is_gone) => {
                         return Ok(Event::Reconnected);
                     }
                     Some(_) => {}
@@ -141,7 +145,6 @@ impl Subscriber {
             endpoint: self.endpoint.clone(),
             reason: reason.to_owned(),
         })?;
-        self.has_heard = true;
         self.continuity.follow(publication, &mut self.ready);
         Ok(())
     }

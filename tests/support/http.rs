@@ -75,16 +75,29 @@ impl Connection {
         self.exactly(len)
     }
 
+    /// Sends `line` and further headers, and reads the head of an answer that is chunked.
+    pub fn open_stream(&mut self, line: &str, headers: &[&str]) -> Response {
+        let headers = headers.iter().map(|header| format!("{header}\r\n")).collect::<String>();
+        self.send(format!("{line} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n").as_bytes());
+        let response = self.response(true);
+        assert_eq!(response.header("transfer-encoding"), Some("chunked"), "{response:?}");
+        response
+    }
+
+    /// The next chunk of such an answer; `None` after the last.
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+        let len = usize::from_str_radix(&self.line(), 16).unwrap();
+        let bytes = self.exactly(len);
+        assert_eq!(self.line(), "");
+        (len > 0).then_some(bytes)
+    }
+
     fn chunks(&mut self) -> Vec<u8> {
         let mut body = Vec::new();
-        loop {
-            let len = usize::from_str_radix(&self.line(), 16).unwrap();
-            body.extend(self.exactly(len));
-            assert_eq!(self.line(), "");
-            if len == 0 {
-                return body;
-            }
+        while let Some(chunk) = self.chunk() {
+            body.extend(chunk);
         }
+        body
     }
 
     fn exactly(&mut self, len: usize) -> Vec<u8> {

@@ -13,6 +13,7 @@ pub mod linear;
 pub mod model;
 pub mod offline;
 pub mod peer;
+pub mod scribe;
 pub mod shell;
 pub mod watcher;
 pub mod writer;

@@ -85,6 +85,11 @@ impl Broker {
         Follower::new(self.command(arguments))
     }
 
+    /// The same with no endpoint but what is in the arguments.
+    pub fn follow_at<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Follower {
+        Follower::new(command(arguments))
+    }
+
     fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
         let mut command = command(arguments);
         command.env("VATN_CONNECT", &self.router).env("VATN_SUBSCRIBE", &self.publisher);
@@ -110,6 +115,21 @@ impl Follower {
         let mut line = String::new();
         self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("it printed {line:?}"))
+    }
+
+    /// Pipes what it prints into another command, which `broker` is for; both end with what is
+    /// returned.
+    pub fn into<A: AsRef<OsStr>>(mut self, broker: &Broker, arguments: &[A]) -> (Self, Self) {
+        let output = self.stdout.take().unwrap().into_inner();
+        let mut command = broker.command(arguments);
+        command.stdin(Stdio::from(output));
+        (self, Self::new(command))
+    }
+
+    /// Every line of JSON that it still prints.
+    pub fn rest(mut self) -> Vec<Value> {
+        let lines = self.stdout.take().unwrap().lines();
+        lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
     }
 
     /// Reads one line and then nothing any more, as `head -1` does.

@@ -1,0 +1,159 @@
+//! Random writes of all kinds, and what the history must say of them.
+
+use rmpv::Value;
+use vatn::client::{Change, Client, Op, Packed, Request, WriteOptions};
+
+/// What a change must say, whoever tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    pub seq: u64,
+    pub index: u64,
+    pub count: u64,
+    pub op: Op,
+    pub key: Vec<u8>,
+    pub value: Option<Value>,
+}
+
+/// The same of a change that was told.
+pub fn known(change: &Change) -> Known {
+    Known {
+        seq: change.seq,
+        index: change.index,
+        count: change.count,
+        op: change.op,
+        key: change.key.to_vec(),
+        value: change.value.as_ref().map(Packed::value),
+    }
+}
+
+const KEYS: [&[u8]; 8] = [b"a/1", b"a/2", b"a", b"b/1", b"b/2", b"b/12", b"", b"\xfe\xff"];
+
+/// Writes, and remembers.
+pub struct Scribe {
+    random: fastrand::Rng,
+    written: Vec<Known>,
+    present: std::collections::BTreeSet<&'static [u8]>,
+    number: u64,
+    is_mortal: bool,
+    mortals: u64,
+}
+
+impl Scribe {
+    pub fn new(seed: u64) -> Self {
+        Scribe {
+            random: fastrand::Rng::with_seed(seed),
+            written: Vec::new(),
+            present: std::collections::BTreeSet::new(),
+            number: 0,
+            is_mortal: false,
+            mortals: 0,
+        }
+    }
+
+    /// One that gives times to live too. What it remembers lacks what expires.
+    pub fn mortal(mut self) -> Self {
+        self.is_mortal = true;
+        self
+    }
+
+    /// How many writes had a time to live.
+    pub fn mortals(&self) -> u64 {
+        self.mortals
+    }
+
+    /// The seq of the last write.
+    pub fn last_seq(&self) -> u64 {
+        self.written.last().map_or(0, |last| last.seq)
+    }
+
+    /// What the history must hold after a seq, under a prefix.
+    pub fn after(&self, seq: u64, prefix: &[u8]) -> Vec<Known> {
+        let later = self.written.iter().filter(|known| known.seq > seq);
+        later.filter(|known| known.key.starts_with(prefix)).cloned().collect()
+    }
+
+    fn key(&mut self) -> &'static [u8] {
+        KEYS[self.random.usize(..KEYS.len())]
+    }
+
+    fn options(&mut self) -> WriteOptions {
+        let mut options = WriteOptions::default();
+        if self.is_mortal && self.random.u8(..4) == 0 {
+            options.ttl_ms = Some(self.random.u64(1..400));
+            self.mortals += 1;
+        }
+        options
+    }
+
+    /// A write whose changes all are of the keys and values given.
+    fn note(&mut self, seq: u64, changes: Vec<(Op, &'static [u8], Option<u64>)>) {
+        let count = changes.len() as u64;
+        for (index, (op, key, value)) in changes.into_iter().enumerate() {
+            match value {
+                Some(_) => self.present.insert(key),
+                None => self.present.remove(key),
+            };
+            let (index, key, value) = (index as u64, key.to_vec(), value.map(Value::from));
+            self.written.push(Known { seq, index, count, op, key, value });
+        }
+    }
+
+    /// One write, of one key or of several.
+    pub async fn write(&mut self, client: &mut Client) {
+        self.number += 1;
+        let (number, key, options) = (self.number, self.key(), self.options());
+        let value = Packed::from(number);
+        match self.random.u8(..10) {
+            0..4 => {
+                let seq = client.set(key, &value, &options).await.unwrap();
+                self.note(seq, vec![(Op::Set, key, Some(number))]);
+            }
+            4..6 => {
+                let was_there = client.delete(key, &WriteOptions::default()).await.unwrap();
+                if self.is_mortal {
+                    self.present.remove(key);
+                } else {
+                    assert_eq!(was_there, self.present.contains(key));
+                    if was_there {
+                        let seq = client.hello().await.unwrap()["seq"].as_u64().unwrap();
+                        self.note(seq, vec![(Op::Delete, key, None)]);
+                    }
+                }
+            }
+            6..8 => {
+                let keys: Vec<_> = (0..self.random.usize(1..6)).map(|_| self.key()).collect();
+                let pairs: Vec<_> = keys.iter().map(|key| (key, value.clone())).collect();
+                let seq = client.set_multi(&pairs, &options).await.unwrap();
+                self.note(seq, keys.iter().map(|key| (Op::Set, *key, Some(number))).collect());
+            }
+            8 => {
+                let other = self.key();
+                let requests = [
+                    Request::new("set").key(key).argument(&value),
+                    Request::new("touch").key(key).argument(&Packed::nil()),
+                    Request::new("set").key(other).argument(&value),
+                    Request::new("delete").key(other),
+                ];
+                client.batch(&requests, None).await.unwrap();
+                let seq = client.hello().await.unwrap()["seq"].as_u64().unwrap();
+                if !self.is_mortal {
+                    let set = |op, key| (op, key, Some(number));
+                    let delete = (Op::Delete, other, None);
+                    let changes =
+                        vec![set(Op::Set, key), set(Op::Touch, key), set(Op::Set, other), delete];
+                    self.note(seq, changes);
+                }
+            }
+            _ => {
+                let ttl_ms = if self.is_mortal { Some(self.random.u64(1..400)) } else { None };
+                client.touch(key, ttl_ms, &WriteOptions::default()).await.unwrap();
+                if !self.is_mortal && self.present.contains(key) {
+                    let seq = client.hello().await.unwrap()["seq"].as_u64().unwrap();
+                    let value = client.get(key).await.unwrap().unwrap();
+                    let number = value.value().as_u64();
+                    self.note(seq, vec![(Op::Touch, key, number)]);
+                }
+            }
+        }
+    }
+}
