@@ -97,8 +97,8 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
     /// Reads the last row of a space whose key is at or below `key`.
     fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError>;
 
-    /// Puts in order what is committed, so that opening the store again is quick. Only time is lost when
-    /// it fails.
+    /// Puts in order what is committed, so that opening the store again is quick. Only time is lost
+    /// when it fails.
     fn settle(&self) -> Result<(), DiskError> {
         Ok(())
     }
