@@ -43,8 +43,8 @@ mod a_page {
         let line = |seq, op, [index, count, prev]: [u64; 3], ttl_ms: Option<u64>, rest| {
             let ttl_ms = json!(ttl_ms);
             format!(
-                "{{\"seq\":{seq},\"op\":\"{op}\",\"index\":{index},\"count\":{count},\"prev\":{prev},\
-                 \"ttl_ms\":{ttl_ms},\"level\":\"stored\",{rest}}}\n"
+                "{{\"seq\":{seq},\"op\":\"{op}\",\"index\":{index},\"count\":{count},\
+                 \"prev\":{prev},\"ttl_ms\":{ttl_ms},\"level\":\"stored\",{rest}}}\n"
             )
         };
         let expected = [
