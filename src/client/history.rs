@@ -14,9 +14,12 @@ pub struct History {
 }
 
 impl Client {
-    /// `changes`: what changed after the write `after`, one page of it.
-    pub async fn changes(&mut self, after: u64) -> Result<History, ClientError> {
-        let request = Request::new("changes").argument(&Packed::from(after));
+    /// `changes`: what changed after the write `after`, one page of it. When nothing has yet, the
+    /// broker waits so long for a change.
+    pub async fn changes(&mut self, after: u64, wait_ms: u64) -> Result<History, ClientError> {
+        let request = Request::new("changes")
+            .argument(&Packed::from(after))
+            .option_if("wait_ms", (wait_ms > 0).then_some(wait_ms));
         self.call_for(&request, history).await
     }
 }

@@ -230,8 +230,8 @@ pub fn close(path: &Path) -> std::io::Result<()> {
     closed::write(path)
 }
 
-/// Makes a store ready to be opened that has been inspected and is whole: the note goes, and so does
-/// what a crash left of its last batches.
+/// Makes a store ready to be opened that has been inspected and is whole: the note goes, and so
+/// does what a crash left of its last batches.
 ///
 /// fjall removes that too, but not always: where it looks whole and its checksum is wrong, it
 /// refuses.
