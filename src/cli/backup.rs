@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Args;
@@ -21,6 +22,8 @@ use crate::wire::{Change, Level, Op, Seq};
 
 /// How often the last times of expiry are asked for while their keys go on changing.
 const ROUNDS_MAX: usize = 5;
+/// How long a write may take from when it is applied to when it is in the history.
+const SETTLE: Duration = Duration::from_secs(10);
 /// Keys asked for in one message.
 const ASK_KEYS: usize = 500;
 
@@ -48,24 +51,23 @@ impl Backup {
         copy.entries().await?;
         copy.catch_up().await?;
         copy.expiries().await?;
-        let rate = copy.progress.finish();
+        let sentence = copy.progress.finish();
         let (mut described, store_id) = (copy.progress.described(), copy.store_id.clone());
         let (destination, summary) = copy.finish()?;
         let is_file = destination.finish()?;
-        let Summary { seq, entries, changes, bytes, .. } = summary;
+        let Summary { seq, changes, bytes, .. } = summary;
         if out.json && is_file {
             if let Some(members) = described.as_object_mut() {
-                members.insert("items".into(), json!(entries));
-                members.insert("seq".into(), json!(seq));
                 members.insert("changes".into(), json!(changes));
+                members.insert("seq".into(), json!(seq));
                 members.insert("bytes".into(), json!(bytes));
                 members.insert("store_id".into(), json!(store_id));
             }
             return out.json(&described);
         }
         let line = format!(
-            "{entries} items and {changes} changes made meanwhile: the state at seq {seq}, \
-             {bytes} bytes ({rate})"
+            "{sentence}; with {changes} changes made meanwhile, the state at seq {seq}, \
+             {bytes} bytes"
         );
         match is_file {
             true => out.line(line),
@@ -84,8 +86,8 @@ struct Copy {
     archive: ArchiveWriter<Destination>,
     progress: Progress,
     store_id: String,
-    /// When the backup was begun: every change that it sees is later.
-    began: Millis,
+    /// The last two times at which the broker told its seq: what it wrote later has a larger one.
+    told: [(Seq, Millis); 2],
     /// Complete up to this seq.
     seq: Seq,
     /// Keys that were given a time to live meanwhile. A change tells how long they live from when
@@ -114,26 +116,29 @@ impl Copy {
         let progress = Progress::begin(Some(client.count(b"").await?));
         let archive = ArchiveWriter::begin(destination, &origin).map_err(unwritten)?;
         let mortal = BTreeMap::new();
-        Ok(Copy { client, clock, archive, progress, store_id, began, seq, mortal })
+        let told = [(seq, began); 2];
+        Ok(Copy { client, clock, archive, progress, store_id, told, seq, mortal })
     }
 
     /// What is there, page by page, while writes go on.
     async fn entries(&mut self) -> Result<(), Failure> {
-        let mut range = Range::default();
+        let (mut range, mut seen) = (Range::default(), 0);
         loop {
             // Taken before the broker says what is left, so that nothing outlives its time.
             let now = self.clock.now();
             let page = self.client.range_entries(&range).await?;
+            let mut kept = 0;
             for (key, entry) in &page.items {
                 if entry.durability != Level::Memory {
                     let expires_at = entry.ttl_ms.map(|ttl| now.saturating_add(ttl));
                     let value = entry.value.as_bytes();
                     let entry = set(entry.seq, entry.durability, now, expires_at, key, value);
                     self.archive.entry(&entry).map_err(unwritten)?;
+                    kept += 1;
                 }
             }
-            let count = page.items.len() as u64;
-            self.progress.advance(count, self.progress.items() + count);
+            seen += page.items.len() as u64;
+            self.progress.advance(kept, seen);
             let Some(next) = page.next else { return Ok(()) };
             range.after = Some(next.to_vec());
         }
@@ -141,11 +146,14 @@ impl Copy {
 
     /// What changed meanwhile, up to now.
     async fn catch_up(&mut self) -> Result<(), Failure> {
+        let now = self.clock.now();
         let hello = self.client.hello().await?;
         let target = member(&hello, "seq").and_then(Value::as_u64).unwrap_or(self.seq);
+        self.told = [self.told[1], (target, now)];
         while self.seq < target {
-            let history =
-                self.client.changes(self.seq, &HistoryOptions::default()).await.map_err(outrun)?;
+            // The last write has been applied, and may not be in the history yet.
+            let options = HistoryOptions { wait: SETTLE, ..HistoryOptions::default() };
+            let history = self.client.changes(self.seq, &options).await.map_err(outrun)?;
             let now = self.clock.now();
             for change in &history.changes {
                 self.change(change, now)?;
@@ -173,8 +181,10 @@ impl Copy {
                 self.mortal.remove(&change.key);
             }
         }
-        // Until it is known better: it was written after the backup was begun.
-        let expires_at = change.ttl_ms.map(|ttl| self.began.saturating_add(ttl));
+        // Until it is known better: counted from when it was not written yet.
+        let [before, latest] = self.told;
+        let since = if change.seq > latest.0 { latest.1 } else { before.1 };
+        let expires_at = change.ttl_ms.map(|ttl| since.saturating_add(ttl));
         let value = change.value.as_ref().map_or(&[][..], Packed::as_bytes);
         let set = set(change.seq, change.durability, now, expires_at, &change.key, value);
         self.archive.change(&Change { op: change.op, ..set }).map_err(unwritten)

@@ -15,7 +15,7 @@ use vatn::wire::{Level, Seq};
 use super::commands::request;
 
 /// The time at which everything here happens.
-pub const NOW: u64 = 1_800_000_000_000;
+pub const NOW: u64 = 1_700_000_000_000;
 
 /// Each key with its value, seq, level and time of expiry.
 pub type State = BTreeMap<Vec<u8>, (Vec<u8>, Seq, Level, u64)>;
