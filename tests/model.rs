@@ -326,3 +326,24 @@ fn a_value_is_kept_byte_for_byte() {
     assert_eq!(entry.value, &value);
     assert_eq!(encode_value(&rmpv::Value::from(1)), [0x01]);
 }
+
+#[test]
+fn a_refusal_waits_for_what_it_tells_as_a_result_would() {
+    let mut store = Store::default();
+    let mut changes = ChangeBuffer::default();
+    let options = |name: &str, value: rmpv::Value| rmpv::Value::Map(vec![(name.into(), value)]);
+    let text = request(1, "set", vec!["k".into(), "text".into()]);
+    let refused = [
+        request(2, "incr", vec!["k".into(), options("durability", "memory".into())]),
+        request(3, "set", vec!["k".into(), 1.into(), options("if", "absent".into())]),
+        request(4, "delete", vec!["k".into(), options("if", 77.into())]),
+    ];
+    let set = text.decode().command.unwrap();
+    assert!(store.apply(&set, &context(1), &mut changes).reply.is_ok());
+    for command in &refused {
+        let command = command.decode().command.unwrap();
+        let applied = store.apply(&command, &context(1), &mut changes);
+        assert!(applied.reply.is_err(), "{command:?}");
+        assert_eq!(applied.gate.synced, 1, "{command:?}");
+    }
+}

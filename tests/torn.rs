@@ -23,7 +23,7 @@ const SYNCED: u64 = 20;
 const STORED: u64 = 60;
 /// Keys of one write, all given the same number.
 const KEYS: [&str; 3] = ["a", "b", "c"];
-const CUTS: u64 = 24;
+const CUTS: u64 = 10;
 
 /// What stands where the tail was.
 #[derive(Debug, Clone, Copy)]

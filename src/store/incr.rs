@@ -15,12 +15,12 @@ impl Store {
     ) -> Result<Reply<'static>, Refusal> {
         let (number, expires_at) = match self.current(&incr.key, write) {
             Some(entry) => {
-                let mut reader = Reader::new(entry.value);
-                let number = reader.int().map_err(|_| not_a_number())?;
+                let number = Reader::new(entry.value).int();
                 let (level, seq, expires_at) =
                     (entry.head.level, entry.head.seq, entry.head.expires_at);
-                // The new number tells the old one.
+                // The new number tells the old one, and a refusal that it is none.
                 write.gate.require(level, seq);
+                let number = number.map_err(|_| not_a_number())?;
                 (incr.step(number).ok_or_else(overflow)?, expires_at)
             }
             None => {
