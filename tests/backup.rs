@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use support::broker::Broker;
 use support::offline::files;
 use vatn::client::{
-    Change, Client, ClientOptions, Entry, Event, Op, Packed, Range, Request, Subscriber,
-    WriteOptions,
+    Change, Client, ClientOptions, Entry, Event, HistoryOptions, Op, Packed, Range, Request,
+    Subscriber, WriteOptions,
 };
 use vatn::wire::Level;
 use zeromq::{RouterSocket, Socket, SocketRecv, SocketSend};
@@ -277,8 +277,8 @@ async fn what_is_restored_is_what_was_backed_up() -> Result {
     assert!(!found.contains_key(&b"hidden"[..]), "a memory value does not uncover an older one");
     let mut client = connect(&copy).await?;
     assert_eq!(client.set(b"k", &Packed::from(1), &WriteOptions::default()).await?, 19);
-    assert_eq!(client.changes(18, 0).await?.next, 19);
-    let error = client.changes(17, 0).await.unwrap_err();
+    assert_eq!(client.changes(18, &HistoryOptions::default()).await?.next, 19);
+    let error = client.changes(17, &HistoryOptions::default()).await.unwrap_err();
     assert_eq!(error.code(), Some("COMPACTED"), "history begins after the backup");
     drop(broker);
     Ok(())
