@@ -22,8 +22,11 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
+/// Key, value, seq, level, and whether it expires.
+type Expected = (&'static [u8], Vec<u8>, u64, Level, bool);
+
 /// The value of each key as MessagePack, with its seq and level; and whether it expires.
-fn expected() -> Vec<(&'static [u8], Vec<u8>, u64, Level, bool)> {
+fn expected() -> Vec<Expected> {
     vec![
         (b"", b"\xa5empty".to_vec(), 1, Level::Synced, false),
         (b"batch/a", b"\x01".to_vec(), 3, Level::Stored, false),
