@@ -54,6 +54,7 @@ def plot(path, table, facts):
         if row.target is not None:
             axes.plot([row.target] * 2, [place - 0.42, place + 0.42], color="black", linewidth=2.2)
     axes.set_xscale("log")
+    axes.margins(y=0.01)
     axes.axvline(1, color="black", linewidth=0.6)
     axes.set_yticks(range(len(rows)), [f"{row.name}  ({row.peer})" for row in rows], fontsize=8)
     ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
