@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use support::offline::{State, copy, files, run, serve, state_on};
 use vatn::disk::files::{CLOSED, Depth};
 use vatn::disk::{DiskError, FjallDisk};
@@ -122,7 +122,9 @@ fn damage_all(store: &Path, is_crashed: bool, each: impl Fn(&Path, Damage, Fate,
     let damaged = store.with_extension("damaged");
     for file in files(store) {
         let bytes = std::fs::read(store.join(&file)).unwrap();
-        let places = || (0..bytes.len()).step_by(step);
+        // What a file ends with says where the rest is.
+        let end = bytes.len().saturating_sub(40);
+        let places = || (0..bytes.len()).step_by(step).chain((end..bytes.len()).step_by(7));
         let ends = bytes.len().saturating_sub(1)..bytes.len();
         let cuts = places().chain(ends).map(Damage::Cut);
         for damage in places().map(Damage::Flip).chain(cuts).chain([Damage::Removed]) {
@@ -147,6 +149,23 @@ fn damage_all(store: &Path, is_crashed: bool, each: impl Fn(&Path, Damage, Fate,
             std::fs::remove_dir_all(&damaged).unwrap();
         }
     }
+}
+
+/// fjall makes room for as many sections as a file claims to have, before it verifies the claim.
+#[test]
+fn a_claim_of_many_sections_does_not_end_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    build(&store);
+    let is_table = |file: &PathBuf| file.parent().is_some_and(|parent| parent.ends_with("tables"));
+    let table = files(&store).into_iter().find(is_table).unwrap();
+    let mut bytes = std::fs::read(store.join(&table)).unwrap();
+    let list = bytes.windows(4).rposition(|window| window == b"TOC!").unwrap();
+    bytes[list + 7] |= 0xf0;
+    std::fs::write(store.join(&table), bytes).unwrap();
+    let refusal = FjallDisk::open(&store).unwrap_err().to_string();
+    let words = format!("is damaged: {}: its list of sections is damaged", table.display());
+    assert!(refusal.contains(&words), "{refusal}");
 }
 
 #[test]

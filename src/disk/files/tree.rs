@@ -10,13 +10,15 @@
 
 use super::{Depth, FileFault};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 pub(super) const CURRENT: &str = "current";
 /// The bytes after the list of sections.
 const TRAILER_BYTES: usize = 4 + 1 + 1 + 16 + 8 + 8;
+/// No list of sections is longer: a file has about ten.
+const LIST_BYTES_MAX: u64 = 1 << 16;
 
 /// Looks at the tree in `name`, seen from `path`.
 pub(super) fn inspect(
@@ -59,7 +61,11 @@ pub(super) fn inspect(
     for (id, checksum) in tables {
         let table = name.join("tables").join(id.to_string());
         let fault = match depth {
-            Depth::Start => std::fs::metadata(path.join(&table)).err(),
+            Depth::Start => match has_whole_list(&path.join(&table)) {
+                Ok(true) => None,
+                Ok(false) => Some(io::Error::other("its list of sections is damaged")),
+                Err(error) => Some(error),
+            },
             Depth::Whole => match hash(&path.join(&table), report) {
                 Ok(found) if found == checksum => None,
                 Ok(_) => Some(io::Error::other("its checksum does not match: its bytes changed")),
@@ -69,6 +75,40 @@ pub(super) fn inspect(
         faults.extend(fault.map(|fault| FileFault::new(table, fault.to_string())));
     }
     Ok(())
+}
+
+/// Whether a file's list of sections is as it was written. fjall makes room for as many sections as
+/// the list claims to have before it looks at the checksum.
+fn has_whole_list(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let Some(end) = length.checked_sub(TRAILER_BYTES as u64) else { return Ok(false) };
+    let mut trailer = [0; TRAILER_BYTES];
+    file.seek(SeekFrom::Start(end))?;
+    file.read_exact(&mut trailer)?;
+    let Some(list) = list_place(&trailer) else { return Ok(false) };
+    if list.len > LIST_BYTES_MAX || list.at.checked_add(list.len) != Some(end) {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; list.len as usize];
+    file.seek(SeekFrom::Start(list.at))?;
+    file.read_exact(&mut bytes)?;
+    Ok(xxh3_128(&bytes) == list.checksum)
+}
+
+/// Where the list of sections is, and its checksum.
+struct ListPlace {
+    checksum: u128,
+    at: u64,
+    len: u64,
+}
+
+fn list_place(trailer: &[u8]) -> Option<ListPlace> {
+    let mut trailer = Fields(trailer);
+    let (b"SFA!", [1, 0]) = (&trailer.take()?, trailer.take()?) else { return None };
+    let checksum = u128::from_le_bytes(trailer.take()?);
+    let (at, len) = (u64::from_le_bytes(trailer.take()?), u64::from_le_bytes(trailer.take()?));
+    Some(ListPlace { checksum, at, len })
 }
 
 fn hash(path: &Path, report: &mut dyn FnMut(u64)) -> io::Result<u128> {
@@ -107,11 +147,8 @@ fn tables(list: &[u8]) -> Option<Vec<(u64, u128)>> {
 
 /// The section of a file that has this name.
 fn section<'f>(file: &'f [u8], name: &[u8]) -> Option<&'f [u8]> {
-    let mut trailer = Fields(file.get(file.len().checked_sub(TRAILER_BYTES)?..)?);
-    let (b"SFA!", [1, 0]) = (&trailer.take()?, trailer.take()?) else { return None };
-    let _checksum: [u8; 16] = trailer.take()?;
-    let (at, len) = (u64::from_le_bytes(trailer.take()?), u64::from_le_bytes(trailer.take()?));
-    let mut list = Fields(part(file, at, len)?);
+    let place = list_place(file.get(file.len().checked_sub(TRAILER_BYTES)?..)?)?;
+    let mut list = Fields(part(file, place.at, place.len)?);
     let b"TOC!" = &list.take()? else { return None };
     let count = u32::from_le_bytes(list.take()?);
     for _ in 0..count {
