@@ -46,6 +46,9 @@ async fn replay(client: &mut Client, after: u64, options: &HistoryOptions) -> Ve
             assert!(change.seq <= page.next, "{change:?} is beyond {}", page.next);
             prev = change.seq;
         }
+        let is_one_write = page.changes.windows(2).all(|pair| pair[0].seq == pair[1].seq);
+        let most = options.limit.unwrap_or(u64::MAX);
+        assert!(is_one_write || page.changes.len() as u64 <= most, "over the limit of {most}");
         if let (Some(first), Some(last)) = (page.changes.first(), all.last()) {
             let last: &Change = last;
             assert!(first.seq > last.seq, "a write was split: {last:?}, {first:?}");
@@ -79,8 +82,11 @@ mod history {
         let broker = broker(&[]);
         let mut client = connect(&broker).await;
         let mut scribe = Scribe::new(1);
-        for _ in 0..300 {
+        for n in 0..300 {
             scribe.write(&mut client).await;
+            if n % 50 == 0 {
+                scribe.burst(&mut client).await;
+            }
         }
         let last = scribe.last_seq();
         for limit in [None, Some(1), Some(2), Some(7)] {
@@ -148,14 +154,17 @@ mod history {
             for _ in 0..100 {
                 scribe.write(&mut client).await;
             }
+            scribe.burst(&mut client).await;
             broker.kill();
             broker = Broker::open(folder.path(), &arguments);
         }
         let mut client = connect(&broker).await;
         scribe.write(&mut client).await;
-        for (after, prefix, limit) in [(0, &b""[..], None), (150, b"", Some(3)), (0, b"b", None)] {
+        for after in (0..150).chain([scribe.last_seq() - 1, scribe.last_seq()]) {
+            let limit = (after % 3 == 0).then_some(1 + after);
+            let prefix = if after % 2 == 0 { &b""[..] } else { b"b" };
             let changes = replay(&mut client, after, &under(prefix, limit)).await;
-            assert_eq!(knowns(&changes), scribe.after(after, prefix));
+            assert_eq!(knowns(&changes), scribe.after(after, prefix), "{after} {limit:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::change::{Change, Op, Publication, decode};
+use super::change::{Change, Publication, decode};
 use super::packed::{Packed, key_bytes};
 use super::{Client, ClientError, Level, Request};
 
@@ -82,10 +82,8 @@ fn history(result: &Packed) -> Option<History> {
 fn change(parts: &Packed) -> Option<Change> {
     let elements = parts.elements()?;
     let [key, header, value] = elements.as_slice() else { return None };
-    let read = decode(&[key_bytes(key)?, header.to_bytes(), value.to_bytes()]);
-    let Ok(Publication::Change(mut change)) = read else { return None };
-    if change.op == Op::Touch {
-        change.value = Some(value.clone());
+    match decode(&[key_bytes(key)?, header.to_bytes(), value.to_bytes()]) {
+        Ok(Publication::Change(change)) => Some(change),
+        _ => None,
     }
-    Some(change)
 }

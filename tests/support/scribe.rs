@@ -98,6 +98,20 @@ impl Scribe {
         }
     }
 
+    /// Many writes in one message, which the broker commits together.
+    pub async fn burst(&mut self, client: &mut Client) {
+        let keys: Vec<_> = (0..40).map(|_| self.key()).collect();
+        self.number += 1;
+        let (number, value) = (self.number, Packed::from(self.number));
+        let set = |key: &&[u8]| Request::new("set").key(key).argument(&value);
+        let requests: Vec<_> = keys.iter().map(set).collect();
+        let seqs = client.call_many(&requests).await.unwrap();
+        for (key, seq) in keys.into_iter().zip(seqs) {
+            let seq = seq.unwrap().value().as_u64().unwrap();
+            self.note(seq, vec![(Op::Set, key, Some(number))]);
+        }
+    }
+
     /// One write, of one key or of several.
     pub async fn write(&mut self, client: &mut Client) {
         self.number += 1;

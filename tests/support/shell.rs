@@ -5,6 +5,11 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// How long a command may be followed.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a command did.
 #[derive(Debug)]
@@ -101,13 +106,23 @@ impl Broker {
 pub struct Follower {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
+    /// Ends the watch over it.
+    _watched: Sender<()>,
 }
 
 impl Follower {
     fn new(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
         let stdout = Some(BufReader::new(child.stdout.take().unwrap()));
-        Follower { child, stdout }
+        let (watched, end) = channel();
+        let pid = child.id().to_string();
+        std::thread::spawn(move || {
+            // A test that waits for what never comes is to fail, not to hang.
+            if end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-KILL", &pid]).status();
+            }
+        });
+        Follower { child, stdout, _watched: watched }
     }
 
     /// The next line of JSON that it prints.
