@@ -22,6 +22,10 @@ const SETTLE_LOOK: Duration = Duration::from_millis(2);
 /// Blocks of files that fjall keeps in memory: all values are in the map, so few are read again.
 const CACHE_BYTES: u64 = 8 << 20;
 
+/// Threads that sort and compact. With more than one, the first puts back every compaction it takes
+/// from their queue, and takes it again at once (fjall 3.1.13).
+const SORTERS: usize = 1;
+
 /// A fjall database.
 pub struct FjallDisk {
     spaces: Option<Spaces>,
@@ -131,7 +135,7 @@ impl Drop for FjallDisk {
 
 impl Spaces {
     fn open(path: &Path) -> Result<Self, DiskError> {
-        let opened = Database::builder(path).worker_threads(2).cache_size(CACHE_BYTES).open();
+        let opened = Database::builder(path).worker_threads(SORTERS).cache_size(CACHE_BYTES).open();
         let database = opened.map_err(|error| explain(path, &error))?;
         let found = database.list_keyspace_names();
         let is_there = |name: &str| found.iter().any(|found| **found == *name);

@@ -57,7 +57,7 @@ impl Log {
         }
         disk.commit(rows, Sync::Data)?;
         let segments = Arc::new(Segments::new(kept));
-        segments.sweep(disk.as_ref())?;
+        segments.sweep(disk.as_ref(), 0)?;
         Ok(Self { disk, segments, segment_bytes, ceiling, has_unsynced: false })
     }
 

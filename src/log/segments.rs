@@ -115,28 +115,29 @@ impl Segments {
             let forget = Row { space: Space::Meta, key: Segment::key(oldest.id), value: None };
             disk.commit(vec![forget], Sync::Buffer)?;
             // Who reads the history looks afterwards whether its beginning is still held.
-            self.sweep(disk)?;
+            self.sweep(disk, oldest.id)?;
             dropped += 1;
         }
     }
 }
 
 impl Segments {
-    /// Deletes the records before the first segment.
-    pub fn sweep(&self, disk: &dyn Disk) -> Result<(), DiskError> {
+    /// Deletes the records from `from` on that are before the first segment. What was deleted before is
+    /// not looked at again: a scan would have to pass over all of it.
+    pub fn sweep(&self, disk: &dyn Disk, from: Seq) -> Result<(), DiskError> {
         let first = self.first_seq().to_be_bytes();
+        let mut from = from.to_be_bytes().to_vec();
         loop {
             let mut rows = Vec::new();
-            disk.scan(Space::Log, &[], &mut |key, _| {
+            disk.scan(Space::Log, &from, &mut |key, _| {
                 let is_before = key < &first[..];
                 if is_before {
                     rows.push(Row { space: Space::Log, key: key.to_vec(), value: None });
                 }
                 is_before && rows.len() < SWEEP_ROWS
             })?;
-            if rows.is_empty() {
-                return Ok(());
-            }
+            let Some(last) = rows.last() else { return Ok(()) };
+            from.clone_from(&last.key);
             disk.commit(rows, Sync::Buffer)?;
         }
     }

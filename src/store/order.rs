@@ -38,10 +38,19 @@ impl Order {
         (block, index)
     }
 
+    /// The place after the last key, if `key` belongs there: keys that come in order need no search.
+    fn end_if_last(&self, arena: &Arena, key: &[u8]) -> Option<Place> {
+        let number = self.blocks.len().checked_sub(1)?;
+        let block = self.blocks.get(number)?;
+        (arena.key(*block.last()?) < key).then_some((number, block.len()))
+    }
+
     /// Adds the handle of a key that is not in yet.
     pub fn insert(&mut self, arena: &Arena, handle: Handle) {
         let key = arena.key(handle);
-        let (number, index) = self.partition(arena, |other| other < key);
+        let (number, index) = self
+            .end_if_last(arena, key)
+            .unwrap_or_else(|| self.partition(arena, |other| other < key));
         let is_last_block = number + 1 == self.blocks.len();
         let Some(block) = self.blocks.get_mut(number) else {
             self.blocks.push(vec![handle]);
