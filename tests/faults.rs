@@ -134,18 +134,31 @@ impl<'e> Script<'e> {
         }
     }
 
-    /// Whether a value that is shown may be: the write that gave it to the key was acknowledged, or
-    /// had asked for nothing that a disk can fail at.
+    /// Whether a value that is shown may be: some write that gave it to the key may.
     fn may_show(&self, key: &str, value: &Bytes) -> bool {
         self.written.values().any(|written| {
             let gave = written.changes.iter().any(|(k, v)| k == key && v.as_ref() == Some(value));
-            let is_done = written.outcome.as_ref().is_some_and(Result::is_ok);
-            gave && (is_done || written.level < Level::Stored)
+            gave && written.may_be_seen()
         })
+    }
+
+    /// Whether it may be shown that a key is absent: it never was there, or the write that took it
+    /// away may be seen.
+    fn may_miss(&self, key: &str) -> bool {
+        let change = |written: &'_ Written| {
+            let change = written.changes.iter().rev().find(|(k, _)| k == key);
+            change.map(|(_, value)| value.is_none() && written.may_be_seen())
+        };
+        self.written.values().rev().find_map(change).unwrap_or(true)
     }
 }
 
 impl Written {
+    /// It was acknowledged, or had asked for nothing that a disk can fail at.
+    fn may_be_seen(&self) -> bool {
+        self.level < Level::Stored || self.outcome.as_ref().is_some_and(Result::is_ok)
+    }
+
     fn settle(&mut self, engine: &Engine) {
         if let Some(held) = self.held.take() {
             self.outcome = Some(settle(engine, &held));
@@ -219,7 +232,7 @@ fn look_around(script: &Script<'_>) {
         for turn in 0..3 {
             let key = format!("{name}/{turn}");
             match call(engine, &Request::new("get").key(key.as_bytes())) {
-                Ok(Value::Nil) => {}
+                Ok(Value::Nil) => assert!(script.may_miss(&key), "{key} is missing"),
                 Ok(value) => assert!(script.may_show(&key, &encode(&value)), "{key}: {value}"),
                 refused => assert!(is_storage(&refused), "{refused:?}"),
             }
