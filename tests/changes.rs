@@ -452,7 +452,7 @@ mod copies {
             assert!(Instant::now() < deadline, "the copy does not follow");
         }
         let (original, copy) = (items(&mut client).await, items(&mut copied).await);
-        assert!(original.len() > 5 && scribe.mortals() > 20, "too little happened");
+        assert!(original.len() > 300 && scribe.mortals() > 20, "too little happened");
         assert_eq!(copy, original);
     }
 

@@ -112,10 +112,12 @@ async fn many_that_end_at_once_each_end_once() {
     let mut subscriber = subscribe(&broker).await;
     let pairs: Vec<_> = (0..5_000).map(|n| (format!("k{n:04}"), Packed::from(n))).collect();
     client.set_multi(&pairs, &ttl(20)).await.unwrap();
-    let mut ended = Vec::new();
+    let (mut ended, mut last) = (Vec::new(), 1);
     while ended.len() < pairs.len() {
         let change = next(&mut subscriber).await;
         if change.op == Op::Expire {
+            assert_eq!((change.index, change.count), (0, 1));
+            assert!(change.seq > std::mem::replace(&mut last, change.seq), "a seq of its own");
             ended.push(String::from_utf8(change.key.to_vec()).unwrap());
         }
     }

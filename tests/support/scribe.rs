@@ -31,6 +31,7 @@ const KEYS: [&[u8]; 8] = [b"a/1", b"a/2", b"a", b"b/1", b"b/2", b"b/12", b"", b"
 /// Writes, and remembers.
 pub struct Scribe {
     random: fastrand::Rng,
+    keys: Vec<&'static [u8]>,
     written: Vec<Known>,
     present: std::collections::BTreeSet<&'static [u8]>,
     number: u64,
@@ -42,6 +43,7 @@ impl Scribe {
     pub fn new(seed: u64) -> Self {
         Scribe {
             random: fastrand::Rng::with_seed(seed),
+            keys: KEYS.to_vec(),
             written: Vec::new(),
             present: std::collections::BTreeSet::new(),
             number: 0,
@@ -50,9 +52,12 @@ impl Scribe {
         }
     }
 
-    /// One that gives times to live too. What it remembers lacks what expires.
+    /// One that gives times to live too, and has so many keys that most writes are a key's last.
+    /// It does not know what expires.
     pub fn mortal(mut self) -> Self {
         self.is_mortal = true;
+        let key = |n: u32| -> &'static [u8] { format!("k{n}").into_bytes().leak() };
+        self.keys.extend((0..2_000).map(key));
         self
     }
 
@@ -73,7 +78,7 @@ impl Scribe {
     }
 
     fn key(&mut self) -> &'static [u8] {
-        KEYS[self.random.usize(..KEYS.len())]
+        self.keys[self.random.usize(..self.keys.len())]
     }
 
     fn options(&mut self) -> WriteOptions {
