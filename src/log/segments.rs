@@ -122,8 +122,8 @@ impl Segments {
 }
 
 impl Segments {
-    /// Deletes the records from `from` on that are before the first segment. What was deleted before is
-    /// not looked at again: a scan would have to pass over all of it.
+    /// Deletes the records from `from` on that are before the first segment. What was deleted
+    /// before is not looked at again: a scan would have to pass over all of it.
     pub fn sweep(&self, disk: &dyn Disk, from: Seq) -> Result<(), DiskError> {
         let first = self.first_seq().to_be_bytes();
         let mut from = from.to_be_bytes().to_vec();

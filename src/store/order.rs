@@ -38,7 +38,8 @@ impl Order {
         (block, index)
     }
 
-    /// The place after the last key, if `key` belongs there: keys that come in order need no search.
+    /// The place after the last key, if `key` belongs there: keys that come in order need no
+    /// search.
     fn end_if_last(&self, arena: &Arena, key: &[u8]) -> Option<Place> {
         let number = self.blocks.len().checked_sub(1)?;
         let block = self.blocks.get(number)?;
