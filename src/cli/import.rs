@@ -47,7 +47,8 @@ pub(super) struct Import {
 
 /// Lines, as they are read ahead.
 struct Source {
-    lines: mpsc::Receiver<Result<Parsed, Failure>>,
+    chunks: mpsc::Receiver<Vec<Result<Parsed, Failure>>>,
+    lines: VecDeque<Result<Parsed, Failure>>,
     /// Up to which seq of another broker the lines so far are complete.
     mark: Option<u64>,
 }
@@ -84,20 +85,18 @@ impl Import {
         let mut client = self.connection.open().await?;
         let level = self.writing.durability;
         let mut progress = Progress::begin(lines.size());
-        let mut source = Source { lines: lines.stream(), mark: None };
+        let mut source = Source { chunks: lines.stream(), lines: VecDeque::new(), mark: None };
         let mut under_way = VecDeque::new();
         loop {
-            let item = match source.ready()? {
-                Some(item) => item,
-                None => {
-                    // Nothing more is there now, so what was sent is seen through first.
-                    while !under_way.is_empty() {
-                        settle(&mut under_way, &mut client, &mut progress).await?;
-                    }
-                    let Some(item) = source.next().await? else { break };
-                    item
+            let mut item = source.soon(LINGER).await?;
+            if item.is_none() {
+                // Nothing more is there now, so what was sent is seen through first.
+                while !under_way.is_empty() {
+                    settle(&mut under_way, &mut client, &mut progress).await?;
                 }
-            };
+                item = source.next().await?;
+            }
+            let Some(item) = item else { break };
             let items = Items::gather(item, &mut source).await?;
             let ticket = client.send(&[items.request(level)]).await?;
             under_way.push_back(Sent { ticket, items });
@@ -121,22 +120,34 @@ impl Import {
 impl Source {
     /// The next item, if it has been read already.
     fn ready(&mut self) -> Result<Option<Item>, Failure> {
-        while let Ok(read) = self.lines.try_recv() {
-            if let Some(item) = self.take(read?)? {
-                return Ok(Some(item));
+        loop {
+            while let Some(read) = self.lines.pop_front() {
+                if let Some(item) = self.take(read?)? {
+                    return Ok(Some(item));
+                }
             }
+            let Ok(chunk) = self.chunks.try_recv() else { return Ok(None) };
+            self.lines.extend(chunk);
         }
-        Ok(None)
+    }
+
+    /// The next item, if it comes in time.
+    async fn soon(&mut self, patience: Duration) -> Result<Option<Item>, Failure> {
+        match self.ready()? {
+            None => timeout(patience, self.next()).await.unwrap_or(Ok(None)),
+            item => Ok(item),
+        }
     }
 
     /// Waits for the next item; `None` at the end.
     async fn next(&mut self) -> Result<Option<Item>, Failure> {
-        while let Some(read) = self.lines.recv().await {
-            if let Some(item) = self.take(read?)? {
+        loop {
+            if let Some(item) = self.ready()? {
                 return Ok(Some(item));
             }
+            let Some(chunk) = self.chunks.recv().await else { return Ok(None) };
+            self.lines.extend(chunk);
         }
-        Ok(None)
     }
 
     fn take(&mut self, read: Parsed) -> Result<Option<Item>, Failure> {
@@ -168,11 +179,7 @@ impl Items {
         items.push(first);
         while items.goes_on.is_some() || items.has_room() {
             let patience = if items.goes_on.is_some() { REST } else { LINGER };
-            let more = match source.ready()? {
-                None => timeout(patience, source.next()).await.unwrap_or(Ok(None))?,
-                more => more,
-            };
-            let Some(more) = more else { break };
+            let Some(more) = source.soon(patience).await? else { break };
             items.push(more);
         }
         Ok(items)

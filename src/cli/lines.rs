@@ -12,6 +12,8 @@ use super::Failure;
 
 /// How many lines may be read ahead.
 const AHEAD: usize = 1000;
+/// How many of them are handed over at a time.
+const CHUNK: usize = 100;
 
 /// The non-empty lines of a JSON Lines file, each known by its number.
 pub(super) struct Lines {
@@ -73,23 +75,29 @@ impl Lines {
         self.size
     }
 
-    /// Reads on a thread of its own, so that who takes the lines need not wait for them.
-    pub(super) fn stream(mut self) -> mpsc::Receiver<Result<Parsed, Failure>> {
-        let (sender, receiver) = mpsc::channel(AHEAD);
+    /// Reads on a thread of its own, so that who takes the lines need not wait for them. They come
+    /// in chunks: what is there, and not too much of it.
+    pub(super) fn stream(mut self) -> mpsc::Receiver<Vec<Result<Parsed, Failure>>> {
+        let (sender, receiver) = mpsc::channel(AHEAD / CHUNK);
         std::thread::spawn(move || {
-            while let Some(read) = self.read().transpose() {
-                let is_last = read.is_err();
-                if sender.blocking_send(read).is_err() || is_last {
-                    break;
+            let mut chunk = Vec::new();
+            loop {
+                let read = self.next().transpose();
+                let is_over = !matches!(read, Some(Ok(_)));
+                chunk.extend(read.map(|line| {
+                    line.map(|(place, json)| Parsed { place, json, position: self.bytes })
+                }));
+                let may_wait = self.reader.buffer().is_empty() || chunk.len() == CHUNK;
+                let mut is_heard = true;
+                if is_over || may_wait {
+                    is_heard = sender.blocking_send(std::mem::take(&mut chunk)).is_ok();
+                }
+                if is_over || !is_heard {
+                    return;
                 }
             }
         });
         receiver
-    }
-
-    fn read(&mut self) -> Result<Option<Parsed>, Failure> {
-        let line = self.next()?;
-        Ok(line.map(|(place, json)| Parsed { place, json, position: self.bytes }))
     }
 
     /// The next line's JSON and where it is; `None` at the end.
