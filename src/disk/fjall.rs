@@ -39,7 +39,9 @@ impl FjallDisk {
     /// changed.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
         std::fs::create_dir_all(path).map_err(|error| at(path, "cannot be made", &error))?;
-        if files::is_store(path) {
+        files::clear_unmade(path).map_err(|error| at(path, "cannot be used", &error))?;
+        let is_old = files::is_store(path);
+        if is_old {
             let inspection = Self::inspect(path, Depth::Start, &mut |_| {})?;
             if let Some(fault) = inspection.faults.first() {
                 let text = format!("{fault}; `vatn check` says more, with --repair it mends");
@@ -49,7 +51,8 @@ impl FjallDisk {
         }
         match guarded("opening the database", || Spaces::open(path)) {
             Ok(spaces) => Ok(Self { spaces: Some(spaces), path: path.to_owned() }),
-            Err(error) => Err(Self::name_suspect(path).unwrap_or(error)),
+            Err(error) if is_old => Err(Self::name_suspect(path).unwrap_or(error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -270,5 +273,26 @@ mod tests {
         let disk = FjallDisk::open(folder.path()).unwrap();
         assert_eq!(disk.get(Space::Table, b"k").unwrap(), Some(b"v".to_vec()));
         assert_eq!(disk.floor(Space::Log, b"s").unwrap(), Some((b"r".to_vec(), b"w".to_vec())));
+    }
+
+    #[test]
+    fn a_database_whose_making_was_cut_short_is_made_again() {
+        // In the order in which fjall makes them.
+        let steps = ["lock", "keyspaces", "0.jnl", "version"];
+        for done in 1..=steps.len() {
+            let folder = tempfile::tempdir().unwrap();
+            for step in &steps[..done] {
+                match *step {
+                    "keyspaces" => std::fs::create_dir(folder.path().join(step)).unwrap(),
+                    "0.jnl" => std::fs::write(folder.path().join(step), [0; 1 << 20]).unwrap(),
+                    _ => std::fs::write(folder.path().join(step), []).unwrap(),
+                }
+            }
+            let disk = FjallDisk::open(folder.path()).unwrap();
+            disk.commit(vec![row(Space::Table, b"k", Some(b"v"))], Sync::Data).unwrap();
+            drop(disk);
+            let disk = FjallDisk::open(folder.path()).unwrap();
+            assert_eq!(disk.get(Space::Table, b"k").unwrap(), Some(b"v".to_vec()), "{done}");
+        }
     }
 }
