@@ -7,14 +7,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::broker::Broker;
-use support::offline::files;
+use support::offline::{files, state_on};
 use vatn::client::{
     Change, Client, ClientOptions, Entry, Event, HistoryOptions, Op, Packed, Range, Request,
     Subscriber, WriteOptions,
 };
+use vatn::clock::Clock;
+use vatn::disk::MemoryDisk;
+use vatn::log::archive_reader::ArchiveReader;
+use vatn::log::restore::restore;
 use vatn::wire::Level;
 use zeromq::{RouterSocket, Socket, SocketRecv, SocketSend};
 
@@ -173,9 +177,13 @@ async fn while_writers_run_a_backup_is_the_state_at_its_seq() -> Result {
     let connected = ["--connect", &broker.router];
     let back_up = || json(&[&["backup", &file][..], &connected].concat());
     let mut made = tokio::task::block_in_place(back_up);
-    while made["changes"].as_u64() < Some(50) {
+    for _ in 0..20 {
+        if made["changes"].as_u64() >= Some(50) {
+            break;
+        }
         made = tokio::task::block_in_place(back_up);
     }
+    assert!(made["changes"].as_u64() >= Some(50), "nothing was written meanwhile: {made}");
     stop.store(true, Ordering::Relaxed);
     for writer in writers {
         writer.await??;
@@ -266,7 +274,8 @@ async fn what_is_restored_is_what_was_backed_up() -> Result {
     assert_eq!((&restored["items"], &restored["seq"]), (&whole.len().into(), &18.into()));
     assert_eq!(restored["expired"], 0);
     assert_ne!(restored["store_id"], restored["backup_of"], "another history begins");
-    assert_eq!(json(&["check", &path(folder.path(), "store")])["items"], whole.len());
+    let checked = json(&["check", &path(folder.path(), "store")]);
+    assert_eq!((&checked["items"], &checked["in_tables"]), (&whole.len().into(), &18.into()));
     let copy = Broker::open(folder.path(), &[]);
     let mut found = state(&copy).await?;
     let (left, was) =
@@ -281,6 +290,12 @@ async fn what_is_restored_is_what_was_backed_up() -> Result {
     let error = client.changes(17, &HistoryOptions::default()).await.unwrap_err();
     assert_eq!(error.code(), Some("COMPACTED"), "history begins after the backup");
     drop(broker);
+    copy.kill();
+    let copy = Broker::open(folder.path(), &[]);
+    let mut found = self::state(&copy).await?;
+    found.remove(&b"k"[..]).expect("it survives a kill");
+    found.get_mut(&b"mortal"[..]).unwrap().ttl_ms = Some(was);
+    assert_eq!(found, whole);
     Ok(())
 }
 
@@ -354,53 +369,139 @@ async fn a_restore_takes_no_directory_that_holds_something() -> Result {
     Ok(())
 }
 
-/// A broker that has forgotten what changed while it was asked for the rest.
-async fn forgetful(mut router: RouterSocket) -> Result {
-    let mut asked = 0_u64;
-    loop {
-        let message = router.recv().await?;
-        let request = rmpv::decode::read_value(&mut &message.get(1).unwrap()[..])?;
-        let text = |text: &str| rmpv::Value::from(text);
-        let result = match request[2].as_str().unwrap() {
-            "hello" => {
-                asked += 1;
-                rmpv::Value::Map(vec![
-                    (text("seq"), (asked * 10).into()),
-                    (text("store_id"), text(&"0".repeat(32))),
-                ])
+/// A broker for tests: it answers from what `answer` says of each request.
+struct Stub {
+    endpoint: String,
+    broker: tokio::task::JoinHandle<Result>,
+}
+
+type Answer = std::result::Result<rmpv::Value, rmpv::Value>;
+
+impl Stub {
+    async fn start(answer: fn(&str, &rmpv::Value) -> Answer) -> Result<Self> {
+        let mut router = RouterSocket::new();
+        let endpoint = router.bind("tcp://127.0.0.1:0").await?.to_string();
+        let broker = tokio::spawn(async move {
+            loop {
+                let message = router.recv().await?;
+                let mut reply = zeromq::ZmqMessage::from(message.get(0).unwrap().clone());
+                for frame in message.iter().skip(1) {
+                    let request = rmpv::decode::read_value(&mut &frame[..])?;
+                    let (error, result) = match answer(request[2].as_str().unwrap(), &request[3]) {
+                        Ok(result) => (rmpv::Value::Nil, result),
+                        Err(error) => (error, rmpv::Value::Nil),
+                    };
+                    let response = vec![1.into(), request[1].clone(), error, result];
+                    let mut frame = Vec::new();
+                    rmpv::encode::write_value(&mut frame, &rmpv::Value::Array(response))?;
+                    reply.push_back(frame.into());
+                }
+                router.send(reply).await?;
             }
-            "count" => 0.into(),
-            "range" => rmpv::Value::Array(vec![rmpv::Value::Array(vec![]), rmpv::Value::Nil]),
-            _ => rmpv::Value::Nil,
-        };
-        let error = match request[2].as_str() {
-            Some("changes") => {
-                let details = rmpv::Value::Map(vec![(text("first"), 17.into())]);
-                let words = text("the history before seq 17 is no longer held");
-                rmpv::Value::Array(vec![text("COMPACTED"), words, details])
-            }
-            _ => rmpv::Value::Nil,
-        };
-        let mut frame = Vec::new();
-        let reply = rmpv::Value::Array(vec![1.into(), request[1].clone(), error, result]);
-        rmpv::encode::write_value(&mut frame, &reply)?;
-        let mut answer = zeromq::ZmqMessage::from(message.get(0).unwrap().clone());
-        answer.push_back(frame.into());
-        router.send(answer).await?;
+        });
+        Ok(Self { endpoint, broker })
     }
+
+    fn back_up(&self, file: &str) -> Output {
+        let arguments = ["backup", file, "--connect", &self.endpoint];
+        tokio::task::block_in_place(|| vatn(&arguments))
+    }
+}
+
+impl Drop for Stub {
+    fn drop(&mut self) {
+        self.broker.abort();
+    }
+}
+
+fn list(elements: Vec<rmpv::Value>) -> rmpv::Value {
+    rmpv::Value::Array(elements)
+}
+
+fn hello(seq: u64) -> rmpv::Value {
+    let store_id = ("store_id".into(), "0".repeat(32).into());
+    rmpv::Value::Map(vec![("seq".into(), seq.into()), store_id])
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_the_history_outran_says_what_to_do() -> Result {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let broker = Stub::start(|method, _| match method {
+        "hello" => Ok(hello(ASKED.fetch_add(10, Ordering::Relaxed))),
+        "range" => Ok(list(vec![list(vec![]), rmpv::Value::Nil])),
+        "changes" => {
+            let words = "the history before seq 17 is no longer held".into();
+            Err(list(vec!["COMPACTED".into(), words, rmpv::Value::Map(vec![])]))
+        }
+        _ => Ok(0.into()),
+    })
+    .await?;
     let folder = tempfile::tempdir()?;
-    let mut router = RouterSocket::new();
-    let endpoint = router.bind("tcp://127.0.0.1:0").await?.to_string();
-    let broker = tokio::spawn(forgetful(router));
-    let file = path(folder.path(), "backup");
-    let said = tokio::task::block_in_place(|| failure(&["backup", &file, "--connect", &endpoint]));
+    let output = broker.back_up(&path(folder.path(), "backup"));
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr)?;
     assert!(said.starts_with("vatn: error: COMPACTED: the history before seq 17"), "{said}");
     assert!(said.contains("serve with a larger --retain-bytes"), "{said}");
     assert_eq!(files(folder.path()), Vec::<std::path::PathBuf>::new(), "no half file");
-    broker.abort();
+    Ok(())
+}
+
+/// A change tells how long its value lives from when it was written, whenever that was; the entry
+/// tells how long from now.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_expiry_of_what_is_written_meanwhile_is_asked_for() -> Result {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let broker = Stub::start(|method, params| match method {
+        "hello" => Ok(hello(ASKED.fetch_add(1, Ordering::Relaxed).min(1))),
+        "range" => Ok(list(vec![list(vec![]), rmpv::Value::Nil])),
+        "changes" => {
+            let (ttl, level) = (60_000.into(), "stored".into());
+            let numbers = [0, 1, 0].map(rmpv::Value::from);
+            let header = [&[1.into(), "set".into()][..], &numbers, &[ttl, level]].concat();
+            let change = list(vec!["mortal".into(), list(header), 7.into()]);
+            Ok(list(vec![list(vec![change]), 1.into()]))
+        }
+        "get" => {
+            assert_eq!(params[0], "mortal".into());
+            Ok(list(vec![7.into(), 1.into(), 20_000.into(), "stored".into()]))
+        }
+        _ => Ok(0.into()),
+    })
+    .await?;
+    let folder = tempfile::tempdir()?;
+    let file = path(folder.path(), "backup");
+    let began = Clock::system().now();
+    assert!(broker.back_up(&file).status.success());
+    let mut archive = ArchiveReader::open(std::fs::File::open(&file)?)?;
+    let disk = MemoryDisk::default();
+    restore(&mut archive, &disk, began, &mut |_, _| {})?;
+    let entry = state_on(&disk)?.remove(&b"mortal"[..]).unwrap();
+    assert_eq!((entry.0, entry.1, entry.2), (vec![7], 1, Level::Stored));
+    let lives = entry.3 - began;
+    assert!((20_000..50_000).contains(&lives), "{lives}");
+    Ok(())
+}
+
+/// The disk fails under a restore: what was made of the store is removed again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_cannot_be_finished_leaves_nothing_behind() -> Result {
+    let folder = tempfile::tempdir()?;
+    let (_broker, _, file) = small(folder.path()).await?;
+    let store = path(folder.path(), "store");
+    for is_there in [false, true] {
+        if is_there {
+            std::fs::create_dir(&store)?;
+        }
+        // No file may be longer than a block, and the process is not ended for it.
+        let output = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" restore \"$1\" -b \"$2\""])
+            .args([env!("CARGO_BIN_EXE_vatn"), &file, &store])
+            .output()?;
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr)?;
+        assert!(said.contains("File too large"), "{said}");
+        assert_eq!(Path::new(&store).exists(), is_there);
+        assert_eq!(files(folder.path()), [Path::new("backup")]);
+    }
     Ok(())
 }

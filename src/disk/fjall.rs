@@ -55,6 +55,7 @@ impl FjallDisk {
             return Err(at(path, "is a file", &"name a directory with -b"));
         }
         std::fs::create_dir_all(path).map_err(|error| at(path, "cannot be made", &error))?;
+        files::clear_unmade(path).map_err(|error| at(path, "cannot be used", &error))?;
         let is_store = files::is_store(path);
         if is_store {
             let inspection = Self::inspect(path, Depth::Start, &mut |_| {})?;
@@ -329,5 +330,26 @@ mod tests {
         let disk = FjallDisk::open(folder.path()).unwrap();
         assert_eq!(disk.get(Space::Table, b"k").unwrap(), Some(b"v".to_vec()));
         assert_eq!(disk.floor(Space::Log, b"s").unwrap(), Some((b"r".to_vec(), b"w".to_vec())));
+    }
+
+    #[test]
+    fn a_database_whose_making_was_cut_short_is_made_again() {
+        // In the order in which fjall makes them.
+        let steps = ["lock", "keyspaces", "0.jnl", "version"];
+        for done in 1..=steps.len() {
+            let folder = tempfile::tempdir().unwrap();
+            for step in &steps[..done] {
+                match *step {
+                    "keyspaces" => std::fs::create_dir(folder.path().join(step)).unwrap(),
+                    "0.jnl" => std::fs::write(folder.path().join(step), [0; 1 << 20]).unwrap(),
+                    _ => std::fs::write(folder.path().join(step), []).unwrap(),
+                }
+            }
+            let disk = FjallDisk::open(folder.path()).unwrap();
+            disk.commit(vec![row(Space::Table, b"k", Some(b"v"))], Sync::Data).unwrap();
+            drop(disk);
+            let disk = FjallDisk::open(folder.path()).unwrap();
+            assert_eq!(disk.get(Space::Table, b"k").unwrap(), Some(b"v".to_vec()), "{done}");
+        }
     }
 }

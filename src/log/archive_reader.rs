@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_block_is_found() {
+    fn a_missing_block_is_found_and_so_are_two_in_each_others_place() {
         let whole = sample();
         let mut starts = vec![];
         let mut at = MAGIC.len() + 1;
@@ -353,6 +353,9 @@ mod tests {
             let without = [&whole[..pair[0]], &whole[pair[1]..]].concat();
             assert!(verify(&without).is_err(), "without the block at {}", pair[0]);
         }
+        let block = |number: usize| &whole[starts[number]..starts[number + 1]];
+        let parts = [&whole[..starts[1]], block(3), block(2), block(1), &whole[starts[4]..]];
+        assert!(verify(&parts.concat()).is_err(), "entries are exchanged");
     }
 
     #[test]

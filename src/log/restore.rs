@@ -131,3 +131,56 @@ fn drop_expired(disk: &dyn Disk, now: Millis) -> Result<(u64, u64), DiskError> {
     }
     Ok((items, expired.len() as u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::archive::ArchiveWriter;
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::wire::{Level, Op};
+
+    fn set(seq: u64, key: &'static [u8], expires_at: Option<Millis>) -> Change<'static> {
+        let (level, op, value) = (Level::Stored, Op::Set, b"\x01".as_slice());
+        let (time_ms, index, count, covers) = (5, 0, 1, false);
+        Change { seq, time_ms, level, index, count, op, covers, expires_at, key, value }
+    }
+
+    /// The keys that a restore at `now` leaves, with their seqs, and how many had expired.
+    fn restored(entries: &[Change<'_>], changes: &[Change<'_>], now: Millis) -> (Vec<String>, u64) {
+        let origin = Origin { store_id: [1; 16], first_seq: 5, time_ms: 1 };
+        let mut writer = ArchiveWriter::begin(Vec::new(), &origin).unwrap();
+        entries.iter().for_each(|entry| writer.entry(entry).unwrap());
+        changes.iter().for_each(|change| writer.change(change).unwrap());
+        let (bytes, _) = writer.finish(9, 2).unwrap();
+        let mut archive = ArchiveReader::open(bytes.as_slice()).unwrap();
+        let disk = MemoryDisk::default();
+        let restored = restore(&mut archive, &disk, now, &mut |_, _| {}).unwrap();
+        let mut keys = Vec::new();
+        disk.scan(Space::Table, &[], &mut |key, value| {
+            let row = tables::decode(key, value).unwrap();
+            keys.push(format!("{} {}", String::from_utf8_lossy(row.key), row.seq));
+            true
+        })
+        .unwrap();
+        assert_eq!(keys.len() as u64, restored.items);
+        let fact = |name| tables::number(&disk, name).unwrap();
+        assert_eq!((fact(meta::IN_TABLES), fact(meta::CEILING)), (Some(9), Some(9)));
+        assert_eq!((fact(meta::FORMAT), fact(meta::RESTORING)), (Some(FORMAT_VERSION), None));
+        (keys, restored.expired)
+    }
+
+    #[test]
+    fn the_last_word_on_a_key_holds() {
+        let entries = [set(1, b"a", None), set(2, b"b", None), set(7, b"c", None)];
+        let delete = Change { op: Op::Delete, value: b"", ..set(8, b"b", None) };
+        let changes = [set(6, b"c", None), set(7, b"c", None), delete, set(9, b"a", None)];
+        assert_eq!(restored(&entries, &changes, 10).0, ["a 9", "c 7"]);
+    }
+
+    #[test]
+    fn what_has_expired_is_left_out_and_uncovers_nothing() {
+        let entries = [set(1, b"a", None), set(2, b"b", Some(100)), set(3, b"c", Some(101))];
+        let changes = [set(6, b"a", Some(100))];
+        assert_eq!(restored(&entries, &changes, 100), (vec!["c 3".to_owned()], 2));
+    }
+}

@@ -68,6 +68,34 @@ pub fn is_store(path: &Path) -> bool {
     path.join(MARKER).exists() || path.join(TREES).exists()
 }
 
+/// Removes what is left of a store whose making was cut short before anything was written to it:
+/// fjall would neither open nor make it.
+pub fn clear_unmade(path: &Path) -> std::io::Result<()> {
+    let marked = std::fs::metadata(path.join(MARKER)).map_or(0, |metadata| metadata.len());
+    if marked > 0 || !is_store(path) {
+        return Ok(());
+    }
+    let trees = path.join(TREES);
+    if trees.exists() && std::fs::read_dir(&trees)?.next().is_some() {
+        return Ok(());
+    }
+    let journals = journal::list(path)?;
+    for name in &journals {
+        let walk = journal::walk(&path.join(name), None)?;
+        if walk.end > 0 || walk.rest != Rest::Nothing {
+            return Ok(());
+        }
+    }
+    let Some(_lock) = lock(path)? else { return Ok(()) };
+    for name in journals.iter().map(String::as_str).chain([MARKER]) {
+        match std::fs::remove_file(path.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    if trees.exists() { std::fs::remove_dir(trees) } else { Ok(()) }
+}
+
 /// Holds the lock of the store at `path` until dropped; `None` when another process has it.
 pub fn lock(path: &Path) -> std::io::Result<Option<File>> {
     let file = File::options().read(true).write(true).open(path.join(LOCK))?;
