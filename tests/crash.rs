@@ -17,8 +17,6 @@ use vatn::server::Backbone;
 use vatn::wire::change::Op;
 use vatn::wire::{Command, Level, Seq};
 
-type State = BTreeMap<Vec<u8>, Vec<u8>>;
-
 fn config(queue: QueueConfig) -> Config {
     Config {
         database: "memory".into(),
@@ -40,9 +38,10 @@ fn open(disk: &Arc<MemoryDisk>, queue: QueueConfig, clock: &Clock) -> Backbone {
     Backbone::open(config(queue), clock.clone(), disk, &mut |_| {}).unwrap()
 }
 
-/// What the whole map holds, asked for as a client would.
-fn state(engine: &Engine) -> State {
-    let frame = support::commands::request(1, "range", vec![]);
+/// What the whole map holds, asked for as a client would, with the time at which it expires.
+fn state(engine: &Engine, clock: &Clock) -> Timed {
+    let options = rmpv::Value::Map(vec![("meta".into(), true.into())]);
+    let frame = support::commands::request(1, "range", vec![options]);
     let mut answers = Answers::default();
     assert_eq!(engine.execute(&[frame.decode()], false, &mut answers), 1);
     let response = rmpv::decode::read_value(&mut &answers.bytes[..]).unwrap();
@@ -52,7 +51,11 @@ fn state(engine: &Engine) -> State {
         rmpv::Value::Binary(bytes) => bytes.clone(),
         other => panic!("not a key: {other}"),
     };
-    items.iter().map(|pair| (bytes(&pair[0]), support::commands::encode_value(&pair[1]))).collect()
+    let timed = |meta: &rmpv::Value| {
+        let expires_at = meta[2].as_u64().map_or(0, |ttl| clock.now() + ttl);
+        (support::commands::encode_value(&meta[0]), expires_at)
+    };
+    items.iter().map(|pair| (bytes(&pair[0]), timed(&pair[1]))).collect()
 }
 
 /// Values with the time at which they expire; 0 never.
@@ -92,15 +95,15 @@ impl History {
     }
 
     /// The last write after which the state, less what has expired at `now`, was `left`.
-    fn find(&self, left: &State, now: u64) -> Option<&(Seq, Timed)> {
+    fn find(&self, left: &Timed, now: u64) -> Option<&(Seq, Timed)> {
         self.states.iter().rev().find(|(_, state)| live(state, now) == *left)
     }
 }
 
-fn live(state: &Timed, now: u64) -> State {
+fn live(state: &Timed, now: u64) -> Timed {
     let is_live = |expires_at: u64| expires_at == 0 || expires_at > now;
     let live = state.iter().filter(|(_, (_, expires_at))| is_live(*expires_at));
-    live.map(|(key, (value, _))| (key.clone(), value.clone())).collect()
+    live.map(|(key, timed)| (key.clone(), timed.clone())).collect()
 }
 
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
@@ -145,7 +148,7 @@ fn crash_and_check(seed: u64, by_power: bool) {
         let engine = backbone.engine();
         let feed = engine.feed();
         let mut history = History::after(start, &feed);
-        let (shown, now) = (state(&engine), clock.now());
+        let (shown, now) = (state(&engine, &clock), clock.now());
         assert_eq!(shown, live(&history.states[0].1, now), "seed {seed}, round {round}: restart");
         let mut acknowledged = 0;
         for _ in 0..generator.random().usize(1..120) {
@@ -166,7 +169,7 @@ fn crash_and_check(seed: u64, by_power: bool) {
         history.follow(&feed);
         disk = Arc::new(left);
         let after = open(&disk, queue.clone(), &clock);
-        let found = state(&after.engine());
+        let found = state(&after.engine(), &clock);
         let prefix = history.find(&found, clock.now());
         let Some((seq, timed)) = prefix.cloned() else {
             panic!("seed {seed}, round {round}: no prefix: {found:?}")

@@ -42,15 +42,21 @@ impl Engine {
     pub fn commit(&self, log: Log) {
         let progress = self.watermarks.progress();
         let (stored, synced) = (progress.stored, progress.synced);
-        let mut position =
-            Position { log, stored, synced, synced_at: Instant::now(), measured_at: None };
+        let mut position = Position {
+            log,
+            stored,
+            synced,
+            synced_at: Instant::now(),
+            measured_at: None,
+            failed: None,
+        };
         let _ = self.committer.set(std::thread::current());
         let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped(&mut position)));
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.fail(error.text()),
             Err(_) => {
-                self.fail(&Arc::from("the committer stopped unexpectedly; restart the broker"))
+                self.fail(&Arc::from("the committer stopped unexpectedly; restart the broker"));
             }
         }
     }
@@ -80,6 +86,7 @@ impl Engine {
                 position.synced = record.last_seq;
                 position.synced_at = Instant::now();
             }
+            self.note_age(position);
             self.publish(record);
             self.watermarks.committed(position.stored, position.synced);
         }
@@ -92,10 +99,21 @@ impl Engine {
         }
     }
 
+    /// Since when something has been stored and not synced, for `stats`.
+    fn note_age(&self, position: &Position) {
+        let since = &self.counters.unsynced_since;
+        match position.log.has_unsynced() {
+            true if since.get() == 0 => since.set(self.clock.now()),
+            true => {}
+            false => since.set(0),
+        }
+    }
+
     fn sync(&self, position: &mut Position) -> Result<(), DiskError> {
         position.log.sync()?;
         position.synced = position.stored;
         position.synced_at = Instant::now();
+        self.note_age(position);
         self.watermarks.committed(position.stored, position.synced);
         Ok(())
     }

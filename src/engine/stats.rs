@@ -55,6 +55,7 @@ struct StatsReply<'e> {
     lost: u64,
     http_requests: u64,
     commits: u64,
+    unsynced_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -140,6 +141,10 @@ impl Engine {
             lost: counters.lost.get(),
             http_requests: counters.http_requests.get(),
             commits: counters.commits.get(),
+            unsynced_ms: match counters.unsynced_since.get() {
+                0 => 0,
+                since => self.clock.now().saturating_sub(since),
+            },
         })
     }
 
