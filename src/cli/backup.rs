@@ -49,7 +49,6 @@ impl Backup {
         let destination = Destination::open(self.file.clone())?;
         let mut copy = Copy::begin(client, destination).await?;
         copy.entries().await?;
-        copy.catch_up().await?;
         copy.expiries().await?;
         let sentence = copy.progress.finish();
         let (mut described, store_id) = (copy.progress.described(), copy.store_id.clone());
@@ -120,7 +119,7 @@ impl Copy {
         Ok(Copy { client, clock, archive, progress, store_id, told, seq, mortal })
     }
 
-    /// What is there, page by page, while writes go on.
+    /// What is there, page by page, and after each page what changed meanwhile.
     async fn entries(&mut self) -> Result<(), Failure> {
         let (mut range, mut seen) = (Range::default(), 0);
         loop {
@@ -139,6 +138,8 @@ impl Copy {
             }
             seen += page.items.len() as u64;
             self.progress.advance(kept, seen);
+            // Now, while the broker still has it as history.
+            self.catch_up().await?;
             let Some(next) = page.next else { return Ok(()) };
             range.after = Some(next.to_vec());
         }

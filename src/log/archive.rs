@@ -6,17 +6,18 @@
 //! magic    "VATNBAK" | version u8
 //! block    kind u8 | len u32 | crc32 u32 of kind, len and body | body, len bytes
 //! origin   kind 1: store_id, 16 bytes | first_seq u64 | time_ms u64
-//! entries  kind 2: writes (see `wire::change`), all of them sets: keys as they were found, in the
-//!          order of the keys
-//! changes  kind 3: writes, in the order of their seqs, all later than first_seq
+//! entries  kind 2: writes (see `wire::change`), all of them sets: keys as they were found, in
+//!          their order within a block
+//! changes  kind 3: writes later than first_seq, in the order of their seqs throughout the file
 //! trailer  kind 4: seq u64 | entries u64 | changes u64 | time_ms u64 | crc32 u32 of every byte
 //!          before the trailer
 //! ```
 //!
 //! All integers are little-endian. The blocks are applied in the order of the file; what comes out
-//! is the state right after the write `seq`: the entries were read one after the other while
-//! writes went on, and the changes, from before the first of them was read, make up for it. Entries
-//! after the changes say again what a change already said, with its time of expiry to the point.
+//! is the state right after the write `seq`. Entries are read page by page while writes go on, and
+//! after each page what changed meanwhile: whatever a page has or lacks, the last change of a key
+//! up to `seq` comes after it. Entries at the end say again what a change said, with its time of
+//! expiry to the point.
 //!
 //! Nothing of level `memory` is in it: a write of that level is there as the deletion of what it
 //! hides. Times of expiry are by the clock of whoever made the backup.
