@@ -42,14 +42,8 @@ impl Engine {
     pub fn commit(&self, log: Log) {
         let progress = self.watermarks.progress();
         let (stored, synced) = (progress.stored, progress.synced);
-        let mut position = Position {
-            log,
-            stored,
-            synced,
-            synced_at: Instant::now(),
-            measured_at: None,
-            failed: None,
-        };
+        let mut position =
+            Position { log, stored, synced, synced_at: Instant::now(), measured_at: None };
         let _ = self.committer.set(std::thread::current());
         let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped(&mut position)));
         match ended {
