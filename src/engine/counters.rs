@@ -54,8 +54,8 @@ pub struct Counters {
     pub http_requests: Counter,
     /// Log records written (group commits).
     pub commits: Counter,
-    /// When the oldest write was stored that is not synced yet, in milliseconds of the broker's clock; 0
-    /// when all are.
+    /// When the oldest write was stored that is not synced yet, in milliseconds of the broker's
+    /// clock; 0 when all are.
     pub unsynced_since: Counter,
     /// The store's size on disk, looked at every second: asking the disk takes too long for
     /// `stats`.
