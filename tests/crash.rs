@@ -6,32 +6,16 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use support::backbone::config;
 use support::commands::Generator;
 use vatn::clock::Clock;
-use vatn::config::{Config, QueueConfig, RetainConfig};
+use vatn::config::QueueConfig;
 use vatn::disk::{Disk, MemoryDisk};
 use vatn::engine::{Answers, ChangesQuery, Engine, Release};
-use vatn::limits::Limits;
 use vatn::log::Feed;
 use vatn::server::Backbone;
 use vatn::wire::change::Op;
 use vatn::wire::{Command, Level, Seq};
-
-fn config(queue: QueueConfig) -> Config {
-    Config {
-        database: "memory".into(),
-        http_host: "127.0.0.1".into(),
-        http_port: 0,
-        http_host_names: vec![],
-        routers: vec![],
-        publishers: vec![],
-        durability: Level::Synced,
-        queue,
-        retain: RetainConfig { bytes: 2_000, age_ms: 0, segment_bytes: 500 },
-        workers: 2,
-        limits: Limits::default(),
-    }
-}
 
 fn open(disk: &Arc<MemoryDisk>, queue: QueueConfig, clock: &Clock) -> Backbone {
     let disk: Arc<dyn Disk> = Arc::clone(disk) as _;

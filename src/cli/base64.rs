@@ -1,8 +1,6 @@
 //! Base64 with the standard alphabet, for bytes that JSON cannot say.
 
-use crate::http::base64;
-
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+use crate::http::base64::{self, ALPHABET};
 
 /// Writes bytes as base64, padded.
 pub(super) fn encode(bytes: &[u8]) -> String {

@@ -101,7 +101,7 @@ impl<'q> Page<'q> {
         self.bytes.reserve(change.key.len() + change.value.len() + CHANGE_OVERHEAD);
         writer::array_len(&mut self.bytes, 3);
         writer::key(&mut self.bytes, change.key);
-        change.encode_header(self.prev, &mut self.bytes);
+        change.header(self.prev).encode(&mut self.bytes);
         match change.op {
             Op::Set | Op::Touch => self.bytes.extend_from_slice(change.value),
             Op::Delete | Op::Expire => writer::nil(&mut self.bytes),

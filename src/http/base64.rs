@@ -1,6 +1,7 @@
 //! Base64 (RFC 4648, with padding), the way in which JSON carries bytes.
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// The letters, each at the place of what it stands for.
+pub const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Appends the base64 text of `bytes`.
 pub fn encode(bytes: &[u8], out: &mut Vec<u8>) {

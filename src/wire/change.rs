@@ -75,21 +75,49 @@ pub struct Change<'a> {
     pub value: &'a [u8],
 }
 
-impl Change<'_> {
-    /// Appends the header that subscribers and readers of the history get:
-    /// `[seq, op, index, count, prev, ttl_ms or nil, level]`.
-    pub fn encode_header(&self, prev: Seq, out: &mut Vec<u8>) {
+/// The header that subscribers and readers of the history get with a change, and the broker's own
+/// notices have too.
+#[derive(Debug, Clone, Copy)]
+pub struct Header<'a> {
+    /// The seq of the write.
+    pub seq: Seq,
+    /// What happened.
+    pub op: &'a str,
+    /// The place of the change in its write, from 0.
+    pub index: u32,
+    /// How many changes the write made.
+    pub count: u32,
+    /// The seq of the change before it, for whoever gets this one.
+    pub prev: Seq,
+    /// The time to live when it was written.
+    pub ttl_ms: Option<Millis>,
+    /// The durability its writer asked for.
+    pub level: Level,
+}
+
+impl Header<'_> {
+    /// Appends `[seq, op, index, count, prev, ttl_ms or nil, level]`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
         writer::array_len(out, 7);
         writer::uint(out, self.seq);
-        writer::str(out, self.op.name());
+        writer::str(out, self.op);
         writer::uint(out, u64::from(self.index));
         writer::uint(out, u64::from(self.count));
-        writer::uint(out, prev);
-        match self.expires_at {
-            Some(expires_at) => writer::uint(out, expires_at.saturating_sub(self.time_ms)),
+        writer::uint(out, self.prev);
+        match self.ttl_ms {
+            Some(ttl_ms) => writer::uint(out, ttl_ms),
             None => writer::nil(out),
         }
         writer::str(out, self.level.name());
+    }
+}
+
+impl Change<'_> {
+    /// The change's header for a reader whose last change was `prev`.
+    pub fn header(&self, prev: Seq) -> Header<'static> {
+        let Change { seq, index, count, level, .. } = *self;
+        let ttl_ms = self.expires_at.map(|at| at.saturating_sub(self.time_ms));
+        Header { seq, op: self.op.name(), index, count, prev, ttl_ms, level }
     }
 }
 

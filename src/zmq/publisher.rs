@@ -15,8 +15,8 @@ use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::log::Feed;
 use crate::log::feed::FeedRead;
-use crate::wire::change::Change;
-use crate::wire::{Level, Seq, writer};
+use crate::wire::change::{Change, Header};
+use crate::wire::{Level, Seq};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -249,37 +249,20 @@ impl Subscriber<'_> {
     }
 
     fn notice(&mut self, topic: &[u8], op: &str, seq: Seq) {
-        let place = Place { seq, index: 0, count: 0, prev: self.prev };
+        let (prev, level) = (self.prev, Level::Memory);
+        let notice = Header { seq, op, index: 0, count: 0, prev, ttl_ms: None, level };
         let out = self.link.out(true);
         write_frame(out, true, topic);
-        header(out, &place, op, None, Level::Memory);
+        write_header(out, &notice);
         write_frame(out, false, &[]);
     }
 }
 
-/// Where in the history a message stands.
-struct Place {
-    seq: Seq,
-    index: u32,
-    count: u32,
-    prev: Seq,
-}
-
-/// Appends the second frame, `[seq, op, index, count, prev, ttl_ms, level]`.
-fn header(out: &mut Vec<u8>, place: &Place, op: &str, ttl_ms: Option<u64>, level: Level) {
+/// Appends the second frame.
+fn write_header(out: &mut Vec<u8>, header: &Header<'_>) {
     write_frame_head(out, true, 0);
     let start = out.len();
-    writer::array_len(out, 7);
-    writer::uint(out, place.seq);
-    writer::str(out, op);
-    writer::uint(out, u64::from(place.index));
-    writer::uint(out, u64::from(place.count));
-    writer::uint(out, place.prev);
-    match ttl_ms {
-        Some(ttl_ms) => writer::uint(out, ttl_ms),
-        None => writer::nil(out),
-    }
-    writer::str(out, level.name());
+    header.encode(out);
     // Seven short elements never need the long form of a frame.
     let len = out.len() - start;
     if let Some(slot) = out.get_mut(start - 1) {
@@ -289,9 +272,7 @@ fn header(out: &mut Vec<u8>, place: &Place, op: &str, ttl_ms: Option<u64>, level
 
 /// Appends a change as a message of three frames: key, header, value.
 fn encode(out: &mut Vec<u8>, change: &Change<'_>, prev: Seq) {
-    let Change { seq, index, count, .. } = *change;
-    let ttl_ms = change.expires_at.map(|at| at.saturating_sub(change.time_ms));
     write_frame(out, true, change.key);
-    header(out, &Place { seq, index, count, prev }, change.op.name(), ttl_ms, change.level);
+    write_header(out, &change.header(prev));
     write_frame(out, false, change.value);
 }
