@@ -3,7 +3,7 @@
 use super::answers::{Answer, Answers, Kind, stopping};
 use super::{Core, Engine, Release};
 use crate::limits::RECORD_BYTES;
-use crate::store::{Applied, Context};
+use crate::store::{Applied, Context, Store};
 use crate::wire::command::{Changes, Wait, Weight};
 use crate::wire::refusal::{Code, Detail};
 use crate::wire::{Command, Gate, Refusal, Reply, Request, response};
@@ -12,6 +12,9 @@ use std::sync::Arc;
 
 /// Most keys that expire in one call, so that many at once do not stop everybody.
 const EXPIRE_AT_ONCE: usize = 1_000;
+
+/// With fewer requests than this, fetching the memory of their keys beforehand does not pay.
+const WARM_FROM: usize = 4;
 
 /// What became of one request.
 enum Outcome {
@@ -37,6 +40,7 @@ impl Engine {
             let core = self.core();
             // What has expired is taken out before anyone looks, and that is a write.
             if !core.store.has_expired(context.now) {
+                warm(&core.store, requests);
                 return self.each(requests, answers, |command, request, answers| {
                     self.read(&core, command, &context, request, answers)
                 });
@@ -44,6 +48,7 @@ impl Engine {
         }
         let mut guard = self.core_mut();
         let core = &mut *guard;
+        warm(&core.store, requests);
         if !self.watermarks.has_failed() {
             core.store.expire(&context, EXPIRE_AT_ONCE, &mut core.pending);
         }
@@ -238,6 +243,13 @@ impl Engine {
             core.is_committer_idle = false;
             self.wake_committer();
         }
+    }
+}
+
+/// Has the memory of all keys fetched together, where there are some.
+fn warm(store: &Store, requests: &[Request<'_>]) {
+    if requests.len() >= WARM_FROM {
+        store.warm(requests.iter().filter_map(|request| request.command.as_ref().ok()));
     }
 }
 

@@ -31,17 +31,23 @@ use crate::store::{Context, Store};
 use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Gate, Seq};
 use later::LaterRoom;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError, Weak};
 use std::thread::Thread;
 use std::time::Instant;
 use tokio::sync::watch;
 
 pub use crate::log::watermarks::Release;
 
+/// How often a thread looks whether the core is free before it sleeps, where others can run
+/// meanwhile.
+const LOOKS: usize = 500;
+const PAUSES_PER_LOOK: usize = 8;
+
 /// The engine. Shared by the edges, the committer and whoever asks how it is doing.
 #[derive(Debug)]
 pub struct Engine {
     core: RwLock<Core>,
+    looks: usize,
     /// The committer's thread, to be woken.
     committer: OnceLock<Thread>,
     disk: Arc<dyn Disk>,
@@ -109,6 +115,7 @@ impl Engine {
             this: Weak::clone(this),
             laters: LaterRoom::default(),
             core: RwLock::new(core),
+            looks: if has_one_core() { 0 } else { LOOKS },
             committer: OnceLock::new(),
             queue,
             watermarks: Arc::new(Watermarks::at(seq, recovered.in_tables)),
@@ -132,8 +139,20 @@ impl Engine {
         })
     }
 
-    /// The core, alone.
+    /// The core, alone. Who holds it is done within microseconds, so a waiting thread looks again
+    /// for a while before it sleeps: to be put to sleep and woken costs more than most waits, and
+    /// the others wait for it meanwhile.
     fn core_mut(&self) -> RwLockWriteGuard<'_, Core> {
+        for _ in 0..self.looks {
+            match self.core.try_write() {
+                Ok(core) => return core,
+                Err(TryLockError::Poisoned(_)) => break,
+                Err(TryLockError::WouldBlock) => {}
+            }
+            for _ in 0..PAUSES_PER_LOOK {
+                std::hint::spin_loop();
+            }
+        }
         self.core.write().unwrap_or_else(|poisoned| {
             self.fail_for_panic();
             PoisonError::into_inner(poisoned)
@@ -249,4 +268,8 @@ impl Engine {
         self.feed.push(Arc::clone(&record));
         self.queue.push(record);
     }
+}
+
+fn has_one_core() -> bool {
+    std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1)
 }

@@ -7,6 +7,7 @@ use crate::wire::reply::Meta;
 use hashbrown::HashTable;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 use std::ops::Bound;
 
 pub use super::arena::Head;
@@ -35,6 +36,9 @@ impl<'m> Entry<'m> {
         Meta { value: self.value, seq, ttl_ms, level }
     }
 }
+
+/// Keys whose memory is fetched together.
+const WARM_AT_ONCE: usize = 32;
 
 /// Keys in bytewise order, with their entries.
 #[derive(Debug, Default)]
@@ -78,6 +82,26 @@ impl Map {
     /// The map's own copy of `key`, with its entry.
     pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], Entry<'_>)> {
         self.slot(key).map(|Slot { head, key, value }| (key, Entry { head, value }))
+    }
+
+    /// Brings what lookups of `keys` will read into the processor's caches. One after the other,
+    /// lookups wait for memory twice each; here the waits of all of them overlap.
+    pub fn warm<'k>(&self, mut keys: impl Iterator<Item = &'k [u8]>) {
+        let mut handles = [0; WARM_AT_ONCE];
+        loop {
+            let mut count = 0;
+            for (place, key) in handles.iter_mut().zip(keys.by_ref()) {
+                // The first that may be it: most often it is.
+                let found = self.hash.find(self.hasher.hash_one(key), |_| true);
+                *place = found.copied().unwrap_or_default();
+                count += 1;
+            }
+            let touch = |sum: u8, handle: &Handle| sum.wrapping_add(self.arena.touch(*handle));
+            black_box(handles.iter().take(count).fold(0, touch));
+            if count < WARM_AT_ONCE {
+                return;
+            }
+        }
     }
 
     /// Puts an entry at `key`; returns the head of the one that was there.

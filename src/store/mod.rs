@@ -115,6 +115,11 @@ impl Store {
         Applied { reply, gate }
     }
 
+    /// Brings what `commands` will read into the processor's caches.
+    pub fn warm<'c>(&self, commands: impl Iterator<Item = &'c Command<'c>>) {
+        self.map.warm(commands.filter_map(Command::key));
+    }
+
     /// Whether a key has expired at `now`, and waits to be taken out.
     pub fn has_expired(&self, now: Millis) -> bool {
         self.map.has_expired(now)

@@ -215,10 +215,11 @@ impl ChangeBuffer {
             last_seq: self.last_seq,
             strongest: self.strongest,
         };
-        self.bytes.push(level as u8);
-        self.bytes.extend_from_slice(&seq.to_le_bytes());
-        self.bytes.extend_from_slice(&time_ms.to_le_bytes());
-        self.bytes.extend_from_slice(&[0; 8]);
+        let mut head = [0; GROUP_HEAD];
+        head[0] = level as u8;
+        head[1..9].copy_from_slice(&seq.to_le_bytes());
+        head[9..17].copy_from_slice(&time_ms.to_le_bytes());
+        self.bytes.extend_from_slice(&head);
         if mark.bytes == 0 {
             self.first_seq = seq;
         }
@@ -240,9 +241,10 @@ impl ChangeBuffer {
     ) {
         let flags =
             if covers { COVERS } else { 0 } | if expires_at.is_some() { HAS_EXPIRY } else { 0 };
-        self.bytes.push(op as u8 | flags);
-        self.bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
-        self.bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        let mut head = [op as u8 | flags; 7];
+        head[1..3].copy_from_slice(&(key.len() as u16).to_le_bytes());
+        head[3..].copy_from_slice(&(value.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&head);
         if let Some(expires_at) = expires_at {
             self.bytes.extend_from_slice(&expires_at.to_le_bytes());
         }

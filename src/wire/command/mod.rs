@@ -177,6 +177,18 @@ impl<'a> Command<'a> {
         }
     }
 
+    /// The key of a command that names one.
+    pub fn key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Get(get) => Some(&get.key),
+            Self::Set(set) => Some(&set.key),
+            Self::Delete(delete) => Some(&delete.key),
+            Self::Incr(incr) => Some(&incr.key),
+            Self::Touch(touch) => Some(&touch.key),
+            _ => None,
+        }
+    }
+
     /// The durability the command asks for; `None` where it leaves that to the broker.
     pub fn durability(&self) -> Option<Level> {
         match self {
