@@ -7,7 +7,7 @@
 use super::files::{self, Depth, Inspection};
 use super::guard::guarded;
 use super::place::Place;
-use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
+use super::{Disk, DiskError, KeyValue, NextRows, Row, Space, Sync};
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use std::path::{Path, PathBuf};
@@ -239,6 +239,35 @@ impl Disk for FjallDisk {
             }
             batch.commit().map_err(|error| self.failed("writing", &error))
         })?;
+        self.place.is_kept()
+    }
+
+    fn load(&self, next: &mut NextRows<'_>) -> Result<(), DiskError> {
+        let spaces = self.spaces()?;
+        let ended = guarded("writing the tables", || {
+            let failed = |error| self.failed("writing the tables", &error);
+            let mut sorted = spaces.table.start_ingestion().map_err(failed)?;
+            loop {
+                let rows = match next() {
+                    Ok(rows) => rows,
+                    Err(error) => return Err(error),
+                };
+                if rows.is_empty() {
+                    break;
+                }
+                for row in rows {
+                    match row.value {
+                        Some(value) => sorted.write(row.key, value.as_ref()),
+                        None => sorted.write_tombstone(row.key),
+                    }
+                    .map_err(failed)?;
+                }
+            }
+            // What the rows show must not survive where the log of it does not.
+            self.sync()?;
+            sorted.finish().map_err(failed)
+        });
+        ended?;
         self.place.is_kept()
     }
 

@@ -38,6 +38,9 @@ pub struct Row<'a> {
     pub value: Option<std::borrow::Cow<'a, [u8]>>,
 }
 
+/// Gives the next rows; none at the end.
+pub type NextRows<'a> = dyn FnMut() -> Result<Vec<Row<'static>>, DiskError> + 'a;
+
 /// A key with its value.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
 
@@ -79,6 +82,18 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
     /// Writes all rows or none. Batches are durable in the order in which they were committed: one
     /// that survives a crash has all earlier ones before it.
     fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError>;
+
+    /// Writes many rows of the tables, all or none, and has them on the medium when it returns.
+    /// `next` gives them in the order of their keys, each key once, until it gives none.
+    fn load(&self, next: &mut NextRows<'_>) -> Result<(), DiskError> {
+        let mut rows = Vec::new();
+        loop {
+            match next()? {
+                some if some.is_empty() => return self.commit(rows, Sync::Data),
+                some => rows.extend(some),
+            }
+        }
+    }
 
     /// Makes everything committed so far survive a loss of power.
     fn sync(&self) -> Result<(), DiskError>;

@@ -13,6 +13,7 @@ pub mod counters;
 mod execute;
 pub mod later;
 pub mod recovery;
+mod rounds;
 mod run;
 mod stats;
 
@@ -25,13 +26,16 @@ pub use recovery::{Recovered, recover};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::{Disk, DiskError};
+use crate::log::queue::Queued;
 use crate::log::watermarks::Progress;
 use crate::log::{Feed, Log, Record, Segments, Watermarks, WriteQueue};
 use crate::store::{Context, Store};
 use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Gate, Seq};
 use later::LaterRoom;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError, Weak};
+use std::sync::{
+    Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError, Weak,
+};
 use std::thread::Thread;
 use std::time::Instant;
 use tokio::sync::watch;
@@ -96,10 +100,10 @@ impl Engine {
             Log::open(Arc::clone(&disk), recovered.segments, seq, config.retain.segment_bytes)?;
         let queue = Arc::new(WriteQueue::new(config.queue.clone()));
         let last_written =
-            recovered.tail.last().map_or(recovered.in_tables, |record| record.last_seq);
-        for record in recovered.tail {
-            queue.take(record.items, record.len());
-            queue.push(record);
+            recovered.tail.last().map_or(recovered.in_tables, |queued| queued.last_seq);
+        for queued in recovered.tail {
+            queue.take(queued.items, queued.bytes);
+            queue.push(queued);
         }
         let core = Core {
             store: recovered.store,
@@ -264,9 +268,8 @@ impl Engine {
     }
 
     fn publish(&self, record: Record) {
-        let record = Arc::new(record);
-        self.feed.push(Arc::clone(&record));
-        self.queue.push(record);
+        self.queue.push(Queued::from(&record));
+        self.feed.push(Arc::new(record));
     }
 }
 

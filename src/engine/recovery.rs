@@ -2,13 +2,13 @@
 
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskError, Space, Sync};
+use crate::log::Segment;
 use crate::log::history::{self, hex};
+use crate::log::queue::Queued;
 use crate::log::tables::{self, FORMAT_VERSION, meta};
-use crate::log::{Record, Segment};
 use crate::store::Store;
 use crate::store::map::Head;
 use crate::wire::Seq;
-use std::sync::Arc;
 
 /// What a restart found.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Recovered {
     /// 16 random bytes that tell this store from every other.
     pub store_id: [u8; 16],
     /// The records that are not in the tables yet, oldest first.
-    pub tail: Vec<Arc<Record>>,
+    pub tail: Vec<Queued>,
     /// The log segments, oldest first.
     pub segments: Vec<Segment>,
     /// All writes up to this seq are in the tables.
@@ -102,7 +102,7 @@ fn load_tables(
     fault.map_or(Ok(()), Err)
 }
 
-type Replayed = (Vec<Arc<Record>>, Vec<Segment>);
+type Replayed = (Vec<Queued>, Vec<Segment>);
 
 fn replay_log(
     disk: &dyn Disk,
@@ -126,7 +126,7 @@ fn replay_log(
         if record.last_seq > in_tables {
             clock.advance_to(record.last_time);
             record.changes().for_each(|change| store.replay(&change));
-            tail.push(Arc::new(record));
+            tail.push(Queued::from(&record));
         }
         true
     })?;

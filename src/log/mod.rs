@@ -12,6 +12,7 @@ pub mod queue;
 pub mod record;
 pub mod repair;
 pub mod restore;
+pub mod rounds;
 pub mod segments;
 pub mod tables;
 pub mod watermarks;
@@ -19,6 +20,7 @@ pub mod watermarks;
 pub use feed::Feed;
 pub use queue::WriteQueue;
 pub use record::Record;
+pub use rounds::Rounds;
 pub use segments::{Segment, Segments};
 pub use watermarks::Watermarks;
 

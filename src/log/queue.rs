@@ -6,17 +6,13 @@ use crate::wire::Seq;
 use crate::wire::command::Weight;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// A round of the workers begins when the queue holds so many bytes, however small its bounds are
-/// not.
-const ROUND_BYTES: usize = 64 << 20;
-/// The same, in items.
-const ROUND_ITEMS: usize = 500_000;
-/// A round begins at the latest so long after the oldest record came.
-const ROUND_AGE: Duration = Duration::from_secs(1);
+/// A round of the workers begins at the latest so long after the oldest record came. The longer it
+/// waits, the more writes to one key become one row.
+const ROUND_AGE: Duration = Duration::from_secs(5);
 
 /// The write queue.
 ///
@@ -33,9 +29,38 @@ pub struct WriteQueue {
     room: watch::Sender<u64>,
 }
 
+/// What is known of a record that waits for the tables; the log has the rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Queued {
+    /// The seq of its first write.
+    pub first_seq: Seq,
+    /// The seq of its last write.
+    pub last_seq: Seq,
+    /// How many changes are in it.
+    pub items: usize,
+    /// The bytes of its writes.
+    pub bytes: usize,
+}
+
+impl From<&Record> for Queued {
+    fn from(record: &Record) -> Self {
+        let Record { first_seq, last_seq, items, .. } = *record;
+        Self { first_seq, last_seq, items, bytes: record.len() }
+    }
+}
+
+/// A round's work.
+#[derive(Debug, Clone, Copy)]
+pub struct Due {
+    /// All writes up to this seq are to be in the tables.
+    pub last_seq: Seq,
+    /// How many records they are in.
+    pub records: usize,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    records: VecDeque<Arc<Record>>,
+    waiting: VecDeque<Queued>,
     oldest_at: Option<Instant>,
     /// Everything up to this seq is to be worked off without delay.
     flush_to: Seq,
@@ -98,10 +123,10 @@ impl WriteQueue {
     }
 
     /// Adds a record that is in the log now; its room was taken before.
-    pub fn push(&self, record: Arc<Record>) {
+    pub fn push(&self, queued: Queued) {
         let mut state = self.state();
         state.oldest_at.get_or_insert_with(Instant::now);
-        state.records.push_back(record);
+        state.waiting.push_back(queued);
         let is_due = self.is_round_due(&state);
         drop(state);
         if is_due {
@@ -126,52 +151,48 @@ impl WriteQueue {
 
     fn is_round_due(&self, state: &State) -> bool {
         let (items, bytes) = self.load();
-        state.records.front().is_some_and(|record| record.first_seq <= state.flush_to)
+        state.waiting.front().is_some_and(|queued| queued.first_seq <= state.flush_to)
             || state.is_closed
-            || items >= ROUND_ITEMS.min(self.config.items)
-            || bytes >= ROUND_BYTES.min(self.config.bytes / 2)
+            || items > self.config.items / 2
+            || bytes > self.config.bytes / 2
     }
 
-    /// Waits for a round's work: the records there are, oldest first. They stay in the queue until
-    /// [`WriteQueue::done`], so a worker that fails loses nothing. `None`: closed and empty.
-    pub fn wait_for_round(&self) -> Option<Vec<Arc<Record>>> {
+    /// Waits for a round's work. The records stay in the queue until [`WriteQueue::done`], so a
+    /// worker that fails loses nothing. `None`: closed and empty.
+    pub fn wait_for_round(&self) -> Option<Due> {
         let mut state = self.state();
         loop {
-            if state.records.is_empty() {
-                if state.is_closed {
-                    return None;
-                }
-                state = self
-                    .work
-                    .wait_timeout(state, ROUND_AGE)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0;
-                continue;
+            if state.waiting.is_empty() && state.is_closed {
+                return None;
             }
-            let age = state.oldest_at.map_or(ROUND_AGE, |oldest| oldest.elapsed());
-            if self.is_round_due(&state) || age >= ROUND_AGE {
+            let rest = match state.oldest_at {
+                Some(oldest) => ROUND_AGE.saturating_sub(oldest.elapsed()),
+                None => ROUND_AGE,
+            };
+            if !state.waiting.is_empty() && (rest.is_zero() || self.is_round_due(&state)) {
                 drop(state);
-                return Some(self.snapshot());
+                return self.due();
             }
-            let rest = ROUND_AGE - age;
             state = self.work.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// The records there are, oldest first.
-    pub fn snapshot(&self) -> Vec<Arc<Record>> {
-        self.state().records.iter().cloned().collect()
+    /// What there is to do now, if anything is.
+    pub fn due(&self) -> Option<Due> {
+        let state = self.state();
+        let last_seq = state.waiting.back()?.last_seq;
+        Some(Due { last_seq, records: state.waiting.len() })
     }
 
-    /// The first `count` records are in the tables: they leave the queue, and their room is free.
-    pub fn done(&self, count: usize) {
+    /// The first `records` are in the tables: they leave the queue, and their room is free.
+    pub fn done(&self, records: usize) {
         let mut state = self.state();
-        let count = count.min(state.records.len());
+        let records = records.min(state.waiting.len());
         let (items, bytes) = state
-            .records
-            .drain(..count)
-            .fold((0, 0), |(items, bytes), record| (items + record.items, bytes + record.len()));
-        state.oldest_at = (!state.records.is_empty()).then(Instant::now);
+            .waiting
+            .drain(..records)
+            .fold((0, 0), |(items, bytes), queued| (items + queued.items, bytes + queued.bytes));
+        state.oldest_at = (!state.waiting.is_empty()).then(Instant::now);
         drop(state);
         self.give_back(items, bytes);
     }

@@ -1,5 +1,6 @@
 //! How far the writes have come, level by level, and who waits to hear of it.
 
+use crate::disk::DiskError;
 use crate::wire::{Gate, Seq};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -86,6 +87,23 @@ impl Watermarks {
             progress.stored = progress.stored.max(stored);
             progress.synced = progress.synced.max(synced);
         });
+    }
+
+    /// Waits until all writes up to `seq` are with the operating system; fails when they will not
+    /// be. Blocks the thread.
+    pub fn wait_stored(&self, seq: Seq) -> Result<(), DiskError> {
+        let has_come = |progress: &Progress| progress.stored >= seq || progress.failure.is_some();
+        if !has_come(&self.progress.borrow()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            let runtime = runtime.map_err(|error| DiskError::new("waiting for the log", error))?;
+            let mut progress = self.subscribe();
+            // The sender lives as long as `self`, so there is no other error.
+            let _ = runtime.block_on(progress.wait_for(has_come)).is_ok();
+        }
+        match self.failure() {
+            Some(reason) => Err(DiskError::new("the log", reason)),
+            None => Ok(()),
+        }
     }
 
     /// All writes up to `seq` are in the tables.

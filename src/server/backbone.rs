@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::{Disk, DiskError};
 use crate::engine::{Engine, recover};
+use crate::log::Rounds;
 use crate::worker::Worker;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -29,8 +30,8 @@ impl Backbone {
         let (threads, retain) = (config.workers, config.retain);
         let (engine, log) = Engine::new(config, clock.clone(), Arc::clone(&disk), recovered)?;
         let (queue, watermarks) = (engine.queue(), engine.watermarks());
-        let worker =
-            Worker { disk, queue, watermarks, segments: engine.segments(), retain, clock, threads };
+        let (segments, rounds) = (engine.segments(), Arc::clone(&engine) as Arc<dyn Rounds>);
+        let worker = Worker { disk, rounds, queue, watermarks, segments, retain, clock, threads };
         // What a crash left in the log goes to the tables, and to the medium, before anything is
         // shown.
         worker.catch_up()?;

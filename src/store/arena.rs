@@ -18,6 +18,8 @@ const PAGE_BYTES: usize = 1 << 20;
 const SPARE_PAGES: usize = 8;
 /// Slots begin at multiples of this, and a handle counts in it.
 const UNIT: usize = 8;
+/// No slot is smaller than so many units.
+pub const SLOT_UNITS_MIN: usize = HEAD.div_ceil(UNIT);
 const UNITS_PER_PAGE: usize = PAGE_BYTES / UNIT;
 /// Head, key and value together take no more than this in a slot.
 const SLOT_BYTES_MAX: usize = 64 << 10;

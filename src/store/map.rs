@@ -1,6 +1,7 @@
 //! The ordered map: entries in an arena, a hash of the keys, their order, and their expiry times.
 
 use super::arena::{Arena, Handle, Slot};
+use super::dirty::Dirty;
 use super::order::Order;
 use crate::clock::Millis;
 use crate::wire::reply::Meta;
@@ -48,6 +49,10 @@ pub struct Map {
     hash: HashTable<Handle>,
     hasher: RandomState,
     order: Order,
+    /// The entries that the tables do not show as they are.
+    dirty: Dirty,
+    /// Keys that are gone, and that the tables may still have.
+    removed: Vec<Box<[u8]>>,
     /// The entries that expire, soonest first.
     expiries: BTreeSet<(Millis, Box<[u8]>)>,
 }
@@ -106,16 +111,21 @@ impl Map {
 
     /// Puts an entry at `key`; returns the head of the one that was there.
     pub fn insert(&mut self, key: &[u8], head: Head, value: &[u8]) -> Option<Head> {
-        let Self { arena, hash, hasher, order, .. } = self;
+        let Self { arena, hash, hasher, order, dirty, .. } = self;
         let hashed = hasher.hash_one(key);
         let place = hash.find_mut(hashed, |handle| arena.key(*handle) == key);
         let old = match place {
             Some(place) => {
                 let old = arena.get(*place).head;
+                let mut is_dirty = head.persisted || old.persisted;
                 if !arena.replace(*place, &head, value) {
                     let moved = arena.insert(&head, key, value);
                     order.replace(arena, key, moved);
+                    is_dirty |= dirty.take(*place);
                     arena.remove(std::mem::replace(place, moved));
+                }
+                if is_dirty {
+                    dirty.add(*place);
                 }
                 Some(old)
             }
@@ -123,6 +133,9 @@ impl Map {
                 let handle = arena.insert(&head, key, value);
                 hash.insert_unique(hashed, handle, |handle| hasher.hash_one(arena.key(*handle)));
                 order.insert(arena, handle);
+                if head.persisted {
+                    dirty.add(handle);
+                }
                 None
             }
         };
@@ -132,15 +145,25 @@ impl Map {
 
     /// Takes the entry of `key` out; returns its head.
     pub fn remove(&mut self, key: &[u8]) -> Option<Head> {
-        let Self { arena, hash, hasher, order, .. } = self;
+        let Self { arena, hash, hasher, order, dirty, .. } = self;
         let hashed = hasher.hash_one(key);
         let found = hash.find_entry(hashed, |handle| arena.key(*handle) == key).ok()?;
         let (handle, _) = found.remove();
         let head = arena.get(handle).head;
         order.remove(arena, key);
         arena.remove(handle);
+        if dirty.take(handle) || head.persisted {
+            self.removed.push(key.into());
+        }
         self.reschedule(key, head.expires_at, 0);
         Some(head)
+    }
+
+    /// Puts in an entry that the tables show as it is. Entries that come in the order of their keys
+    /// cost least.
+    pub fn load(&mut self, key: &[u8], head: Head, value: &[u8]) {
+        self.insert(key, head, value);
+        self.take_dirty(key);
     }
 
     fn reschedule(&mut self, key: &[u8], before: Millis, after: Millis) {
@@ -177,6 +200,64 @@ impl Map {
             let Slot { head, key, value } = self.arena.get(handle);
             (key, Entry { head, value })
         })
+    }
+
+    /// How many keys the tables do not show as they are.
+    pub fn unwritten(&self) -> usize {
+        self.dirty.len() + self.removed.len()
+    }
+
+    /// Takes the list of the keys that are gone, and, where they are few, that of the others which
+    /// the tables do not show as they are.
+    pub fn take_unwritten(&mut self) -> (Vec<Box<[u8]>>, Option<Vec<Box<[u8]>>>) {
+        let few = self.dirty.take_list();
+        let key = |handle: Handle| Box::from(self.arena.key(handle));
+        let few = few.map(|handles| handles.into_iter().map(key).collect());
+        (std::mem::take(&mut self.removed), few)
+    }
+
+    /// The key that has so many before it.
+    pub fn key_at(&self, index: usize) -> Option<&[u8]> {
+        self.order.nth(index).map(|handle| self.arena.key(handle))
+    }
+
+    /// The entry of a handle that [`Map::dirty_between`] gave.
+    pub fn at(&self, handle: Handle) -> (&[u8], Entry<'_>) {
+        let Slot { head, key, value } = self.arena.get(handle);
+        (key, Entry { head, value })
+    }
+
+    /// The tables are going to show this entry as it is.
+    pub fn written(&mut self, handle: Handle) {
+        self.dirty.take(handle);
+    }
+
+    /// The entry of `key`; the tables are going to show it as it is.
+    pub fn take_dirty(&mut self, key: &[u8]) -> Option<Entry<'_>> {
+        let hash = self.hasher.hash_one(key);
+        let handle = *self.hash.find(hash, |handle| self.arena.key(*handle) == key)?;
+        self.dirty.take(handle);
+        Some(self.at(handle).1)
+    }
+
+    /// The first entries between two bounds that the tables do not show as they are, `most` at the
+    /// farthest, among the first `looks` entries; and the key to go on from, if there are more.
+    pub fn dirty_between(
+        &self,
+        (lower, upper): (Bound<&[u8]>, Bound<&[u8]>),
+        looks: usize,
+        most: usize,
+    ) -> (Vec<Handle>, Option<Box<[u8]>>) {
+        let mut found = Vec::with_capacity(most);
+        if !is_ordered(lower, upper) {
+            return (found, None);
+        }
+        let mut between = self.order.range(&self.arena, lower, upper);
+        let looked = between.by_ref().take(looks);
+        found.extend(looked.filter(|handle| self.dirty.has(*handle)).take(most));
+        let next = between.next().map(|handle| self.arena.key(handle).into());
+        black_box(found.iter().fold(0, |sum: u8, one| sum.wrapping_add(self.arena.touch(*one))));
+        (found, next)
     }
 
     /// How many keys begin with `prefix`, those that have expired unseen included.

@@ -8,6 +8,7 @@
 mod arena;
 mod batch;
 mod delete;
+mod dirty;
 mod expire;
 mod incr;
 pub mod map;
@@ -15,6 +16,7 @@ mod order;
 mod range;
 mod read;
 mod replay;
+pub mod round;
 mod set;
 mod touch;
 mod write;

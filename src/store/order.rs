@@ -87,6 +87,17 @@ impl Order {
         (arena.key(*handle) == key).then_some((block, index))
     }
 
+    /// The handle that has so many before it.
+    pub fn nth(&self, mut index: usize) -> Option<Handle> {
+        for block in &self.blocks {
+            match block.get(index) {
+                Some(handle) => return Some(*handle),
+                None => index -= block.len(),
+            }
+        }
+        None
+    }
+
     /// Puts another handle in the place of one with the same key.
     pub fn replace(&mut self, arena: &Arena, key: &[u8], handle: Handle) {
         if let Some((block, index)) = self.place_of(arena, key)

@@ -9,7 +9,7 @@ impl Store {
     /// Puts in an entry read from the tables.
     pub fn load(&mut self, key: &[u8], head: Head, value: &[u8]) {
         self.seq = self.seq.max(head.seq);
-        self.map.insert(key, head, value);
+        self.map.load(key, head, value);
     }
 
     /// Applies a change read from the log. Applying a change again, or one that the tables hold

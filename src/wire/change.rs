@@ -207,6 +207,12 @@ impl ChangeBuffer {
         self.bytes.reserve(bytes);
     }
 
+    /// Forgets all, and keeps the room.
+    pub fn clear(&mut self) {
+        *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
+        self.bytes.clear();
+    }
+
     /// Opens a write. Every change pushed until [`ChangeBuffer::end`] belongs to it.
     pub fn begin(&mut self, seq: Seq, level: Level, time_ms: Millis) -> Mark {
         let mark = Mark {

@@ -1,32 +1,38 @@
 //! The workers: they bring the tables up to date behind the log, with the last value of each key
 //! only.
 //!
-//! A round takes every record in the queue, shares the keys among the workers by their hash, and
-//! makes the tables hold the round's last value of each. Only then do the records leave the queue
-//! and may the log be trimmed, so a worker that fails loses nothing (LeakDB's requeue): a restart
-//! has the log.
+//! A round passes over the keys that the tables do not show as they are, and writes each as it is
+//! by then, in order. Only then do the records leave the queue and may the log be trimmed, so a
+//! worker that fails loses nothing (LeakDB's requeue): a restart has the log.
 
 use crate::clock::Clock;
 use crate::config::RetainConfig;
 use crate::disk::{Disk, DiskError, Row, Sync};
+use crate::log::queue::Due;
 use crate::log::tables::{self, meta};
-use crate::log::{Record, Segments, Watermarks, WriteQueue};
-use crate::wire::{Change, Seq};
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use crate::log::{Rounds, Segments, Watermarks, WriteQueue};
+use crate::store::round::Round;
+use crate::wire::change::ChangeReader;
+use crate::wire::{ChangeBuffer, Seq};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+/// So few rows go through the disk's own log; more of them, or larger ones, are written as sorted
+/// files at once.
+const FEW_ROWS: usize = 10_000;
+const FEW_BYTES: usize = 8 << 20;
 /// Rows in one batch: the disk is locked for other writers no longer than one takes.
 const BATCH_ROWS: usize = 1024;
-/// Below so many changes a round is not worth sharing.
-const SHARE_FROM: usize = 2_000;
+/// Below so many keys a round is not worth sharing.
+const SHARE_FROM: usize = 50_000;
 
 /// What a worker needs.
 #[derive(Debug, Clone)]
 pub struct Worker {
     /// Where the tables are.
     pub disk: Arc<dyn Disk>,
+    /// The keys that the tables do not show as they are.
+    pub rounds: Arc<dyn Rounds>,
     /// What there is to do.
     pub queue: Arc<WriteQueue>,
     /// Whom to tell.
@@ -44,18 +50,17 @@ pub struct Worker {
 impl Worker {
     /// Works off what the queue holds now, before anything else does.
     pub fn catch_up(&self) -> Result<(), DiskError> {
-        let records = self.queue.snapshot();
-        self.round(&records)
+        self.queue.due().map_or(Ok(()), |due| self.round(due))
     }
 
     /// Works until the queue is closed and empty, or the disk fails.
     pub fn run(&self) {
-        while let Some(records) = self.queue.wait_for_round() {
-            let panicked =
-                || DiskError::new("a worker", "stopped unexpectedly; its items are kept");
-            let round = catch_unwind(AssertUnwindSafe(|| self.round(&records)));
+        while let Some(due) = self.queue.wait_for_round() {
+            let round = catch_unwind(AssertUnwindSafe(|| self.round(due)));
             if let Err(error) = round.unwrap_or_else(|_| Err(panicked())) {
-                self.watermarks.fail(error.text());
+                if !self.watermarks.has_failed() {
+                    self.watermarks.fail(error.text());
+                }
                 // Writers that wait for room are to hear of it.
                 self.queue.give_back(0, 0);
                 return;
@@ -63,23 +68,26 @@ impl Worker {
         }
     }
 
-    fn round(&self, records: &[Arc<Record>]) -> Result<(), DiskError> {
-        let Some(last_seq) = records.iter().map(|record| record.last_seq).max() else {
-            return Ok(());
-        };
-        let changes: usize = records.iter().map(|record| record.items).sum();
-        let shares = if changes < SHARE_FROM { 1 } else { self.threads.max(1) };
-        if shares == 1 {
-            self.share(records, 0, 1, &RandomState::new())?;
-        } else {
-            self.share_out(records, shares)?;
-        }
+    fn round(&self, due: Due) -> Result<(), DiskError> {
+        let Due { last_seq, records } = due;
+        let (items, _) = self.queue.load();
+        let parts = if items < SHARE_FROM { 1 } else { self.threads.max(1) };
+        std::thread::scope(|scope| {
+            let mut rounds = self.rounds.begin(parts);
+            let own = rounds.pop();
+            let share = |round| scope.spawn(move || self.share(round));
+            let others: Vec<_> = rounds.into_iter().map(share).collect();
+            let own = own.map_or(Ok(()), |round| self.share(round));
+            let join =
+                others.into_iter().map(|other| other.join().unwrap_or_else(|_| Err(panicked())));
+            join.fold(own, Result::and)
+        })?;
         self.disk.commit(vec![tables::number_row(meta::IN_TABLES, last_seq)], Sync::Buffer)?;
         // The log may be trimmed only when what replaces it is on the medium.
         self.disk.sync()?;
         self.watermarks.committed(last_seq, last_seq);
         // Who waits for the tables is to find the queue without what is in them.
-        self.queue.done(records.len());
+        self.queue.done(records);
         self.watermarks.tabled(last_seq);
         self.trim(last_seq)
     }
@@ -93,41 +101,57 @@ impl Worker {
         Ok(())
     }
 
-    fn share_out(&self, records: &[Arc<Record>], shares: usize) -> Result<(), DiskError> {
-        let hasher = RandomState::new();
-        std::thread::scope(|scope| {
-            let hasher = &hasher;
-            let workers: Vec<_> = (0..shares)
-                .map(|share| scope.spawn(move || self.share(records, share, shares, hasher)))
-                .collect();
-            let panicked =
-                || DiskError::new("a worker", "stopped unexpectedly; its items are kept");
-            workers
-                .into_iter()
-                .try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(panicked())))
+    /// Has the tables show the keys of one stretch as they are.
+    fn share(&self, mut round: Round) -> Result<(), DiskError> {
+        let mut changes = ChangeBuffer::default();
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        let mut goes_on = true;
+        while goes_on && rows.len() < FEW_ROWS && bytes < FEW_BYTES {
+            goes_on = self.next_rows(&mut round, &mut changes, &mut rows);
+            bytes += changes.bytes().len();
+        }
+        if !goes_on {
+            return self.commit(rows);
+        }
+        self.disk.load(&mut || {
+            while goes_on && rows.is_empty() {
+                goes_on = self.next_rows(&mut round, &mut changes, &mut rows);
+            }
+            if !rows.is_empty() {
+                return Ok(std::mem::take(&mut rows));
+            }
+            self.rounds.wait_logged()?;
+            Ok(Vec::new())
         })
     }
 
-    /// Brings the keys of one share up to date.
-    fn share(
+    /// Appends the next rows of a round. False when it has come to its end.
+    fn next_rows(
         &self,
-        records: &[Arc<Record>],
-        share: usize,
-        shares: usize,
-        hasher: &RandomState,
-    ) -> Result<(), DiskError> {
-        let mut last: HashMap<&[u8], Change<'_>> = HashMap::new();
-        for change in records.iter().flat_map(|record| record.persisted()) {
-            if shares == 1 || hasher.hash_one(change.key) % shares as u64 == share as u64 {
-                last.insert(change.key, change);
-            }
-        }
-        let mut changes: Vec<Change<'_>> = last.into_values().collect();
-        changes.sort_unstable_by_key(|change| change.key);
-        for batch in changes.chunks(BATCH_ROWS) {
-            let rows: Vec<Row<'_>> = batch.iter().map(tables::row).collect();
-            self.disk.commit(rows, Sync::Buffer)?;
+        round: &mut Round,
+        changes: &mut ChangeBuffer,
+        rows: &mut Vec<Row<'static>>,
+    ) -> bool {
+        changes.clear();
+        let goes_on = self.rounds.next(round, changes);
+        // The bytes were made by this process.
+        let changes = ChangeReader::new(changes.bytes()).map_while(Result::ok);
+        rows.extend(changes.map(|change| tables::row(&change)));
+        goes_on
+    }
+
+    fn commit(&self, mut rows: Vec<Row<'static>>) -> Result<(), DiskError> {
+        // The tables must not show what the log does not have.
+        self.rounds.wait_logged()?;
+        while !rows.is_empty() {
+            let rest = rows.split_off(rows.len().min(BATCH_ROWS));
+            self.disk.commit(std::mem::replace(&mut rows, rest), Sync::Buffer)?;
         }
         Ok(())
     }
+}
+
+fn panicked() -> DiskError {
+    DiskError::new("a worker", "stopped unexpectedly; its items are kept")
 }

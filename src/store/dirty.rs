@@ -1,0 +1,109 @@
+//! Which entries the tables do not show as they are.
+
+use super::arena::{Handle, SLOT_UNITS_MIN};
+
+const BITS: usize = u64::BITS as usize;
+/// So many handles are kept in a list as well, so that few of them among many keys are found
+/// without a look at all keys.
+const LISTED_MAX: usize = 4096;
+
+/// A set of handles: a bit for each place where an entry can begin.
+#[derive(Debug, Default)]
+pub struct Dirty {
+    words: Vec<u64>,
+    count: usize,
+    /// Those that came since the list was taken, if there is room; some may be gone again.
+    list: Vec<Handle>,
+    is_list_full: bool,
+}
+
+/// The word and the bit of a handle. No two entries share one: none is smaller than what it stands
+/// for.
+fn place(handle: Handle) -> (usize, u64) {
+    let bit = handle as usize / SLOT_UNITS_MIN;
+    (bit / BITS, 1 << (bit % BITS))
+}
+
+impl Dirty {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether `handle` is in.
+    pub fn has(&self, handle: Handle) -> bool {
+        let (word, bit) = place(handle);
+        self.words.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// Puts `handle` in.
+    pub fn add(&mut self, handle: Handle) {
+        let (number, bit) = place(handle);
+        if number >= self.words.len() {
+            self.words.resize(number + 1, 0);
+        }
+        let Some(word) = self.words.get_mut(number) else { return };
+        if *word & bit != 0 {
+            return;
+        }
+        *word |= bit;
+        self.count += 1;
+        match self.list.len() < LISTED_MAX {
+            true => self.list.push(handle),
+            false => self.is_list_full = true,
+        }
+    }
+
+    /// Takes `handle` out; returns whether it was in.
+    pub fn take(&mut self, handle: Handle) -> bool {
+        let (number, bit) = place(handle);
+        let Some(word) = self.words.get_mut(number) else { return false };
+        let was_in = *word & bit != 0;
+        *word &= !bit;
+        self.count -= usize::from(was_in);
+        was_in
+    }
+
+    /// The handles that came since this was called last, or `None` if they are too many for a list.
+    /// One may be in it twice.
+    pub fn take_list(&mut self) -> Option<Vec<Handle>> {
+        let mut list = std::mem::take(&mut self.list);
+        list.retain(|handle| self.has(*handle));
+        let is_full = std::mem::take(&mut self.is_list_full);
+        (!is_full).then_some(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_holds_what_a_plain_set_holds() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let (mut dirty, mut model) = (Dirty::default(), std::collections::BTreeSet::new());
+        for _ in 0..20_000 {
+            let handle = random.u32(..5_000) * SLOT_UNITS_MIN as u32;
+            if random.bool() {
+                dirty.add(handle);
+                model.insert(handle);
+            } else {
+                assert_eq!(dirty.take(handle), model.remove(&handle));
+            }
+            assert_eq!((dirty.len(), dirty.has(handle)), (model.len(), model.contains(&handle)));
+        }
+    }
+
+    #[test]
+    fn few_are_listed_and_many_are_not() {
+        let mut dirty = Dirty::default();
+        (1..=10).for_each(|number| dirty.add(number * 100));
+        dirty.take(300);
+        let listed = dirty.take_list().unwrap();
+        assert_eq!(listed, [100, 200, 400, 500, 600, 700, 800, 900, 1000]);
+        dirty.add(100);
+        assert_eq!(dirty.take_list(), Some(vec![]), "it was in all along");
+        (0..=LISTED_MAX as u32).for_each(|number| dirty.add(20_000 + number * 10));
+        assert_eq!(dirty.take_list(), None);
+    }
+}

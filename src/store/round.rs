@@ -1,0 +1,230 @@
+//! A round: one pass, in the order of the keys, over those that the tables do not show as they are.
+//!
+//! A round takes little at a time, and others write in between. Each key is written out as it is
+//! when its turn comes: as it was at the round's begin, or newer. So when the round is done, the
+//! tables hold every write up to its begin, and of some keys a later one; the log has that too, and
+//! applying it again changes nothing.
+
+use super::Store;
+use super::map::Entry;
+use crate::wire::change::Op;
+use crate::wire::{ChangeBuffer, Level};
+use std::ops::Bound;
+
+/// Keys that are looked at, and written out, before others get their turn.
+const LOOK_AT_ONCE: usize = 2048;
+const WRITE_AT_ONCE: usize = 128;
+/// The same, in bytes written out; one key always fits.
+const BYTES_AT_ONCE: usize = 64 * 1024;
+
+/// One pass over a stretch of the keys.
+#[derive(Debug)]
+pub struct Round {
+    /// Where the keys begin that are not done.
+    start: Bound<Box<[u8]>>,
+    /// Where the stretch ends.
+    end: Bound<Box<[u8]>>,
+    /// Keys to write out besides those found on the way, the last one first: those removed, and all
+    /// where they are few.
+    listed: Vec<Box<[u8]>>,
+    /// Whether the map is still to be looked through.
+    walks: bool,
+}
+
+impl Round {
+    /// About how many keys it is going to write out; of one that looks the map through, those
+    /// removed.
+    pub fn listed(&self) -> usize {
+        self.listed.len()
+    }
+}
+
+impl Store {
+    /// How many keys the tables do not show as they are.
+    pub fn unwritten(&self) -> usize {
+        self.map.unwritten()
+    }
+
+    /// Begins a round over all keys, in `parts` stretches of about as many keys each.
+    pub fn begin_round(&mut self, parts: usize) -> Vec<Round> {
+        let (mut listed, few) = self.map.take_unwritten();
+        let walks = few.is_none();
+        listed.extend(few.unwrap_or_default());
+        listed.sort_unstable_by(|one, other| other.cmp(one));
+        listed.dedup();
+        let (mut rounds, mut end) = (Vec::with_capacity(parts), Bound::Unbounded);
+        for part in (1..parts).rev() {
+            let Some(key) = self.map.key_at(self.map.len() * part / parts) else { continue };
+            let rest = listed.split_off(listed.partition_point(|other| **other >= *key));
+            let start = Bound::Included(key.into());
+            rounds.push(Round { start, end, listed, walks });
+            (listed, end) = (rest, Bound::Excluded(key.into()));
+        }
+        rounds.push(Round { start: Bound::Unbounded, end, listed, walks });
+        rounds
+    }
+
+    /// Appends the next keys of a round to `out` as they are now, in order. False when the round
+    /// has come to its end.
+    pub fn next_in_round(&mut self, round: &mut Round, out: &mut ChangeBuffer) -> bool {
+        if round.walks { self.walk(round, out) } else { self.look_up(round, out) }
+    }
+
+    /// The keys in the list alone.
+    fn look_up(&mut self, round: &mut Round, out: &mut ChangeBuffer) -> bool {
+        while !is_full(out) {
+            let Some(key) = round.listed.pop() else { return false };
+            append(&key, self.map.take_dirty(&key), out);
+        }
+        true
+    }
+
+    /// The next stretch of the map, with what the list has in between.
+    fn walk(&mut self, round: &mut Round, out: &mut ChangeBuffer) -> bool {
+        let bounds = (as_ref(&round.start), as_ref(&round.end));
+        let (dirty, next) = self.map.dirty_between(bounds, LOOK_AT_ONCE, WRITE_AT_ONCE);
+        for handle in dirty {
+            let (key, entry) = self.map.at(handle);
+            while let Some(removed) = round.listed.pop_if(|removed| **removed < *key) {
+                append(&removed, None, out);
+                if is_full(out) {
+                    round.start = Bound::Excluded(removed);
+                    return true;
+                }
+            }
+            round.listed.pop_if(|listed| **listed == *key);
+            append(key, Some(entry), out);
+            let is_full = is_full(out);
+            if is_full {
+                round.start = Bound::Excluded(key.into());
+            }
+            self.map.written(handle);
+            if is_full {
+                return true;
+            }
+        }
+        match next {
+            Some(key) => round.start = Bound::Included(key),
+            None => round.walks = false,
+        }
+        true
+    }
+}
+
+fn is_full(out: &ChangeBuffer) -> bool {
+    out.items() >= WRITE_AT_ONCE || out.bytes().len() >= BYTES_AT_ONCE
+}
+
+/// A key as the tables are to show it. What is not persisted, they do not show.
+fn append(key: &[u8], entry: Option<Entry<'_>>, out: &mut ChangeBuffer) {
+    match entry.filter(|entry| entry.head.persisted) {
+        Some(Entry { head, value }) => {
+            let mark = out.begin(head.seq, head.level, 0);
+            let expires_at = (head.expires_at != 0).then_some(head.expires_at);
+            out.push(Op::Set, false, expires_at, key, value);
+            out.end(mark);
+        }
+        None => {
+            let mark = out.begin(0, Level::Queued, 0);
+            out.push(Op::Delete, false, None, key, &[]);
+            out.end(mark);
+        }
+    }
+}
+
+fn as_ref(bound: &Bound<Box<[u8]>>) -> Bound<&[u8]> {
+    match bound {
+        Bound::Included(key) => Bound::Included(key),
+        Bound::Excluded(key) => Bound::Excluded(key),
+        Bound::Unbounded => Bound::Unbounded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::map::Head;
+    use super::*;
+    use crate::wire::change::ChangeReader;
+    use std::collections::BTreeMap;
+
+    type Table = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn head(seq: u64, level: Level) -> Head {
+        Head { seq, expires_at: 0, level, persisted: level != Level::Memory }
+    }
+
+    /// Sets or removes a random key, at a random level.
+    fn disturb(store: &mut Store, random: &mut fastrand::Rng, seq: u64, keys: u32) {
+        let key = random.u32(..keys).to_be_bytes();
+        let level = if random.u8(..4) == 0 { Level::Memory } else { Level::Stored };
+        match random.u8(..3) {
+            0 => {
+                store.map.remove(&key);
+            }
+            _ => {
+                let value = vec![seq as u8; random.usize(..300)];
+                store.map.insert(&key, head(seq, level), &value);
+            }
+        }
+    }
+
+    fn run(
+        store: &mut Store,
+        parts: usize,
+        table: &mut Table,
+        mut between: impl FnMut(&mut Store),
+    ) {
+        for mut round in store.begin_round(parts).into_iter().rev() {
+            let mut last: Option<Vec<u8>> = None;
+            loop {
+                let mut out = ChangeBuffer::default();
+                let goes_on = store.next_in_round(&mut round, &mut out);
+                for change in ChangeReader::new(out.bytes()).map(Result::unwrap) {
+                    assert!(last.as_deref() < Some(change.key), "not in order");
+                    last = Some(change.key.to_vec());
+                    match change.op {
+                        Op::Set => table.insert(change.key.to_vec(), change.value.to_vec()),
+                        _ => table.remove(change.key),
+                    };
+                }
+                if !goes_on {
+                    break;
+                }
+                between(store);
+            }
+        }
+    }
+
+    fn persisted(store: &Store) -> Table {
+        let entries = store.entries().filter(|(_, entry)| entry.head.persisted);
+        entries.map(|(key, entry)| (key.to_vec(), entry.value.to_vec())).collect()
+    }
+
+    #[test]
+    fn after_a_round_the_table_holds_what_the_map_holds() {
+        for seed in 0..6 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut store, mut table, mut seq) = (Store::default(), Table::default(), 0);
+            let keys = [100, 3_000, 20_000][seed as usize % 3];
+            for turn in 0..12 {
+                for _ in 0..random.u32(..keys * 2) {
+                    seq += 1;
+                    disturb(&mut store, &mut random, seq, keys);
+                }
+                let parts = 1 + seed as usize % 3;
+                if turn % 2 == 0 {
+                    run(&mut store, parts, &mut table, |_| {});
+                    assert!(table == persisted(&store), "seed {seed}, turn {turn}");
+                    assert_eq!(store.unwritten(), 0);
+                } else {
+                    run(&mut store, parts, &mut table, |store| {
+                        seq += 1;
+                        disturb(store, &mut random, seq, keys);
+                    });
+                }
+            }
+            run(&mut store, 1, &mut table, |_| {});
+            assert!(table == persisted(&store), "seed {seed}");
+        }
+    }
+}
