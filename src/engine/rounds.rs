@@ -15,6 +15,10 @@ impl Rounds for Engine {
         self.core_mut().store.next_in_round(round, out)
     }
 
+    fn keys(&self) -> usize {
+        self.len()
+    }
+
     fn wait_logged(&self) -> Result<(), DiskError> {
         let mut core = self.core_mut();
         let seq = core.last_written.max(core.pending.last_seq());

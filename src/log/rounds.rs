@@ -13,6 +13,9 @@ pub trait Rounds: Send + Sync + std::fmt::Debug {
     /// when it has come to its end.
     fn next(&self, round: &mut Round, out: &mut ChangeBuffer) -> bool;
 
+    /// How many keys there are.
+    fn keys(&self) -> usize;
+
     /// Waits until every write that a round may have shown is in the log.
     fn wait_logged(&self) -> Result<(), DiskError>;
 }

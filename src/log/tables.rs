@@ -25,6 +25,8 @@ pub mod meta {
     pub const STORE_ID: &str = "store_id";
     /// All writes up to this seq are in the tables.
     pub const IN_TABLES: &str = "in_tables";
+    /// How many keys there were when the tables were written last, about.
+    pub const ITEMS: &str = "items";
     /// No seq above this was given out before the last sync.
     pub const CEILING: &str = "ceiling";
     /// What a closed log segment holds; its name follows.

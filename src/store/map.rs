@@ -159,11 +159,26 @@ impl Map {
         Some(head)
     }
 
+    /// Makes room for so many keys.
+    pub fn reserve(&mut self, keys: usize) {
+        let Self { arena, hash, hasher, .. } = self;
+        hash.reserve(keys, |handle| hasher.hash_one(arena.key(*handle)));
+    }
+
     /// Puts in an entry that the tables show as it is. Entries that come in the order of their keys
     /// cost least.
     pub fn load(&mut self, key: &[u8], head: Head, value: &[u8]) {
-        self.insert(key, head, value);
-        self.take_dirty(key);
+        let Self { arena, hash, hasher, order, .. } = self;
+        if order.is_after_all(arena, key) {
+            let handle = arena.insert(&head, key, value);
+            let hashed = hasher.hash_one(key);
+            hash.insert_unique(hashed, handle, |handle| hasher.hash_one(arena.key(*handle)));
+            order.insert(arena, handle);
+            self.reschedule(key, 0, head.expires_at);
+        } else {
+            self.insert(key, head, value);
+            self.take_dirty(key);
+        }
     }
 
     fn reschedule(&mut self, key: &[u8], before: Millis, after: Millis) {

@@ -46,6 +46,11 @@ impl Order {
         (arena.key(*block.last()?) < key).then_some((number, block.len()))
     }
 
+    /// Whether every key is before `key`.
+    pub fn is_after_all(&self, arena: &Arena, key: &[u8]) -> bool {
+        self.blocks.is_empty() || self.end_if_last(arena, key).is_some()
+    }
+
     /// Adds the handle of a key that is not in yet.
     pub fn insert(&mut self, arena: &Arena, handle: Handle) {
         let key = arena.key(handle);

@@ -6,6 +6,11 @@ use crate::wire::change::Op;
 use crate::wire::{Change, Seq};
 
 impl Store {
+    /// Makes room for so many keys.
+    pub fn reserve(&mut self, keys: usize) {
+        self.map.reserve(keys);
+    }
+
     /// Puts in an entry read from the tables.
     pub fn load(&mut self, key: &[u8], head: Head, value: &[u8]) {
         self.seq = self.seq.max(head.seq);
