@@ -8,7 +8,7 @@ use super::files::{self, Depth, Inspection};
 use super::guard::guarded;
 use super::place::Place;
 use super::{Disk, DiskError, KeyValue, NextRows, Row, Space, Sync};
-use fjall::config::CompressionPolicy;
+use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,6 +21,9 @@ const SETTLE_TIME: Duration = Duration::from_secs(20);
 const SETTLE_LOOK: Duration = Duration::from_millis(2);
 /// Blocks of files that fjall keeps in memory: all values are in the map, so few are read again.
 const CACHE_BYTES: u64 = 8 << 20;
+
+/// Bytes of rows that are written, and read, as one.
+const TABLE_BLOCK_BYTES: u32 = 16 << 10;
 
 /// Threads that sort and compact. With more than one, the first puts back every compaction it takes
 /// from their queue, and takes it again at once (fjall 3.1.13).
@@ -158,7 +161,11 @@ impl Spaces {
         if is_written && !is_there("log") {
             return is_gone("the log");
         }
-        let table = open("table", KeyspaceCreateOptions::default())?;
+        // The tables are read from end to end, at start, and never by the key.
+        let scanned = KeyspaceCreateOptions::default()
+            .filter_policy(FilterPolicy::disabled())
+            .data_block_size_policy(BlockSizePolicy::all(TABLE_BLOCK_BYTES));
+        let table = open("table", scanned)?;
         // Records are written once, read seldom and dropped soon.
         let plain = CompressionPolicy::all(CompressionType::None);
         let log = KeyspaceCreateOptions::default().data_block_compression_policy(plain);
