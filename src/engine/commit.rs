@@ -4,6 +4,7 @@ use super::{Core, Engine};
 use crate::disk::{DiskError, Sync};
 use crate::limits::RECORD_BYTES;
 use crate::log::{Log, Record};
+use crate::store::undo::Undo;
 use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Level, Seq};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,12 +29,21 @@ struct Position {
     synced: Seq,
     synced_at: Instant,
     measured_at: Option<Instant>,
+    /// What is being committed.
+    on_its_way: Option<OnItsWay>,
+}
+
+/// A record that has not reached its writers' levels yet, and the way back.
+pub(super) struct OnItsWay {
+    pub(super) record: Arc<Record>,
+    pub(super) undo: Undo,
 }
 
 /// What is committed together.
 #[derive(Default)]
 struct Batch {
     pending: ChangeBuffer,
+    undo: Undo,
     wants_sync: bool,
 }
 
@@ -42,23 +52,21 @@ impl Engine {
     pub fn commit(&self, log: Log) {
         let progress = self.watermarks.progress();
         let (stored, synced) = (progress.stored, progress.synced);
-        let mut position =
-            Position { log, stored, synced, synced_at: Instant::now(), measured_at: None };
+        let (synced_at, measured_at, on_its_way) = (Instant::now(), None, None);
+        let mut position = Position { log, stored, synced, synced_at, measured_at, on_its_way };
         let _ = self.committer.set(std::thread::current());
         let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped(&mut position)));
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.fail(error.text()),
-            Err(_) => {
-                self.fail(&Arc::from("the committer stopped unexpectedly; restart the broker"));
-            }
-        }
+        let failure = match ended {
+            Ok(ended) => ended.err().map(|error| Arc::clone(error.text())),
+            Err(_) => Some("the committer stopped unexpectedly; restart the broker".into()),
+        };
+        self.settle(failure.as_ref(), position.on_its_way);
     }
 
     fn commit_until_stopped(&self, position: &mut Position) -> Result<(), DiskError> {
         loop {
             self.measure(position);
-            let Some(Batch { pending, wants_sync }) = self.next_batch(position)? else {
+            let Some(Batch { pending, undo, wants_sync }) = self.next_batch(position)? else {
                 position.log.sync()?;
                 return Ok(());
             };
@@ -66,7 +74,8 @@ impl Engine {
                 self.sync(position)?;
                 continue;
             }
-            let record = Record::new(pending);
+            let record = Arc::new(Record::new(pending));
+            position.on_its_way = Some(OnItsWay { record: Arc::clone(&record), undo });
             let is_due = position.synced_at.elapsed() >= SYNC_AGE;
             let sync = match wants_sync || is_due || record.strongest == Level::Synced {
                 true => Sync::Data,
@@ -83,6 +92,7 @@ impl Engine {
             self.note_age(position);
             self.publish(record);
             self.watermarks.committed(position.stored, position.synced);
+            position.on_its_way = None;
         }
     }
 
@@ -144,7 +154,8 @@ impl Engine {
                 core.taken = Weight::default();
                 let wants_sync = std::mem::take(&mut core.wants_sync);
                 let pending = std::mem::take(&mut core.pending);
-                return Ok(Some(Batch { pending, wants_sync }));
+                let undo = core.store.take_undo();
+                return Ok(Some(Batch { pending, undo, wants_sync }));
             }
             core = self.sleep(core, LINGER - age);
         }

@@ -38,8 +38,9 @@ impl Engine {
         let context = self.context();
         if requests.iter().all(is_read) {
             let core = self.core();
-            // What has expired is taken out before anyone looks, and that is a write.
-            if !core.store.has_expired(context.now) {
+            // What has expired is taken out before anyone looks, and that is a write; where there
+            // are none any more, it is only not shown.
+            if !core.store.has_expired(context.now) || self.watermarks.has_failed() {
                 warm(&core.store, requests);
                 return self.each(requests, answers, |command, request, answers| {
                     self.read(&core, command, &context, request, answers)

@@ -16,6 +16,7 @@ pub mod recovery;
 mod rounds;
 mod run;
 mod stats;
+mod take_back;
 
 pub use answers::{Answer, Answers, Kind};
 pub use changes::{Awaited, ChangesQuery};
@@ -267,9 +268,9 @@ impl Engine {
         recovery::close(self.disk.as_ref(), &self.clock, seq)
     }
 
-    fn publish(&self, record: Record) {
-        self.queue.push(Queued::from(&record));
-        self.feed.push(Arc::new(record));
+    fn publish(&self, record: Arc<Record>) {
+        self.queue.push(Queued::from(&*record));
+        self.feed.push(record);
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Progress {
     pub in_tables: Seq,
     /// Why no write will come any further, when the disk has failed.
     pub failure: Option<Arc<str>>,
+    /// The committer has ended: what has not reached its level now never will.
+    pub is_settled: bool,
     /// The broker is stopping: what was taken will be answered, nothing more will be taken.
     pub is_stopping: bool,
 }
@@ -73,9 +75,12 @@ impl Watermarks {
             && self.in_tables.load(Ordering::Acquire) >= gate.in_tables;
         match is_open {
             true => Release::Ready,
-            // Not the flag: who subscribes after the failure was told must find it here.
-            false if self.progress.borrow().failure.is_some() => Release::Failed,
-            false => Release::Waiting,
+            // Not the flag: who subscribes after the failure was told must find it here. What is on
+            // its way when a worker fails may still get there.
+            false => match &*self.progress.borrow() {
+                Progress { failure: Some(_), is_settled: true, .. } => Release::Failed,
+                _ => Release::Waiting,
+            },
         }
     }
 
@@ -121,6 +126,11 @@ impl Watermarks {
             self.has_failed.store(true, Ordering::Release);
         });
         tracing::error!("the disk failed, writes are refused from now on: {reason}");
+    }
+
+    /// The committer has ended.
+    pub fn settle(&self) {
+        self.progress.send_modify(|progress| progress.is_settled = true);
     }
 
     /// Wakes whoever waits, to look again.

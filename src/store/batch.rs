@@ -14,7 +14,7 @@ impl Store {
         write: &mut Write<'_>,
     ) -> Result<Vec<u8>, Refusal> {
         let (removals, writes) = (self.removals, self.writes);
-        self.undo = Some(Vec::new());
+        write.keeps_all = true;
         let done = self.run(batch, write);
         if done.is_err() {
             self.roll_back();
@@ -25,7 +25,6 @@ impl Store {
             write.gate = writes;
             write.gate.join(removals);
         }
-        self.undo = None;
         done
     }
 

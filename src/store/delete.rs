@@ -32,6 +32,7 @@ impl Store {
         delete: &DeleteMulti<'_>,
         write: &mut Write<'_>,
     ) -> Reply<'static> {
+        write.has_many();
         let existed = delete.keys.iter().filter(|key| self.remove(key, write)).count();
         Reply::Uint(existed as u64)
     }

@@ -23,6 +23,7 @@ impl Store {
             let level = if is_persisted { Level::Queued } else { Level::Memory };
             let mut write = Write::open(self.seq + 1, level, context, changes);
             self.take(Op::Expire, &key, &mut write);
+            self.undo.end(write.own);
             if write.close() {
                 self.seq += 1;
             }

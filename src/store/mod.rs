@@ -18,13 +18,16 @@ mod read;
 mod replay;
 pub mod round;
 mod set;
+mod take_back;
 mod touch;
+pub mod undo;
 mod write;
 
 use crate::clock::Millis;
 use crate::wire::refusal::Code;
 use crate::wire::{ChangeBuffer, Command, Gate, Level, Refusal, Reply, Seq};
 use map::Map;
+use undo::Undo;
 use write::Write;
 
 /// What `apply` needs to know besides the state and the command.
@@ -60,8 +63,8 @@ pub struct Store {
     removals: Gate,
     /// What a reply that shows the whole map waits for: the newest writes.
     writes: Gate,
-    /// The entries that an open batch has replaced, so that it can be taken back.
-    undo: Option<Vec<write::Replaced>>,
+    /// What the writes that wait for their level have replaced, since it was last taken.
+    undo: Undo,
 }
 
 impl Store {
@@ -104,6 +107,7 @@ impl Store {
             single => self.write(single, &mut write),
         };
         gate.join(write.gate);
+        self.undo.end(write.own);
         if write.close() {
             self.seq += 1;
         }

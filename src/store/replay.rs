@@ -3,7 +3,16 @@
 use super::Store;
 use super::map::{Entry, Head};
 use crate::wire::change::Op;
-use crate::wire::{Change, Seq};
+use crate::wire::{Change, Level, Seq};
+
+impl Head {
+    /// The head of the entry that a change made.
+    pub(super) fn of(change: &Change<'_>) -> Self {
+        let Change { seq, level, expires_at, .. } = *change;
+        let persisted = level != Level::Memory;
+        Self { seq, expires_at: expires_at.unwrap_or(0), level, persisted }
+    }
+}
 
 impl Store {
     /// Makes room for so many keys.
@@ -23,13 +32,7 @@ impl Store {
         self.seq = self.seq.max(change.seq);
         match change.op {
             Op::Set | Op::Touch => {
-                let head = Head {
-                    seq: change.seq,
-                    expires_at: change.expires_at.unwrap_or(0),
-                    level: change.level,
-                    persisted: true,
-                };
-                self.map.insert(change.key, head, change.value);
+                self.map.insert(change.key, Head::of(change), change.value);
             }
             Op::Delete | Op::Expire => {
                 self.map.remove(change.key);

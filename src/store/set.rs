@@ -27,6 +27,7 @@ impl Store {
         write: &mut Write<'_>,
     ) -> Reply<'static> {
         let expires_at = write.deadline(set.ttl_ms);
+        write.has_many();
         for (key, value) in &set.pairs {
             self.put(Op::Set, key, value, expires_at, write);
         }

@@ -6,15 +6,17 @@ use crate::clock::Millis;
 use crate::wire::change::{Mark, Op};
 use crate::wire::{ChangeBuffer, Gate, Level, Seq};
 
-/// An entry as it was before an open batch touched its key.
-pub(super) type Replaced = (Box<[u8]>, Option<(Head, Box<[u8]>)>);
-
 /// An open write. All its changes carry one seq.
 pub(super) struct Write<'w> {
     pub(super) seq: Seq,
     pub(super) level: Level,
     pub(super) context: &'w Context,
+    /// What its reply waits for.
     pub(super) gate: Gate,
+    /// What its changes wait for: until then it may still be lost.
+    pub(super) own: Gate,
+    /// Everything that it replaces is kept, to go back to.
+    pub(super) keeps_all: bool,
     changes: &'w mut ChangeBuffer,
     mark: Mark,
 }
@@ -27,7 +29,8 @@ impl<'w> Write<'w> {
         changes: &'w mut ChangeBuffer,
     ) -> Self {
         let mark = changes.begin(seq, level, context.now);
-        Self { seq, level, context, gate: Gate::OPEN, changes, mark }
+        let (gate, own) = (Gate::OPEN, Gate::OPEN);
+        Self { seq, level, context, gate, own, keeps_all: false, changes, mark }
     }
 
     pub(super) fn now(&self) -> Millis {
@@ -48,11 +51,28 @@ impl<'w> Write<'w> {
     pub(super) fn undo(&mut self) {
         self.changes.undo(self.mark);
         self.mark = self.changes.begin(self.seq, self.level, self.context.now);
+        self.own = Gate::OPEN;
     }
 
-    /// Notes a change. The reply waits for this write's level; a `memory` write that hides a
-    /// persisted value waits until its removal is as durable as that value was, or a crash would
-    /// bring it back.
+    /// More than one key will change, and they reach their level together. Of a `memory` write any
+    /// of them may turn out to be the one that waits.
+    pub(super) fn has_many(&mut self) {
+        self.keeps_all |= self.level == Level::Memory;
+    }
+
+    /// What a change waits for that replaces `below`: for this write's level. A `memory` write that
+    /// hides a persisted value waits until its removal is as durable as that value was, or a crash
+    /// would bring it back.
+    fn wait_for(&self, below: Option<&Head>) -> Gate {
+        let mut gate = Gate::OPEN;
+        gate.require(self.level, self.seq);
+        if let (Level::Memory, Some(Head { persisted: true, level, .. })) = (self.level, below) {
+            gate.require(*level, self.seq);
+        }
+        gate
+    }
+
+    /// Notes a change. The reply waits for what the change waits for.
     fn note(
         &mut self,
         op: Op,
@@ -64,12 +84,9 @@ impl<'w> Write<'w> {
         let covers = below.is_some_and(|head| head.persisted);
         let expires_at = (expires_at != 0).then_some(expires_at);
         self.changes.push(op, covers, expires_at, key, value);
-        let mut gate = Gate::OPEN;
-        gate.require(self.level, self.seq);
-        if let (Level::Memory, true, Some(below)) = (self.level, covers, below) {
-            gate.require(below.level, self.seq);
-        }
+        let gate = self.wait_for(below.as_ref());
         self.gate.join(gate);
+        self.own.join(gate);
         gate
     }
 }
@@ -97,7 +114,7 @@ impl Store {
     ) {
         let (level, seq) = (write.level, write.seq);
         let persisted = level != Level::Memory;
-        self.remember(key);
+        self.remember(op, key, write);
         let head = Head { seq, expires_at, level, persisted };
         let old = self.map.insert(key, head, value);
         let gate = write.note(op, old, expires_at, key, value);
@@ -106,29 +123,30 @@ impl Store {
 
     /// Takes `key` out, if it is there; notes the change.
     pub(super) fn take(&mut self, op: Op, key: &[u8], write: &mut Write<'_>) -> Option<Head> {
-        self.remember(key);
+        self.remember(op, key, write);
         let old = self.map.remove(key)?;
-        let gate = write.note(op, Some(old), 0, key, &[]);
+        let mut gate = write.note(op, Some(old), 0, key, &[]);
+        if op == Op::Expire {
+            // Whoever misses it sees that it was there.
+            gate.require(old.level, old.seq);
+        }
         self.removals.join(gate);
         self.writes.join(gate);
         Some(old)
     }
 
-    /// Keeps what is at `key`, where a batch may have to be taken back.
-    fn remember(&mut self, key: &[u8]) {
-        if let Some(undo) = &mut self.undo {
-            let old = self.map.get(key).map(|entry| (entry.head, entry.value.into()));
-            undo.push((key.into(), old));
+    /// Keeps what is at `key`, where the change about to be made may have to be taken back.
+    fn remember(&mut self, op: Op, key: &[u8], write: &Write<'_>) {
+        if write.level == Level::Queued && !write.keeps_all {
+            return;
         }
-    }
-
-    /// Puts everything back that has been replaced since the undo list was opened.
-    pub(super) fn roll_back(&mut self) {
-        for (key, old) in self.undo.take().unwrap_or_default().into_iter().rev() {
-            match old {
-                Some((head, value)) => self.map.insert(&key, head, &value),
-                None => self.map.remove(&key),
-            };
+        let old = self.map.get(key);
+        if old.is_none() && matches!(op, Op::Delete | Op::Expire) {
+            return;
+        }
+        let gate = write.wait_for(old.as_ref().map(|entry| &entry.head));
+        if write.keeps_all || gate != Gate::OPEN || write.own != Gate::OPEN {
+            self.undo.push(write.seq, key, old);
         }
     }
 }

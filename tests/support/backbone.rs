@@ -54,6 +54,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// The encoded response, should it be sent.
+    pub fn response(&self) -> &[u8] {
+        &self.bytes[self.answer.range.clone()]
+    }
+
     /// Whether the answer waits for nothing.
     pub fn is_open(&self) -> bool {
         self.answer.gate == Gate::OPEN
@@ -62,8 +67,12 @@ impl Held {
 
 /// Executes a request as soon as there is room for it.
 pub fn execute(engine: &Engine, request: &Request) -> Held {
-    let frame = request.encode(1);
-    let requests = [wire::Request::decode(&frame)];
+    execute_frame(engine, &request.encode(1))
+}
+
+/// The same for an encoded request.
+pub fn execute_frame(engine: &Engine, frame: &[u8]) -> Held {
+    let requests = [wire::Request::decode(frame)];
     let mut answers = Answers::default();
     wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
     Held { answer: answers.list[0].clone(), bytes: answers.bytes }

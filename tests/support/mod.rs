@@ -6,6 +6,7 @@ pub mod broker;
 pub mod commands;
 pub mod dealer;
 pub mod edges;
+pub mod gated;
 pub mod honest;
 pub mod http;
 pub mod ledger;

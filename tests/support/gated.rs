@@ -1,0 +1,64 @@
+//! A disk that takes its time: whoever writes to it waits while the test holds it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use vatn::disk::{Disk, DiskError, KeyValue, MemoryDisk, Row, Space, Sync};
+
+/// A disk in memory that can be held.
+#[derive(Debug, Default)]
+pub struct GatedDisk {
+    pub disk: MemoryDisk,
+    gate: Mutex<()>,
+    waiting: AtomicUsize,
+}
+
+impl GatedDisk {
+    /// Nobody writes until what this returns is dropped.
+    pub fn hold(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().unwrap()
+    }
+
+    /// How many wait to write.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
+    }
+
+    fn pass(&self) {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        drop(self.gate.lock().unwrap());
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Disk for GatedDisk {
+    fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
+        self.pass();
+        self.disk.commit(rows, sync)
+    }
+
+    fn sync(&self) -> Result<(), DiskError> {
+        self.pass();
+        self.disk.sync()
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        self.disk.get(space, key)
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), DiskError> {
+        self.disk.scan(space, from, each)
+    }
+
+    fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
+        self.disk.floor(space, key)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.disk.bytes()
+    }
+}
