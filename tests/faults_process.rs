@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use support::broker::Broker;
-use support::dealer::{Connection, Outcome};
+use support::dealer::{Connection, Outcome, key_bytes};
 use tokio::runtime::Runtime;
 use vatn::client::{Packed, Request};
 use vatn::wire::Level;
@@ -77,8 +77,8 @@ fn code(outcome: &Outcome) -> Option<&str> {
     outcome.as_ref().err().map(|(code, _)| code.as_str())
 }
 
-/// Writes until the disk fails; returns the keys of the acknowledged writes, and the words of the
-/// refusal.
+/// Writes until the disk fails, each time also to the key `last`; returns the keys of the
+/// acknowledged writes, and the words of the refusal.
 async fn write_until_it_fails(
     connection: &mut Connection,
     bytes: usize,
@@ -86,7 +86,13 @@ async fn write_until_it_fails(
 ) -> (Vec<u64>, String) {
     let mut acknowledged = Vec::new();
     for key in 0..WRITES_MAX {
-        match connection.call(&[set(key, bytes, level)]).await.unwrap().remove(0) {
+        let value = Packed::bin(&vec![key as u8; bytes]);
+        let both = [
+            Request::new("set").key(&key.to_be_bytes()).argument(&value),
+            Request::new("set").key(b"last").argument(&key.into()),
+        ];
+        let write = Request::new("batch").requests(&both).option("durability", level.name());
+        match connection.call(&[write]).await.unwrap().remove(0) {
             Ok(_) => acknowledged.push(key),
             Err((code, message)) => {
                 assert_eq!(code, "STORAGE", "{message}");
@@ -107,20 +113,43 @@ async fn assert_failed(broker: &Broker, connection: &mut Connection, kept: &[u64
     let stats: std::collections::HashMap<String, Value> = rmpv::ext::from_value(stats).unwrap();
     let storage = stats["storage"].as_str().unwrap();
     assert!(storage.contains(words), "{storage}");
-    if let Some(key) = kept.first() {
-        let read = connection.result(Request::new("get").key(&key.to_be_bytes())).await;
-        assert!(!read.is_nil());
-        let range = Request::new("range").option("limit", 1);
-        assert_eq!(connection.result(range).await[0].as_array().unwrap().len(), 1);
-        let path: String = key.to_be_bytes().iter().map(|byte| format!("%{byte:02x}")).collect();
-        assert_eq!(http_get(broker, &format!("/get?key={path}")).0, 200);
-    }
+    assert_reads_go_on(broker, connection, kept).await;
     let (status, body) = http_get(broker, "/healthz");
     assert_eq!(status, 503, "{body}");
     assert!(body.contains(words), "{body}");
     let (status, body) = http_get(broker, "/put?late=1");
     assert_eq!(status, 503, "{body}");
     assert!(body.contains("STORAGE"), "{body}");
+}
+
+/// Every read is answered, and shows the acknowledged writes and no other.
+async fn assert_reads_go_on(broker: &Broker, connection: &mut Connection, kept: &[u64]) {
+    for key in kept {
+        let read = connection.result(Request::new("get").key(&key.to_be_bytes())).await;
+        let bytes = read.as_slice().unwrap();
+        assert!(!bytes.is_empty() && bytes.iter().all(|byte| *byte == *key as u8), "{key}");
+    }
+    let lost = kept.last().map_or(0, |key| key + 1).to_be_bytes();
+    assert!(connection.result(Request::new("get").key(&lost)).await.is_nil());
+    let last = connection.result(Request::new("get").key(b"last")).await;
+    let has_last = !last.is_nil();
+    assert!(!has_last || last.as_u64() == kept.last().copied(), "{last}");
+
+    let range = Request::new("range").option("prefix", "\0").option("keys_only", true);
+    let page = connection.result(range).await;
+    let keys = page[0].as_array().unwrap().iter().map(key_bytes);
+    let want: Vec<Vec<u8>> = kept.iter().map(|key| key.to_be_bytes().to_vec()).collect();
+    assert_eq!(keys.collect::<Vec<_>>(), want);
+    let count = connection.result(Request::new("count")).await;
+    assert_eq!(count.as_u64(), Some(kept.len() as u64 + u64::from(has_last)));
+
+    let escaped = |key: [u8; 8]| key.iter().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    assert_eq!(http_get(broker, &format!("/get?key={}", escaped(lost))).0, 404);
+    if let Some(key) = kept.last() {
+        let path = format!("/get?key={}", escaped(key.to_be_bytes()));
+        assert_eq!(http_get(broker, &path).0, 200);
+        assert_eq!(http_get(broker, "/getrange").0, 200);
+    }
 }
 
 /// Stops a broker whose disk has failed: it ends by itself, and its exit code and last line tell.

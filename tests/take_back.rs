@@ -18,8 +18,8 @@ use vatn::clock::Clock;
 use vatn::config::QueueConfig;
 use vatn::engine::Engine;
 use vatn::server::Backbone;
-use vatn::wire::command::Command;
 use vatn::wire::Level;
+use vatn::wire::command::Command;
 
 use Level::{Memory, Queued, Stored, Synced};
 
@@ -126,12 +126,21 @@ fn after_failure(
     assert!(is_storage(&settle(&engine, &take(&engine, &clock, &late).unwrap())));
 
     let about = format!("{before:?}, then {steps:?}, {committing} of them with the disk");
-    let want: Cells = left.iter().map(|(key, value, level, ttl_ms)| cell(key, *value, *level, *ttl_ms, &clock)).collect();
+    let want: Cells = left
+        .iter()
+        .map(|(key, value, level, ttl_ms)| cell(key, *value, *level, *ttl_ms, &clock))
+        .collect();
     assert_shows(&engine, &want, &clock, &about);
     assert!(backbone.stop().is_err());
 }
 
-fn cell(key: &str, value: u64, level: Level, ttl_ms: Option<u64>, clock: &Clock) -> (Vec<u8>, Cell) {
+fn cell(
+    key: &str,
+    value: u64,
+    level: Level,
+    ttl_ms: Option<u64>,
+    clock: &Clock,
+) -> (Vec<u8>, Cell) {
     let expires_at = ttl_ms.map_or(0, |ttl_ms| clock.now() + ttl_ms);
     let value = encode_value(&value.into());
     (key.as_bytes().to_vec(), Cell { value, seq: 0, expires_at, level })
@@ -164,7 +173,9 @@ fn assert_shows(engine: &Engine, want: &Cells, clock: &Clock, about: &str) {
     for key in keys {
         let got = meta(Request::new("get").key(key.as_bytes()));
         match want.get(key.as_bytes()) {
-            Some(cell) => assert!(same(&found(got.as_ref().unwrap(), clock), cell), "{about}: {got:?}"),
+            Some(cell) => {
+                assert!(same(&found(got.as_ref().unwrap(), clock), cell), "{about}: {got:?}")
+            }
             None => assert_eq!(got, Ok(Value::Nil), "{about}: {key}"),
         }
     }
@@ -173,11 +184,7 @@ fn assert_shows(engine: &Engine, want: &Cells, clock: &Clock, about: &str) {
 }
 
 /// The steps in every layout: from all of them pending, to all of them with the disk.
-fn in_every_layout(
-    before: &[Step],
-    steps: &[Step],
-    left: &[(&str, u64, Level, Option<u64>)],
-) {
+fn in_every_layout(before: &[Step], steps: &[Step], left: &[(&str, u64, Level, Option<u64>)]) {
     for committing in 0..=steps.len() {
         after_failure(before, steps, committing, left);
     }
@@ -186,7 +193,8 @@ fn in_every_layout(
 #[test]
 fn reads_go_on_with_what_was_promised_and_nothing_else() {
     let before = [set(Synced, "a", 1), set(Queued, "b", 2), set(Memory, "c", 3)];
-    let over = [set(Synced, "a", 10), set(Synced, "b", 20), set(Synced, "c", 30), set(Synced, "n1", 40)];
+    let over =
+        [set(Synced, "a", 10), set(Synced, "b", 20), set(Synced, "c", 30), set(Synced, "n1", 40)];
     let left = [("a", 1, Synced, None), ("b", 2, Queued, None), ("c", 3, Memory, None)];
     in_every_layout(&before, &over, &left);
     let over = over.map(|step| match step {
@@ -202,11 +210,16 @@ fn the_newest_write_that_reached_its_level_stays() {
     let queued = ("a", 3, Queued, None);
     in_every_layout(&before, &[set(Synced, "a", 2), set(Queued, "a", 3)], &[queued]);
     in_every_layout(&before, &[set(Queued, "a", 3), set(Synced, "a", 2)], &[queued]);
-    let between = [set(Synced, "a", 2), set(Queued, "a", 3), set(Stored, "a", 4), delete(Synced, "a")];
+    let between =
+        [set(Synced, "a", 2), set(Queued, "a", 3), set(Stored, "a", 4), delete(Synced, "a")];
     in_every_layout(&before, &between, &[queued]);
     in_every_layout(&before, &[set(Synced, "a", 2), set(Queued, "a", 3), delete(Queued, "a")], &[]);
     in_every_layout(&before, &[delete(Queued, "a"), set(Synced, "a", 2)], &[]);
-    in_every_layout(&before, &[set(Synced, "a", 2), set(Synced, "a", 3)], &[("a", 1, Synced, None)]);
+    in_every_layout(
+        &before,
+        &[set(Synced, "a", 2), set(Synced, "a", 3)],
+        &[("a", 1, Synced, None)],
+    );
     in_every_layout(&[], &[set(Memory, "a", 5), set(Synced, "a", 2)], &[("a", 5, Memory, None)]);
 }
 
@@ -248,7 +261,8 @@ fn a_batch_is_taken_back_whole_or_stays_whole() {
 #[test]
 fn nothing_is_shown_after_its_time_and_no_lost_value_takes_another_away() {
     let before = [set(Synced, "a", 1), set_for(Synced, "b", 2, 50)];
-    let over = [set_for(Synced, "a", 8, 20), set(Synced, "b", 8), Step::Pass(50), set(Queued, "c", 3)];
+    let over =
+        [set_for(Synced, "a", 8, 20), set(Synced, "b", 8), Step::Pass(50), set(Queued, "c", 3)];
     let left = [("a", 1, Synced, None), ("c", 3, Queued, None)];
     in_every_layout(&before, &over, &left);
     // A touch that came too late for what is put back.
@@ -381,16 +395,19 @@ fn round(seed: u64) {
     let mut client = Client::new(seed, &clock);
     for _ in 0..client.generator.random().u32(..30) {
         client.write(&engine);
-        if client.chance(2) && let Some(written) = client.written.last_mut() {
+        if client.chance(2)
+            && let Some(written) = client.written.last_mut()
+        {
             written.settle(&engine);
         }
     }
     let gate = disk.hold();
     let lost = client.generator.random().u32(1..12);
     for _ in 0..lost {
+        let count = client.written.len();
         client.write(&engine);
-        let is_urgent = client.written.last().is_some_and(|written| !written.held.is_open());
-        if client.chance(4) && is_urgent {
+        let is_urgent = client.written.get(count).is_some_and(|new| !new.held.is_open());
+        if is_urgent && client.chance(4) {
             wait_for("the committer to be at the disk", || disk.waiting() > 0);
         }
     }
