@@ -1,7 +1,7 @@
 //! The end of the committer: what it leaves on its way is taken back, so that all reads go on.
 
 use super::commit::OnItsWay;
-use super::{Core, Engine, Release};
+use super::{Core, Engine};
 use crate::wire::ChangeBuffer;
 use crate::wire::change::ChangeReader;
 use crate::wire::command::Weight;
@@ -21,7 +21,7 @@ impl Engine {
             return;
         }
         // What a panic left behind may make another one; who waits is told in any case.
-        let done = catch_unwind(AssertUnwindSafe(|| self.take_back(&mut core, on_its_way)));
+        let done = catch_unwind(AssertUnwindSafe(|| take_back(&mut core, on_its_way)));
         self.watermarks.settle();
         drop(core);
         match done {
@@ -29,19 +29,18 @@ impl Engine {
             Err(_) => tracing::error!("not all was taken back; some reads will be refused"),
         }
     }
+}
 
-    /// Returns how many keys were put back.
-    fn take_back(&self, core: &mut Core, on_its_way: Option<OnItsWay>) -> usize {
-        let pending: ChangeBuffer = std::mem::take(&mut core.pending);
-        core.taken = Weight::default();
-        let (record, mut undo) = match on_its_way {
-            Some(OnItsWay { record, undo }) => (Some(record), vec![undo]),
-            None => (None, vec![]),
-        };
-        undo.push(core.store.take_undo());
-        let first = record.iter().flat_map(|record| record.changes());
-        let rest = ChangeReader::new(pending.bytes()).map_while(Result::ok);
-        let is_open = |gate| self.watermarks.release(gate) == Release::Ready;
-        core.store.take_back(first.chain(rest), &undo, is_open)
-    }
+/// Returns how many keys were put back.
+fn take_back(core: &mut Core, on_its_way: Option<OnItsWay>) -> usize {
+    let pending: ChangeBuffer = std::mem::take(&mut core.pending);
+    core.taken = Weight::default();
+    let (record, mut undo) = match on_its_way {
+        Some(OnItsWay { record, undo }) => (Some(record), vec![undo]),
+        None => (None, vec![]),
+    };
+    undo.push(core.store.take_undo());
+    let first = record.iter().flat_map(|record| record.changes());
+    let rest = ChangeReader::new(pending.bytes()).map_while(Result::ok);
+    core.store.take_back(first.chain(rest), &undo)
 }

@@ -4,7 +4,7 @@ use super::write::Write;
 use super::{Context, Store};
 use crate::clock::Millis;
 use crate::wire::change::Op;
-use crate::wire::{ChangeBuffer, Level};
+use crate::wire::{ChangeBuffer, Gate, Level};
 
 impl Store {
     /// Takes out keys that have expired at the context's time, `most` of them at the farthest, each
@@ -23,7 +23,7 @@ impl Store {
             let level = if is_persisted { Level::Queued } else { Level::Memory };
             let mut write = Write::open(self.seq + 1, level, context, changes);
             self.take(Op::Expire, &key, &mut write);
-            self.undo.end(write.own);
+            self.undo.end(write.own != Gate::OPEN);
             if write.close() {
                 self.seq += 1;
             }

@@ -107,7 +107,7 @@ impl Store {
             single => self.write(single, &mut write),
         };
         gate.join(write.gate);
-        self.undo.end(write.own);
+        self.undo.end(write.own != Gate::OPEN);
         if write.close() {
             self.seq += 1;
         }

@@ -15,22 +15,20 @@ impl Store {
     }
 
     /// Puts every key back whose newest change never reached its level, to what the newest change
-    /// that did left there. `changes` and `undo` are of the same writes, all those that may not
-    /// have reached theirs. Returns how many keys were put back.
+    /// that did left there. `changes` and `undo` are of the same writes, all those that were not
+    /// committed. Returns how many keys were put back.
     ///
     /// Nothing that is left waits for anything, so no more writes may come.
     pub fn take_back<'a>(
         &mut self,
         changes: impl Iterator<Item = Change<'a>>,
         undo: &'a [Undo],
-        is_open: impl Fn(Gate) -> bool,
     ) -> usize {
-        let replaced = undo.iter().flat_map(Undo::replaced);
-        let mut lost = replaced.filter(|replaced| !is_open(replaced.gate)).peekable();
+        let mut lost = undo.iter().flat_map(Undo::replaced).peekable();
         let mut back: BTreeMap<&[u8], Option<Entry<'_>>> = BTreeMap::new();
         for change in changes {
             // All changes of a lost write are among those, in the same order.
-            let is_this = |one: &Replaced<'_>| one.seq == change.seq && one.key == change.key;
+            let is_this = |one: &Replaced<'_>| one.by == change.seq && one.key == change.key;
             if let Some(Replaced { key, old, .. }) = lost.next_if(is_this) {
                 back.entry(key).or_insert(old);
                 continue;
@@ -73,6 +71,59 @@ impl Store {
                 Some(Entry { head, value }) => self.map.insert(key, head, value),
                 None => self.map.remove(key),
             };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Context;
+    use crate::wire::change::ChangeReader;
+    use crate::wire::command::{Incr, Set, SetMulti};
+    use crate::wire::{ChangeBuffer, Command, Level};
+
+    /// Applies a command at a time, before what has expired was taken out.
+    fn apply(store: &mut Store, command: &Command<'_>, now: u64) -> ChangeBuffer {
+        let (durability, most) = (Level::Synced, usize::MAX);
+        let context =
+            Context { now, durability, page_items: most, page_bytes: most, reply_bytes: most };
+        let mut changes = ChangeBuffer::default();
+        store.apply(command, &context, &mut changes).reply.unwrap();
+        changes
+    }
+
+    #[test]
+    fn a_write_that_also_expires_what_it_finds_is_taken_back_whole() {
+        let mut store = Store::default();
+        let key = (&b"n"[..]).into();
+        let set = Set { key, value: b"\x07", ttl_ms: Some(10), condition: None, durability: None };
+        apply(&mut store, &Command::Set(set), 100);
+        drop(store.take_undo());
+        let durability = Some(Level::Memory);
+        let incr = Incr {
+            key: (&b"n"[..]).into(),
+            delta: 1,
+            down: false,
+            initial: Some(1),
+            ttl_ms: None,
+            durability,
+        };
+        let changes = apply(&mut store, &Command::Incr(incr), 200);
+        let undo = [store.take_undo()];
+        let changes = ChangeReader::new(changes.bytes()).map(Result::unwrap);
+        assert_eq!(store.take_back(changes, &undo), 1);
+        assert_eq!(store.entries().next().unwrap().1.value, b"\x07");
+    }
+
+    #[test]
+    fn what_waits_for_nothing_keeps_nothing() {
+        let mut store = Store::default();
+        for (level, kept) in [(Level::Queued, 0), (Level::Memory, 0), (Level::Stored, 2)] {
+            let pairs = vec![((&b"a"[..]).into(), &b"\x01"[..]), ((&b"b"[..]).into(), b"\x02")];
+            let set = SetMulti { pairs, ttl_ms: None, durability: Some(level) };
+            apply(&mut store, &Command::SetMulti(set), 1);
+            assert_eq!(store.take_undo().replaced().count(), kept, "{level}");
         }
     }
 }

@@ -5,8 +5,7 @@
 //! takes this too, and drops it when they have reached their level. All integers are little-endian.
 //!
 //! ```text
-//! write  seq u64 | stored u64 | synced u64 | bytes u64 | entry *
-//! entry  key_len u16 | key | was u8 | [head | value_len u32 | value]
+//! entry  write u64 | key_len u16 | key | was u8 | [head | value_len u32 | value]
 //! head   seq u64 | expires_at_ms u64 | level u8
 //! ```
 //!
@@ -14,11 +13,7 @@
 
 use super::map::{Entry, Head};
 use crate::clock::Millis;
-use crate::wire::{Gate, Level, Seq};
-
-const WRITE_HEAD: usize = 8 + 8 + 8 + 8;
-/// What an open write waits for: it may never be closed.
-const NEVER: Seq = Seq::MAX;
+use crate::wire::{Level, Seq};
 
 const ABSENT: u8 = 0;
 const UNPERSISTED: u8 = 1;
@@ -28,17 +23,15 @@ const PERSISTED: u8 = 2;
 #[derive(Debug, Default)]
 pub struct Undo {
     bytes: Vec<u8>,
-    /// Where the open write begins, or will when it replaces something.
+    /// Where what the open write has replaced begins.
     open_at: usize,
 }
 
 /// What was at a key before a write changed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replaced<'u> {
-    /// The write that changed it.
-    pub seq: Seq,
-    /// What that write waits for.
-    pub gate: Gate,
+    /// The seq of that write.
+    pub by: Seq,
     /// The key.
     pub key: &'u [u8],
     /// What was there; `None` where nothing was.
@@ -46,13 +39,9 @@ pub struct Replaced<'u> {
 }
 
 impl Undo {
-    /// Keeps what the open write `seq` is about to replace.
-    pub(super) fn push(&mut self, seq: Seq, key: &[u8], old: Option<Entry<'_>>) {
-        if self.bytes.len() == self.open_at {
-            for number in [seq, NEVER, NEVER, u64::MAX] {
-                self.bytes.extend_from_slice(&number.to_le_bytes());
-            }
-        }
+    /// Keeps what the open write `by` is about to replace.
+    pub(super) fn push(&mut self, by: Seq, key: &[u8], old: Option<Entry<'_>>) {
+        self.bytes.extend_from_slice(&by.to_le_bytes());
         self.bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
         self.bytes.extend_from_slice(key);
         let Some(Entry { head, value }) = old else {
@@ -67,17 +56,10 @@ impl Undo {
         self.bytes.extend_from_slice(value);
     }
 
-    /// Closes the open write, which waits for `gate`. One that waits for nothing leaves no trace.
-    pub(super) fn end(&mut self, gate: Gate) {
-        let body = self.bytes.len().saturating_sub(self.open_at + WRITE_HEAD);
-        if gate == Gate::OPEN {
+    /// Closes the open write. What it has replaced is forgotten, unless it still has a way to go.
+    pub(super) fn end(&mut self, is_on_its_way: bool) {
+        if !is_on_its_way {
             self.bytes.truncate(self.open_at);
-        } else if let Some(head) = self.bytes.get_mut(self.open_at + 8..)
-            && let Some(head) = head.first_chunk_mut::<{ WRITE_HEAD - 8 }>()
-        {
-            head[..8].copy_from_slice(&gate.stored.to_le_bytes());
-            head[8..16].copy_from_slice(&gate.synced.to_le_bytes());
-            head[16..].copy_from_slice(&(body as u64).to_le_bytes());
         }
         self.open_at = self.bytes.len();
     }
@@ -89,14 +71,12 @@ impl Undo {
 
     /// Everything that was replaced, in that order.
     pub fn replaced(&self) -> impl Iterator<Item = Replaced<'_>> {
-        Reader { rest: &self.bytes, write: None }
+        Reader { rest: &self.bytes }
     }
 }
 
 struct Reader<'u> {
     rest: &'u [u8],
-    /// The write that is read: its seq, its gate, and the bytes that follow it.
-    write: Option<(Seq, Gate, usize)>,
 }
 
 impl<'u> Reader<'u> {
@@ -112,26 +92,14 @@ impl<'u> Reader<'u> {
         Some(taken)
     }
 
-    fn open_write(&mut self) -> Option<(Seq, Gate, usize)> {
-        let seq = Seq::from_le_bytes(self.take()?);
-        let stored = Seq::from_le_bytes(self.take()?);
-        let synced = Seq::from_le_bytes(self.take()?);
-        let bytes = u64::from_le_bytes(self.take()?) as usize;
-        Some((seq, Gate { stored, synced, ..Gate::OPEN }, self.rest.len().saturating_sub(bytes)))
-    }
-
-    fn entry(&mut self) -> Option<Option<Entry<'u>>> {
-        let [was] = self.take()?;
-        if was == ABSENT {
-            return Some(None);
-        }
+    fn entry(&mut self, persisted: bool) -> Option<Entry<'u>> {
         let seq = Seq::from_le_bytes(self.take()?);
         let expires_at = Millis::from_le_bytes(self.take()?);
         let [level] = self.take()?;
         let level = Level::from_byte(level)?;
         let value_len = u32::from_le_bytes(self.take()?) as usize;
-        let head = Head { seq, expires_at, level, persisted: was == PERSISTED };
-        Some(Some(Entry { head, value: self.slice(value_len)? }))
+        let head = Head { seq, expires_at, level, persisted };
+        Some(Entry { head, value: self.slice(value_len)? })
     }
 }
 
@@ -139,12 +107,14 @@ impl<'u> Iterator for Reader<'u> {
     type Item = Replaced<'u>;
 
     fn next(&mut self) -> Option<Replaced<'u>> {
-        let write = self.write.filter(|(.., after)| self.rest.len() > *after);
-        let (seq, gate, after) = write.or_else(|| self.open_write())?;
-        self.write = Some((seq, gate, after));
+        let by = Seq::from_le_bytes(self.take()?);
         let key_len = usize::from(u16::from_le_bytes(self.take()?));
         let key = self.slice(key_len)?;
-        Some(Replaced { seq, gate, key, old: self.entry()? })
+        let old = match self.take()? {
+            [ABSENT] => None,
+            [was] => Some(self.entry(was == PERSISTED)?),
+        };
+        Some(Replaced { by, key, old })
     }
 }
 
@@ -152,35 +122,24 @@ impl<'u> Iterator for Reader<'u> {
 mod tests {
     use super::*;
 
-    fn entry(seq: Seq, value: &[u8]) -> Entry<'_> {
+    fn one(by: Seq, key: &[u8], seq: Seq) -> Replaced<'_> {
         let head = Head { seq, expires_at: seq * 10, level: Level::Stored, persisted: seq > 1 };
-        Entry { head, value }
+        let old = (seq > 0).then_some(Entry { head, value: key });
+        Replaced { by, key, old }
     }
 
     #[test]
-    fn what_was_replaced_comes_back_with_what_its_write_waits_for() {
+    fn what_was_replaced_comes_back_unless_its_write_has_arrived() {
+        let all = [one(5, b"a", 1), one(5, b"", 0), one(6, b"a", 4), one(8, b"bcd", 2)];
         let mut undo = Undo::default();
-        undo.push(5, b"a", Some(entry(1, b"one")));
-        undo.push(5, b"", None);
-        undo.end(Gate { synced: 5, ..Gate::OPEN });
-        undo.push(6, b"a", Some(entry(2, b"")));
-        undo.end(Gate::OPEN);
-        undo.end(Gate { synced: 7, ..Gate::OPEN });
-        undo.push(8, b"b", Some(entry(3, b"three")));
-        undo.end(Gate { stored: 8, ..Gate::OPEN });
-        undo.push(9, b"c", None);
-        let replaced: Vec<_> = undo.replaced().collect();
-        let (synced, stored) = (Gate { synced: 5, ..Gate::OPEN }, Gate { stored: 8, ..Gate::OPEN });
-        let never = Gate { stored: NEVER, synced: NEVER, ..Gate::OPEN };
-        let one = |seq, gate, key, old| Replaced { seq, gate, key, old };
-        let want = [
-            one(5, synced, &b"a"[..], Some(entry(1, b"one"))),
-            one(5, synced, b"", None),
-            one(8, stored, b"b", Some(entry(3, b"three"))),
-            one(9, never, b"c", None),
-        ];
-        assert_eq!(replaced, want);
-        assert_eq!(undo.take_open().replaced().collect::<Vec<_>>(), want[3..]);
-        assert_eq!(undo.replaced().collect::<Vec<_>>(), want[..3]);
+        for one in &all {
+            undo.push(one.by, one.key, one.old);
+            undo.end(one.by != 6);
+        }
+        let open = one(9, b"", 3);
+        undo.push(open.by, open.key, open.old);
+        assert!(undo.replaced().eq([all[0], all[1], all[3], open]));
+        assert!(undo.take_open().replaced().eq([open]));
+        assert!(undo.replaced().eq([all[0], all[1], all[3]]));
     }
 }

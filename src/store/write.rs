@@ -141,6 +141,7 @@ impl Store {
             return;
         }
         let old = self.map.get(key);
+        // One entry for each change, no more: a removal of nothing is none.
         if old.is_none() && matches!(op, Op::Delete | Op::Expire) {
             return;
         }
