@@ -37,3 +37,30 @@ impl Store {
         self.map.first_expiry().map(|(time, _)| time)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Command;
+    use crate::wire::command::{Get, Set};
+
+    #[test]
+    fn who_misses_an_expired_value_waits_as_if_it_had_been_shown() {
+        let (durability, most) = (Level::Synced, usize::MAX);
+        let context = |now| Context {
+            now,
+            durability,
+            page_items: most,
+            page_bytes: most,
+            reply_bytes: most,
+        };
+        let mut store = Store::default();
+        let mut changes = ChangeBuffer::default();
+        let key = (&b"k"[..]).into();
+        let set = Set { key, value: b"\x01", ttl_ms: Some(1), condition: None, durability: None };
+        assert!(store.apply(&Command::Set(set), &context(1), &mut changes).reply.is_ok());
+        assert_eq!(store.expire(&context(9), most, &mut changes), 1);
+        let get = Command::Get(Get { key: (&b"k"[..]).into(), meta: false });
+        assert_eq!(store.query(&get, &context(9)).gate, Gate { synced: 1, ..Gate::OPEN });
+    }
+}
