@@ -31,6 +31,8 @@ struct Position {
     measured_at: Option<Instant>,
     /// What is being committed.
     on_its_way: Option<OnItsWay>,
+    /// The emptied buffer of a record that was.
+    spare: Undo,
 }
 
 /// A record that has not reached its writers' levels yet, and the way back.
@@ -53,7 +55,9 @@ impl Engine {
         let progress = self.watermarks.progress();
         let (stored, synced) = (progress.stored, progress.synced);
         let (synced_at, measured_at, on_its_way) = (Instant::now(), None, None);
-        let mut position = Position { log, stored, synced, synced_at, measured_at, on_its_way };
+        let spare = Undo::default();
+        let mut position =
+            Position { log, stored, synced, synced_at, measured_at, on_its_way, spare };
         let _ = self.committer.set(std::thread::current());
         let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped(&mut position)));
         let failure = match ended {
@@ -92,7 +96,9 @@ impl Engine {
             self.note_age(position);
             self.publish(record);
             self.watermarks.committed(position.stored, position.synced);
-            position.on_its_way = None;
+            if let Some(OnItsWay { undo, .. }) = position.on_its_way.take() {
+                position.spare = undo.emptied();
+            }
         }
     }
 
@@ -124,7 +130,7 @@ impl Engine {
 
     /// Waits for something to commit, and takes it all. An empty buffer asks for a sync; `None` is
     /// the end.
-    fn next_batch(&self, position: &Position) -> Result<Option<Batch>, DiskError> {
+    fn next_batch(&self, position: &mut Position) -> Result<Option<Batch>, DiskError> {
         let mut core = self.core_mut();
         let mut first_seen = None;
         loop {
@@ -154,7 +160,7 @@ impl Engine {
                 core.taken = Weight::default();
                 let wants_sync = std::mem::take(&mut core.wants_sync);
                 let pending = std::mem::take(&mut core.pending);
-                let undo = core.store.take_undo();
+                let undo = core.store.take_undo(std::mem::take(&mut position.spare));
                 return Ok(Some(Batch { pending, undo, wants_sync }));
             }
             core = self.sleep(core, LINGER - age);

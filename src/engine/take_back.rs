@@ -2,6 +2,7 @@
 
 use super::commit::OnItsWay;
 use super::{Core, Engine};
+use crate::store::undo::Undo;
 use crate::wire::ChangeBuffer;
 use crate::wire::change::ChangeReader;
 use crate::wire::command::Weight;
@@ -39,7 +40,7 @@ fn take_back(core: &mut Core, on_its_way: Option<OnItsWay>) -> usize {
         Some(OnItsWay { record, undo }) => (Some(record), vec![undo]),
         None => (None, vec![]),
     };
-    undo.push(core.store.take_undo());
+    undo.push(core.store.take_undo(Undo::default()));
     let first = record.iter().flat_map(|record| record.changes());
     let rest = ChangeReader::new(pending.bytes()).map_while(Result::ok);
     core.store.take_back(first.chain(rest), &undo)

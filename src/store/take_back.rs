@@ -8,10 +8,10 @@ use crate::wire::{Change, Gate};
 use std::collections::BTreeMap;
 
 impl Store {
-    /// Hands out what the writes since the last time have replaced. It belongs to the changes that
-    /// they appended.
-    pub fn take_undo(&mut self) -> Undo {
-        std::mem::take(&mut self.undo)
+    /// Hands out what the writes since the last time have replaced, and goes on with `empty`. It
+    /// belongs to the changes that they appended.
+    pub fn take_undo(&mut self, empty: Undo) -> Undo {
+        std::mem::replace(&mut self.undo, empty)
     }
 
     /// Puts every key back whose newest change never reached its level, to what the newest change
@@ -99,7 +99,7 @@ mod tests {
         let key = (&b"n"[..]).into();
         let set = Set { key, value: b"\x07", ttl_ms: Some(10), condition: None, durability: None };
         apply(&mut store, &Command::Set(set), 100);
-        drop(store.take_undo());
+        drop(store.take_undo(Undo::default()));
         let durability = Some(Level::Memory);
         let incr = Incr {
             key: (&b"n"[..]).into(),
@@ -110,7 +110,7 @@ mod tests {
             durability,
         };
         let changes = apply(&mut store, &Command::Incr(incr), 200);
-        let undo = [store.take_undo()];
+        let undo = [store.take_undo(Undo::default())];
         let changes = ChangeReader::new(changes.bytes()).map(Result::unwrap);
         assert_eq!(store.take_back(changes, &undo), 1);
         assert_eq!(store.entries().next().unwrap().1.value, b"\x07");
@@ -123,7 +123,7 @@ mod tests {
             let pairs = vec![((&b"a"[..]).into(), &b"\x01"[..]), ((&b"b"[..]).into(), b"\x02")];
             let set = SetMulti { pairs, ttl_ms: None, durability: Some(level) };
             apply(&mut store, &Command::SetMulti(set), 1);
-            assert_eq!(store.take_undo().replaced().count(), kept, "{level}");
+            assert_eq!(store.take_undo(Undo::default()).replaced().count(), kept, "{level}");
         }
     }
 }

@@ -15,6 +15,9 @@ use super::map::{Entry, Head};
 use crate::clock::Millis;
 use crate::wire::{Level, Seq};
 
+/// An emptied buffer keeps its memory for the next writes, if it is no larger.
+const SPARE_BYTES: usize = 4 << 20;
+
 const ABSENT: u8 = 0;
 const UNPERSISTED: u8 = 1;
 const PERSISTED: u8 = 2;
@@ -67,6 +70,13 @@ impl Undo {
     /// What the open write has replaced; it is forgotten here.
     pub(super) fn take_open(&mut self) -> Self {
         Self { bytes: self.bytes.split_off(self.open_at), open_at: 0 }
+    }
+
+    /// The same without its entries: a buffer for later writes, the memory of which is at hand.
+    pub fn emptied(mut self) -> Self {
+        self.bytes.clear();
+        let bytes = if self.bytes.capacity() > SPARE_BYTES { Vec::new() } else { self.bytes };
+        Self { bytes, open_at: 0 }
     }
 
     /// Everything that was replaced, in that order.
@@ -141,5 +151,8 @@ mod tests {
         assert!(undo.replaced().eq([all[0], all[1], all[3], open]));
         assert!(undo.take_open().replaced().eq([open]));
         assert!(undo.replaced().eq([all[0], all[1], all[3]]));
+        let mut undo = undo.emptied();
+        undo.push(open.by, open.key, open.old);
+        assert!(undo.replaced().eq([open]));
     }
 }
