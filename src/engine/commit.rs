@@ -143,7 +143,7 @@ impl Engine {
                 core.is_urgent = false;
                 core.taken = Weight::default();
                 let wants_sync = std::mem::take(&mut core.wants_sync);
-                let pending = std::mem::take(&mut core.pending);
+                let pending = core.pending.take();
                 return Ok(Some(Batch { pending, wants_sync }));
             }
             core = self.sleep(core, LINGER - age);
