@@ -12,7 +12,7 @@ use vatn::clock::Clock;
 use vatn::config::QueueConfig;
 use vatn::disk::{Disk, MemoryDisk};
 use vatn::engine::{Answers, ChangesQuery, Engine, Release};
-use vatn::log::Feed;
+use vatn::log::feed::FeedReader;
 use vatn::server::Backbone;
 use vatn::wire::change::Op;
 use vatn::wire::{Command, Level, Seq};
@@ -49,19 +49,18 @@ type Timed = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
 struct History {
     /// The state after each write, oldest first; a `memory` write only removes what it hides.
     states: Vec<(Seq, Timed)>,
-    place: u64,
+    feed: FeedReader,
 }
 
 impl History {
-    fn after(start: Timed, feed: &Feed) -> Self {
-        Self { states: vec![(0, start)], place: feed.end().0 }
+    fn after(start: Timed, feed: FeedReader) -> Self {
+        Self { states: vec![(0, start)], feed }
     }
 
     /// Follows the feed: it has every committed write.
-    fn follow(&mut self, feed: &Feed) {
-        let read = feed.read(self.place, usize::MAX);
+    fn follow(&mut self) {
+        let read = self.feed.read(usize::MAX);
         assert_eq!(read.lost, None);
-        self.place = read.next;
         for change in read.records.iter().flat_map(|record| record.persisted()) {
             let (seq, mut state) = self.states.last().unwrap().clone();
             match change.op {
@@ -105,7 +104,7 @@ fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, Seq)> {
     let level =
         request.command.as_ref().ok().and_then(Command::durability).unwrap_or(Level::Synced);
     let mut answers = Answers::default();
-    let before = engine.feed().end().1;
+    let before = engine.feed().last_seq();
     let requests = [request];
     wait_for("room", || engine.execute(&requests, false, &mut answers) == 1);
     let answer = answers.list[0].clone();
@@ -130,8 +129,7 @@ fn crash_and_check(seed: u64, by_power: bool) {
     for round in 0..6 {
         let backbone = open(&disk, queue.clone(), &clock);
         let engine = backbone.engine();
-        let feed = engine.feed();
-        let mut history = History::after(start, &feed);
+        let mut history = History::after(start, engine.feed().reader());
         let (shown, now) = (state(&engine, &clock), clock.now());
         assert_eq!(shown, live(&history.states[0].1, now), "seed {seed}, round {round}: restart");
         let mut acknowledged = 0;
@@ -150,7 +148,7 @@ fn crash_and_check(seed: u64, by_power: bool) {
             disk.after_kill()
         };
         backbone.stop().unwrap();
-        history.follow(&feed);
+        history.follow();
         disk = Arc::new(left);
         let after = open(&disk, queue.clone(), &clock);
         let found = state(&after.engine(), &clock);
@@ -202,7 +200,7 @@ async fn the_history_after_a_kill_is_complete_up_to_where_the_broker_goes_on() {
     before.stop().unwrap();
 
     let after = open(&killed, queue, &clock);
-    let goes_on = after.engine().feed().end().1;
+    let goes_on = after.engine().feed().last_seq();
     let query = ChangesQuery { after: 0, prefix: vec![], limit: None, wait_ms: 0 };
     let result = after.engine().changes(query).await.unwrap();
     let result = rmpv::decode::read_value(&mut &result[..]).unwrap();

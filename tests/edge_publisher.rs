@@ -97,7 +97,7 @@ fn a_subscriber_gets_what_begins_with_its_prefixes_and_can_prove_it() {
     let edges = start();
     let mut writer = writer(&edges);
     assert_eq!(set(&mut writer, "before", 0.into(), vec![]), 1);
-    until("told", || edges.engine.feed().end().1 == 1);
+    until("told", || edges.engine.feed().last_seq() == 1);
     let mut peer = subscriber(&edges, &[b"a", b"b/"]);
     set(&mut writer, "a1", 1.into(), vec![("durability".into(), "queued".into())]);
     set(&mut writer, "b", 2.into(), vec![]);
@@ -225,6 +225,33 @@ fn who_falls_behind_is_told_what_it_lost_and_goes_on() {
 }
 
 #[test]
+fn a_subscriber_that_stalls_loses_nothing_and_who_keeps_up_costs_no_memory() {
+    const MIB: usize = 1 << 20;
+    let edges = start();
+    let feed = edges.engine.feed();
+    let mut writer = writer(&edges);
+    let value = Value::Binary(vec![7; MIB]);
+    let mut write_until = |end| {
+        while set(&mut writer, "k", value.clone(), vec![("durability".into(), "memory".into())])
+            < end
+        {}
+        until("all is committed", || feed.last_seq() == end);
+    };
+    write_until(10);
+    assert!(feed.bytes() < 6 * MIB, "{} held, and nobody subscribes", feed.bytes());
+    let mut slow = subscriber(&edges, &[b""]);
+    let (mut last, end) = (10, 40);
+    write_until(end);
+    assert!(feed.bytes() > 15 * MIB, "{} held for the one that stalls", feed.bytes());
+    while last < end {
+        let told = Told::next(&mut slow);
+        assert_eq!((told.op.as_str(), told.prev, told.seq), ("set", last, last + 1));
+        last = told.seq;
+    }
+    until("the memory is given up", || feed.bytes() < 6 * MIB);
+}
+
+#[test]
 fn many_subscribers_at_their_own_pace_all_get_everything() {
     let edges = start();
     let mut peers: Vec<Peer> = (0..20).map(|_| subscriber(&edges, &[b"k"])).collect();
@@ -263,7 +290,7 @@ fn what_was_committed_before_the_stop_is_told() {
     for _ in 0..50 {
         set(&mut writer, "k", value.clone(), vec![("durability".into(), "queued".into())]);
     }
-    until("committed", || edges.engine.feed().end().1 == 50);
+    until("committed", || edges.engine.feed().last_seq() == 50);
     edges.stop_publisher();
     for seq in 1..=50 {
         assert_eq!(Told::next(&mut peer).seq, seq);

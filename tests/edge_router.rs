@@ -61,6 +61,7 @@ fn no_reply_comes_before_its_level_nor_before_an_earlier_one() {
         peer.send(&message(&[&each])).unwrap();
     }
     assert_eq!(peer.response().id, Some(1), "nothing is to be waited for");
+    until("written", || edges.engine.counters().commands.get() >= 4);
     let mut other = Peer::connect(&edges.router, "DEALER");
     other.send(&message(&[&get(5, "a")])).unwrap();
     until("executed", || edges.engine.counters().commands.get() >= 5);

@@ -190,7 +190,7 @@ fn run_on(fault: Fault) -> bool {
     }
     let mut ledger = script.ledger;
     // Each write of the script has a seq of its own, so the last seq told says how many were.
-    ledger.told = usize::try_from(engine.feed().end().1).unwrap();
+    ledger.told = usize::try_from(engine.feed().last_seq()).unwrap();
     let stopped = backbone.stop();
     match &stopped {
         Ok(()) => assert!(!disk.has_failed(), "a stop that did not tell"),

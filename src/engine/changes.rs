@@ -208,7 +208,7 @@ impl Engine {
     fn read_page(&self, query: &ChangesQuery) -> Result<Bytes, Refusal> {
         let mut page = self.empty_page(query);
         // What the log holds may be ahead of what has been shown to anyone.
-        let shown = self.feed.end().1;
+        let shown = self.feed.last_seq();
         let read = history::read(self.disk.as_ref(), query.after, &mut |record, _| {
             if record.first_seq <= shown {
                 page.add(&record);

@@ -159,7 +159,7 @@ impl Engine {
                 core.is_urgent = false;
                 core.taken = Weight::default();
                 let wants_sync = std::mem::take(&mut core.wants_sync);
-                let pending = std::mem::take(&mut core.pending);
+                let pending = core.pending.take();
                 let undo = core.store.take_undo(std::mem::take(&mut position.spare));
                 return Ok(Some(Batch { pending, undo, wants_sync }));
             }

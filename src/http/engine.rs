@@ -26,7 +26,7 @@ impl Store for Engine {
     }
 
     fn last_seq(&self) -> Seq {
-        self.feed().end().1
+        self.feed().last_seq()
     }
 
     fn is_stopping(&self) -> bool {

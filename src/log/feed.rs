@@ -1,13 +1,18 @@
 //! What was committed, in order, for whoever tells others of it.
 //!
-//! A ring of records, bounded in bytes. Readers pull, each at its own place, so a slow one costs
-//! nothing but what the ring holds anyway; one that falls off its end is told what it missed.
+//! A ring of records. Readers pull, each at its own place, so a slow one holds back nobody. What
+//! all have read goes, but for a little that whoever comes next may ask for; what some reader has
+//! not read stays, up to a bound in bytes. A reader that falls off there is told what it missed.
 
 use super::record::Record;
 use crate::wire::Seq;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
+
+/// So much stays though no reader needs it: a `changes` that follows the end, and waits for more,
+/// is answered from here and not from the disk.
+const KEPT_BYTES: usize = 4 << 20;
 
 /// The records committed last.
 #[derive(Debug)]
@@ -19,14 +24,89 @@ pub struct Feed {
 
 #[derive(Debug)]
 struct Ring {
-    records: VecDeque<Arc<Record>>,
+    slots: VecDeque<Slot>,
     bytes: usize,
     bytes_max: usize,
     /// The number of the oldest record in the ring; numbers grow by one and never repeat.
     oldest: u64,
+    /// How many readers have read all there is.
+    readers_at_end: usize,
     last_seq: Seq,
     /// The last seq that is no longer in the ring.
     dropped_seq: Seq,
+}
+
+#[derive(Debug)]
+struct Slot {
+    record: Arc<Record>,
+    /// How many readers read this record next.
+    readers: usize,
+}
+
+/// What a record takes in the ring.
+fn cost(record: &Record) -> usize {
+    record.len() + size_of::<Record>() + size_of::<Slot>()
+}
+
+impl Ring {
+    /// The number of the next record.
+    fn end(&self) -> u64 {
+        self.oldest + self.slots.len() as u64
+    }
+
+    /// How many readers stand at `place`; `None` when the ring has dropped it.
+    fn readers_at(&mut self, place: u64) -> Option<&mut usize> {
+        if place == self.end() {
+            return Some(&mut self.readers_at_end);
+        }
+        let index = usize::try_from(place.checked_sub(self.oldest)?).ok()?;
+        self.slots.get_mut(index).map(|slot| &mut slot.readers)
+    }
+
+    fn enter(&mut self, place: u64) {
+        if let Some(readers) = self.readers_at(place) {
+            *readers += 1;
+        }
+    }
+
+    fn leave(&mut self, place: u64) {
+        if let Some(readers) = self.readers_at(place) {
+            *readers -= 1;
+        }
+    }
+
+    /// The records from the `skip`th on, about `bytes_max` at the most, one at the least.
+    fn fitting(&self, skip: usize, bytes_max: usize) -> Vec<Arc<Record>> {
+        let mut bytes = 0;
+        let fitting = self.slots.iter().skip(skip).take_while(|slot| {
+            let fits = bytes == 0 || bytes + slot.record.len() <= bytes_max;
+            bytes += slot.record.len();
+            fits
+        });
+        fitting.map(|slot| Arc::clone(&slot.record)).collect()
+    }
+
+    /// Drops what nobody needs, and what is too much. The newest record stays, however large.
+    fn trim(&mut self) {
+        let kept = KEPT_BYTES.min(self.bytes_max);
+        while let Some(oldest) = self.slots.front()
+            && self.slots.len() > 1
+            && (self.bytes > self.bytes_max || self.bytes > kept && oldest.readers == 0)
+        {
+            self.bytes -= cost(&oldest.record);
+            self.dropped_seq = oldest.record.last_seq;
+            self.oldest += 1;
+            self.slots.pop_front();
+        }
+    }
+}
+
+/// A reader's place in the feed. The feed keeps what comes after it, as far as its bound allows.
+#[derive(Debug)]
+pub struct FeedReader {
+    feed: Arc<Feed>,
+    place: u64,
+    seq: Seq,
 }
 
 /// What a reader finds at its place.
@@ -34,20 +114,49 @@ struct Ring {
 pub struct FeedRead {
     /// The records from that place on, those that fit.
     pub records: Vec<Arc<Record>>,
-    /// The place after them.
-    pub next: u64,
     /// The last seq that was in the ring and is not any more, when the reader fell behind.
     pub lost: Option<Seq>,
 }
 
+impl FeedReader {
+    /// The seq up to which everything was read.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// Reads on, about `bytes_max` at the most, one record at the least when there is one.
+    pub fn read(&mut self, bytes_max: usize) -> FeedRead {
+        let mut ring = self.feed.ring();
+        let lost = (self.place < ring.oldest).then_some(ring.dropped_seq);
+        let start = self.place.max(ring.oldest);
+        let skip = usize::try_from(start - ring.oldest).unwrap_or(usize::MAX);
+        let records = ring.fitting(skip, bytes_max);
+        ring.leave(self.place);
+        self.place = start + records.len() as u64;
+        ring.enter(self.place);
+        ring.trim();
+        self.seq = records.last().map_or(self.seq, |record| record.last_seq);
+        FeedRead { records, lost }
+    }
+}
+
+impl Drop for FeedReader {
+    fn drop(&mut self) {
+        let mut ring = self.feed.ring();
+        ring.leave(self.place);
+        ring.trim();
+    }
+}
+
 impl Feed {
-    /// A feed that keeps `bytes_max` of records, and goes on after `seq`.
+    /// A feed that keeps `bytes_max` of records for readers that lag, and goes on after `seq`.
     pub fn new(bytes_max: usize, seq: Seq) -> Self {
         let ring = Ring {
-            records: VecDeque::new(),
+            slots: VecDeque::new(),
             bytes: 0,
             bytes_max,
             oldest: 0,
+            readers_at_end: 0,
             last_seq: seq,
             dropped_seq: seq,
         };
@@ -62,45 +171,32 @@ impl Feed {
     pub fn push(&self, record: Arc<Record>) {
         let mut ring = self.ring();
         ring.last_seq = record.last_seq;
-        ring.bytes += record.len();
-        ring.records.push_back(record);
-        // The newest record stays, however large it is.
-        while ring.bytes > ring.bytes_max && ring.records.len() > 1 {
-            if let Some(oldest) = ring.records.pop_front() {
-                ring.bytes -= oldest.len();
-                ring.oldest += 1;
-                ring.dropped_seq = oldest.last_seq;
-            }
-        }
-        let next = ring.oldest + ring.records.len() as u64;
+        ring.bytes += cost(&record);
+        let readers = std::mem::take(&mut ring.readers_at_end);
+        ring.slots.push_back(Slot { record, readers });
+        ring.trim();
+        let next = ring.end();
         drop(ring);
         self.next.send_replace(next);
     }
 
-    /// The place after the newest record, and the seq of that.
-    pub fn end(&self) -> (u64, Seq) {
-        let ring = self.ring();
-        (ring.oldest + ring.records.len() as u64, ring.last_seq)
+    /// The seq of the newest record.
+    pub fn last_seq(&self) -> Seq {
+        self.ring().last_seq
     }
 
-    /// Reads from `place` on, about `bytes_max` at the most, one record at the least when there is
-    /// one.
-    pub fn read(&self, place: u64, bytes_max: usize) -> FeedRead {
-        let ring = self.ring();
-        let lost = (place < ring.oldest).then_some(ring.dropped_seq);
-        let start = place.max(ring.oldest);
-        let skip = usize::try_from(start - ring.oldest).unwrap_or(usize::MAX);
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        for record in ring.records.iter().skip(skip) {
-            if bytes > 0 && bytes + record.len() > bytes_max {
-                break;
-            }
-            bytes += record.len();
-            records.push(Arc::clone(record));
-        }
-        let next = start + records.len() as u64;
-        FeedRead { records, next, lost }
+    /// How many bytes the records in the ring take.
+    pub fn bytes(&self) -> usize {
+        self.ring().bytes
+    }
+
+    /// A reader of what comes from now on.
+    pub fn reader(self: Arc<Self>) -> FeedReader {
+        let mut ring = self.ring();
+        ring.readers_at_end += 1;
+        let (place, seq) = (ring.end(), ring.last_seq);
+        drop(ring);
+        FeedReader { feed: self, place, seq }
     }
 
     /// The records with writes later than `after`, about `bytes_max` at the most; `None` when the
@@ -110,14 +206,8 @@ impl Feed {
         if after < ring.dropped_seq {
             return None;
         }
-        let first = ring.records.partition_point(|record| record.last_seq <= after);
-        let mut bytes = 0;
-        let fitting = ring.records.iter().skip(first).take_while(|record| {
-            let fits = bytes == 0 || bytes + record.len() <= bytes_max;
-            bytes += record.len();
-            fits
-        });
-        Some(fitting.cloned().collect())
+        let skip = ring.slots.partition_point(|slot| slot.record.last_seq <= after);
+        Some(ring.fitting(skip, bytes_max))
     }
 
     /// Changes whenever a record is added; its value is the place after it.
@@ -132,26 +222,73 @@ mod tests {
     use crate::wire::change::Op;
     use crate::wire::{ChangeBuffer, Level};
 
-    fn record(seq: Seq) -> Arc<Record> {
+    fn record(seq: Seq, len: usize) -> Arc<Record> {
         let mut pending = ChangeBuffer::default();
         let mark = pending.begin(seq, Level::Queued, 0);
-        pending.push(Op::Set, false, None, b"k", &[0; 100]);
+        pending.push(Op::Set, false, None, b"k", &vec![0; len]);
         pending.end(mark);
         Arc::new(Record::new(pending))
     }
 
+    fn push(feed: &Feed, seqs: std::ops::RangeInclusive<Seq>, len: usize) {
+        seqs.for_each(|seq| feed.push(record(seq, len)));
+    }
+
+    fn seqs(read: &FeedRead) -> Vec<Seq> {
+        read.records.iter().map(|record| record.last_seq).collect()
+    }
+
     #[test]
     fn a_reader_that_fell_off_is_told_what_it_missed() {
-        let feed = Feed::new(3 * record(1).len(), 0);
-        let (place, _) = feed.end();
-        for seq in 1..=5 {
-            feed.push(record(seq));
+        let feed = Arc::new(Feed::new(3 * cost(&record(1, 100)), 0));
+        let mut reader = Arc::clone(&feed).reader();
+        push(&feed, 1..=5, 100);
+        let read = reader.read(usize::MAX);
+        assert_eq!((read.lost, seqs(&read)), (Some(2), vec![3, 4, 5]));
+        push(&feed, 6..=7, 100);
+        let read = reader.read(1);
+        assert_eq!((read.lost, seqs(&read)), (None, vec![6]), "one record always fits");
+        assert_eq!(reader.seq(), 6);
+    }
+
+    #[test]
+    fn what_no_reader_needs_goes_and_what_one_needs_stays() {
+        const MIB: usize = 1 << 20;
+        let small = KEPT_BYTES + MIB;
+        let feed = Arc::new(Feed::new(64 * MIB, 0));
+        push(&feed, 1..=40, MIB);
+        assert!(feed.bytes() <= small, "nobody reads");
+        let (mut quick, mut slow) = (Arc::clone(&feed).reader(), Arc::clone(&feed).reader());
+        let mut gone = Arc::clone(&feed).reader();
+        for seq in 41..=70 {
+            push(&feed, seq..=seq, MIB);
+            assert_eq!(seqs(&quick.read(usize::MAX)), [seq]);
         }
-        let read = feed.read(place, usize::MAX);
-        assert_eq!(read.lost, Some(2));
-        assert_eq!(read.records.iter().map(|r| r.first_seq).collect::<Vec<_>>(), [3, 4, 5]);
-        assert_eq!(read.next, feed.end().0);
-        assert_eq!(feed.read(read.next, usize::MAX).lost, None);
-        assert_eq!(feed.read(read.next - 2, 1).records.len(), 1, "one record always fits");
+        assert!(feed.bytes() > 30 * MIB, "one lags");
+        for seq in 41..=60 {
+            let read = slow.read(1);
+            assert_eq!((read.lost, seqs(&read)), (None, vec![seq]), "nothing is lost");
+        }
+        assert_eq!(gone.read(1).lost, None);
+        drop(gone);
+        assert!(feed.bytes() < 12 * MIB, "{} given up while it catches up", feed.bytes());
+        assert_eq!(seqs(&slow.read(usize::MAX)).len(), 10);
+        assert!(feed.bytes() <= small, "nobody lags any more");
+        drop((quick, slow));
+        push(&feed, 71..=140, MIB);
+        assert!(feed.bytes() <= small);
+        assert_eq!(Arc::clone(&feed).reader().seq(), 140);
+    }
+
+    #[test]
+    fn a_reader_that_fell_off_holds_nothing_when_it_goes() {
+        let feed = Arc::new(Feed::new(10 * cost(&record(1, 1 << 20)), 0));
+        let (fallen, mut slow) = (Arc::clone(&feed).reader(), Arc::clone(&feed).reader());
+        push(&feed, 1..=5, 1 << 20);
+        assert_eq!(slow.read(1).records.len(), 1);
+        push(&feed, 6..=11, 1 << 20);
+        drop(fallen);
+        assert_eq!(seqs(&slow.read(usize::MAX)), (2..=11).collect::<Vec<_>>());
+        assert!(feed.bytes() <= KEPT_BYTES + (1 << 20));
     }
 }

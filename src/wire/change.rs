@@ -202,6 +202,14 @@ impl ChangeBuffer {
         self.has_memory
     }
 
+    /// Moves the writes out, and makes room for as many: those that come next need not be copied
+    /// again and again while the buffer grows.
+    pub fn take(&mut self) -> Self {
+        let mut next = Self::default();
+        next.reserve(self.bytes.len() + self.bytes.len() / 16);
+        std::mem::replace(self, next)
+    }
+
     /// Makes room for `bytes` more.
     pub fn reserve(&mut self, bytes: usize) {
         self.bytes.reserve(bytes);

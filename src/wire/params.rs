@@ -16,6 +16,7 @@ pub struct Params<'r, 'a> {
 
 impl<'r, 'a> Params<'r, 'a> {
     /// Reads the head of the params array.
+    #[inline]
     pub fn open(reader: &'r mut Reader<'a>, in_batch: bool) -> Read<Self> {
         let left = reader.array_len()?;
         Ok(Self { reader, left, in_batch })
@@ -53,11 +54,13 @@ impl<'r, 'a> Params<'r, 'a> {
     }
 
     /// Reads one key.
+    #[inline]
     pub fn key(&mut self) -> Result<&'a [u8], Refusal> {
         self.required("key", Reader::bytes)
     }
 
     /// Reads one value, kept as its bytes.
+    #[inline]
     pub fn value(&mut self) -> Result<&'a [u8], Refusal> {
         self.required("value", Reader::value)
     }
@@ -130,6 +133,7 @@ impl<'r, 'a> Params<'r, 'a> {
     }
 
     /// Checks that every param has been read.
+    #[inline]
     pub fn finish(&self) -> Result<(), Refusal> {
         match self.left {
             0 => Ok(()),
@@ -139,6 +143,7 @@ impl<'r, 'a> Params<'r, 'a> {
 }
 
 /// Checks a key's length and first byte.
+#[inline]
 pub fn check_key(key: &[u8]) -> Result<(), Refusal> {
     if key.len() > KEY_BYTES_MAX {
         let message =
@@ -152,6 +157,7 @@ pub fn check_key(key: &[u8]) -> Result<(), Refusal> {
 }
 
 /// The key that `prefix` and `key` make together, checked.
+#[inline]
 pub fn join_key<'a>(prefix: &'a [u8], key: &'a [u8]) -> Result<Key<'a>, Refusal> {
     let joined =
         if prefix.is_empty() { Cow::Borrowed(key) } else { Cow::Owned([prefix, key].concat()) };

@@ -76,28 +76,33 @@ impl<'a> Reader<'a> {
     }
 
     /// The first byte of the next value, left in place.
+    #[inline]
     pub fn peek(&self) -> Read<u8> {
         self.rest.first().copied().ok_or(Fault::Truncated)
     }
 
+    #[inline]
     fn take(&mut self, len: usize) -> Read<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(Fault::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
 
+    #[inline]
     fn byte(&mut self) -> Read<u8> {
         let (first, rest) = self.rest.split_first().ok_or(Fault::Truncated)?;
         self.rest = rest;
         Ok(*first)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Read<[u8; N]> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Fault::Truncated)?;
         self.rest = rest;
         Ok(*taken)
     }
 
+    #[inline]
     fn length(&mut self, width: usize) -> Read<usize> {
         Ok(match width {
             1 => usize::from(self.byte()?),
@@ -107,6 +112,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads nil if the next value is nil; tells whether it was.
+    #[inline]
     pub fn nil(&mut self) -> Read<bool> {
         let is_nil = self.peek()? == 0xC0;
         if is_nil {
@@ -127,7 +133,22 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an integer of any width, -2^63 to 2^64-1.
+    #[inline]
     pub fn int(&mut self) -> Read<i128> {
+        match self.small() {
+            Some(number) => Ok(i128::from(number)),
+            None => self.wide_int(),
+        }
+    }
+
+    /// Reads the usual integer, of one byte, if it is next.
+    fn small(&mut self) -> Option<u8> {
+        let (first @ 0x00..=0x7F, rest) = self.rest.split_first()? else { return None };
+        self.rest = rest;
+        Some(*first)
+    }
+
+    fn wide_int(&mut self) -> Read<i128> {
         let marker = self.peek()?;
         if !matches!(marker, 0x00..=0x7F | 0xCC..=0xD3 | 0xE0..=0xFF) {
             return Err(Fault::Wrong { wanted: "an integer" });
@@ -147,7 +168,15 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a non-negative integer of any width.
+    #[inline]
     pub fn uint(&mut self) -> Read<u64> {
+        match self.small() {
+            Some(number) => Ok(u64::from(number)),
+            None => self.wide_uint(),
+        }
+    }
+
+    fn wide_uint(&mut self) -> Read<u64> {
         let mut ahead = self.clone();
         let wrong = Fault::Wrong { wanted: "an integer from 0 to 2^64-1" };
         let number = match ahead.int() {
@@ -160,6 +189,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a str or a bin as bytes.
+    #[inline]
     pub fn bytes(&mut self) -> Read<&'a [u8]> {
         let marker = self.peek()?;
         let width = match marker {
@@ -177,6 +207,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the head of an array; its elements follow.
+    #[inline]
     pub fn array_len(&mut self) -> Read<usize> {
         let marker = self.peek()?;
         let width = match marker {
@@ -190,6 +221,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the head of a map; its keys and values follow in turn.
+    #[inline]
     pub fn map_len(&mut self) -> Read<usize> {
         let marker = self.peek()?;
         let width = match marker {

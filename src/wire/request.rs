@@ -24,13 +24,21 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// Decodes one frame.
     pub fn decode(frame: &'a [u8]) -> Self {
-        let mut reader = Reader::new(frame);
-        let mut request = Self { id: None, notification: false, command: Err(malformed("empty")) };
-        request.command = request.read(&mut reader);
-        request
+        let mut envelope = Envelope::default();
+        let command = envelope.read(&mut Reader::new(frame));
+        Self { id: envelope.id, notification: envelope.notification, command }
     }
+}
 
-    fn read(&mut self, reader: &mut Reader<'a>) -> Result<Command<'a>, Refusal> {
+/// What is known of a request whatever becomes of the rest.
+#[derive(Default)]
+struct Envelope {
+    id: Option<u64>,
+    notification: bool,
+}
+
+impl Envelope {
+    fn read<'a>(&mut self, reader: &mut Reader<'a>) -> Result<Command<'a>, Refusal> {
         let len = reader.array_len().map_err(|fault| fault.in_envelope("the request"))?;
         let kind = reader.int().map_err(|fault| fault.in_envelope("the type"))?;
         self.notification = kind == NOTIFICATION;

@@ -112,7 +112,7 @@ impl Outbox {
         }
         let is_ready = !unit.is_deferred && engine.release(unit.gate) == Release::Ready;
         if self.units.is_empty() && is_ready {
-            encode(link.out(framing.ends), bytes, replies, framing, |_| {});
+            encode(link.out(framing.ends), bytes, replies, framing, |_, _| {});
             return;
         }
         if framing.begins && framing.ends && replies.iter().any(|reply| reply.kind.may_overtake()) {
@@ -121,14 +121,18 @@ impl Outbox {
         }
         let held = self.held.end();
         let start = held.len();
-        encode(held, bytes, replies, framing, |reply| self.replies.push_back(reply));
+        encode(held, bytes, replies, framing, |reply, range| {
+            self.replies.push_back(Answer { range, ..reply.clone() });
+        });
         unit.bytes = held.len() - start;
         self.units.push_back(unit);
     }
 
     fn detach(&mut self, mut unit: Unit, bytes: &[u8], replies: &[Answer]) {
         let mut one = Detached { unit, frames: Vec::new(), replies: Vec::new(), deadline: None };
-        encode(&mut one.frames, bytes, replies, unit.framing, |reply| one.replies.push(reply));
+        encode(&mut one.frames, bytes, replies, unit.framing, |reply, range| {
+            one.replies.push(Answer { range, ..reply.clone() });
+        });
         unit.bytes = one.frames.len();
         one.unit = unit;
         one.deadline = replies
@@ -225,7 +229,7 @@ fn encode(
     bytes: &[u8],
     replies: &[Answer],
     framing: Framing,
-    mut placed: impl FnMut(Answer),
+    mut placed: impl FnMut(&Answer, Range<usize>),
 ) {
     let start = out.len();
     // At once, since growing step by step would copy large replies several times.
@@ -239,8 +243,7 @@ fn encode(
         write_frame_head(out, more, body.len());
         let at = out.len() - start;
         out.extend_from_slice(body);
-        let range = Range { start: at, end: at + body.len() };
-        placed(Answer { range, ..reply.clone() });
+        placed(reply, at..at + body.len());
     }
 }
 

@@ -13,8 +13,7 @@ use super::subscriptions::Subscriptions;
 use super::zmtp::{Kind, Signal, write_frame, write_frame_head};
 use crate::engine::Engine;
 use crate::limits::Limits;
-use crate::log::Feed;
-use crate::log::feed::FeedRead;
+use crate::log::feed::{FeedRead, FeedReader};
 use crate::wire::change::{Change, Header};
 use crate::wire::{Level, Seq};
 use std::future::poll_fn;
@@ -103,8 +102,7 @@ async fn subscriber(
     };
     let subscriptions = Subscriptions::new(limits);
     let memory = Share::of(incoming);
-    let feed = engine.feed();
-    Subscriber { link, engine, feed, limits, subscriptions, memory, place: None, prev: 0 }
+    Subscriber { link, engine, limits, subscriptions, memory, reader: None, prev: 0 }
         .run(stop)
         .await
 }
@@ -113,12 +111,11 @@ async fn subscriber(
 struct Subscriber<'e> {
     link: Link,
     engine: &'e Engine,
-    feed: Arc<Feed>,
     limits: &'e Limits,
     subscriptions: Subscriptions,
     memory: Share,
-    /// Where in the feed it is, and the last seq before that; `None` while it wants nothing.
-    place: Option<(u64, Seq)>,
+    /// Its place in the feed; `None` while it wants nothing.
+    reader: Option<FeedReader>,
     /// The seq of the last change that was sent to it.
     prev: Seq,
 }
@@ -147,7 +144,7 @@ impl Subscriber<'_> {
 
     /// Until the peer is gone, or everything is told after `stop`.
     async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Closed> {
-        let mut committed = self.feed.subscribe();
+        let mut committed = self.engine.feed().subscribe();
         let mut beat = interval(BEAT_PERIOD);
         let mut look = interval(look_period(self.limits));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -165,7 +162,7 @@ impl Subscriber<'_> {
             let reading = self.link.unwritten() < UNWRITTEN_BYTES;
             tokio::select! {
                 turned = poll_fn(|cx| self.link.poll_turn(cx, reading)) => turned?,
-                _ = committed.changed(), if told == Told::All && self.place.is_some() => {}
+                _ = committed.changed(), if told == Told::All && self.reader.is_some() => {}
                 () = yield_now(), if told == Told::Some => {}
                 _ = beat.tick() => self.beat(),
                 now = look.tick() => {
@@ -197,7 +194,7 @@ impl Subscriber<'_> {
             }
         }
         if self.subscriptions.is_empty() {
-            self.place = None;
+            self.reader = None;
         }
         Ok(())
     }
@@ -207,28 +204,29 @@ impl Subscriber<'_> {
         if !added || !self.memory.hold(self.subscriptions.bytes()) {
             return Err(Closed::Subscriptions);
         }
-        if self.place.is_none() {
-            let (place, seq) = self.feed.end();
-            self.place = Some((place, seq));
-            self.prev = seq;
+        if self.reader.is_none() {
+            let reader = self.engine.feed().reader();
+            self.prev = reader.seq();
+            self.reader = Some(reader);
         }
         Ok(())
     }
 
     /// Queues what is new, as far as there is room.
     fn tell(&mut self) -> Told {
-        let Some((place, seq)) = self.place else { return Told::All };
+        let Some(reader) = &mut self.reader else { return Told::All };
         if self.link.unwritten() >= UNWRITTEN_BYTES {
             return Told::Full;
         }
-        let FeedRead { records, next, lost } = self.feed.read(place, READ_BYTES);
+        let FeedRead { records, lost } = reader.read(READ_BYTES);
         if let Some(lost) = lost {
             self.engine.counters().lost.up();
             self.notice(LOST, "lost", lost);
             self.prev = lost;
         }
-        let Some(last) = records.last() else { return Told::All };
-        self.place = Some((next, last.last_seq.max(seq)));
+        if records.is_empty() {
+            return Told::All;
+        }
         for change in records.iter().flat_map(|record| record.changes()) {
             if self.subscriptions.matches(change.key) {
                 encode(self.link.out(true), &change, self.prev);
@@ -240,7 +238,7 @@ impl Subscriber<'_> {
 
     /// The beat tells up to which seq everything was sent; a subscriber that lags gets none.
     fn beat(&mut self) {
-        if let Some((_, seq)) = self.place
+        if let Some(seq) = self.reader.as_ref().map(FeedReader::seq)
             && self.link.unwritten() < UNWRITTEN_BYTES
             && self.subscriptions.matches(BEAT)
         {

@@ -15,6 +15,7 @@ pub struct Get<'a> {
 }
 
 impl<'a> Get<'a> {
+    #[inline]
     pub(super) fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
         let key = params.key()?;
         let (mut meta, mut prefix): (bool, &'a [u8]) = (false, &[]);

@@ -23,6 +23,7 @@ pub struct Set<'a> {
 }
 
 impl<'a> Set<'a> {
+    #[inline]
     pub(super) fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
         let key = params.key()?;
         let value = params.value()?;
