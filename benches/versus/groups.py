@@ -65,10 +65,13 @@ class Bench:
         self.turn(row, redis, vatn,
                   lambda server: self.loads.closed(server, operation, connections, pipeline, level))
 
+    def choose_threads(self, redis, vatn):
+        if self.thread_trials is None:
+            self.thread_trials = self.loads.choose_threads(redis, vatn)
+
     def plain(self):
         with self.both("none") as (redis, vatn):
-            if self.thread_trials is None:
-                self.thread_trials = self.loads.choose_threads(redis, vatn)
+            self.choose_threads(redis, vatn)
             for operation in ("get", "set"):
                 for pipeline in (16, 100):
                     self.rate(redis, vatn, f"{operation.upper()}, pipeline {pipeline}{queued(operation)}", PLAIN, 2.0,

@@ -1,5 +1,6 @@
 """The machine: what it is, what a process of it uses, and the tools that have to be there."""
 
+import dataclasses
 import os
 import pathlib
 import platform
@@ -10,6 +11,47 @@ import subprocess
 import sys
 
 TICKS = os.sysconf("SC_CLK_TCK")
+CORES_HELP = "the servers on N cores, the load on others where there are N of them"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cores:
+    """Which cores the servers run on, and which the load; empty where that is left to the system."""
+
+    server: tuple = ()
+    load: tuple = ()
+
+    @classmethod
+    def of(cls, count):
+        """`count` cores for the servers; the others for the load when they are as many, or else the same."""
+        there = tuple(sorted(os.sched_getaffinity(0)))
+        if count is None:
+            return cls()
+        if not 1 <= count <= len(there):
+            sys.exit(f"--cores {count}: this machine has {len(there)} cores")
+        server, others = there[:count], there[count:]
+        return cls(server, others if len(others) >= count else server)
+
+    def load_count(self):
+        return len(self.load) or os.cpu_count() or 1
+
+    def suffix(self):
+        """What a file's name says of them."""
+        return f"-{len(self.server)}-cores" if self.server else ""
+
+    def said(self):
+        if not self.server:
+            return f"servers and load share all {os.cpu_count()} cores"
+        listed = ", ".join(map(str, self.server))
+        if self.load == self.server:
+            return f"servers and load share {len(self.server)} cores ({listed})"
+        return f"servers on {len(self.server)} cores ({listed}), load on {len(self.load)} others"
+
+
+def pinned(cores, command):
+    """The command, held to those cores."""
+    words = [str(word) for word in command]
+    return ["taskset", "--cpu-list", ",".join(map(str, cores)), *words] if cores else words
 
 
 def cpu_seconds(pid):

@@ -63,7 +63,7 @@ def plot(path, table, facts):
     axes.minorticks_off()
     machine = facts["machine"]
     axes.set_title(f"vatn {machine['vatn']} beside redis {machine['redis']}: how many times better\n"
-                   f"bar: median of {facts['pairs']} pairs, line: spread, mark: target; {machine['cores']} cores",
+                   f"bar: median of {facts['pairs']} pairs, line: spread, mark: target; {facts['cores']}",
                    fontsize=9)
     figure_.tight_layout()
     figure_.savefig(path, metadata={"Date": None})

@@ -19,10 +19,13 @@ REST_CORES, REST_SECONDS = 0.04, 0.4
 class Server:
     """A process, and when it said that it was ready."""
 
+    # Those of every server; none: all there are.
+    cores = ()
+
     def __init__(self, command, ready, log):
         self.begun = time.monotonic()
         self.log = open(log, "ab")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log)
+        self.process = subprocess.Popen(machine.pinned(self.cores, command), stdout=subprocess.PIPE, stderr=self.log)
         self.pid = self.process.pid
         self.lines = []
         self.ready_seconds = None
@@ -116,10 +119,10 @@ class Vatn(Server):
 
     name = "vatn"
 
-    def __init__(self, binary, directory):
+    def __init__(self, binary, directory, *flags):
         self.binary = binary
         command = [binary, "serve", "--database", directory, "--port", "0"]
-        command += ["--router", "tcp://127.0.0.1:0", "--publisher", "tcp://127.0.0.1:0"]
+        command += ["--router", "tcp://127.0.0.1:0", "--publisher", "tcp://127.0.0.1:0", *flags]
         super().__init__(command, r"^ready ", f"{directory}.log")
         endpoints = dict(line.split()[1:3] for line in self.lines if line.startswith("listening"))
         self.router, self.http = endpoints["router"], endpoints["http"]

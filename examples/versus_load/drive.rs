@@ -8,8 +8,9 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 #[derive(Args, Clone)]
@@ -37,6 +38,10 @@ pub struct Drive {
     /// or not; the latency counts from when they were due
     #[arg(long)]
     rate: Option<f64>,
+
+    /// Print a line of figures of its own for each so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    interval: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,6 +54,8 @@ enum Operation {
 struct Tally {
     latency: Histogram<u64>,
     absent: u64,
+    /// Writes that the queue had no room for; they are in the latencies too.
+    refused: u64,
     /// When the last answer came.
     ended: Instant,
 }
@@ -56,24 +63,53 @@ struct Tally {
 impl Tally {
     fn new() -> Fallible<Self> {
         let latency = Histogram::new_with_bounds(100, 600_000_000_000, 3)?;
-        Ok(Tally { latency, absent: 0, ended: Instant::now() })
+        Ok(Tally { latency, absent: 0, refused: 0, ended: Instant::now() })
     }
 
-    /// Takes the answers to `requests` requests that were due at `since`.
-    fn take(&mut self, wire: &mut Wire, requests: u64, since: Instant) -> Fallible<()> {
-        let mut left = requests;
-        while left > 0 {
-            let taken = wire.replies(left, |_, shape| {
-                self.absent += u64::from(shape == Shape::Absent);
-                Ok(())
-            })?;
-            self.ended = Instant::now();
-            let nanoseconds = self.ended.saturating_duration_since(since).as_nanos() as u64;
-            self.latency.saturating_record_n(nanoseconds, taken);
-            left -= taken;
-        }
+    fn add(&mut self, other: &Tally) -> Fallible<()> {
+        self.latency.add(&other.latency)?;
+        self.absent += other.absent;
+        self.refused += other.refused;
+        self.ended = self.ended.max(other.ended);
         Ok(())
     }
+
+    /// Moves everything into `other`.
+    fn pour_into(&mut self, other: &mut Tally) -> Fallible<()> {
+        other.add(self)?;
+        self.latency.reset();
+        (self.absent, self.refused) = (0, 0);
+        Ok(())
+    }
+}
+
+/// One connection's tally, which the reporter looks at too.
+type Shared = Arc<Mutex<Tally>>;
+
+/// Takes the answers to `requests` requests that were due at `since`. Nobody waits for the tally
+/// while an answer is waited for.
+fn take(tally: &Shared, wire: &mut Wire, requests: u64, since: Instant) -> Fallible<()> {
+    let mut left = requests;
+    while left > 0 {
+        let (mut absent, mut refused) = (0, 0);
+        let taken = wire.replies(left, |_, shape| {
+            absent += u64::from(shape == Shape::Absent);
+            refused += u64::from(shape == Shape::Refused);
+            Ok(())
+        })?;
+        let mut tally = lock(tally)?;
+        tally.absent += absent;
+        tally.refused += refused;
+        tally.ended = Instant::now();
+        let nanoseconds = tally.ended.saturating_duration_since(since).as_nanos() as u64;
+        tally.latency.saturating_record_n(nanoseconds, taken);
+        left -= taken;
+    }
+    Ok(())
+}
+
+fn lock(tally: &Shared) -> Fallible<MutexGuard<'_, Tally>> {
+    Ok(tally.lock().map_err(|_| "a connection's thread panicked")?)
 }
 
 impl Drive {
@@ -83,27 +119,57 @@ impl Drive {
             .collect::<Fallible<Vec<_>>>()?;
         // All begin together, a moment from now.
         let begin = Instant::now() + Duration::from_millis(50);
-        let threads = wires.into_iter().zip(0..).map(|(wire, index)| {
+        let (mut threads, mut tallies) = (Vec::new(), Vec::new());
+        for (wire, index) in wires.into_iter().zip(0..) {
+            let tally: Shared = Arc::new(Mutex::new(Tally::new()?));
+            tallies.push(Arc::clone(&tally));
             let drive = self.clone();
-            thread::spawn(move || match drive.rate {
-                Some(rate) => drive.at_rate(wire, index, begin, rate),
-                None => drive.closed(wire, index, begin),
-            })
-        });
-        let threads: Vec<_> = threads.collect();
+            threads.push(thread::spawn(move || match drive.rate {
+                Some(rate) => drive.at_rate(wire, index, begin, rate, &tally),
+                None => drive.closed(wire, index, begin, &tally),
+            }));
+        }
         let mut total = Tally::new()?;
+        if let Some(seconds) = self.interval {
+            let interval = Duration::from_secs_f64(seconds);
+            let is_over = || threads.iter().all(JoinHandle::is_finished);
+            self.report(begin, interval, &tallies, &mut total, is_over)?;
+        }
         for thread in threads {
-            let tally = thread.join().map_err(|_| "a connection's thread panicked")??;
-            total.latency.add(&tally.latency)?;
-            total.absent += tally.absent;
-            total.ended = total.ended.max(tally.ended);
+            thread.join().map_err(|_| "a connection's thread panicked")??;
+        }
+        for tally in tallies {
+            total.add(&*lock(&tally)?)?;
         }
         Ok(self.figures(&total, total.ended - begin))
     }
 
-    fn closed(&self, mut wire: Wire, index: u64, begin: Instant) -> Fallible<Tally> {
+    /// Prints what was counted in each interval, and moves it into `total`.
+    fn report(
+        &self,
+        begin: Instant,
+        interval: Duration,
+        tallies: &[Shared],
+        total: &mut Tally,
+        is_over: impl Fn() -> bool,
+    ) -> Fallible<()> {
+        let (mut since, mut part) = (begin, Tally::new()?);
+        while !is_over() {
+            thread::sleep((since + interval).saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            for tally in tallies {
+                lock(tally)?.pour_into(&mut part)?;
+            }
+            println!("{}", self.figures(&part, now - since));
+            part.pour_into(total)?;
+            since = now;
+        }
+        Ok(())
+    }
+
+    fn closed(&self, mut wire: Wire, index: u64, begin: Instant, tally: &Shared) -> Fallible<()> {
         let (mut keys, template) = (Keys::new(index, self.target.keys), self.template());
-        let (mut tally, mut out) = (Tally::new()?, Vec::new());
+        let mut out = Vec::new();
         let end = begin + Duration::from_secs_f64(self.seconds);
         thread::sleep(begin - Instant::now());
         let mut sent = Instant::now();
@@ -111,22 +177,30 @@ impl Drive {
             out.clear();
             (0..self.pipeline).for_each(|_| template.append(&mut out, keys.next()));
             wire.send(&out)?;
-            tally.take(&mut wire, self.pipeline, sent)?;
+            take(tally, &mut wire, self.pipeline, sent)?;
             sent = Instant::now();
         }
-        Ok(tally)
+        Ok(())
     }
 
     /// Sends `pipeline` requests together, so often that all connections make up the rate; another
     /// thread reads.
-    fn at_rate(&self, wire: Wire, index: u64, begin: Instant, rate: f64) -> Fallible<Tally> {
+    fn at_rate(
+        &self,
+        mut wire: Wire,
+        index: u64,
+        begin: Instant,
+        rate: f64,
+        tally: &Shared,
+    ) -> Fallible<()> {
         let (writer, (due_to, due_from)) = (wire.writer()?, channel());
         let drive = self.clone();
         let sender =
             thread::spawn(move || drive.send_when_due(writer, index, begin, rate, &due_to));
-        let tally = self.read_all(wire, &due_from)?;
-        sender.join().map_err(|_| "a sending thread panicked")??;
-        Ok(tally)
+        for due in due_from {
+            take(tally, &mut wire, self.pipeline, due)?;
+        }
+        sender.join().map_err(|_| "a sending thread panicked")?
     }
 
     fn send_when_due(
@@ -156,14 +230,6 @@ impl Drive {
         Ok(())
     }
 
-    fn read_all(&self, mut wire: Wire, due_from: &Receiver<Instant>) -> Fallible<Tally> {
-        let mut tally = Tally::new()?;
-        for due in due_from {
-            tally.take(&mut wire, self.pipeline, due)?;
-        }
-        Ok(tally)
-    }
-
     fn template(&self) -> Template {
         match self.operation {
             Operation::Get => Template::get(&self.target),
@@ -181,6 +247,7 @@ impl Drive {
             "p99_9_us": microseconds(0.999),
             "max_us": microseconds(1.0),
             "absent": tally.absent,
+            "refused": tally.refused,
             "seconds": elapsed.as_secs_f64(),
         })
     }

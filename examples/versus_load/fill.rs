@@ -1,6 +1,6 @@
 //! All keys, once each.
 
-use crate::protocol::{Protocol, Template, zmtp_single};
+use crate::protocol::{Protocol, Shape, Template, zmtp_single};
 use crate::wire::Wire;
 use crate::{Fallible, Target};
 use clap::Args;
@@ -41,7 +41,9 @@ impl Fill {
             }
             wire.send(&out)?;
             for _ in 0..replies {
-                wire.reply()?;
+                if wire.reply()?.1 == Shape::Refused {
+                    return Err("the write queue had no room".into());
+                }
             }
         }
         if target.protocol == Protocol::Vatn {

@@ -19,6 +19,8 @@ pub enum Protocol {
 pub enum Shape {
     Value,
     Absent,
+    /// vatn's write queue had no room for it.
+    Refused,
 }
 
 const MORE: u8 = 1;
@@ -77,6 +79,8 @@ fn response_shape(message: &[u8]) -> Fallible<Shape> {
     match zmtp_content(message) {
         [0x94, 1, 1, 0xc0, 0xc0] => Ok(Shape::Absent),
         [0x94, 1, 1, 0xc0, ..] => Ok(Shape::Value),
+        // An error is an array that begins with its code, here a string of ten bytes.
+        [0x94, 1, 1, _, 0xaa, code @ ..] if code.starts_with(b"QUEUE_FULL") => Ok(Shape::Refused),
         other => Err(format!("an error: {}", String::from_utf8_lossy(other)).into()),
     }
 }
