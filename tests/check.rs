@@ -255,8 +255,8 @@ fn what_lies_between_the_tables_and_the_log_is_missed() {
 fn a_store_of_a_newer_format_is_refused_with_its_version() {
     let folder = tempfile::tempdir().unwrap();
     build(folder.path());
-    tamper(folder.path(), vec![tables::number_row(meta::FORMAT, 2)]);
-    let sentence = "the store: its format has version 2; this vatn reads version 1: \
+    tamper(folder.path(), vec![tables::number_row(meta::FORMAT, 3)]);
+    let sentence = "the store: its format has version 3; this vatn reads version 2: \
                     use the vatn that made it";
     assert_eq!(serve(folder.path(), |_| ()).unwrap_err().to_string(), sentence);
     for arguments in [&[][..], &["--repair"]] {

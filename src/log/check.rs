@@ -5,6 +5,7 @@
 
 use super::archive_reader::is_value;
 use super::history::hex;
+use super::migrate::migrate;
 use super::record::Record;
 use super::segments::Segment;
 use super::tables::{self, FORMAT_VERSION, meta};
@@ -64,7 +65,7 @@ impl std::fmt::Display for Place {
             Self::Record(key) => write!(f, "record {} of the log", hex(key)),
             Self::Space(Space::Meta) => f.write_str("the store's facts"),
             Self::Space(Space::Table) => f.write_str("the tables"),
-            Self::Space(Space::Log) => f.write_str("the log"),
+            Self::Space(Space::Log | Space::OldLog) => f.write_str("the log"),
         }
     }
 }
@@ -122,7 +123,12 @@ impl Check<'_> {
         if self.disk.get(Space::Meta, meta::RESTORING.as_bytes())?.is_some() {
             return Err(DiskError::new("the store", tables::NOT_RESTORED));
         }
-        match self.number(meta::FORMAT)? {
+        let mut format = self.number(meta::FORMAT)?;
+        if format.is_some() {
+            migrate(self.disk)?;
+            format = tables::number(self.disk, meta::FORMAT)?;
+        }
+        match format {
             Some(FORMAT_VERSION) => {}
             Some(other) => return Err(tables::other_format(other)),
             None => self.fault(Place::Fact(meta::FORMAT.to_owned()), "it is missing"),

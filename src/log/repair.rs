@@ -123,14 +123,12 @@ impl Repair<'_> {
             self.done.lost.push(format!("{}: {lost}", fault.place));
         }
         let Some(last) = holes.last() else { return Ok(()) };
-        let (mut rows, mut next) = (Vec::new(), None);
-        self.disk.scan(Space::Log, &[], &mut |key, _| {
+        let mut next = None;
+        self.disk.scan(Space::Log, last, &mut |key, _| {
             if key > last.as_slice() {
                 next = <[u8; 8]>::try_from(key).ok().map(u64::from_be_bytes);
-                return false;
             }
-            rows.push(Row { space: Space::Log, key: key.to_vec(), value: None });
-            true
+            next.is_none()
         })?;
         let begins = next.unwrap_or(self.last_seq.saturating_add(1));
         let noted = Segment::read_all(self.disk)?;
@@ -146,11 +144,23 @@ impl Repair<'_> {
             notes.push(Segment::new(begins).row());
         }
         self.disk.commit(notes, Sync::Data)?;
-        for batch in rows.chunks(BATCH_ROWS) {
-            self.disk.commit(batch.to_vec(), Sync::Buffer)?;
-        }
+        self.forget_before(begins)?;
         self.done.lost.push(format!("the history before seq {begins}"));
         Ok(())
+    }
+
+    /// Takes out the records before `begins`, also where the rest of what they are in stays.
+    fn forget_before(&self, begins: Seq) -> Result<(), DiskError> {
+        self.disk.trim_log(begins)?;
+        let mut rows = Vec::new();
+        self.disk.scan(Space::Log, &[], &mut |key, _| {
+            let is_before = *key < begins.to_be_bytes()[..];
+            if is_before {
+                rows.push(Row { space: Space::Log, key: key.to_vec(), value: None });
+            }
+            is_before
+        })?;
+        if rows.is_empty() { Ok(()) } else { self.disk.commit(rows, Sync::Data) }
     }
 
     fn facts(&mut self) -> Result<(), DiskError> {
