@@ -1,5 +1,5 @@
-//! A store of format 1 becomes one of format 2: its log, which was rows among the others, goes where
-//! the log is now.
+//! A store of format 1 becomes one of format 2: its log, which was rows among the others, goes to
+//! where the log is now.
 //!
 //! A crash at any step leaves a store that the next start goes on with: until the format says 2 the
 //! rows are all there, and a copy of the first of them is only longer afterwards.
@@ -122,7 +122,8 @@ mod tests {
                     migrate(&left).unwrap();
                     assert_eq!(keys(&left, Space::Log), all, "failed after {after}");
                     assert!(keys(&left, Space::OldLog).is_empty());
-                    assert_eq!(tables::number(&left, meta::FORMAT).unwrap(), Some(FORMAT_VERSION));
+                    let format = tables::number(&left, meta::FORMAT).unwrap();
+                    assert_eq!(format, Some(FORMAT_VERSION));
                 }
             }
             if passed {

@@ -55,9 +55,12 @@ impl Repair<'_> {
         }
     }
 
-    /// Each record that can be read, oldest first.
+    /// Each record that can be read, oldest first. What comes before the first segment was trimmed,
+    /// and has not been looked at.
     fn each_record(&self, each: &mut dyn FnMut(&Record)) -> Result<(), DiskError> {
-        self.disk.scan(Space::Log, &[], &mut |_, value| {
+        let noted = Segment::read_all(self.disk)?;
+        let first = noted.first().map_or(0, |segment| segment.id);
+        self.disk.scan(Space::Log, &first.to_be_bytes(), &mut |_, value| {
             if let Ok(record) = Record::decode(value) {
                 each(&record);
             }

@@ -147,7 +147,7 @@ fn walk(file: &File, head: &Head) -> io::Result<Walk> {
     let mut walk = Walk { end: HEAD_BYTES, last_key: None, index: vec![], rest: Rest::Nothing };
     let mut frames = Frames::new(file, head.salt, HEAD_BYTES, length);
     while let Some(frame) = frames.head()? {
-        let is_in_order = walk.last_key.map_or(frame.key == head.first, |last| last < frame.key);
+        let is_in_order = walk.last_key.map_or(frame.key >= head.first, |last| last < frame.key);
         if !is_in_order || frames.record(&frame)?.is_none() {
             break;
         }
