@@ -96,8 +96,10 @@ impl Torn {
     }
 
     fn tear(self, store: &Path, at: u64, tail: Tail) {
+        let full = self.end(store);
         let mut file = OpenOptions::new().write(true).open(self.file(store)).unwrap();
-        let length = file.metadata().unwrap().len();
+        // Not all of the room in a journal, which is searched through.
+        let length = file.metadata().unwrap().len().min(full + 8192);
         file.set_len(at).unwrap();
         match tail {
             Tail::Nothing => {}
