@@ -241,10 +241,10 @@ impl Drop for FjallDisk {
     fn drop(&mut self) {
         let spaces = self.spaces.take();
         let closed = guarded("closing the database", || {
-            let synced = self.log.sync();
+            let log = self.log.close();
             drop(spaces);
             self.place.is_kept()?;
-            synced?;
+            log?;
             files::close(&self.path).map_err(|error| at(&self.path, "cannot be closed", &error))
         });
         if let Err(error) = closed {

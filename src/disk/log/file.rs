@@ -7,7 +7,7 @@
 use super::format::{FrameHead, HEAD_BYTES, Head};
 use super::frames::Frames;
 use super::walk::{name, note};
-use super::{KeyRecord, Mark};
+use super::{KeyRecord, Mark, ROOM_BYTES};
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::path::Path;
@@ -22,6 +22,8 @@ pub(super) struct LogFile {
     length: AtomicU64,
     /// How far it is on the medium.
     synced: AtomicU64,
+    /// How long it was made.
+    room: AtomicU64,
     /// Where some of its frames are; read from the file when somebody asks.
     index: Mutex<Option<Vec<Mark>>>,
 }
@@ -30,8 +32,9 @@ impl LogFile {
     /// A file that is there, with `length` bytes of frames. What of it is on the medium is not
     /// known: a killed process may have left it in the system's memory.
     pub(super) fn found(head: Head, length: u64, index: Option<Vec<Mark>>) -> Self {
-        let (length, synced) = (AtomicU64::new(length), AtomicU64::new(HEAD_BYTES));
-        Self { head, length, synced, index: Mutex::new(index) }
+        let (room, synced) = (AtomicU64::new(length), AtomicU64::new(HEAD_BYTES));
+        let length = AtomicU64::new(length);
+        Self { head, length, synced, room, index: Mutex::new(index) }
     }
 
     /// A file that was just made, and is on the medium.
@@ -61,6 +64,11 @@ impl LogFile {
         let too_long = || io::Error::other("the record is too long for a frame");
         let frame = FrameHead::of(key, record, self.synced()).ok_or_else(too_long)?;
         let head = frame.encode(self.head.salt, at);
+        let end = at + frame.frame_bytes();
+        if end > self.room.load(Ordering::Relaxed) {
+            file.set_len(end + ROOM_BYTES)?;
+            self.room.store(end + ROOM_BYTES, Ordering::Relaxed);
+        }
         let (mut slices, mut rest);
         slices = [IoSlice::new(&head), IoSlice::new(record)];
         rest = &mut slices[..];
@@ -75,7 +83,7 @@ impl LogFile {
         if let Some(index) = self.index().as_mut() {
             note(index, key, at);
         }
-        self.length.store(at + frame.frame_bytes(), Ordering::Release);
+        self.length.store(end, Ordering::Release);
         Ok(())
     }
 
@@ -84,6 +92,15 @@ impl LogFile {
     pub(super) fn sync(&self, file: &File) -> io::Result<()> {
         let length = self.length();
         file.sync_data()?;
+        self.synced.store(length, Ordering::Release);
+        Ok(())
+    }
+
+    /// Ends the file where its frames end, on the medium too. Nothing is appended any more.
+    pub(super) fn close(&self, file: &File) -> io::Result<()> {
+        let length = self.length();
+        file.set_len(length)?;
+        file.sync_all()?;
         self.synced.store(length, Ordering::Release);
         Ok(())
     }

@@ -8,10 +8,11 @@
 //!        | crc32 u32 of salt, place and these | the record, length bytes of it
 //! ```
 //!
-//! All numbers are little-endian. `synced_to` is how far this file was known to be on the medium
-//! when the frame was written: whatever is wrong before that place is no crash's doing. The place
-//! of a frame and the file's salt, 8 random bytes, are under its checksum, so that bytes of a
-//! user's that look like a frame are never taken for one.
+//! All numbers are little-endian. Zeros follow the frames of a file that is written to. `synced_to`
+//! is how far this file was known to be on the medium when the frame was written: whatever is wrong
+//! before that place is no crash's doing. The place of a frame and the file's salt, 8 random bytes,
+//! are under its checksum, so that bytes of a user's that look like a frame are never taken for
+//! one.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -35,6 +35,9 @@ use walk::name;
 pub(super) const FOLDER: &str = "log";
 /// A file is closed when it is this long. It is what the disk holds more than is retained.
 const FILE_BYTES: u64 = 16 << 20;
+/// The last file is longer than its frames by so much, in zeros: a sync then need not note a new
+/// length, which costs as much again as the data.
+const ROOM_BYTES: u64 = 1 << 20;
 /// How far apart the frames are that a file's index tells of.
 const INDEX_BYTES: u64 = 64 << 10;
 const READING: &str = "reading the log";
@@ -116,7 +119,7 @@ impl LogFiles {
             Some((log, file)) if log.length() < self.file_bytes => (log, file),
             full => {
                 if let Some((log, file)) = full {
-                    self.sync_file(&log, &file)?;
+                    self.alone(|| log.close(&file))?;
                 }
                 self.begin(key)?
             }
@@ -153,13 +156,22 @@ impl LogFiles {
     }
 
     fn sync_file(&self, log: &LogFile, file: &File) -> io::Result<()> {
+        // Another thread may have done it meanwhile.
+        self.alone(|| if log.has_unsynced() { log.sync(file) } else { Ok(()) })
+    }
+
+    /// Syncs while no other thread does, unless one of them failed.
+    fn alone(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let _alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have done it meanwhile, or failed to.
         self.is_well().map_err(io::Error::other)?;
-        if log.has_unsynced() {
-            log.sync(file).inspect_err(|error| drop(self.fail(error)))?;
-        }
-        Ok(())
+        sync().inspect_err(|error| drop(self.fail(error)))
+    }
+
+    /// Ends the last file where its frames end: after an orderly end there is nothing else in it.
+    pub(super) fn close(&self) -> Result<(), DiskError> {
+        self.is_well()?;
+        let Some((log, file)) = self.writer().last.take() else { return Ok(()) };
+        self.alone(|| log.close(&file)).map_err(|error| self.fail(&error))
     }
 
     /// How far the log is on the medium; `None` when it holds nothing.
@@ -253,7 +265,7 @@ impl LogFiles {
         if end <= before
             && let Some((log, file)) = writer.last.take()
         {
-            self.sync_file(&log, &file).map_err(|error| self.fail(&error))?;
+            self.alone(|| log.close(&file)).map_err(|error| self.fail(&error))?;
         }
         let ends = files.iter().skip(1).copied().chain([end]);
         let going = ends.take(files.len()).take_while(|end| *end <= before);

@@ -95,7 +95,7 @@ fn open_last(folder: &Path, found: &mut Found) -> io::Result<Opened> {
         let path = folder.join(name(first));
         let (name, end) = (name(first), walk.end);
         let mut file = File::options().write(true).open(&path)?;
-        if walk.rest != Rest::Nothing {
+        if ![Rest::Nothing, Rest::Room].contains(&walk.rest) {
             tracing::warn!(
                 "the last writes were cut short: removed what follows byte {end} of {name}"
             );

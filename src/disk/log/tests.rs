@@ -199,6 +199,8 @@ fn half_synced(path: &Path) -> (Vec<u8>, u64) {
     log.sync().unwrap();
     let safe = log.durable().unwrap().at;
     (4..=6).for_each(|n| log.append(2 * n, &record(2 * n)).unwrap());
+    // Without the room after them.
+    log.close().unwrap();
     (std::fs::read(last_file(path)).unwrap(), safe)
 }
 
@@ -229,6 +231,21 @@ fn a_torn_tail_is_cut_and_a_torn_middle_is_not() {
         std::fs::write(&path, &damaged).unwrap();
         assert!(try_open(folder.path(), Known::default(), true).is_err(), "byte {place}");
     }
+}
+
+#[test]
+fn the_room_after_the_frames_is_no_damage_unless_the_end_was_orderly() {
+    let folder = folder();
+    let log = filled(folder.path(), 3);
+    let length = || std::fs::metadata(last_file(folder.path())).unwrap().len();
+    assert!(length() > ROOM_BYTES);
+    drop(log);
+    assert!(try_open(folder.path(), Known::default(), true).is_err());
+    let log = open(folder.path());
+    log.append(8, &record(8)).unwrap();
+    log.close().unwrap();
+    assert_eq!(length(), log.bytes());
+    assert_eq!(keys(&try_open(folder.path(), Known::default(), true).unwrap(), 0), [2, 4, 6, 8]);
 }
 
 #[test]
@@ -265,6 +282,7 @@ fn bytes_of_a_users_that_look_like_a_frame_are_none() {
     let whole = std::fs::read(last_file(folder.path())).unwrap();
     // A value that is a log file, torn off in its middle.
     log.append(3, &whole).unwrap();
+    log.close().unwrap();
     let path = last_file(folder.path());
     let length = std::fs::metadata(&path).unwrap().len();
     drop(log);
@@ -279,7 +297,7 @@ fn a_claim_of_many_bytes_makes_no_room_for_them() {
     let log = open(folder.path());
     log.append(1, b"one").unwrap();
     let head = log.at(1).unwrap().head;
-    drop(log);
+    log.close().unwrap();
     let path = last_file(folder.path());
     let mut bytes = std::fs::read(&path).unwrap();
     let frame = FrameHead { key: 2, length: u32::MAX, synced_to: 0, checksum: 0 };

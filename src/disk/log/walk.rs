@@ -36,6 +36,8 @@ pub(super) struct Walk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
     Nothing,
+    /// Zeros, which are there until an orderly end.
+    Room,
     /// What a crash left of the last ones.
     Torn,
     /// Something that is no frame, in a place that was on the medium: a later frame says so.
@@ -83,8 +85,8 @@ impl Walk {
     fn fault(&self, may_be_torn: bool) -> Option<String> {
         match self.rest {
             Rest::Nothing => None,
-            Rest::Torn if may_be_torn => None,
-            Rest::Torn => Some(format!("damaged at byte {}", self.end)),
+            Rest::Room | Rest::Torn if may_be_torn => None,
+            Rest::Room | Rest::Torn => Some(format!("damaged at byte {}", self.end)),
             Rest::Damaged => Some(format!(
                 "damaged at byte {}, which was on the medium: records that follow say so",
                 self.end
@@ -171,6 +173,10 @@ pub(super) fn note(index: &mut Vec<Mark>, key: u64, at: u64) {
 /// Tells damage from what a crash leaves, which may be whole frames too, after pages that were
 /// never written.
 fn what_follows(file: &File, salt: u64, end: u64, length: u64) -> io::Result<Rest> {
+    let mut rest = vec![0; (length - end) as usize];
+    file.read_exact_at(&mut rest, end)?;
+    let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Ok(Rest::Room) };
+    let length = end + last as u64 + 1;
     let is_proof = |(_, frame): (u64, FrameHead)| frame.synced_to > end;
     let mut later = frames_after(file, salt, end, length)?.into_iter();
     Ok(if later.any(is_proof) { Rest::Damaged } else { Rest::Torn })
