@@ -234,10 +234,12 @@ impl LogFiles {
     ) -> Result<(), DiskError> {
         let mut next = self.at(from).or_else(|| self.after(Bound::Unbounded));
         while let Some(log) = next {
+            // Before it is read: a file that has a successor has its last record. After the last
+            // one there is nothing that was there when the reading began.
+            next = self.after(Bound::Excluded(log.head.first));
             if self.with(&log, |file| log.scan(file, from, each))? == Some(true) {
                 return Ok(());
             }
-            next = self.after(Bound::Excluded(log.head.first));
         }
         Ok(())
     }
