@@ -6,7 +6,7 @@
 //! - [`wire`] is what travels: commands, replies, changes and error codes, as bytes. [`limits`] has
 //!   every bound, [`config`] what a broker is told at start, [`clock`] the time.
 //! - [`store`] is the ordered map and `apply`, a pure function of state, command and time.
-//!   [`disk`] is a small trait, with fjall behind it.
+//!   [`disk`] is a small trait, with the log's files and fjall behind it.
 //! - [`log`] is the write queue as a log: records, the bounded queue, watermarks, and the feed of
 //!   what was committed.
 //! - [`engine`] owns the map: the one path by which anything changes. [`worker`] brings the tables

@@ -3,9 +3,10 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use support::offline::{State, run, serve, state};
+use vatn::disk::files::CLOSED;
 use vatn::disk::{Disk, DiskError, FjallDisk, Row, Space, Sync};
 use vatn::log::tables::{self, meta};
 
@@ -255,8 +256,8 @@ fn what_lies_between_the_tables_and_the_log_is_missed() {
 fn a_store_of_a_newer_format_is_refused_with_its_version() {
     let folder = tempfile::tempdir().unwrap();
     build(folder.path());
-    tamper(folder.path(), vec![tables::number_row(meta::FORMAT, 2)]);
-    let sentence = "the store: its format has version 2; this vatn reads version 1: \
+    tamper(folder.path(), vec![tables::number_row(meta::FORMAT, 3)]);
+    let sentence = "the store: its format has version 3; this vatn reads version 2: \
                     use the vatn that made it";
     assert_eq!(serve(folder.path(), |_| ()).unwrap_err().to_string(), sentence);
     for arguments in [&[][..], &["--repair"]] {
@@ -320,4 +321,82 @@ fn a_damaged_journal_is_cut_where_it_can_be_read_and_kept() -> Result<(), DiskEr
     assert_eq!(std::fs::read(folder.path().join("0.jnl.damaged")).unwrap(), bytes);
     well(folder.path());
     state(folder.path()).map(|left| assert!(!left.is_empty()))
+}
+
+/// The only file of the log, seen from the store.
+fn log_file(folder: &Path) -> PathBuf {
+    let mut names = std::fs::read_dir(folder.join("log")).unwrap();
+    let name = names.next().unwrap().unwrap().file_name();
+    assert!(names.next().is_none());
+    Path::new("log").join(name)
+}
+
+#[test]
+fn a_damaged_log_keeps_what_can_be_read_and_loses_the_history_before_it() {
+    for is_crashed in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = build(folder.path());
+        let keys = records(folder.path());
+        if is_crashed {
+            std::fs::remove_file(folder.path().join(CLOSED)).unwrap();
+        }
+        let name = log_file(folder.path());
+        let file = folder.path().join(&name);
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        let (code, out, _) = said(folder.path(), &[]);
+        assert_eq!(code, 1);
+        assert!(out.starts_with(&format!("wrong: {}: damaged at byte ", name.display())), "{out}");
+        assert_eq!(std::fs::read(&file).unwrap(), bytes, "a check changes nothing");
+        let refusal = serve(folder.path(), |_| ()).unwrap_err().to_string();
+        assert!(refusal.contains(&format!("is damaged: {}: ", name.display())), "{refusal}");
+        let (code, out, _) = said(folder.path(), &["--repair"]);
+        assert_eq!(code, 1);
+        assert!(out.contains(&format!("lost: {}: all of it but ", name.display())), "{out}");
+        assert!(out.contains("lost: the history before seq "), "{out}");
+        let mut kept = file.into_os_string();
+        kept.push(".damaged");
+        assert_eq!(std::fs::read(kept).unwrap(), bytes);
+        well(folder.path());
+        assert_eq!(state(folder.path()).unwrap(), whole, "the tables have its writes");
+        let left = records(folder.path());
+        assert!(!left.is_empty() && keys.ends_with(&left), "{left:?} of {keys:?}");
+    }
+}
+
+/// What only the rest of the store knows.
+#[test]
+fn a_log_that_is_shorter_than_the_tables_know_is_found_and_begun_anew() {
+    for is_removed in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = build(folder.path());
+        std::fs::remove_file(folder.path().join(CLOSED)).unwrap();
+        let name = log_file(folder.path());
+        let file = folder.path().join(&name);
+        match is_removed {
+            true => std::fs::remove_file(&file).unwrap(),
+            false => {
+                let length = std::fs::metadata(&file).unwrap().len();
+                let file = std::fs::File::options().write(true).open(&file).unwrap();
+                file.set_len(length - 1).unwrap();
+            }
+        }
+        let words = if is_removed { "it is missing" } else { "it ends at byte " };
+        let (code, out, _) = said(folder.path(), &[]);
+        assert_eq!(code, 1);
+        assert!(out.starts_with(&format!("wrong: {}: {words}", name.display())), "{out}");
+        let (code, out, _) = said(folder.path(), &["--repair"]);
+        assert_eq!(code, 1);
+        assert!(out.contains(&format!("lost: {}: all ", name.display())), "{out}");
+        well(folder.path());
+        assert_eq!(state(folder.path()).unwrap(), whole);
+        assert!(records(folder.path()).is_empty());
+        serve(folder.path(), |engine| {
+            run(engine, "set", vec!["k00".into(), 1.into()]);
+        })
+        .unwrap();
+        well(folder.path());
+    }
 }

@@ -10,6 +10,7 @@ use support::backbone::config;
 use support::commands::Generator;
 use vatn::clock::Clock;
 use vatn::config::QueueConfig;
+use vatn::disk::memory::Batches;
 use vatn::disk::{Disk, MemoryDisk};
 use vatn::engine::{Answers, ChangesQuery, Engine, Release};
 use vatn::log::feed::FeedReader;
@@ -143,7 +144,9 @@ fn crash_and_check(seed: u64, by_power: bool) {
         }
         let left = if by_power {
             let unsynced = disk.unsynced_batches();
-            disk.after_power_loss(generator.random().usize(0..=unsynced))
+            let random = generator.random();
+            let (log, rows) = (random.usize(0..=unsynced.log), random.usize(0..=unsynced.rows));
+            disk.after_power_loss(Batches { log, rows })
         } else {
             disk.after_kill()
         };

@@ -13,7 +13,7 @@ use support::ledger::{Bytes, Change, Ledger, State, encode};
 use vatn::client::{Packed, Request};
 use vatn::clock::Clock;
 use vatn::disk::MemoryDisk;
-use vatn::disk::memory::Fault;
+use vatn::disk::memory::{Batches, Fault};
 use vatn::engine::Engine;
 use vatn::wire::Level;
 
@@ -246,8 +246,13 @@ fn look_around(script: &Script<'_>) {
 /// promised write in it.
 fn assert_survived(disk: &MemoryDisk, ledger: &Ledger, clock: &Clock) {
     assert_prefix(disk.after_kill(), ledger, Level::Stored, clock);
-    for kept in 0..=disk.unsynced_batches() {
-        assert_prefix(disk.after_power_loss(kept), ledger, Level::Synced, clock);
+    // As much of either as there is, with all or nothing of the other.
+    let all = disk.unsynced_batches();
+    let logs = (0..=all.log).flat_map(|log| [(log, 0), (log, all.rows)]);
+    let rows = (0..=all.rows).flat_map(|rows| [(0, rows), (all.log, rows)]);
+    for (log, rows) in logs.chain(rows) {
+        let left = disk.after_power_loss(Batches { log, rows });
+        assert_prefix(left, ledger, Level::Synced, clock);
     }
 }
 

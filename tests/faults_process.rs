@@ -304,20 +304,23 @@ fn a_disk_that_becomes_read_only_is_refused_in_one_line_at_start() {
 
 #[test]
 fn a_directory_deleted_under_a_broker_acknowledges_nothing_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let broker = Broker::open(folder.path(), &[]);
-    let words = "was removed under the broker";
-    runtime().block_on(async {
-        let mut connection = Connection::connect(&broker.router).await.unwrap();
-        connection.result(set(1, 10, Level::Synced)).await;
-        std::fs::remove_dir_all(folder.path().join("store")).unwrap();
-        for level in [Level::Stored, Level::Synced] {
-            let late = connection.call(&[set(2, 10, level)]).await.unwrap().remove(0);
-            assert_eq!(code(&late), Some("STORAGE"), "{late:?}");
-        }
-        assert_failed(&broker, &mut connection, &[1], words).await;
-    });
-    assert_stop_tells(broker, words);
+    // All of it, and the log alone.
+    for deleted in ["store", "store/log"] {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::open(folder.path(), &[]);
+        let words = "was removed under the broker";
+        runtime().block_on(async {
+            let mut connection = Connection::connect(&broker.router).await.unwrap();
+            connection.result(set(1, 10, Level::Synced)).await;
+            std::fs::remove_dir_all(folder.path().join(deleted)).unwrap();
+            for level in [Level::Stored, Level::Synced] {
+                let late = connection.call(&[set(2, 10, level)]).await.unwrap().remove(0);
+                assert_eq!(code(&late), Some("STORAGE"), "{late:?}");
+            }
+            assert_failed(&broker, &mut connection, &[1], words).await;
+        });
+        assert_stop_tells(broker, words);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use support::commands::{Generator, OwnedCommand, encode_value, request};
 use support::model::{Cell, Cells, Model, encoded};
 use vatn::clock::Clock;
 use vatn::disk::MemoryDisk;
+use vatn::disk::memory::Batches;
 use vatn::engine::{Answer, Answers, Engine, Release};
 use vatn::server::Backbone;
 use vatn::store::map::Head;
@@ -160,7 +161,9 @@ impl Lives {
 
     fn power_loss(&mut self) -> MemoryDisk {
         let unsynced = self.disk.unsynced_batches();
-        self.disk.after_power_loss(self.generator.random().usize(0..=unsynced))
+        let random = self.generator.random();
+        let (log, rows) = (random.usize(0..=unsynced.log), random.usize(0..=unsynced.rows));
+        self.disk.after_power_loss(Batches { log, rows })
     }
 
     /// A start that a failing disk and another crash cut short.

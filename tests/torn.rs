@@ -1,5 +1,6 @@
-//! Power that fails while fjall's journal is on its way to the medium: wherever the tail is torn,
-//! and whatever stands in its place, a restart shows a prefix of the writes, each whole.
+//! Power that fails while the log, or fjall's journal, is on its way to the medium: wherever the
+//! tail is torn, and whatever stands in its place, a restart shows a prefix of the writes, each
+//! whole; and all of them where the log is.
 
 mod support;
 
@@ -63,19 +64,53 @@ fn number(engine: &Engine) -> u64 {
     number
 }
 
-fn journal(path: &Path) -> PathBuf {
-    let files = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
-    let journals: Vec<_> =
-        files.filter(|path| path.extension().is_some_and(|e| e == "jnl")).collect();
-    assert_eq!(journals.len(), 1, "one journal holds all");
-    journals[0].clone()
+/// The one file of `folder` whose name ends with `extension`.
+fn only(folder: &Path, extension: &str) -> PathBuf {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let found: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
+    assert_eq!(found.len(), 1, "one file holds all");
+    found[0].clone()
 }
 
-/// Where the journal's records end: the rest of the file is reserved, and zeros.
-fn end(path: &Path) -> u64 {
-    let mut bytes = Vec::new();
-    File::open(journal(path)).unwrap().read_to_end(&mut bytes).unwrap();
-    bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
+/// Which file is torn.
+#[derive(Debug, Clone, Copy)]
+enum Torn {
+    Log,
+    Journal,
+}
+
+impl Torn {
+    fn file(self, store: &Path) -> PathBuf {
+        match self {
+            Self::Log => only(&store.join("log"), "log"),
+            Self::Journal => only(store, "jnl"),
+        }
+    }
+
+    /// Where the file's records end: the rest of a journal is reserved, and zeros.
+    fn end(self, store: &Path) -> u64 {
+        let mut bytes = Vec::new();
+        File::open(self.file(store)).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
+    }
+
+    fn tear(self, store: &Path, at: u64, tail: Tail) {
+        let full = self.end(store);
+        let mut file = OpenOptions::new().write(true).open(self.file(store)).unwrap();
+        // Not all of the room in a journal, which is searched through.
+        let length = file.metadata().unwrap().len().min(full + 8192);
+        file.set_len(at).unwrap();
+        match tail {
+            Tail::Nothing => {}
+            Tail::Zeros => file.set_len(length).unwrap(),
+            Tail::Other => {
+                file.seek(SeekFrom::End(0)).unwrap();
+                file.write_all(&vec![0xA5; 700]).unwrap();
+                file.set_len(length).unwrap();
+            }
+        }
+    }
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -83,58 +118,105 @@ fn copy(from: &Path, to: &Path) {
     assert!(done.unwrap().success());
 }
 
-fn tear(path: &Path, at: u64, tail: Tail) {
-    let mut file = OpenOptions::new().write(true).open(journal(path)).unwrap();
-    let length = file.metadata().unwrap().len();
-    file.set_len(at).unwrap();
-    match tail {
-        Tail::Nothing => {}
-        Tail::Zeros => file.set_len(length).unwrap(),
-        Tail::Other => {
-            file.seek(SeekFrom::End(0)).unwrap();
-            file.write_all(&vec![0xA5; 700]).unwrap();
-            file.set_len(length).unwrap();
+/// Makes a store whose process was killed; returns where the log ended that was on the medium.
+fn build(whole: &Path, has_tables: bool) -> u64 {
+    // What takes longer than a second is synced by the committer, and written to the tables.
+    loop {
+        let folder = tempfile::tempdir().unwrap();
+        let backbone = open(folder.path());
+        let engine = backbone.engine();
+        (1..=SYNCED).for_each(|number| write(&engine, number, Level::Synced));
+        let safe = Torn::Log.end(folder.path());
+        let progress = engine.watermarks().progress();
+        for number in SYNCED + 1..=SYNCED + STORED {
+            write(&engine, number, Level::Stored);
+            if has_tables && number % 7 == 0 {
+                call(&engine, &Request::new("flush")).unwrap();
+            }
         }
+        copy(folder.path(), whole);
+        let is_as_meant = has_tables || {
+            let now = engine.watermarks().progress();
+            (now.synced, now.in_tables) == (progress.synced, progress.in_tables)
+        };
+        backbone.stop().unwrap();
+        if is_as_meant {
+            return safe;
+        }
+        std::fs::remove_dir_all(whole).unwrap();
     }
 }
 
-#[test]
-fn a_torn_journal_leaves_whole_writes_up_to_the_tear() {
+fn random() -> fastrand::Rng {
     let seed = std::env::var("VATN_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed} (VATN_SEED repeats it)");
-    let mut random = fastrand::Rng::with_seed(seed);
-    let folder = tempfile::tempdir().unwrap();
-    let (living, whole) = (folder.path().join("living"), folder.path().join("whole"));
-    let backbone = open(&living);
-    let engine = backbone.engine();
-    (1..=SYNCED).for_each(|number| write(&engine, number, Level::Synced));
-    let safe = end(&living);
-    (SYNCED + 1..=SYNCED + STORED).for_each(|number| write(&engine, number, Level::Stored));
-    copy(&living, &whole);
-    backbone.stop().unwrap();
-    let full = end(&whole);
+    fastrand::Rng::with_seed(seed)
+}
+
+/// Tears a file of the store at `whole` in many places after `safe`; returns what each restart
+/// showed.
+fn tear_and_open(whole: &Path, torn: Torn, safe: u64) -> Vec<(u64, u64)> {
+    let mut random = random();
+    let full = torn.end(whole);
     let cuts: Vec<u64> = (0..CUTS).map(|_| random.u64(safe..full)).chain([safe, full]).collect();
     let mut shown = Vec::new();
     for cut in cuts {
         let tail = [Tail::Nothing, Tail::Zeros, Tail::Other][random.usize(..3)];
-        let torn = folder.path().join("torn");
-        copy(&whole, &torn);
-        tear(&torn, cut, tail);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("torn");
+        copy(whole, &path);
+        torn.tear(&path, cut, tail);
         // The copy takes writes again, and a second restart changes nothing.
-        let backbone = open(&torn);
+        let backbone = open(&path);
         let left = number(&backbone.engine());
-        assert!(left >= SYNCED, "cut at {cut} of {safe} to {full}, {tail:?}: {left}");
+        assert!(left >= SYNCED, "{torn:?} cut at {cut} of {safe} to {full}, {tail:?}: {left}");
         write(&backbone.engine(), left + 1_000, Level::Synced);
         drop(backbone.stop());
-        let backbone = open(&torn);
-        assert_eq!(number(&backbone.engine()), left + 1_000, "cut at {cut}, {tail:?}");
+        let backbone = open(&path);
+        assert_eq!(number(&backbone.engine()), left + 1_000, "{torn:?} cut at {cut}, {tail:?}");
         backbone.stop().unwrap();
-        std::fs::remove_dir_all(&torn).unwrap();
         shown.push((cut, left));
     }
     shown.sort_unstable();
     println!("{shown:?}");
-    assert!(shown.is_sorted_by_key(|(_, left)| *left), "a longer journal shows less: {shown:?}");
     assert_eq!(shown.last(), Some(&(full, SYNCED + STORED)));
+    shown
+}
+
+#[test]
+fn a_torn_log_leaves_whole_writes_up_to_the_tear() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    let safe = build(&whole, false);
+    let shown = tear_and_open(&whole, Torn::Log, safe);
+    assert!(shown.is_sorted_by_key(|(_, left)| *left), "a longer log shows less: {shown:?}");
+}
+
+#[test]
+fn a_torn_journal_loses_nothing_that_the_log_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let (new, whole) = (folder.path().join("new"), folder.path().join("whole"));
+    let backbone = open(&new);
+    let safe = Torn::Journal.end(&new);
+    drop(backbone.stop());
+    build(&whole, true);
+    let shown = tear_and_open(&whole, Torn::Journal, safe);
+    assert!(shown.iter().all(|(_, left)| *left == SYNCED + STORED), "{shown:?}");
+}
+
+#[test]
+fn a_log_torn_where_the_tables_have_it_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    let safe = build(&whole, true);
+    for tail in [Tail::Nothing, Tail::Zeros, Tail::Other] {
+        let torn = folder.path().join("torn");
+        copy(&whole, &torn);
+        Torn::Log.tear(&torn, safe, tail);
+        let refusal = FjallDisk::open(&torn).unwrap_err().to_string();
+        assert!(refusal.contains("is damaged: log/0000"), "{refusal}");
+        assert!(refusal.contains("`vatn check`"), "{refusal}");
+        std::fs::remove_dir_all(&torn).unwrap();
+    }
 }

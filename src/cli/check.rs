@@ -130,7 +130,7 @@ impl Check {
             // Opening it would change it.
             return Ok(());
         }
-        let disk = FjallDisk::open(&self.path).map_err(failed)?;
+        let Some(disk) = self.open(findings)? else { return Ok(()) };
         let mut done = 0;
         let mut report = |read: u64| {
             progress.advance(read - done, read);
@@ -149,6 +149,27 @@ impl Check {
         }
         findings.checked = Some(checked);
         Ok(())
+    }
+
+    /// Opens the store, unless something is missing of its log that shows only now, and stays.
+    fn open(&self, findings: &mut Findings) -> Result<Option<FjallDisk>, Failure> {
+        let mut mend = |fault: &FileFault| {
+            let text = fault.to_string();
+            let is_known = findings.faults.contains(&text);
+            if !is_known {
+                findings.faults.push(text);
+            }
+            if !self.repair || is_known {
+                return Ok(false);
+            }
+            let mended = self.mend_file(fault, &mut findings.done);
+            mended.map(|()| true).map_err(|failure| DiskError::new("mending", failure))
+        };
+        match FjallDisk::open_or(&self.path, &mut mend) {
+            Ok(disk) => Ok(Some(disk)),
+            Err(_) if !self.repair && !findings.faults.is_empty() => Ok(None),
+            Err(error) => Err(Failure::failed(error.to_string())),
+        }
     }
 
     fn mend_file(&self, fault: &FileFault, done: &mut Repaired) -> Result<(), Failure> {

@@ -1,16 +1,25 @@
 //! The disk that fjall 3 makes: spaces are keyspaces, a batch is a fjall batch, fsync is its
-//! journal's.
+//! journal's. The log alone is in files of our own.
 //!
 //! All writes go through batches, because `Keyspace::insert` journals before it asserts the key's
 //! length.
+//!
+//! Two rows of the facts tell of the log: `log_begins`, the first key of the oldest file that is
+//! kept, is on the medium before older files are removed; `log_ends`, how far the log was on the
+//! medium, goes with the rows of the tables, which never get there before it. So a restart knows
+//! what must be there.
 
-use super::files::{self, Depth, Inspection};
+use super::files::{self, Depth, FileFault, Inspection};
 use super::guard::guarded;
+use super::log::{self, Durable, Found, Known, LogFiles};
 use super::place::Place;
 use super::{Disk, DiskError, KeyValue, NextRows, Row, Space, Sync};
-use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
+use fjall::config::{BlockSizePolicy, FilterPolicy};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for each space.
@@ -29,9 +38,17 @@ const TABLE_BLOCK_BYTES: u32 = 16 << 10;
 /// from their queue, and takes it again at once (fjall 3.1.13).
 const SORTERS: usize = 1;
 
-/// A fjall database.
+const LOG_BEGINS: &[u8] = b"log_begins";
+const LOG_ENDS: &[u8] = b"log_ends";
+
+/// A fjall database, and a log beside it.
 pub struct FjallDisk {
     spaces: Option<Spaces>,
+    log: LogFiles,
+    /// What fjall may lose with the power. A killed process may have left something.
+    has_unsynced: AtomicBool,
+    /// What was noted last of how far the log is on the medium.
+    log_ends: Mutex<Option<Durable>>,
     path: PathBuf,
     place: Place,
 }
@@ -41,7 +58,8 @@ struct Spaces {
     database: Database,
     meta: Keyspace,
     table: Keyspace,
-    log: Keyspace,
+    /// The log of a store of format 1.
+    old_log: Option<Keyspace>,
 }
 
 impl std::fmt::Debug for FjallDisk {
@@ -54,29 +72,60 @@ impl FjallDisk {
     /// Opens the database at `path`, or makes it. A file that is damaged is named, and nothing is
     /// changed.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
+        Self::open_or(path, &mut |_| Ok(false))
+    }
+
+    /// The same; `mend` is told of a fault that shows only when the files of the log are held
+    /// against the rest of the store, and says whether to look again.
+    pub fn open_or(
+        path: &Path,
+        mend: &mut dyn FnMut(&FileFault) -> Result<bool, DiskError>,
+    ) -> Result<Self, DiskError> {
         if path.exists() && !path.is_dir() {
             return Err(at(path, "is a file", &"name a directory with -b"));
         }
         std::fs::create_dir_all(path).map_err(|error| at(path, "cannot be made", &error))?;
         files::clear_unmade(path).map_err(|error| at(path, "cannot be used", &error))?;
         let is_store = files::is_store(path);
+        let mut found = Found::default();
         if is_store {
             let inspection = Self::inspect(path, Depth::Start, &mut |_| {})?;
             if let Some(fault) = inspection.faults.first() {
-                let text = format!("{fault}; `vatn check` says more, with --repair it mends");
-                return Err(at(path, "is damaged", &text));
+                return Err(damaged(path, fault));
             }
             files::reopen(path, &inspection).map_err(|error| at(path, "cannot be used", &error))?;
+            found = inspection.log;
         }
         match guarded("opening the database", || Spaces::open(path)) {
-            Ok(spaces) => {
-                let place = Place::of(path)?;
-                Ok(Self { spaces: Some(spaces), path: path.to_owned(), place })
-            }
+            Ok(spaces) => Self::with_log(path, spaces, found, mend),
             // A store that could not be made is not a damaged one.
             Err(error) if !is_store => Err(error),
             Err(error) => Err(Self::name_suspect(path).unwrap_or(error)),
         }
+    }
+
+    fn with_log(
+        path: &Path,
+        spaces: Spaces,
+        mut found: Found,
+        mend: &mut dyn FnMut(&FileFault) -> Result<bool, DiskError>,
+    ) -> Result<Self, DiskError> {
+        let unusable = |error: std::io::Error| at(path, "cannot be used", &error);
+        let known = guarded("opening the database", || spaces.known_of_log())?;
+        let log = loop {
+            match LogFiles::open(path, found, known).map_err(unusable)? {
+                Ok(log) => break log,
+                Err(fault) if mend(&fault)? => {
+                    let mut faults = Vec::new();
+                    found = log::inspect(path, Depth::Start, false, &mut faults, &mut |_| {})
+                        .map_err(unusable)?;
+                }
+                Err(fault) => return Err(damaged(path, &fault)),
+            }
+        };
+        let (has_unsynced, log_ends) = (AtomicBool::new(true), Mutex::new(known.ends));
+        let (place, path) = (Place::of(path)?, path.to_owned());
+        Ok(Self { spaces: Some(spaces), log, has_unsynced, log_ends, path, place })
     }
 
     /// Looks at the files of the database at `path` without opening it, and says which are damaged.
@@ -118,6 +167,71 @@ impl FjallDisk {
         }
     }
 
+    /// Commits rows to fjall.
+    fn commit_rows(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
+        let mode = match sync {
+            Sync::Buffer => PersistMode::Buffer,
+            Sync::Data => PersistMode::SyncData,
+        };
+        let spaces = self.spaces()?;
+        guarded("writing", || {
+            let mut batch = spaces.database.batch().durability(Some(mode));
+            for row in rows {
+                let keyspace = spaces.keyspace(row.space)?;
+                match row.value {
+                    Some(value) => batch.insert(keyspace, row.key, value.as_ref()),
+                    None => batch.remove(keyspace, row.key),
+                }
+            }
+            batch.commit().map_err(|error| self.failed("writing", &error))
+        })?;
+        if sync == Sync::Buffer {
+            // Afterwards: a sync that came before it did not cover it.
+            self.has_unsynced.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Commits records to the log.
+    fn commit_records(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
+        let mut changes = BTreeMap::new();
+        for row in rows {
+            let key = <[u8; 8]>::try_from(row.key.as_slice()).map(u64::from_be_bytes);
+            let key = key.map_err(|_| DiskError::new("writing the log", "a key is no number"))?;
+            match row.value {
+                Some(record) if self.log.is_next(key) => {
+                    self.logged(self.log.append(key, &record))?;
+                }
+                // A repair: records are never changed otherwise.
+                value => drop(changes.insert(key, value.map(|value| value.into_owned()))),
+            }
+        }
+        if !changes.is_empty() {
+            self.logged(self.log.edit(changes))?;
+        }
+        if sync == Sync::Data { self.logged(self.log.sync()) } else { Ok(()) }
+    }
+
+    /// What became of an operation of the log. The cause of a failure is noted, so that whoever
+    /// meets fjall's next one hears of it.
+    fn logged<T>(&self, done: Result<T, DiskError>) -> Result<T, DiskError> {
+        done.inspect_err(|error| self.place.note(error))
+    }
+
+    /// Makes the log durable, as far as it goes now, before rows of the tables are committed;
+    /// returns the row that tells how far that is, if it is news.
+    fn log_first(&self) -> Result<Option<Row<'static>>, DiskError> {
+        self.logged(self.log.sync())?;
+        let mut noted = self.log_ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = self.log.durable().filter(|ends| *noted != Some(*ends));
+        *noted = ends.or(*noted);
+        Ok(ends.map(|ends| {
+            let value: Vec<u8> =
+                [ends.first, ends.salt, ends.at].iter().flat_map(|n| n.to_le_bytes()).collect();
+            Row { space: Space::Meta, key: LOG_ENDS.to_vec(), value: Some(value.into()) }
+        }))
+    }
+
     fn spaces(&self) -> Result<&Spaces, DiskError> {
         self.spaces.as_ref().ok_or_else(|| DiskError::new("the database", "is closed"))
     }
@@ -127,8 +241,10 @@ impl Drop for FjallDisk {
     fn drop(&mut self) {
         let spaces = self.spaces.take();
         let closed = guarded("closing the database", || {
+            let log = self.log.close();
             drop(spaces);
             self.place.is_kept()?;
+            log?;
             files::close(&self.path).map_err(|error| at(&self.path, "cannot be closed", &error))
         });
         if let Err(error) = closed {
@@ -158,28 +274,49 @@ impl Spaces {
         if is_written && !is_there("table") {
             return is_gone("the tables");
         }
-        if is_written && !is_there("log") {
-            return is_gone("the log");
-        }
         // The tables are read from end to end, at start, and never by the key.
         let scanned = KeyspaceCreateOptions::default()
             .filter_policy(FilterPolicy::disabled())
             .data_block_size_policy(BlockSizePolicy::all(TABLE_BLOCK_BYTES));
         let table = open("table", scanned)?;
-        // Records are written once, read seldom and dropped soon.
-        let plain = CompressionPolicy::all(CompressionType::None);
-        let log = KeyspaceCreateOptions::default().data_block_compression_policy(plain);
-        let log = open("log", log)?;
-        Ok(Self { database, meta, table, log })
+        let old_log = match is_there("log") {
+            true => Some(open("log", KeyspaceCreateOptions::default())?),
+            false => None,
+        };
+        Ok(Self { database, meta, table, old_log })
     }
 
-    fn keyspace(&self, space: Space) -> &Keyspace {
-        match space {
-            Space::Meta => &self.meta,
-            Space::Table => &self.table,
-            Space::Log => &self.log,
+    fn keyspace(&self, space: Space) -> Result<&Keyspace, DiskError> {
+        match (space, &self.old_log) {
+            (Space::Meta, _) => Ok(&self.meta),
+            (Space::Table, _) => Ok(&self.table),
+            (Space::OldLog, Some(old_log)) => Ok(old_log),
+            (Space::OldLog | Space::Log, _) => {
+                Err(DiskError::new(reading(space), "the database has no such keyspace"))
+            }
         }
     }
+
+    fn known_of_log(&self) -> Result<Known, DiskError> {
+        let read = |key| self.meta.get(key).map_err(|error| failed("opening the log", &error));
+        let (begins, ends) = (read(LOG_BEGINS)?, read(LOG_ENDS)?);
+        let numbers = |bytes: &[u8]| -> Vec<u64> {
+            let chunks = bytes.chunks_exact(8).filter_map(|chunk| chunk.try_into().ok());
+            chunks.map(u64::from_le_bytes).collect()
+        };
+        let begins = begins.and_then(|bytes| numbers(&bytes).first().copied()).unwrap_or(0);
+        let ends = ends.and_then(|bytes| match numbers(&bytes).as_slice() {
+            [first, salt, at] => Some(Durable { first: *first, salt: *salt, at: *at }),
+            _ => None,
+        });
+        Ok(Known { begins, ends })
+    }
+}
+
+/// The refusal of a damaged store.
+fn damaged(path: &Path, fault: &FileFault) -> DiskError {
+    let text = format!("{fault}; `vatn check` says more, with --repair it mends");
+    at(path, "is damaged", &text)
 }
 
 fn at(path: &Path, what: &str, cause: &dyn std::fmt::Display) -> DiskError {
@@ -225,27 +362,33 @@ fn reading(space: Space) -> &'static str {
         Space::Meta => "reading the store's facts",
         Space::Table => "reading the tables",
         Space::Log => "reading the log",
+        Space::OldLog => "reading the log of format 1",
     }
+}
+
+/// The number that a key begins with: what is missing of it is taken for zeros.
+fn first_key(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    for (byte, given) in bytes.iter_mut().zip(key) {
+        *byte = *given;
+    }
+    u64::from_be_bytes(bytes)
 }
 
 impl Disk for FjallDisk {
     fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
-        let mode = match sync {
-            Sync::Buffer => PersistMode::Buffer,
-            Sync::Data => PersistMode::SyncData,
-        };
-        let spaces = self.spaces()?;
-        guarded("writing", || {
-            let mut batch = spaces.database.batch().durability(Some(mode));
-            for row in rows {
-                let keyspace = spaces.keyspace(row.space);
-                match row.value {
-                    Some(value) => batch.insert(keyspace, row.key, value.as_ref()),
-                    None => batch.remove(keyspace, row.key),
-                }
-            }
-            batch.commit().map_err(|error| self.failed("writing", &error))
-        })?;
+        self.log.is_well()?;
+        let (records, mut rows): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| row.space == Space::Log);
+        if rows.iter().any(|row| row.space == Space::Table) {
+            rows.extend(self.log_first()?);
+        }
+        if !rows.is_empty() {
+            self.commit_rows(rows, sync)?;
+        }
+        if !records.is_empty() {
+            self.commit_records(records, sync)?;
+        }
         self.place.is_kept()
     }
 
@@ -271,6 +414,9 @@ impl Disk for FjallDisk {
                 }
             }
             // What the rows show must not survive where the log of it does not.
+            if let Some(ends) = self.log_first()? {
+                self.commit_rows(vec![ends], Sync::Buffer)?;
+            }
             self.sync()?;
             sorted.finish().map_err(failed)
         });
@@ -279,16 +425,22 @@ impl Disk for FjallDisk {
     }
 
     fn sync(&self) -> Result<(), DiskError> {
-        let spaces = self.spaces()?;
-        guarded("syncing", || {
-            let synced = spaces.database.persist(PersistMode::SyncAll);
-            synced.map_err(|error| self.failed("syncing", &error))
-        })?;
+        self.logged(self.log.sync())?;
+        if self.has_unsynced.swap(false, Ordering::AcqRel) {
+            let spaces = self.spaces()?;
+            guarded("syncing", || {
+                let synced = spaces.database.persist(PersistMode::SyncAll);
+                synced.map_err(|error| self.failed("syncing", &error))
+            })?;
+        }
         self.place.is_kept()
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
-        let (keyspace, what) = (self.spaces()?.keyspace(space), reading(space));
+        if space == Space::Log {
+            return Ok(self.floor(space, key)?.filter(|found| found.0 == key).map(|found| found.1));
+        }
+        let (keyspace, what) = (self.spaces()?.keyspace(space)?, reading(space));
         guarded(what, || {
             let found = keyspace.get(key).map_err(|error| failed(what, &error))?;
             Ok(found.map(|value| value.to_vec()))
@@ -301,7 +453,14 @@ impl Disk for FjallDisk {
         from: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), DiskError> {
-        let (keyspace, what) = (self.spaces()?.keyspace(space), reading(space));
+        let (spaces, what) = (self.spaces()?, reading(space));
+        if space == Space::Log {
+            return self.log.scan(first_key(from), each);
+        }
+        if space == Space::OldLog && spaces.old_log.is_none() {
+            return Ok(());
+        }
+        let keyspace = spaces.keyspace(space)?;
         guarded(what, || {
             for guard in keyspace.range(from..) {
                 let (key, value) = guard.into_inner().map_err(|error| failed(what, &error))?;
@@ -314,7 +473,11 @@ impl Disk for FjallDisk {
     }
 
     fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
-        let (keyspace, what) = (self.spaces()?.keyspace(space), reading(space));
+        if space == Space::Log {
+            let found = self.log.floor(first_key(key))?;
+            return Ok(found.map(|(key, record)| (key.to_be_bytes().to_vec(), record)));
+        }
+        let (keyspace, what) = (self.spaces()?.keyspace(space)?, reading(space));
         guarded(what, || {
             let Some(guard) = keyspace.range(..=key).next_back() else { return Ok(None) };
             let (key, value) = guard.into_inner().map_err(|error| failed(what, &error))?;
@@ -322,11 +485,21 @@ impl Disk for FjallDisk {
         })
     }
 
+    fn trim_log(&self, before: u64) -> Result<(), DiskError> {
+        let Some(begins) = self.logged(self.log.kept_from(before))? else { return Ok(()) };
+        let value = Some(begins.to_le_bytes().to_vec().into());
+        let noted = Row { space: Space::Meta, key: LOG_BEGINS.to_vec(), value };
+        self.commit_rows(vec![noted], Sync::Data)?;
+        self.place.is_kept()?;
+        self.log.remove_before(begins)
+    }
+
     fn settle(&self) -> Result<(), DiskError> {
         guarded("settling", || {
             let spaces = self.spaces()?;
-            let all = [&spaces.table, &spaces.log, &spaces.meta];
-            for space in all {
+            let all: Vec<&Keyspace> =
+                [&spaces.table, &spaces.meta].into_iter().chain(&spaces.old_log).collect();
+            for space in &all {
                 space.rotate_memtable().map_err(|error| failed("settling", &error))?;
             }
             // fjall's own way of waiting has no end where the disk fails.
@@ -342,50 +515,10 @@ impl Disk for FjallDisk {
     }
 
     fn bytes(&self) -> u64 {
-        self.spaces.as_ref().and_then(|spaces| spaces.database.disk_space().ok()).unwrap_or(0)
+        let rows = self.spaces.as_ref().and_then(|spaces| spaces.database.disk_space().ok());
+        rows.unwrap_or(0) + self.log.bytes()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row<'a>(space: Space, key: &[u8], value: Option<&'a [u8]>) -> Row<'a> {
-        Row { space, key: key.to_vec(), value: value.map(Into::into) }
-    }
-
-    #[test]
-    fn what_is_committed_is_there_after_reopening() {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = FjallDisk::open(folder.path()).unwrap();
-        let rows = vec![row(Space::Table, b"k", Some(b"v")), row(Space::Log, b"r", Some(b"w"))];
-        disk.commit(rows, Sync::Data).unwrap();
-        let second = FjallDisk::open(folder.path()).unwrap_err();
-        assert!(second.text().contains("is in use"), "{second}");
-        drop(disk);
-        let disk = FjallDisk::open(folder.path()).unwrap();
-        assert_eq!(disk.get(Space::Table, b"k").unwrap(), Some(b"v".to_vec()));
-        assert_eq!(disk.floor(Space::Log, b"s").unwrap(), Some((b"r".to_vec(), b"w".to_vec())));
-    }
-
-    #[test]
-    fn a_database_whose_making_was_cut_short_is_made_again() {
-        // In the order in which fjall makes them.
-        let steps = ["lock", "keyspaces", "0.jnl", "version"];
-        for done in 1..=steps.len() {
-            let folder = tempfile::tempdir().unwrap();
-            for step in &steps[..done] {
-                match *step {
-                    "keyspaces" => std::fs::create_dir(folder.path().join(step)).unwrap(),
-                    "0.jnl" => std::fs::write(folder.path().join(step), [0; 1 << 20]).unwrap(),
-                    _ => std::fs::write(folder.path().join(step), []).unwrap(),
-                }
-            }
-            let disk = FjallDisk::open(folder.path()).unwrap();
-            disk.commit(vec![row(Space::Table, b"k", Some(b"v"))], Sync::Data).unwrap();
-            drop(disk);
-            let disk = FjallDisk::open(folder.path()).unwrap();
-            assert_eq!(disk.get(Space::Table, b"k").unwrap(), Some(b"v".to_vec()), "{done}");
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,7 @@
 //! A disk in memory, for tests: it can fail at the Nth operation, and forget what was not synced.
+//!
+//! It promises no more than the real one: the log and all other rows are forgotten each for
+//! itself, and what was trimmed of the log is gone at once.
 
 use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
 use std::collections::BTreeMap;
@@ -19,11 +22,27 @@ pub struct MemoryDisk {
 struct State {
     spaces: Spaces,
     /// Batches since the last sync, oldest first: what a loss of power may take.
-    unsynced: Vec<Vec<Written>>,
+    unsynced: Unsynced,
     /// What has reached the medium for good.
     synced: Spaces,
     fault: Option<Fault>,
     has_failed: bool,
+}
+
+/// What is in the log, and what is not, each in its order.
+#[derive(Debug, Default, Clone)]
+struct Unsynced {
+    log: Vec<Vec<Written>>,
+    rows: Vec<Vec<Written>>,
+}
+
+/// How many batches there are that were not synced, or that a loss of power leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batches {
+    /// Of the log.
+    pub log: usize,
+    /// Of all other rows.
+    pub rows: usize,
 }
 
 /// How a disk fails. Once it has, everything that writes fails.
@@ -66,10 +85,11 @@ impl MemoryDisk {
 
     /// What a loss of power leaves: all that was synced, and the first `kept` of the batches after
     /// it.
-    pub fn after_power_loss(&self, kept: usize) -> Self {
+    pub fn after_power_loss(&self, kept: Batches) -> Self {
         let state = self.state();
         let mut spaces = state.synced.clone();
-        for batch in state.unsynced.iter().take(kept) {
+        let (log, rows) = (&state.unsynced.log, &state.unsynced.rows);
+        for batch in log.iter().take(kept.log).chain(rows.iter().take(kept.rows)) {
             apply(&mut spaces, batch);
         }
         let synced = spaces.clone();
@@ -77,8 +97,9 @@ impl MemoryDisk {
     }
 
     /// How many batches a loss of power may take.
-    pub fn unsynced_batches(&self) -> usize {
-        self.state().unsynced.len()
+    pub fn unsynced_batches(&self) -> Batches {
+        let state = self.state();
+        Batches { log: state.unsynced.log.len(), rows: state.unsynced.rows.len() }
     }
 
     /// What `kill -9` leaves: everything committed.
@@ -114,44 +135,84 @@ impl State {
         }
     }
 
-    fn write(&mut self, batch: Vec<Written>) {
-        apply(&mut self.spaces, &batch);
-        self.unsynced.push(batch);
+    /// Writes the other rows before those of the log.
+    fn write(&mut self, batch: Vec<Written>, sync: Sync) {
+        let (log, rows): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|(space, ..)| *space == Space::Log);
+        let is_data = sync == Sync::Data;
+        for (batch, is_log) in [(rows, false), (log, true)] {
+            if batch.is_empty() {
+                continue;
+            }
+            apply(&mut self.spaces, &batch);
+            let unsynced = &mut self.unsynced;
+            (if is_log { &mut unsynced.log } else { &mut unsynced.rows }).push(batch);
+            if is_data {
+                self.make_durable(is_log);
+            }
+        }
     }
 
-    fn make_durable(&mut self) {
-        for batch in std::mem::take(&mut self.unsynced) {
+    /// Makes the log durable, or all other rows.
+    fn make_durable(&mut self, is_log: bool) {
+        let unsynced = &mut self.unsynced;
+        let batches = if is_log { &mut unsynced.log } else { &mut unsynced.rows };
+        for batch in std::mem::take(batches) {
             apply(&mut self.synced, &batch);
         }
     }
 }
 
+fn batch_of(rows: Vec<Row<'_>>) -> Vec<Written> {
+    let written = |row: Row<'_>| (row.space, row.key, row.value.map(|value| value.into_owned()));
+    rows.into_iter().map(written).collect()
+}
+
 impl Disk for MemoryDisk {
     fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
         let mut state = self.state();
-        let batch: Vec<Written> = rows
-            .into_iter()
-            .map(|row| (row.space, row.key, row.value.map(|v| v.into_owned())))
-            .collect();
+        let batch = batch_of(rows);
+        let is_table = batch.iter().any(|(space, ..)| *space == Space::Table);
+        if is_table && !state.unsynced.log.is_empty() {
+            state.spend("syncing the log", Operation::Sync)?;
+            state.make_durable(true);
+        }
         let operation = if sync == Sync::Data { Operation::Sync } else { Operation::Write };
         let is_first = !state.has_failed;
         if let Err(error) = state.spend("writing", operation) {
             if is_first && state.fault.is_some_and(|fault| fault.writes_all_the_same) {
-                state.write(batch);
+                state.write(batch, Sync::Buffer);
             }
             return Err(error);
         }
-        state.write(batch);
-        if sync == Sync::Data {
-            state.make_durable();
-        }
+        state.write(batch, sync);
         Ok(())
     }
 
     fn sync(&self) -> Result<(), DiskError> {
         let mut state = self.state();
         state.spend("syncing", Operation::Sync)?;
-        state.make_durable();
+        state.make_durable(true);
+        state.make_durable(false);
+        Ok(())
+    }
+
+    fn trim_log(&self, before: u64) -> Result<(), DiskError> {
+        let mut state = self.state();
+        let is_kept = |key: &[u8]| key >= before.to_be_bytes().as_slice();
+        let log = state.spaces.get(&Space::Log);
+        if log.is_none_or(|rows| rows.keys().all(|key| is_kept(key))) {
+            return Ok(());
+        }
+        state.spend("trimming the log", Operation::Sync)?;
+        state.make_durable(false);
+        let State { spaces, synced, unsynced, .. } = &mut *state;
+        for spaces in [spaces, synced] {
+            spaces.entry(Space::Log).or_default().retain(|key, _| is_kept(key));
+        }
+        for batch in &mut unsynced.log {
+            batch.retain(|(_, key, _)| is_kept(key));
+        }
         Ok(())
     }
 

@@ -1,12 +1,13 @@
 //! The disk behind a small trait: ordered spaces of keys and values, atomic batches, fsync.
 //!
-//! fjall is one implementation; a test's disk, which fails at the Nth write or forgets what was not
-//! synced, is another. Any error of `commit` or `sync` is fatal for the handle: nothing is retried
-//! on it.
+//! One implementation keeps the log in files of its own and everything else in fjall; a test's
+//! disk, which fails at the Nth write or forgets what was not synced, is another. Any error of
+//! `commit` or `sync` is fatal for the handle: nothing is retried on it.
 
 pub mod files;
 pub mod fjall;
 mod guard;
+mod log;
 pub mod memory;
 mod place;
 
@@ -23,8 +24,10 @@ pub enum Space {
     Meta,
     /// The latest value of every key.
     Table,
-    /// The log: records by the first seq in each.
+    /// The log: records by the first seq in each, eight bytes, most significant first.
     Log,
+    /// The log of a store of format 1, which had it among the other rows. Nothing is added to it.
+    OldLog,
 }
 
 /// One row to write; without a value, one to delete.
@@ -79,8 +82,11 @@ impl std::error::Error for DiskError {}
 
 /// What a store needs of a disk.
 pub trait Disk: Send + std::marker::Sync + fmt::Debug {
-    /// Writes all rows or none. Batches are durable in the order in which they were committed: one
-    /// that survives a crash has all earlier ones before it.
+    /// Writes all rows or none; of several records of the log, perhaps the first ones.
+    ///
+    /// The log, and all other rows, each become durable in the order in which they were committed.
+    /// Between the two only this holds: a row of the tables never becomes durable before what the
+    /// log held when it was committed.
     fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError>;
 
     /// Writes many rows of the tables, all or none, and has them on the medium when it returns.
@@ -111,6 +117,11 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
 
     /// Reads the last row of a space whose key is at or below `key`.
     fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError>;
+
+    /// Gives back the room of records of the log whose keys are below `before`; some of them may
+    /// stay. The caller has made durable what replaces them, and all other rows committed so far
+    /// are durable before a record goes.
+    fn trim_log(&self, before: u64) -> Result<(), DiskError>;
 
     /// Puts in order what is committed, so that opening the store again is quick. Only time is lost
     /// when it fails.

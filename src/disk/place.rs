@@ -44,7 +44,7 @@ impl Place {
     }
 
     /// Notes the cause of a failure; later ones only follow from it.
-    pub(super) fn note(&self, cause: &io::Error) {
+    pub(super) fn note(&self, cause: &impl ToString) {
         let _ = self.cause.set(cause.to_string());
     }
 

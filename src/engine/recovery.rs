@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::disk::{Disk, DiskError, Space, Sync};
 use crate::log::Segment;
 use crate::log::history::{self, hex};
+use crate::log::migrate::migrate;
 use crate::log::queue::Queued;
 use crate::log::tables::{self, FORMAT_VERSION, meta};
 use crate::store::Store;
@@ -57,6 +58,7 @@ fn identify(disk: &dyn Disk) -> Result<[u8; 16], DiskError> {
     if disk.get(Space::Meta, meta::RESTORING.as_bytes())?.is_some() {
         return Err(DiskError::new("the store", tables::NOT_RESTORED));
     }
+    migrate(disk)?;
     match tables::number(disk, meta::FORMAT)? {
         Some(FORMAT_VERSION) => {}
         Some(other) => return Err(tables::other_format(other)),
@@ -77,7 +79,7 @@ fn identify(disk: &dyn Disk) -> Result<[u8; 16], DiskError> {
 /// Whether nothing was ever written.
 fn is_empty(disk: &dyn Disk) -> Result<bool, DiskError> {
     let mut is_empty = true;
-    for space in [Space::Meta, Space::Table, Space::Log] {
+    for space in [Space::Meta, Space::Table, Space::Log, Space::OldLog] {
         disk.scan(space, &[], &mut |_, _| {
             is_empty = false;
             false

@@ -5,6 +5,7 @@
 
 use super::archive_reader::is_value;
 use super::history::hex;
+use super::migrate::migrate;
 use super::record::Record;
 use super::segments::Segment;
 use super::tables::{self, FORMAT_VERSION, meta};
@@ -64,7 +65,7 @@ impl std::fmt::Display for Place {
             Self::Record(key) => write!(f, "record {} of the log", hex(key)),
             Self::Space(Space::Meta) => f.write_str("the store's facts"),
             Self::Space(Space::Table) => f.write_str("the tables"),
-            Self::Space(Space::Log) => f.write_str("the log"),
+            Self::Space(Space::Log | Space::OldLog) => f.write_str("the log"),
         }
     }
 }
@@ -87,6 +88,11 @@ pub fn check(disk: &dyn Disk, report: &mut dyn FnMut(u64)) -> Result<Checked, Di
 /// The name of what is noted about a segment.
 pub(super) fn segment_fact(id: u64) -> String {
     format!("note on log segment {id:016x}")
+}
+
+/// The seq that the key of a record is.
+pub(super) fn seq_of(key: &[u8]) -> Option<Seq> {
+    key.try_into().ok().map(Seq::from_be_bytes)
 }
 
 struct Check<'c> {
@@ -122,7 +128,12 @@ impl Check<'_> {
         if self.disk.get(Space::Meta, meta::RESTORING.as_bytes())?.is_some() {
             return Err(DiskError::new("the store", tables::NOT_RESTORED));
         }
-        match self.number(meta::FORMAT)? {
+        let mut format = self.number(meta::FORMAT)?;
+        if format.is_some() {
+            migrate(self.disk)?;
+            format = tables::number(self.disk, meta::FORMAT)?;
+        }
+        match format {
             Some(FORMAT_VERSION) => {}
             Some(other) => return Err(tables::other_format(other)),
             None => self.fault(Place::Fact(meta::FORMAT.to_owned()), "it is missing"),
@@ -158,12 +169,18 @@ impl Check<'_> {
         if let Some(gap) = tables::gap(first, self.found.in_tables) {
             self.fault(Place::Fact(meta::IN_TABLES.to_owned()), gap);
         }
-        // What comes before the first segment is being removed.
+        // What comes before the first segment is being removed. The last record of it is read on
+        // the way into the history.
         let first = first.unwrap_or(0);
+        let before = disk.floor(Space::Log, &first.to_be_bytes());
+        let start = before.ok().flatten().map_or(first, |(key, _)| seq_of(&key).unwrap_or(first));
         let mut last_seq = first.saturating_sub(1);
         let mut ends: Vec<Seq> = noted.iter().map(|segment| segment.id.saturating_sub(1)).collect();
         let faults = self.found.faults.len();
-        let scanned = disk.scan(Space::Log, &first.to_be_bytes(), &mut |key, value| {
+        let scanned = disk.scan(Space::Log, &start.to_be_bytes(), &mut |key, value| {
+            if seq_of(key).is_some_and(|seq| seq < first) && Record::decode(value).is_ok() {
+                return true;
+            }
             match self.record(key, value, last_seq) {
                 Ok(record) => {
                     last_seq = record.last_seq;
@@ -172,7 +189,11 @@ impl Check<'_> {
                         *end = record.last_seq;
                     }
                 }
-                Err(what) => self.fault(Place::Record(key.to_vec()), what),
+                Err(what) => {
+                    // What it held may have been the last change of any key.
+                    self.expected.clear();
+                    self.fault(Place::Record(key.to_vec()), what);
+                }
             }
             self.report();
             true
@@ -198,9 +219,8 @@ impl Check<'_> {
     /// Reads a record whose writes come after `last`.
     fn record(&mut self, key: &[u8], value: &[u8], last: Seq) -> Result<Record, String> {
         let record = Record::decode(value).map_err(|error| error.to_string())?;
-        let first = <[u8; 8]>::try_from(key).map(u64::from_be_bytes);
         // The first writes of a record may have left no trace in it.
-        let first = first.ok().filter(|first| (last + 1..=record.first_seq).contains(first));
+        let first = seq_of(key).filter(|first| (last + 1..=record.first_seq).contains(first));
         if first.is_none() || record.last_seq < record.first_seq {
             return Err("its seqs are not where they belong".to_owned());
         }

@@ -1,6 +1,6 @@
 //! The write queue as a log: every write is in one record, and what the tables hold can be trimmed.
 //!
-//! A record is one group commit: everything that was pending, in one atomic batch. Its key is
+//! A record is one group commit: everything that was pending, kept whole or not at all. Its key is
 //! the first seq in it, big-endian, so that a scan goes in the order of the writes.
 
 pub mod archive;
@@ -8,6 +8,7 @@ pub mod archive_reader;
 pub mod check;
 pub mod feed;
 pub mod history;
+pub mod migrate;
 pub mod queue;
 pub mod record;
 pub mod repair;
@@ -53,13 +54,15 @@ impl Log {
         let ceiling = seq.saturating_add(SEQ_RESERVE);
         let mut rows = vec![tables::ceiling_row(ceiling)];
         if kept.last().is_none_or(|last| last.id != id) {
-            rows.extend(kept.last().map(Segment::row));
+            // All of them: a note may tell of records that were lost with the power, since the two
+            // are not durable together, and was made good by reading them.
+            rows.extend(kept.iter().map(Segment::row));
             rows.push(Segment::new(id).row());
             kept.push(Segment::new(id));
         }
         disk.commit(rows, Sync::Data)?;
         let segments = Arc::new(Segments::new(kept));
-        segments.sweep(disk.as_ref(), 0)?;
+        segments.sweep(disk.as_ref())?;
         Ok(Self { disk, segments, segment_bytes, ceiling, has_unsynced: false })
     }
 
@@ -76,19 +79,18 @@ impl Log {
     /// Appends one record. It is with the operating system when this returns, on the medium if
     /// `sync` says so, and all of it or nothing in either case.
     pub fn append(&mut self, record: &Record, sync: Sync) -> Result<(), DiskError> {
-        let mut rows = Vec::with_capacity(2);
-        if let Some(encoded) = record.encode() {
-            self.place(record, encoded.len() as u64, &mut rows);
-            let key = record.first_seq.to_be_bytes().to_vec();
-            rows.push(Row { space: Space::Log, key, value: Some(encoded.into()) });
-        }
-        // Writes that are not persisted use up numbers too.
+        // Writes that are not persisted use up numbers too. No number above the ceiling may be seen
+        // before the new one is on the medium, and half of the reserve is left when it gets there.
         if record.last_seq.saturating_add(SEQ_RESERVE / 2) > self.ceiling {
-            self.ceiling = record.last_seq.saturating_add(SEQ_RESERVE);
-            rows.push(tables::ceiling_row(self.ceiling));
+            let ceiling = record.last_seq.saturating_add(SEQ_RESERVE);
+            self.disk.commit(vec![tables::ceiling_row(ceiling)], Sync::Data)?;
+            self.ceiling = ceiling;
         }
-        if !rows.is_empty() {
-            self.disk.commit(rows, sync)?;
+        if let Some(encoded) = record.encode() {
+            self.place(record, encoded.len() as u64)?;
+            let key = record.first_seq.to_be_bytes().to_vec();
+            let row = Row { space: Space::Log, key, value: Some(encoded.into()) };
+            self.disk.commit(vec![row], sync)?;
             self.has_unsynced = sync == Sync::Buffer;
         } else if sync == Sync::Data {
             self.sync()?;
@@ -106,18 +108,27 @@ impl Log {
     }
 
     /// Counts `record` into the last segment; a full one is closed, and a new one begun.
-    fn place(&self, record: &Record, bytes: u64, rows: &mut Vec<Row<'_>>) {
+    ///
+    /// The notes on segments come before the record, and are not durable together with it. Where
+    /// they are lost and it is not, it is counted into the segment before. Where they are left and
+    /// records are lost, those were not in the tables, so the segment is read at a restart, and its
+    /// note written anew; a segment begun at a record that is lost has no records.
+    fn place(&self, record: &Record, bytes: u64) -> Result<(), DiskError> {
         let mut list = self.segments.list();
         let full = list.back().filter(|segment| segment.bytes >= self.segment_bytes).copied();
-        if let Some(full) = full {
-            let begun = Segment::new(record.first_seq);
-            rows.extend([full.row(), begun.row()]);
+        let begun = Segment::new(record.first_seq);
+        if full.is_some() {
             list.push_back(begun);
         }
         if let Some(segment) = list.back_mut() {
             segment.last_seq = record.last_seq;
             segment.last_time = record.last_time;
             segment.bytes += bytes;
+        }
+        drop(list);
+        match full {
+            Some(full) => self.disk.commit(vec![full.row(), begun.row()], Sync::Buffer),
+            None => Ok(()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a check found wrong is put right, as far as it can be: what is readable stays, what is not
 //! goes, and each loss is said.
 
-use super::check::{Checked, Place, segment_fact};
+use super::check::{Checked, Place, segment_fact, seq_of};
 use super::history::hex;
 use super::record::Record;
 use super::segments::Segment;
@@ -55,12 +55,13 @@ impl Repair<'_> {
         }
     }
 
-    /// Each record that can be read, oldest first.
-    fn each_record(&self, each: &mut dyn FnMut(&Record)) -> Result<(), DiskError> {
-        self.disk.scan(Space::Log, &[], &mut |_, value| {
-            if let Ok(record) = Record::decode(value) {
-                each(&record);
-            }
+    /// Each record, oldest first, if it can be read. What comes before the first segment was
+    /// trimmed, and has not been looked at.
+    fn each_record(&self, each: &mut dyn FnMut(Option<&Record>)) -> Result<(), DiskError> {
+        let noted = Segment::read_all(self.disk)?;
+        let first = noted.first().map_or(0, |segment| segment.id);
+        self.disk.scan(Space::Log, &first.to_be_bytes(), &mut |_, value| {
+            each(Record::decode(value).ok().as_ref());
             true
         })
     }
@@ -68,16 +69,21 @@ impl Repair<'_> {
     /// Puts wrong rows right from the log, which has the last change of some of them, and takes
     /// out the others; brings the tables up to date with what the log has beyond them.
     fn rows(&mut self) -> Result<(), DiskError> {
+        let removal = |key: &[u8]| Row { space: Space::Table, key: key.to_vec(), value: None };
         let mut wrong = BTreeMap::new();
         for fault in &self.checked.faults {
             if let Place::Row(key) = &fault.place {
-                let removal = Row { space: Space::Table, key: key.clone(), value: None };
-                wrong.insert(key.clone(), (removal, None));
+                wrong.insert(key.clone(), (removal(key), None));
             }
         }
         let mut rows = BTreeMap::new();
         let in_tables = self.checked.in_tables;
         self.each_record(&mut |record| {
+            let Some(record) = record else {
+                // What is missing may have been the last change of any of them.
+                wrong.iter_mut().for_each(|(key, slot)| *slot = (removal(key), None));
+                return;
+            };
             for change in record.changes() {
                 let row = tables::row(&change);
                 if let Some(slot) = wrong.get_mut(&row.key) {
@@ -112,8 +118,7 @@ impl Repair<'_> {
         for fault in &self.checked.faults {
             let Place::Record(key) = &fault.place else { continue };
             holes.insert(key.clone());
-            let first = <[u8; 8]>::try_from(key.as_slice()).ok().map(u64::from_be_bytes);
-            let lost = match first {
+            let lost = match seq_of(key) {
                 Some(first) if first <= self.checked.in_tables => {
                     format!("the history from seq {first} on; the tables have its writes")
                 }
@@ -123,17 +128,16 @@ impl Repair<'_> {
             self.done.lost.push(format!("{}: {lost}", fault.place));
         }
         let Some(last) = holes.last() else { return Ok(()) };
-        let (mut rows, mut next) = (Vec::new(), None);
-        self.disk.scan(Space::Log, &[], &mut |key, _| {
+        let mut next = None;
+        self.disk.scan(Space::Log, last, &mut |key, _| {
             if key > last.as_slice() {
-                next = <[u8; 8]>::try_from(key).ok().map(u64::from_be_bytes);
-                return false;
+                next = seq_of(key);
             }
-            rows.push(Row { space: Space::Log, key: key.to_vec(), value: None });
-            true
+            next.is_none()
         })?;
-        let begins = next.unwrap_or(self.last_seq.saturating_add(1));
         let noted = Segment::read_all(self.disk)?;
+        let begins = next.unwrap_or(self.last_seq.saturating_add(1));
+        let begins = begins.max(noted.first().map_or(0, |segment| segment.id));
         let is_before = |segment: &&Segment| segment.id < begins;
         let forget = |segment: &Segment| Row {
             space: Space::Meta,
@@ -146,11 +150,23 @@ impl Repair<'_> {
             notes.push(Segment::new(begins).row());
         }
         self.disk.commit(notes, Sync::Data)?;
-        for batch in rows.chunks(BATCH_ROWS) {
-            self.disk.commit(batch.to_vec(), Sync::Buffer)?;
-        }
+        self.forget_before(begins)?;
         self.done.lost.push(format!("the history before seq {begins}"));
         Ok(())
+    }
+
+    /// Takes out the records before `begins`, also where the rest of what they are in stays.
+    fn forget_before(&self, begins: Seq) -> Result<(), DiskError> {
+        self.disk.trim_log(begins)?;
+        let mut rows = Vec::new();
+        self.disk.scan(Space::Log, &[], &mut |key, _| {
+            let is_before = *key < begins.to_be_bytes()[..];
+            if is_before {
+                rows.push(Row { space: Space::Log, key: key.to_vec(), value: None });
+            }
+            is_before
+        })?;
+        if rows.is_empty() { Ok(()) } else { self.disk.commit(rows, Sync::Data) }
     }
 
     fn facts(&mut self) -> Result<(), DiskError> {

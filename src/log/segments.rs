@@ -1,7 +1,7 @@
 //! The log's segments: stretches of records, what they hold, and which may go.
 //!
-//! A segment is bookkeeping alone: all records are in one space, ordered by their seqs. (Keyspaces
-//! of their own were tried: making one held up every commit for 30 to 75 ms.)
+//! A segment is bookkeeping alone: all records are in one space, ordered by their seqs, and the
+//! disk's own files of them are another matter.
 
 use super::tables;
 use crate::clock::Millis;
@@ -10,9 +10,6 @@ use crate::disk::{Disk, DiskError, Row, Space, Sync};
 use crate::wire::Seq;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Records deleted in one batch: the disk is locked for other writers no longer than one takes.
-const SWEEP_ROWS: usize = 256;
 
 /// What a segment holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +86,7 @@ impl Segments {
     /// Drops the oldest segments while every write in them is at or before `in_tables` and they are
     /// over what is to be retained. The newest one stays.
     ///
-    /// The caller has made durable whatever replaces them: nothing here waits for a disk.
+    /// The caller has made durable whatever replaces them.
     pub fn trim(
         &self,
         disk: &dyn Disk,
@@ -115,31 +112,14 @@ impl Segments {
             let forget = Row { space: Space::Meta, key: Segment::key(oldest.id), value: None };
             disk.commit(vec![forget], Sync::Buffer)?;
             // Who reads the history looks afterwards whether its beginning is still held.
-            self.sweep(disk, oldest.id)?;
+            self.sweep(disk)?;
             dropped += 1;
         }
     }
-}
 
-impl Segments {
-    /// Deletes the records from `from` on that are before the first segment. What was deleted
-    /// before is not looked at again: a scan would have to pass over all of it.
-    pub fn sweep(&self, disk: &dyn Disk, from: Seq) -> Result<(), DiskError> {
-        let first = self.first_seq().to_be_bytes();
-        let mut from = from.to_be_bytes().to_vec();
-        loop {
-            let mut rows = Vec::new();
-            disk.scan(Space::Log, &from, &mut |key, _| {
-                let is_before = key < &first[..];
-                if is_before {
-                    rows.push(Row { space: Space::Log, key: key.to_vec(), value: None });
-                }
-                is_before && rows.len() < SWEEP_ROWS
-            })?;
-            let Some(last) = rows.last() else { return Ok(()) };
-            from.clone_from(&last.key);
-            disk.commit(rows, Sync::Buffer)?;
-        }
+    /// Gives back the room of the records that are before the first segment.
+    pub fn sweep(&self, disk: &dyn Disk) -> Result<(), DiskError> {
+        disk.trim_log(self.first_seq())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::wire::{Change, Level, Seq};
 use std::hash::{BuildHasher, RandomState};
 
 /// The version of everything in the store's directory.
-pub const FORMAT_VERSION: u64 = 1;
+pub const FORMAT_VERSION: u64 = 2;
 /// Tag of the keys that hold users' values.
 const TAG_VALUE: u8 = 0x01;
 const ROW_VERSION: u8 = 1;

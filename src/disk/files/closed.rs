@@ -6,6 +6,7 @@
 
 use super::FileFault;
 use super::journal::{self, Rest};
+use super::log;
 use super::{MARKER, MISSING, TREES};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -115,6 +116,9 @@ pub(super) fn write(path: &Path) -> io::Result<()> {
     }
     collect(path, &PathBuf::from(MARKER), &mut closed.files)?;
     collect(path, &PathBuf::from(TREES), &mut closed.files)?;
+    for log in log::files(path)? {
+        collect(path, &log, &mut closed.files)?;
+    }
     let partial = path.join(format!("{CLOSED}.partial"));
     let mut file = File::create(&partial)?;
     file.write_all(closed.encode().as_bytes())?;

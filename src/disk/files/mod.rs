@@ -12,6 +12,7 @@ mod tree;
 pub use closed::CLOSED;
 
 use super::DiskError;
+use super::log::{self, Found};
 use journal::Rest;
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -29,7 +30,7 @@ const LIST_OF_TREES: &str = "0";
 const LOCK_TRIES: usize = 3;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-const MISSING: &str = "it is missing";
+pub(super) const MISSING: &str = "it is missing";
 
 /// A file that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct FileFault {
 }
 
 impl FileFault {
-    fn new(file: impl Into<PathBuf>, what: impl Into<String>) -> Self {
+    pub(super) fn new(file: impl Into<PathBuf>, what: impl Into<String>) -> Self {
         Self { file: file.into(), what: what.into(), cut_at: None }
     }
 }
@@ -116,13 +117,15 @@ pub struct Inspection {
     pub faults: Vec<FileFault>,
     /// The last journal, and where its whole batches end, if a crash left something after them.
     torn: Option<(String, u64)>,
+    /// The files of the log.
+    pub(super) log: Found,
 }
 
 impl Inspection {
     /// Of a store whose lock is gone: nothing else can be looked at.
     pub fn without_lock() -> Self {
         let what = "it is missing; an empty file of that name will do";
-        Self { faults: vec![FileFault::new(LOCK, what)], torn: None }
+        Self { faults: vec![FileFault::new(LOCK, what)], ..Self::default() }
     }
 }
 
@@ -154,6 +157,9 @@ pub fn inspect(
     }
     let has_batches = journals(path, closed.as_ref(), &mut seen).map_err(unreadable)?;
     trees(path, depth, &mut seen.faults, report).map_err(unreadable)?;
+    let is_closed = closed.is_some();
+    let log = log::inspect(path, depth, is_closed, &mut seen.faults, report);
+    seen.log = log.map_err(unreadable)?;
     let list = Path::new(TREES).join(LIST_OF_TREES).join(tree::CURRENT);
     if has_batches && !path.join(&list).exists() {
         seen.faults.push(FileFault::new(list, MISSING));
@@ -286,6 +292,10 @@ pub struct Mended {
 /// and a copy of the whole stays beside it. `None` where nothing can be done.
 pub fn mend(path: &Path, fault: &FileFault) -> std::io::Result<Option<Mended>> {
     let file = path.join(&fault.file);
+    if let Some(what) = log::mend(path, &fault.file)? {
+        closed::remove(path)?;
+        return Ok(Some(Mended { what, is_loss: true }));
+    }
     let mended = |what: &str| Ok(Some(Mended { what: what.to_owned(), is_loss: false }));
     match (fault.cut_at, fault.file.to_str()) {
         (Some(at), _) => {

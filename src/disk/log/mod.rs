@@ -1,0 +1,314 @@
+//! The log's records in append-only files of our own: `log/<first key>.log`.
+//!
+//! A record is written once, read seldom, and dropped with all that are older, so none of what a
+//! sorted store does for its rows is done for it: one write appends it, one `fdatasync` makes it
+//! durable, and a file goes when no record in it is wanted any more. The bytes are in `format`.
+//!
+//! Files are closed when they are over [`FILE_BYTES`]; one that is closed is on the medium, whole,
+//! so only the last one can be torn by a crash. Closed files are not read until somebody asks for
+//! a record in them.
+
+mod edit;
+mod file;
+mod format;
+mod frames;
+mod open;
+mod walk;
+
+pub(super) use edit::mend;
+pub(super) use open::Known;
+pub(super) use walk::{Found, files, inspect};
+
+use super::DiskError;
+use file::LogFile;
+use format::{HEAD_BYTES, Head};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::Bound;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use walk::name;
+
+/// The directory of the files, in that of the store.
+pub(super) const FOLDER: &str = "log";
+/// A file is closed when it is this long. It is what the disk holds more than is retained.
+const FILE_BYTES: u64 = 16 << 20;
+/// The last file is longer than its frames by so much, in zeros: a sync then need not note a new
+/// length, which costs as much again as the data.
+const ROOM_BYTES: u64 = 1 << 20;
+/// How far apart the frames are that a file's index tells of.
+const INDEX_BYTES: u64 = 64 << 10;
+const READING: &str = "reading the log";
+const WRITING: &str = "writing the log";
+
+/// A record with its key.
+type KeyRecord = (u64, Vec<u8>);
+
+/// Where a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    key: u64,
+    at: u64,
+}
+
+/// How far the log is on the medium: all older files, and this one up to `at`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Durable {
+    pub(super) first: u64,
+    pub(super) salt: u64,
+    pub(super) at: u64,
+}
+
+/// The log files of an open store.
+#[derive(Debug)]
+pub(super) struct LogFiles {
+    folder: PathBuf,
+    files: RwLock<BTreeMap<u64, Arc<LogFile>>>,
+    writer: Mutex<Writer>,
+    /// Held while a file is synced: the system tells of a failed write once, and whoever synced
+    /// meanwhile has to hear of it too.
+    syncing: Mutex<()>,
+    /// Why nothing is written any more.
+    failure: OnceLock<DiskError>,
+    file_bytes: u64,
+}
+
+/// The end of the log.
+#[derive(Debug, Default)]
+struct Writer {
+    last: Option<(Arc<LogFile>, Arc<File>)>,
+    last_key: Option<u64>,
+}
+
+impl LogFiles {
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a record of `key` can be appended: it comes after all others.
+    pub(super) fn is_next(&self, key: u64) -> bool {
+        self.writer().last_key.is_none_or(|last| last < key)
+    }
+
+    /// Fails when an earlier write did.
+    pub(super) fn is_well(&self) -> Result<(), DiskError> {
+        match self.failure.get() {
+            Some(cause) => Err(DiskError::new("an earlier write failed", cause)),
+            None => Ok(()),
+        }
+    }
+
+    /// After a failed write nothing is known of the end of the file.
+    fn fail(&self, error: &io::Error) -> DiskError {
+        let error = DiskError::new(WRITING, error);
+        let _ = self.failure.set(error.clone());
+        error
+    }
+
+    /// Appends a record, whose key is above all others. It is with the system when this returns.
+    pub(super) fn append(&self, key: u64, record: &[u8]) -> Result<(), DiskError> {
+        self.is_well()?;
+        let mut writer = self.writer();
+        self.append_at(&mut writer, key, record).map_err(|error| self.fail(&error))
+    }
+
+    fn append_at(&self, writer: &mut Writer, key: u64, record: &[u8]) -> io::Result<()> {
+        let (log, file) = match writer.last.take() {
+            Some((log, file)) if log.length() < self.file_bytes => (log, file),
+            full => {
+                if let Some((log, file)) = full {
+                    self.alone(|| log.close(&file))?;
+                }
+                self.begin(key)?
+            }
+        };
+        log.append(&file, key, record)?;
+        // A file that was deleted goes on to take writes, and none can be found again.
+        if file.metadata()?.nlink() == 0 {
+            let gone = format!("{} was removed under the broker", name(log.head.first));
+            return Err(io::Error::other(gone));
+        }
+        writer.last = Some((log, file));
+        writer.last_key = Some(key);
+        Ok(())
+    }
+
+    /// Makes the file of the records from `first` on. It is on the medium before it has its name,
+    /// and has its name before anything is in it.
+    fn begin(&self, first: u64) -> io::Result<(Arc<LogFile>, Arc<File>)> {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let previous = files.last_key_value().map_or(0, |(first, _)| *first);
+        let head = Head::new(first, previous);
+        let file = make(&self.folder, first, |file| file.write_all(&head.encode()))?;
+        let log = Arc::new(LogFile::made(head));
+        files.insert(first, Arc::clone(&log));
+        Ok((log, Arc::new(file)))
+    }
+
+    /// Makes everything appended so far survive a loss of power.
+    pub(super) fn sync(&self) -> Result<(), DiskError> {
+        self.is_well()?;
+        let last = self.writer().last.clone();
+        let Some((log, file)) = last else { return Ok(()) };
+        self.sync_file(&log, &file).map_err(|error| self.fail(&error))
+    }
+
+    fn sync_file(&self, log: &LogFile, file: &File) -> io::Result<()> {
+        // Another thread may have done it meanwhile.
+        self.alone(|| if log.has_unsynced() { log.sync(file) } else { Ok(()) })
+    }
+
+    /// Syncs while no other thread does, unless one of them failed.
+    fn alone(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let _alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_well().map_err(io::Error::other)?;
+        sync().inspect_err(|error| drop(self.fail(error)))
+    }
+
+    /// Ends the last file where its frames end: after an orderly end there is nothing else in it.
+    pub(super) fn close(&self) -> Result<(), DiskError> {
+        self.is_well()?;
+        let Some((log, file)) = self.writer().last.take() else { return Ok(()) };
+        self.alone(|| log.close(&file)).map_err(|error| self.fail(&error))
+    }
+
+    /// How far the log is on the medium; `None` when it holds nothing.
+    pub(super) fn durable(&self) -> Option<Durable> {
+        let writer = self.writer();
+        let (log, _) = writer.last.as_ref()?;
+        let (head, at) = (log.head, log.synced());
+        (at > HEAD_BYTES).then_some(Durable { first: head.first, salt: head.salt, at })
+    }
+
+    /// Bytes of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.all().map(|log| log.length()).sum()
+    }
+
+    fn all(&self) -> impl Iterator<Item = Arc<LogFile>> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.values().cloned().collect::<Vec<_>>().into_iter()
+    }
+
+    /// The file that holds `key`, or would.
+    fn at(&self, key: u64) -> Option<Arc<LogFile>> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.range(..=key).next_back().map(|(_, log)| Arc::clone(log))
+    }
+
+    /// The file after the one that begins at `first`.
+    fn after(&self, first: Bound<u64>) -> Option<Arc<LogFile>> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.range((first, Bound::Unbounded)).next().map(|(_, log)| Arc::clone(log))
+    }
+
+    /// Does `work` with an open file; `None` when it was trimmed meanwhile.
+    fn with<T>(
+        &self,
+        log: &LogFile,
+        work: impl FnOnce(&File) -> io::Result<T>,
+    ) -> Result<Option<T>, DiskError> {
+        let first = log.head.first;
+        let done = log.open(&self.folder).and_then(|file| work(&file));
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        match done {
+            Ok(done) => Ok(Some(done)),
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && !files.contains_key(&first) =>
+            {
+                Ok(None)
+            }
+            Err(error) => {
+                Err(DiskError::new(READING, format!("{FOLDER}/{}: {error}", name(first))))
+            }
+        }
+    }
+
+    /// Reads the records from `from` on, in order, until `each` returns false.
+    pub(super) fn scan(
+        &self,
+        from: u64,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), DiskError> {
+        let mut next = self.at(from).or_else(|| self.after(Bound::Unbounded));
+        while let Some(log) = next {
+            // Before it is read: a file that has a successor has its last record. After the last
+            // one there is nothing that was there when the reading began.
+            next = self.after(Bound::Excluded(log.head.first));
+            if self.with(&log, |file| log.scan(file, from, each))? == Some(true) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the last record whose key is at or below `key`.
+    pub(super) fn floor(&self, key: u64) -> Result<Option<KeyRecord>, DiskError> {
+        let mut key = Some(key);
+        while let Some(log) = key.and_then(|key| self.at(key)) {
+            let wanted = key.unwrap_or(0);
+            if let Some(found) = self.with(&log, |file| log.floor(file, wanted))?.flatten() {
+                return Ok(Some(found));
+            }
+            key = log.head.first.checked_sub(1);
+        }
+        Ok(None)
+    }
+
+    /// The first key of the files that are left when those go that hold nothing but records before
+    /// `before`; `None` when there is no such file. Nothing more is appended to one that may go.
+    pub(super) fn kept_from(&self, before: u64) -> Result<Option<u64>, DiskError> {
+        self.is_well()?;
+        let mut writer = self.writer();
+        let files: Vec<u64> = self.all().map(|log| log.head.first).collect();
+        let end = writer.last_key.map_or(0, |last| last.saturating_add(1));
+        if end <= before
+            && let Some((log, file)) = writer.last.take()
+        {
+            self.alone(|| log.close(&file)).map_err(|error| self.fail(&error))?;
+        }
+        let ends = files.iter().skip(1).copied().chain([end]);
+        let going = ends.take(files.len()).take_while(|end| *end <= before);
+        Ok(going.last())
+    }
+
+    /// Removes the files before the one that begins at `first`. The caller has noted durably that
+    /// the log begins there: the removal itself may be lost, or be done in part.
+    pub(super) fn remove_before(&self, first: u64) -> Result<(), DiskError> {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = files.split_off(&first);
+        let gone = std::mem::replace(&mut *files, kept);
+        drop(files);
+        for first in gone.into_keys() {
+            std::fs::remove_file(self.folder.join(name(first)))
+                .map_err(|error| DiskError::new("trimming the log", error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a file in `folder` that `fill` fills, and gives it its name when it is on the medium.
+fn make(
+    folder: &Path,
+    first: u64,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<File> {
+    if !folder.exists() {
+        std::fs::create_dir(folder)?;
+        if let Some(store) = folder.parent() {
+            File::open(store)?.sync_all()?;
+        }
+    }
+    let (partial, whole) = (folder.join("partial"), folder.join(name(first)));
+    let mut file = File::options().write(true).create(true).truncate(true).open(&partial)?;
+    fill(&mut file)?;
+    file.sync_all()?;
+    std::fs::rename(&partial, whole)?;
+    File::open(folder)?.sync_all()?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;
