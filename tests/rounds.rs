@@ -35,7 +35,9 @@ fn disturb(engine: &Engine, random: &mut fastrand::Rng, model: &mut Model) {
     match random.u8(..4) {
         0 => {
             run(engine, "delete_multi", vec![Value::Array(keys.clone().map(bin).collect())]);
-            keys.for_each(|number| drop(model.remove(&key(number))));
+            for one in keys {
+                model.remove(&key(one));
+            }
         }
         kind => {
             let level = if kind == 1 { "memory" } else { "queued" };
@@ -44,9 +46,9 @@ fn disturb(engine: &Engine, random: &mut fastrand::Rng, model: &mut Model) {
             run(engine, "set_multi", vec![pairs, options(level)]);
             for one in keys {
                 match level {
-                    "memory" => drop(model.remove(&key(one))),
-                    _ => drop(model.insert(key(one), number)),
-                }
+                    "memory" => model.remove(&key(one)),
+                    _ => model.insert(key(one), number),
+                };
             }
         }
     }

@@ -228,7 +228,7 @@ fn deletes_counters_and_touches_are_taken_back() {
     let before = [set_for(Synced, "a", 5, 9_000)];
     let kept = [("a", 5, Synced, Some(9_000))];
     for lost in [delete(Synced, "a"), incr(Stored, "a"), touch(Synced, "a", 100)] {
-        in_every_layout(&before, &[lost.clone()], &kept);
+        in_every_layout(&before, std::slice::from_ref(&lost), &kept);
         in_every_layout(&before, &[lost.clone(), lost], &kept);
     }
     in_every_layout(&[], &[incr(Synced, "a"), delete(Synced, "a")], &[]);

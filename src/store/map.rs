@@ -13,6 +13,9 @@ use std::ops::Bound;
 
 pub use super::arena::Head;
 
+/// Keys of their own.
+pub type Keys = Vec<Box<[u8]>>;
+
 /// What the map holds for a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'m> {
@@ -224,7 +227,7 @@ impl Map {
 
     /// Takes the list of the keys that are gone, and, where they are few, that of the others which
     /// the tables do not show as they are.
-    pub fn take_unwritten(&mut self) -> (Vec<Box<[u8]>>, Option<Vec<Box<[u8]>>>) {
+    pub fn take_unwritten(&mut self) -> (Keys, Option<Keys>) {
         let few = self.dirty.take_list();
         let key = |handle: Handle| Box::from(self.arena.key(handle));
         let few = few.map(|handles| handles.into_iter().map(key).collect());

@@ -58,6 +58,10 @@ impl Disk for GatedDisk {
         self.disk.floor(space, key)
     }
 
+    fn trim_log(&self, before: u64) -> Result<(), DiskError> {
+        self.disk.trim_log(before)
+    }
+
     fn bytes(&self) -> u64 {
         self.disk.bytes()
     }
