@@ -9,8 +9,9 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 /// The floor each room stands on; a room imports only from lower floors, and from itself.
-const FLOORS: [(&str, u32); 15] = [
+const FLOORS: [(&str, u32); 16] = [
     ("clock", 0),
+    ("descriptors", 0),
     ("limits", 0),
     ("wire", 1),
     ("config", 2),

@@ -4,6 +4,7 @@ use super::edge::App;
 use super::guard::Names;
 use super::pulse::{Deadlines, Phase};
 use super::stream::{Shared, Stream};
+use crate::descriptors;
 use crate::engine::Engine;
 use crate::limits::Limits;
 use hyper::server::conn::http1;
@@ -117,11 +118,12 @@ pub async fn serve(
     let seats = u32::try_from(limits.max_connections).unwrap_or(u32::MAX).min(1 << 20);
     let free = Arc::new(Semaphore::new(seats as usize));
     let deadlines = Deadlines::new(limits);
+    let mut has_warned = false;
     loop {
         let accepted = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            accepted = accept(&listener, &free) => accepted,
+            accepted = accept(&listener, &free, &mut has_warned) => accepted,
         };
         let Some((socket, seat)) = accepted else { continue };
         let (app, stop) = (app.clone(), stop.clone());
@@ -141,16 +143,24 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     free: &Arc<Semaphore>,
+    has_warned: &mut bool,
 ) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let seat = Arc::clone(free).acquire_owned().await.ok()?;
-    match listener.accept().await {
+    let accepted = match descriptors::check_spare() {
+        Ok(()) => listener.accept().await,
+        Err(error) => Err(error),
+    };
+    match accepted {
         Ok((socket, _)) => {
+            *has_warned = false;
             let _ = socket.set_nodelay(true);
             Some((socket, seat))
         }
         Err(error) => {
             if !is_the_peers(&error) {
-                warn!("accepting an HTTP connection: {error}");
+                if !std::mem::replace(has_warned, true) {
+                    warn!("accepting an HTTP connection: {error}; trying on");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
             None

@@ -2,6 +2,7 @@
 
 use super::endpoint::Endpoint;
 use super::stream::Stream;
+use crate::descriptors;
 use std::fmt;
 use std::fs;
 use std::future::Future;
@@ -179,6 +180,7 @@ impl Listener {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
+        descriptors::check_spare()?;
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
