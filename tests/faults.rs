@@ -12,9 +12,10 @@ use support::dealer::{Outcome, key_bytes};
 use support::ledger::{Bytes, Change, Ledger, State, encode};
 use vatn::client::{Packed, Request};
 use vatn::clock::Clock;
-use vatn::disk::MemoryDisk;
 use vatn::disk::memory::{Batches, Fault};
+use vatn::disk::{Disk, MemoryDisk, Space};
 use vatn::engine::Engine;
+use vatn::log::{Record, Segment, tables};
 use vatn::wire::Level;
 
 const WORDS: &str = "the test's disk fails (injected)";
@@ -252,8 +253,30 @@ fn assert_survived(disk: &MemoryDisk, ledger: &Ledger, clock: &Clock) {
     let rows = (0..=all.rows).flat_map(|rows| [(0, rows), (all.log, rows)]);
     for (log, rows) in logs.chain(rows) {
         let left = disk.after_power_loss(Batches { log, rows });
+        assert_log_has_what_the_tables_show(&left);
         assert_prefix(left, ledger, Level::Synced, clock);
     }
+}
+
+/// No row outlives the record of its write, or the history would have a hole.
+fn assert_log_has_what_the_tables_show(disk: &MemoryDisk) {
+    let (mut in_tables, mut in_log) = (0, 0);
+    disk.scan(Space::Table, &[], &mut |key, row| {
+        in_tables = in_tables.max(tables::decode(key, row).unwrap().seq);
+        true
+    })
+    .unwrap();
+    disk.scan(Space::Log, &[], &mut |_, record| {
+        in_log = Record::decode(record).unwrap().last_seq;
+        true
+    })
+    .unwrap();
+    // All that was trimmed is before the newest segment.
+    let begun = Segment::read_all(disk).unwrap().last().map_or(0, |segment| segment.id - 1);
+    assert!(
+        in_tables <= in_log.max(begun),
+        "the tables show {in_tables}, the log ends at {in_log}"
+    );
 }
 
 fn assert_prefix(disk: MemoryDisk, ledger: &Ledger, covered: Level, clock: &Clock) {
