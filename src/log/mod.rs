@@ -167,7 +167,7 @@ mod tests {
         let noted = Segment { id: 1, last_seq: 9, last_time: 5, bytes: 90 };
         let begun = Segment::new(10);
         disk.commit(vec![noted.row(), begun.row()], Sync::Data).unwrap();
-        // What a restart counted: the last records were lost with the power, and their note was not.
+        // What a restart counted: the last records were lost with the power, and the note was not.
         let counted = Segment { last_seq: 7, bytes: 70, ..noted };
         Log::open(Arc::clone(&disk), vec![counted, begun], 99, 1 << 20).unwrap();
         let kept = Segment::read_all(disk.as_ref()).unwrap();
