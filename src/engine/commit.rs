@@ -1,6 +1,7 @@
 //! The committer: one thread that turns everything pending into one log record, again and again.
 
-use super::{Core, Engine};
+use super::syncer::UNSYNCED_BYTES;
+use super::{Core, Counters, Engine};
 use crate::disk::{DiskError, Sync};
 use crate::limits::RECORD_BYTES;
 use crate::log::{Log, Record};
@@ -13,8 +14,6 @@ use std::time::{Duration, Instant};
 
 /// How long writes that nobody waits for are gathered.
 const LINGER: Duration = Duration::from_millis(2);
-/// What is stored and not synced is synced at the latest after so long.
-const SYNC_AGE: Duration = Duration::from_secs(1);
 /// How often the disk is asked for the store's size, while there are writes.
 const MEASURE_AGE: Duration = Duration::from_secs(1);
 /// How often keys that expire unseen are looked for.
@@ -27,7 +26,6 @@ struct Position {
     log: Log,
     stored: Seq,
     synced: Seq,
-    synced_at: Instant,
     measured_at: Option<Instant>,
     /// What is being committed.
     on_its_way: Option<OnItsWay>,
@@ -54,10 +52,9 @@ impl Engine {
     pub fn commit(&self, log: Log) {
         let progress = self.watermarks.progress();
         let (stored, synced) = (progress.stored, progress.synced);
-        let (synced_at, measured_at, on_its_way) = (Instant::now(), None, None);
+        let (measured_at, on_its_way) = (None, None);
         let spare = Undo::default();
-        let mut position =
-            Position { log, stored, synced, synced_at, measured_at, on_its_way, spare };
+        let mut position = Position { log, stored, synced, measured_at, on_its_way, spare };
         let _ = self.committer.set(std::thread::current());
         let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped(&mut position)));
         let failure = match ended {
@@ -80,8 +77,7 @@ impl Engine {
             }
             let record = Arc::new(Record::new(pending));
             position.on_its_way = Some(OnItsWay { record: Arc::clone(&record), undo });
-            let is_due = position.synced_at.elapsed() >= SYNC_AGE;
-            let sync = match wants_sync || is_due || record.strongest == Level::Synced {
+            let sync = match wants_sync || record.strongest == Level::Synced {
                 true => Sync::Data,
                 false => Sync::Buffer,
             };
@@ -91,9 +87,8 @@ impl Engine {
             position.stored = record.last_seq;
             if !position.log.has_unsynced() {
                 position.synced = record.last_seq;
-                position.synced_at = Instant::now();
             }
-            self.note_age(position);
+            self.note_unsynced(position, record.len());
             self.publish(record);
             self.watermarks.committed(position.stored, position.synced);
             if let Some(OnItsWay { undo, .. }) = position.on_its_way.take() {
@@ -109,21 +104,25 @@ impl Engine {
         }
     }
 
-    /// Since when something has been stored and not synced, for `stats`.
-    fn note_age(&self, position: &Position) {
-        let since = &self.counters.unsynced_since;
-        match position.log.has_unsynced() {
-            true if since.get() == 0 => since.set(self.clock.now()),
-            true => {}
-            false => since.set(0),
+    /// What has been stored and not synced: since when, and how much.
+    fn note_unsynced(&self, position: &Position, bytes: usize) {
+        let Counters { unsynced_since: since, unsynced_bytes, .. } = &self.counters;
+        if !position.log.has_unsynced() {
+            since.set(0);
+            unsynced_bytes.set(0);
+            return;
         }
+        if since.get() == 0 {
+            since.set(self.clock.now());
+        }
+        unsynced_bytes.add(bytes as u64);
+        self.syncer.wake_if(unsynced_bytes.get() >= UNSYNCED_BYTES);
     }
 
     fn sync(&self, position: &mut Position) -> Result<(), DiskError> {
         position.log.sync()?;
         position.synced = position.stored;
-        position.synced_at = Instant::now();
-        self.note_age(position);
+        self.note_unsynced(position, 0);
         self.watermarks.committed(position.stored, position.synced);
         Ok(())
     }
@@ -142,9 +141,7 @@ impl Engine {
                     return Ok(None);
                 }
                 core.is_urgent = false;
-                let is_due = core.wants_sync || position.synced_at.elapsed() >= SYNC_AGE;
-                core.wants_sync = false;
-                if position.log.has_unsynced() && is_due {
+                if std::mem::take(&mut core.wants_sync) && position.log.has_unsynced() {
                     return Ok(Some(Batch::default()));
                 }
                 self.expire(&mut core);
@@ -171,7 +168,8 @@ impl Engine {
     fn expire(&self, core: &mut Core) {
         let context = self.context();
         core.store.expire(&context, EXPIRE_PER_TICK, &mut core.pending);
-        self.hand_on(core);
+        // It is the committer that does this.
+        let _ = self.hand_on(core);
     }
 
     /// Lets others have the core for a while.

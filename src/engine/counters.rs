@@ -57,6 +57,8 @@ pub struct Counters {
     /// When the oldest write was stored that is not synced yet, in milliseconds of the broker's
     /// clock; 0 when all are.
     pub unsynced_since: Counter,
+    /// Bytes of records that are stored and not synced yet, about.
+    pub unsynced_bytes: Counter,
     /// The store's size on disk, looked at every second: asking the disk takes too long for
     /// `stats`.
     pub disk_bytes: Counter,

@@ -56,7 +56,11 @@ impl Engine {
         let executed = self.each(requests, answers, |command, request, answers| {
             self.write(core, command, &context, refuse_full, request, answers)
         });
-        self.hand_on(core);
+        let is_to_wake = self.hand_on(core);
+        drop(guard);
+        if is_to_wake {
+            self.wake_committer();
+        }
         executed
     }
 
@@ -229,8 +233,10 @@ impl Engine {
         }
     }
 
-    /// Takes room for what was applied, and wakes the committer where it matters.
-    pub(super) fn hand_on(&self, core: &mut Core) {
+    /// Takes room for what was applied. Returns whether the committer is to be woken; not here,
+    /// where others wait for the core.
+    #[must_use]
+    pub(super) fn hand_on(&self, core: &mut Core) -> bool {
         let new = core.untaken();
         if new.items > 0 {
             core.last_written = core.pending.last_seq();
@@ -238,12 +244,10 @@ impl Engine {
             self.queue.take(new.items, new.bytes);
         }
         let is_full = core.pending.bytes().len() >= RECORD_BYTES;
-        if core.is_committer_idle
-            && (core.is_urgent || is_full || core.taken == new && new.items > 0)
-        {
-            core.is_committer_idle = false;
-            self.wake_committer();
-        }
+        let is_first = core.taken == new && new.items > 0;
+        let is_to_wake = core.is_committer_idle && (core.is_urgent || is_full || is_first);
+        core.is_committer_idle &= !is_to_wake;
+        is_to_wake
     }
 }
 

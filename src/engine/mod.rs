@@ -16,6 +16,7 @@ pub mod recovery;
 mod rounds;
 mod run;
 mod stats;
+mod syncer;
 mod take_back;
 
 pub use answers::{Answer, Answers, Kind};
@@ -39,6 +40,7 @@ use std::sync::{
 };
 use std::thread::Thread;
 use std::time::Instant;
+use syncer::Syncer;
 use tokio::sync::watch;
 
 pub use crate::log::watermarks::Release;
@@ -55,6 +57,7 @@ pub struct Engine {
     looks: usize,
     /// The committer's thread, to be woken.
     committer: OnceLock<Thread>,
+    syncer: Syncer,
     disk: Arc<dyn Disk>,
     queue: Arc<WriteQueue>,
     watermarks: Arc<Watermarks>,
@@ -122,6 +125,7 @@ impl Engine {
             core: RwLock::new(core),
             looks: if has_one_core() { 0 } else { LOOKS },
             committer: OnceLock::new(),
+            syncer: Syncer::default(),
             queue,
             watermarks: Arc::new(Watermarks::at(seq, recovered.in_tables)),
             feed: Arc::new(Feed::new(config.limits.subscriber_bytes, seq)),

@@ -87,7 +87,7 @@ impl Log {
             self.ceiling = ceiling;
         }
         if let Some(encoded) = record.encode() {
-            self.place(record, encoded.len() as u64)?;
+            self.place(record, encoded.len() as u64);
             let key = record.first_seq.to_be_bytes().to_vec();
             let row = Row { space: Space::Log, key, value: Some(encoded.into()) };
             self.disk.commit(vec![row], sync)?;
@@ -109,26 +109,21 @@ impl Log {
 
     /// Counts `record` into the last segment; a full one is closed, and a new one begun.
     ///
-    /// The notes on segments come before the record, and are not durable together with it. Where
-    /// they are lost and it is not, it is counted into the segment before. Where they are left and
-    /// records are lost, those were not in the tables, so the segment is read at a restart, and its
-    /// note written anew; a segment begun at a record that is lost has no records.
-    fn place(&self, record: &Record, bytes: u64) -> Result<(), DiskError> {
+    /// The notes of that are written by the workers, some time later: whoever appends must not wait
+    /// for what they do to the tables. Where notes are lost and records are not, those are counted
+    /// into the segment before. Where notes are left and records are lost, those were not in the
+    /// tables, so the segment is read at a restart, and its note written anew.
+    fn place(&self, record: &Record, bytes: u64) {
         let mut list = self.segments.list();
-        let full = list.back().filter(|segment| segment.bytes >= self.segment_bytes).copied();
-        let begun = Segment::new(record.first_seq);
-        if full.is_some() {
+        if let Some(full) = list.back().filter(|last| last.bytes >= self.segment_bytes).copied() {
+            let begun = Segment::new(record.first_seq);
+            self.segments.note(full, begun);
             list.push_back(begun);
         }
         if let Some(segment) = list.back_mut() {
             segment.last_seq = record.last_seq;
             segment.last_time = record.last_time;
             segment.bytes += bytes;
-        }
-        drop(list);
-        match full {
-            Some(full) => self.disk.commit(vec![full.row(), begun.row()], Sync::Buffer),
-            None => Ok(()),
         }
     }
 }

@@ -61,16 +61,32 @@ impl Segment {
 #[derive(Debug, Default)]
 pub struct Segments {
     list: Mutex<VecDeque<Segment>>,
+    /// What is to be noted of segments that were closed and begun.
+    notes: Mutex<Vec<Row<'static>>>,
 }
 
 impl Segments {
     /// The segments that a restart found.
     pub fn new(found: Vec<Segment>) -> Self {
-        Self { list: Mutex::new(found.into()) }
+        Self { list: Mutex::new(found.into()), notes: Mutex::default() }
     }
 
     pub(super) fn list(&self) -> MutexGuard<'_, VecDeque<Segment>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Vec<Row<'static>>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has it noted that one segment was closed and another begun.
+    pub(super) fn note(&self, closed: Segment, begun: Segment) {
+        self.notes().extend([closed.row(), begun.row()]);
+    }
+
+    /// The notes to be written since the last time.
+    pub fn take_notes(&self) -> Vec<Row<'static>> {
+        std::mem::take(&mut *self.notes())
     }
 
     /// How many bytes of records the segments hold.
@@ -109,7 +125,10 @@ impl Segments {
             }
             list.pop_front();
             drop(list);
-            let forget = Row { space: Space::Meta, key: Segment::key(oldest.id), value: None };
+            let key = Segment::key(oldest.id);
+            // A note still to be written would outlive what it tells of.
+            self.notes().retain(|note| note.key != key);
+            let forget = Row { space: Space::Meta, key, value: None };
             disk.commit(vec![forget], Sync::Buffer)?;
             // Who reads the history looks afterwards whether its beginning is still held.
             self.sweep(disk)?;
@@ -158,6 +177,18 @@ mod tests {
         assert_eq!(records(&disk), [11, 21]);
         assert_eq!(segments.trim(&disk, 99, nothing, 0).unwrap(), 1);
         assert_eq!((segments.first_seq(), records(&disk)), (21, vec![21]));
+    }
+
+    #[test]
+    fn no_note_of_a_trimmed_segment_is_written_afterwards() {
+        let (disk, segments) = held(&[1, 11]);
+        let (closed, begun) = (segments.list()[0], segments.list()[1]);
+        segments.note(closed, begun);
+        let nothing = RetainConfig { bytes: 0, age_ms: 0, segment_bytes: 1 };
+        assert_eq!(segments.trim(&disk, 99, nothing, 0).unwrap(), 1);
+        disk.commit(segments.take_notes(), Sync::Buffer).unwrap();
+        assert_eq!(Segment::read_all(&disk).unwrap(), [begun]);
+        assert!(segments.take_notes().is_empty());
     }
 
     #[test]

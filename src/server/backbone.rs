@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 pub struct Backbone {
     engine: Arc<Engine>,
     committer: JoinHandle<()>,
+    syncer: JoinHandle<()>,
     worker: JoinHandle<()>,
 }
 
@@ -39,8 +40,12 @@ impl Backbone {
             let engine = Arc::clone(&engine);
             move || engine.commit(log)
         })?;
+        let syncer = spawn("vatn-sync", {
+            let engine = Arc::clone(&engine);
+            move || engine.keep_synced()
+        })?;
         let worker = spawn("vatn-worker", move || worker.run())?;
-        Ok(Self { engine, committer, worker })
+        Ok(Self { engine, committer, syncer, worker })
     }
 
     /// The engine.
@@ -53,9 +58,11 @@ impl Backbone {
     pub fn stop(self) -> Result<(), DiskError> {
         self.engine.stop();
         let committed = self.committer.join();
+        self.engine.stop_syncing();
+        let synced = self.syncer.join();
         self.engine.queue().close();
         let worked = self.worker.join();
-        if committed.is_err() || worked.is_err() {
+        if committed.is_err() || synced.is_err() || worked.is_err() {
             return Err(DiskError::new("stopping", "a thread ended unexpectedly"));
         }
         self.engine.close()

@@ -82,10 +82,9 @@ impl Worker {
                 others.into_iter().map(|other| other.join().unwrap_or_else(|_| Err(panicked())));
             join.fold(own, Result::and)
         })?;
-        let facts = vec![
-            tables::number_row(meta::IN_TABLES, last_seq),
-            tables::number_row(meta::ITEMS, self.rounds.keys() as u64),
-        ];
+        let mut facts = self.segments.take_notes();
+        facts.push(tables::number_row(meta::IN_TABLES, last_seq));
+        facts.push(tables::number_row(meta::ITEMS, self.rounds.keys() as u64));
         self.disk.commit(facts, Sync::Buffer)?;
         // The log may be trimmed only when what replaces it is on the medium.
         self.disk.sync()?;

@@ -34,7 +34,7 @@ use walk::name;
 /// The directory of the files, in that of the store.
 pub(super) const FOLDER: &str = "log";
 /// A file is closed when it is this long. It is what the disk holds more than is retained.
-const FILE_BYTES: u64 = 16 << 20;
+const FILE_BYTES: u64 = 32 << 20;
 /// The last file is longer than its frames by so much, in zeros: a sync then need not note a new
 /// length, which costs as much again as the data.
 const ROOM_BYTES: u64 = 1 << 20;
