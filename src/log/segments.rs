@@ -182,7 +182,8 @@ mod tests {
     #[test]
     fn no_note_of_a_trimmed_segment_is_written_afterwards() {
         let (disk, segments) = held(&[1, 11]);
-        let (closed, begun) = (segments.list()[0], segments.list()[1]);
+        let both: Vec<Segment> = segments.list().iter().copied().collect();
+        let (closed, begun) = (both[0], both[1]);
         segments.note(closed, begun);
         let nothing = RetainConfig { bytes: 0, age_ms: 0, segment_bytes: 1 };
         assert_eq!(segments.trim(&disk, 99, nothing, 0).unwrap(), 1);
