@@ -64,6 +64,6 @@ def plot(path, table, facts):
     machine = facts["machine"]
     axes.set_title(f"vatn {machine['vatn']} beside redis {machine['redis']}: how many times better\n"
                    f"bar: median of {facts['pairs']} pairs, line: spread, mark: target; {facts['cores']}",
-                   fontsize=9)
+                   fontsize=8)
     figure_.tight_layout()
     figure_.savefig(path, metadata={"Date": None})
