@@ -16,10 +16,12 @@ use vatn::zmq::zmtp::{Kind, write_frame};
 async fn echo(stream: Stream, limits: Arc<Limits>, incoming: Arc<Pool>) -> Result<(), Closed> {
     let mut link = Link::greet(stream, Kind::Router, &limits, &incoming).await?;
     loop {
-        while let Some(message) = link.inbox.messages.pop_front() {
+        let mut inbox = std::mem::take(&mut link.inbox);
+        while let Some(message) = inbox.messages.pop_front() {
             for index in 0..message.len() {
                 let more = index + 1 < message.len();
-                write_frame(link.out(!more), more, message.frame(index).unwrap_or_default());
+                let frame = inbox.frame(&message, index).unwrap_or_default();
+                write_frame(link.out(!more), more, frame);
             }
         }
         let reading = link.unwritten() < limits.max_unread_bytes;

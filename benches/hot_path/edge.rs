@@ -83,11 +83,11 @@ pub fn messages(operations: u64) -> Work {
         for _ in 0..operations / MESSAGES as u64 {
             codec.feed(&wire, &mut inbox, &mut replies).expect("valid messages");
             assert_eq!(inbox.messages.len(), MESSAGES);
-            for message in inbox.messages.drain(..) {
-                black_box(message.frame(0));
+            while let Some(message) = inbox.messages.pop_front() {
+                black_box(inbox.frame(&message, 0));
                 write_frame(&mut replies, false, value.as_bytes());
             }
-            inbox.cost = 0;
+            inbox.rest();
             black_box(&replies);
             replies.clear();
         }

@@ -1,10 +1,9 @@
 //! Messages as requests: what came together is decoded together, and executed together.
 
 use super::outbox::Framing;
-use super::zmtp::Message;
+use super::zmtp::{Inbox, Message};
 use crate::wire::refusal::Code;
 use crate::wire::{Refusal, Request};
-use std::collections::VecDeque;
 
 /// A batch takes no further message when it has so many requests.
 const BATCH_REQUESTS: usize = 1024;
@@ -37,27 +36,27 @@ struct Shape {
 
 impl<'m> Batch<'m> {
     /// Decodes the messages at the front, the first from `cursor` on.
-    pub fn decode(messages: &'m VecDeque<Message>, cursor: Cursor) -> Self {
-        let likely = messages.len().min(BATCH_REQUESTS);
+    pub fn decode(inbox: &'m Inbox, cursor: Cursor) -> Self {
+        let likely = inbox.messages.len().min(BATCH_REQUESTS);
         let mut batch =
             Self { requests: Vec::with_capacity(likely), shapes: Vec::with_capacity(likely) };
         let mut cursor = Some(cursor);
-        for message in messages {
+        for message in &inbox.messages {
             if batch.requests.len() >= BATCH_REQUESTS {
                 break;
             }
-            batch.add(message, cursor.take().unwrap_or_default());
+            batch.add(inbox, message, cursor.take().unwrap_or_default());
         }
         batch
     }
 
-    fn add(&mut self, message: &'m Message, cursor: Cursor) {
-        let has_delimiter = message.frame(0).is_some_and(<[u8]>::is_empty);
+    fn add(&mut self, inbox: &'m Inbox, message: &'m Message, cursor: Cursor) {
+        let has_delimiter = inbox.frame(message, 0).is_some_and(<[u8]>::is_empty);
         let first_frame = cursor.frame.max(usize::from(has_delimiter));
         let before = self.requests.len();
         self.requests.reserve(message.len());
         for index in first_frame..message.len() {
-            self.requests.push(Request::decode(message.frame(index).unwrap_or_default()));
+            self.requests.push(Request::decode(inbox.frame(message, index).unwrap_or_default()));
         }
         if message.len() == usize::from(has_delimiter) {
             let refusal = Refusal::new(Code::BadRequest, "a message without a request");

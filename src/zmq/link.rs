@@ -157,7 +157,7 @@ impl Link {
     /// taken all that it left waiting, or, where nothing is to be read, when it has taken anything.
     pub fn poll_turn(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<(), Closed>> {
         if self.inbox.messages.is_empty() {
-            self.inbox.cost = 0;
+            self.inbox.rest();
             self.incoming.hold(self.codec.unfinished());
         }
         let was_full = self.is_full;

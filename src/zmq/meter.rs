@@ -60,6 +60,11 @@ impl Meter {
         (self.bytes + self.frames * FRAME_COST).saturating_sub(self.skip)
     }
 
+    /// Whether the next byte begins a message, or a command.
+    pub fn is_between_messages(&self) -> bool {
+        !self.in_message && self.skip == 0 && self.header_len == 0
+    }
+
     /// How many bytes are known to come before the next header; 0 within and before a header.
     pub fn to_next_header(&self) -> usize {
         self.skip

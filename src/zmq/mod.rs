@@ -15,6 +15,7 @@ pub mod link;
 pub mod listener;
 pub mod meter;
 mod outbox;
+mod plain;
 pub mod pool;
 pub mod publisher;
 pub mod router;

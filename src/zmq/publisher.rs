@@ -179,15 +179,16 @@ impl Subscriber<'_> {
 
     /// Takes in what the subscriber wants, said by command (ZMTP 3.1) or by message (ZMTP 3.0).
     fn subscribe(&mut self) -> Result<(), Closed> {
-        while let Some(message) = self.link.inbox.messages.pop_front() {
-            match message.frame(0).and_then(<[u8]>::split_first) {
+        let mut inbox = std::mem::take(&mut self.link.inbox);
+        while let Some(message) = inbox.messages.pop_front() {
+            match inbox.frame(&message, 0).and_then(<[u8]>::split_first) {
                 Some((1, topic)) => self.add(topic)?,
                 Some((0, topic)) => self.subscriptions.remove(topic),
                 // PUB hears nothing else.
                 _ => {}
             }
         }
-        while let Some(signal) = self.link.inbox.signals.pop_front() {
+        while let Some(signal) = inbox.signals.pop_front() {
             match signal {
                 Signal::Subscribe(topic) => self.add(&topic)?,
                 Signal::Cancel(topic) => self.subscriptions.remove(&topic),

@@ -234,8 +234,8 @@ impl<'e> Session<'e> {
     }
 
     fn execute_batch(&mut self, requests_max: usize, answers: &mut Answers) -> Blocked {
-        let mut messages = std::mem::take(&mut self.link.inbox.messages);
-        let batch = Batch::decode(&messages, self.cursor);
+        let mut inbox = std::mem::take(&mut self.link.inbox);
+        let batch = Batch::decode(&inbox, self.cursor);
         let refuse_full = self.stop_until.is_some() || self.is_room_late();
         let allowed = batch.requests.get(..requests_max).unwrap_or(&batch.requests);
         let mut executed = 0;
@@ -254,10 +254,10 @@ impl<'e> Session<'e> {
             self.outbox.push(self.engine, &mut self.link, &answers.bytes, ours, framing);
         });
         drop(batch);
-        messages.drain(..done);
+        inbox.messages.drain(..done);
         self.cursor = cursor;
-        let is_empty = messages.is_empty();
-        self.link.inbox.messages = messages;
+        let is_empty = inbox.messages.is_empty();
+        self.link.inbox = inbox;
         let blocked = match (is_stuck, is_empty) {
             (true, _) => Blocked::NoRoom,
             (false, true) => Blocked::Idle,

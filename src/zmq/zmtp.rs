@@ -4,9 +4,10 @@
 //! greeting, the security handshake, the commands and the assembly of messages; what this adds are
 //! the bounds that a server needs: a cap on what may come before the handshake is done, on the
 //! frames of a message, and memory for a long frame that grows with what arrived and never with
-//! what its header claims.
+//! what its header claims. After the handshake the usual messages do not need it: see `plain`.
 
 use super::meter::{Bounds, Meter};
+use super::plain::{self, Plain};
 use crate::limits::Limits;
 use bytes::Bytes;
 use omq_proto::SocketType;
@@ -57,29 +58,36 @@ impl From<omq_proto::Error> for Violation {
     }
 }
 
-/// A message that came in whole.
+/// A message that came in whole. Its frames are read through the [`Inbox`] that it came in.
 #[derive(Debug)]
-pub struct Message(omq_proto::Message);
+pub struct Message(Parts);
+
+#[derive(Debug)]
+enum Parts {
+    Plain(Plain),
+    Assembled(Box<omq_proto::Message>),
+}
 
 impl Message {
     /// How many frames it has.
     pub fn len(&self) -> usize {
-        self.0.len()
+        match &self.0 {
+            Parts::Plain(plain) => 1 + usize::from(plain.has_delimiter),
+            Parts::Assembled(message) => message.len(),
+        }
     }
 
     /// Whether it has no frame (ZMTP has no such message).
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 
     /// What it takes in memory, about.
-    pub fn cost(&self) -> usize {
-        self.0.max_message_size_len()
-    }
-
-    /// A frame's bytes.
-    pub fn frame(&self, index: usize) -> Option<&[u8]> {
-        self.0.part_slice(index)
+    fn cost(&self) -> usize {
+        match &self.0 {
+            Parts::Plain(plain) => plain.len() + self.len() * PAYLOAD_SLOT,
+            Parts::Assembled(message) => message.max_message_size_len(),
+        }
     }
 }
 
@@ -101,6 +109,32 @@ pub struct Inbox {
     pub cost: usize,
     /// Subscriptions by command (ZMTP 3.1), in the order in which they came.
     pub signals: VecDeque<Signal>,
+    /// Where the plain messages are.
+    bytes: Vec<u8>,
+}
+
+impl Inbox {
+    /// A frame of a message that came in here, while it or another one is still in.
+    pub fn frame<'i>(&'i self, message: &'i Message, index: usize) -> Option<&'i [u8]> {
+        match &message.0 {
+            Parts::Plain(plain) => plain.frame(&self.bytes, index),
+            Parts::Assembled(message) => message.part_slice(index),
+        }
+    }
+
+    /// Gives back the memory of messages that were all taken out.
+    pub fn rest(&mut self) {
+        if self.messages.is_empty() {
+            self.cost = 0;
+            self.bytes = Vec::new();
+        }
+    }
+
+    fn push(&mut self, parts: Parts) {
+        let message = Message(parts);
+        self.cost += message.cost();
+        self.messages.push_back(message);
+    }
 }
 
 /// One peer's protocol state.
@@ -110,6 +144,8 @@ pub struct Codec {
     meter: Meter,
     bounds: Bounds,
     long_frame: Option<LongFrame>,
+    /// What came last was a plain message, of which the connection does not know.
+    was_plain: bool,
 }
 
 /// An unfinished frame, and what arrived of it.
@@ -132,7 +168,8 @@ impl Codec {
             .max_message_size(bounds.bytes.saturating_add(slots));
         let mut connection = Connection::new(config);
         connection.set_input_budget(true);
-        Self { connection, meter: Meter::default(), bounds, long_frame: None }
+        let meter = Meter::default();
+        Self { connection, meter, bounds, long_frame: None, was_plain: false }
     }
 
     /// Whether the handshake is done.
@@ -148,7 +185,7 @@ impl Codec {
     /// How long the peer allows itself to be silent after its last PING, if that was the last it
     /// sent.
     pub fn peer_silence(&self) -> Option<std::time::Duration> {
-        self.connection.peer_heartbeat_ttl()
+        self.connection.peer_heartbeat_ttl().filter(|_| !self.was_plain)
     }
 
     /// What the unfinished message takes in memory at most.
@@ -164,13 +201,30 @@ impl Codec {
         inbox: &mut Inbox,
         replies: &mut Vec<u8>,
     ) -> Result<(), Violation> {
+        if self.is_ready() && self.meter.is_between_messages() {
+            input = self.take_plain(input, inbox);
+        }
         while !input.is_empty() {
+            self.was_plain = false;
             let (piece, rest) = input.split_at(self.piece_len(input.len()));
             input = rest;
             self.meter.walk(piece, self.bounds_now())?;
             self.feed_piece(piece, inbox, replies)?;
         }
         Ok(())
+    }
+
+    /// Takes the plain messages at the front; returns the rest.
+    fn take_plain<'a>(&mut self, input: &'a [u8], inbox: &mut Inbox) -> &'a [u8] {
+        inbox.rest();
+        let before = inbox.bytes.len();
+        let found = |place| inbox.push(Parts::Plain(place));
+        let len = plain::split(input, before, self.bounds, found);
+        let (taken, rest) = input.split_at(len.min(input.len()));
+        // A copy of just what was read: an idle connection then holds no read buffer at all.
+        inbox.bytes.extend_from_slice(taken);
+        self.was_plain |= !taken.is_empty();
+        rest
     }
 
     /// Before the handshake's end only up to the next frame, since other bounds hold after it.
@@ -204,9 +258,7 @@ impl Codec {
         loop {
             self.take_replies(replies);
             while let Some(message) = self.connection.poll_message() {
-                let message = Message(message);
-                inbox.cost += message.cost();
-                inbox.messages.push_back(message);
+                inbox.push(Parts::Assembled(Box::new(message)));
             }
             while let Some(event) = self.connection.poll_event() {
                 match event {
@@ -335,8 +387,14 @@ mod tests {
     #[test]
     fn messages_are_the_same_however_they_are_cut() {
         let body = |len: usize| (0..len).map(|n| n as u8).collect::<Vec<u8>>();
-        let sent =
-            [vec![body(0), body(1), body(255)], vec![body(256)], vec![body(70_000), body(9)]];
+        let sent = [
+            vec![body(0), body(1), body(255)],
+            vec![body(256)],
+            vec![body(0), body(3)],
+            vec![body(70_000), body(9)],
+            vec![body(4)],
+            vec![body(0)],
+        ];
         let mut wire = Vec::new();
         for frames in &sent {
             for (index, frame) in frames.iter().enumerate() {
@@ -352,7 +410,7 @@ mod tests {
                 .messages
                 .iter()
                 .map(|message| {
-                    (0..message.len()).map(|n| message.frame(n).unwrap().to_vec()).collect()
+                    (0..message.len()).map(|n| inbox.frame(message, n).unwrap().to_vec()).collect()
                 })
                 .collect();
             assert_eq!(got, sent, "cut into {piece}");
@@ -371,6 +429,18 @@ mod tests {
             let kept = codec.long_frame.as_ref().expect("taken over from the codec");
             assert_eq!(kept.bytes.len(), count);
             assert!(kept.bytes.capacity() <= (2 * count).max(FIRST_GROWTH_BYTES));
+        }
+    }
+
+    #[test]
+    fn a_peer_that_goes_on_speaking_after_a_ping_is_not_held_to_it() {
+        let (mut codec, mut inbox, mut replies) = greeted();
+        let ping = b"\x04\x07\x04PING\0\x05";
+        let plain = b"\0\x01a";
+        for (input, allowed) in [(ping.as_slice(), Some(500)), (plain, None), (ping, Some(500))] {
+            codec.feed(input, &mut inbox, &mut replies).unwrap();
+            let silence = codec.peer_silence().map(|time| time.as_millis());
+            assert_eq!(silence, allowed);
         }
     }
 
