@@ -1,10 +1,9 @@
 //! A backup read back: block by block, each checked before anything in it is believed.
 
 use super::archive::{ARCHIVE_VERSION, BLOCK_HEAD, Kind, MAGIC, Origin, Summary, checksum};
-use crate::clock::Millis;
 use crate::limits::{KEY_BYTES_MAX, KEY_RESERVED};
 use crate::wire::change::ChangeReader;
-use crate::wire::{Change, Level, Op, Reader, Seq};
+use crate::wire::{Change, Fields, Level, Op, Reader, Seq};
 use std::io::{self, Read};
 
 /// Why a file is not a whole backup.
@@ -90,7 +89,7 @@ impl<R: Read> ArchiveReader<R> {
             _ => return Err(ArchiveError::NotABackup),
         }
         let (kind, body) = reader.read_block()?;
-        reader.origin = match (kind, Fields(&body)) {
+        reader.origin = match (kind, Fields::new(&body)) {
             (Kind::Origin, fields) => reader.fields(fields, |fields| {
                 let store_id = fields.take::<16>()?;
                 let (first_seq, time_ms) = (fields.number()?, fields.number()?);
@@ -183,7 +182,7 @@ impl<R: Read> ArchiveReader<R> {
             let bytes = 0;
             Some((Summary { seq, entries, changes, time_ms, bytes }, u32::from_le_bytes(checksum)))
         };
-        let (summary, checksum) = self.fields(Fields(body), read)?;
+        let (summary, checksum) = self.fields(Fields::new(body), read)?;
         let agrees = checksum == whole
             && (summary.entries, summary.changes) == (self.seen.entries, self.seen.changes)
             && summary.seq >= self.seen.last_seq.max(self.origin.first_seq);
@@ -203,7 +202,7 @@ impl<R: Read> ArchiveReader<R> {
         }
         self.offset = self.bytes;
         let head = self.take(BLOCK_HEAD)?;
-        let mut fields = Fields(&head);
+        let mut fields = Fields::new(&head);
         let (kind, len, expected) = (fields.take::<1>(), fields.take::<4>(), fields.take::<4>());
         let kind = kind.and_then(|[kind]| Kind::from_byte(kind));
         let (Some(kind), Some(len), Some(expected)) = (kind, len, expected) else {
@@ -237,7 +236,7 @@ impl<R: Read> ArchiveReader<R> {
         read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
     ) -> Result<T, ArchiveError> {
         let value = read(&mut fields);
-        value.filter(|_| fields.0.is_empty()).ok_or_else(|| self.damaged("it has another length"))
+        value.filter(|_| fields.is_empty()).ok_or_else(|| self.damaged("it has another length"))
     }
 
     fn damaged(&self, what: &'static str) -> ArchiveError {
@@ -249,21 +248,6 @@ impl<R: Read> ArchiveReader<R> {
 pub fn is_value(bytes: &[u8]) -> bool {
     let mut reader = Reader::new(bytes);
     reader.value().is_ok() && reader.is_empty()
-}
-
-/// Bytes of fixed fields, from the front.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    fn number(&mut self) -> Option<Millis> {
-        self.take().map(u64::from_le_bytes)
-    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,7 @@
 //! `was` says whether there was an entry, and if so, whether something of it was persisted.
 
 use super::map::{Entry, Head};
-use crate::clock::Millis;
-use crate::wire::{Level, Seq};
+use crate::wire::{Fields, Level, Seq};
 
 /// An emptied buffer keeps its memory for the next writes, if it is no larger.
 const SPARE_BYTES: usize = 4 << 20;
@@ -81,51 +80,30 @@ impl Undo {
 
     /// Everything that was replaced, in that order.
     pub fn replaced(&self) -> impl Iterator<Item = Replaced<'_>> {
-        Reader { rest: &self.bytes }
+        let mut fields = Fields::new(&self.bytes);
+        std::iter::from_fn(move || read(&mut fields))
     }
 }
 
-struct Reader<'u> {
-    rest: &'u [u8],
+/// The next that was replaced; `None` at the end.
+fn read<'u>(fields: &mut Fields<'u>) -> Option<Replaced<'u>> {
+    let by = fields.number()?;
+    let key_len = usize::from(u16::from_le_bytes(fields.take()?));
+    let key = fields.slice(key_len)?;
+    let old = match fields.take()? {
+        [ABSENT] => None,
+        [was] => Some(read_entry(fields, was == PERSISTED)?),
+    };
+    Some(Replaced { by, key, old })
 }
 
-impl<'u> Reader<'u> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.rest.split_first_chunk::<N>()?;
-        self.rest = rest;
-        Some(*taken)
-    }
-
-    fn slice(&mut self, len: usize) -> Option<&'u [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(len)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    fn entry(&mut self, persisted: bool) -> Option<Entry<'u>> {
-        let seq = Seq::from_le_bytes(self.take()?);
-        let expires_at = Millis::from_le_bytes(self.take()?);
-        let [level] = self.take()?;
-        let level = Level::from_byte(level)?;
-        let value_len = u32::from_le_bytes(self.take()?) as usize;
-        let head = Head { seq, expires_at, level, persisted };
-        Some(Entry { head, value: self.slice(value_len)? })
-    }
-}
-
-impl<'u> Iterator for Reader<'u> {
-    type Item = Replaced<'u>;
-
-    fn next(&mut self) -> Option<Replaced<'u>> {
-        let by = Seq::from_le_bytes(self.take()?);
-        let key_len = usize::from(u16::from_le_bytes(self.take()?));
-        let key = self.slice(key_len)?;
-        let old = match self.take()? {
-            [ABSENT] => None,
-            [was] => Some(self.entry(was == PERSISTED)?),
-        };
-        Some(Replaced { by, key, old })
-    }
+fn read_entry<'u>(fields: &mut Fields<'u>, persisted: bool) -> Option<Entry<'u>> {
+    let (seq, expires_at) = (fields.number()?, fields.number()?);
+    let [level] = fields.take()?;
+    let level = Level::from_byte(level)?;
+    let value_len = u32::from_le_bytes(fields.take()?) as usize;
+    let head = Head { seq, expires_at, level, persisted };
+    Some(Entry { head, value: fields.slice(value_len)? })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 pub mod change;
 pub mod command;
+pub mod fields;
 pub mod gate;
 pub mod level;
 pub mod options;
@@ -20,6 +21,7 @@ pub mod writer;
 
 pub use change::{Change, ChangeBuffer, Op};
 pub use command::{Command, METHODS};
+pub use fields::Fields;
 pub use gate::Gate;
 pub use level::Level;
 pub use reader::Reader;

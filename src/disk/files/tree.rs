@@ -9,6 +9,7 @@
 //! ```
 
 use super::{Depth, FileFault};
+use crate::wire::Fields;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -34,9 +35,9 @@ pub(super) fn inspect(
         return Ok(());
     }
     let bytes = std::fs::read(path.join(&current))?;
-    let mut fields = Fields(&bytes);
-    let read = (fields.take().map(u64::from_le_bytes), fields.take().map(u128::from_le_bytes));
-    let (Some(id), Some(checksum), [0]) = (read.0, read.1, fields.0) else {
+    let mut fields = Fields::new(&bytes);
+    let read = (fields.number(), fields.take().map(u128::from_le_bytes));
+    let (Some(id), Some(checksum), [0]) = (read.0, read.1, fields.rest()) else {
         faults.push(FileFault::new(current, "it cannot be read"));
         return Ok(());
     };
@@ -104,10 +105,10 @@ struct ListPlace {
 }
 
 fn list_place(trailer: &[u8]) -> Option<ListPlace> {
-    let mut trailer = Fields(trailer);
+    let mut trailer = Fields::new(trailer);
     let (b"SFA!", [1, 0]) = (&trailer.take()?, trailer.take()?) else { return None };
     let checksum = u128::from_le_bytes(trailer.take()?);
-    let (at, len) = (u64::from_le_bytes(trailer.take()?), u64::from_le_bytes(trailer.take()?));
+    let (at, len) = (trailer.number()?, trailer.number()?);
     Some(ListPlace { checksum, at, len })
 }
 
@@ -126,7 +127,7 @@ fn hash(path: &Path, report: &mut dyn FnMut(u64)) -> io::Result<u128> {
 
 /// The tables in a list, each with its checksum.
 fn tables(list: &[u8]) -> Option<Vec<(u64, u128)>> {
-    let mut section = Fields(section(list, b"tables")?);
+    let mut section = Fields::new(section(list, b"tables")?);
     let mut found = Vec::new();
     let [levels] = section.take()?;
     for _ in 0..levels {
@@ -134,7 +135,7 @@ fn tables(list: &[u8]) -> Option<Vec<(u64, u128)>> {
         for _ in 0..runs {
             let count = u32::from_le_bytes(section.take()?);
             for _ in 0..count {
-                let id = u64::from_le_bytes(section.take()?);
+                let id = section.number()?;
                 let [0] = section.take()? else { return None };
                 let checksum = u128::from_le_bytes(section.take()?);
                 let _seqno: [u8; 8] = section.take()?;
@@ -142,17 +143,17 @@ fn tables(list: &[u8]) -> Option<Vec<(u64, u128)>> {
             }
         }
     }
-    section.0.is_empty().then_some(found)
+    section.is_empty().then_some(found)
 }
 
 /// The section of a file that has this name.
 fn section<'f>(file: &'f [u8], name: &[u8]) -> Option<&'f [u8]> {
     let place = list_place(file.get(file.len().checked_sub(TRAILER_BYTES)?..)?)?;
-    let mut list = Fields(part(file, place.at, place.len)?);
+    let mut list = Fields::new(part(file, place.at, place.len)?);
     let b"TOC!" = &list.take()? else { return None };
     let count = u32::from_le_bytes(list.take()?);
     for _ in 0..count {
-        let (at, len) = (u64::from_le_bytes(list.take()?), u64::from_le_bytes(list.take()?));
+        let (at, len) = (list.number()?, list.number()?);
         let name_len = u16::from_le_bytes(list.take()?);
         if list.slice(usize::from(name_len))? == name {
             return part(file, at, len);
@@ -163,21 +164,4 @@ fn section<'f>(file: &'f [u8], name: &[u8]) -> Option<&'f [u8]> {
 
 fn part(file: &[u8], at: u64, len: u64) -> Option<&[u8]> {
     file.get(usize::try_from(at).ok()?..usize::try_from(at.checked_add(len)?).ok()?)
-}
-
-/// Bytes of fields, from the front.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    fn slice(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
 }

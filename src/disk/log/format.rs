@@ -14,6 +14,7 @@
 //! are under its checksum, so that bytes of a user's that look like a frame are never taken for
 //! one.
 
+use crate::wire::Fields;
 use std::hash::{BuildHasher, RandomState};
 
 const MAGIC: &[u8; 8] = b"vatn log";
@@ -80,7 +81,7 @@ impl Head {
         if crc32fast::hash(fields) != u32::from_le_bytes(*checksum) {
             return Err(HeadFault::Damaged);
         }
-        let mut fields = Fields(fields);
+        let mut fields = Fields::new(fields);
         let magic = fields.take().ok_or(HeadFault::Damaged)?;
         let version = fields.take().map(u32::from_le_bytes).ok_or(HeadFault::Damaged)?;
         if magic != *MAGIC {
@@ -89,7 +90,7 @@ impl Head {
         if version != VERSION {
             return Err(HeadFault::Version(version));
         }
-        let mut number = || fields.take().map(u64::from_le_bytes).ok_or(HeadFault::Damaged);
+        let mut number = || fields.number().ok_or(HeadFault::Damaged);
         Ok(Self { salt: number()?, first: number()?, previous: number()? })
     }
 }
@@ -132,14 +133,14 @@ impl FrameHead {
         if seal(fields, salt, place) != u32::from_le_bytes(*checksum) {
             return None;
         }
-        let mut fields = Fields(fields);
+        let mut fields = Fields::new(fields);
         if fields.take()? != *FRAME_MARK {
             return None;
         }
         Some(Self {
             length: u32::from_le_bytes(fields.take()?),
-            key: u64::from_le_bytes(fields.take()?),
-            synced_to: u64::from_le_bytes(fields.take()?),
+            key: fields.number()?,
+            synced_to: fields.number()?,
             checksum: u32::from_le_bytes(fields.take()?),
         })
     }
@@ -156,17 +157,6 @@ fn seal(fields: &[u8], salt: u64, place: u64) -> u32 {
     hasher.update(&place.to_le_bytes());
     hasher.update(fields);
     hasher.finalize()
-}
-
-/// Bytes of fields, from the front.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*taken)
-    }
 }
 
 #[cfg(test)]
