@@ -220,11 +220,6 @@ impl Map {
         })
     }
 
-    /// How many keys the tables do not show as they are.
-    pub fn unwritten(&self) -> usize {
-        self.dirty.len() + self.removed.len()
-    }
-
     /// Takes the list of the keys that are gone, and, where they are few, that of the others which
     /// the tables do not show as they are.
     pub fn take_unwritten(&mut self) -> (Keys, Option<Keys>) {
