@@ -9,7 +9,7 @@ use crate::log::queue::Queued;
 use crate::log::tables::{self, FORMAT_VERSION, meta};
 use crate::store::Store;
 use crate::store::map::Head;
-use crate::wire::change::{ChangeReader, Op};
+use crate::wire::change::ChangeReader;
 use crate::wire::{ChangeBuffer, Seq};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -119,10 +119,7 @@ fn read_tables(disk: &dyn Disk, pages: &SyncSender<ChangeBuffer>) -> Result<(), 
     let (mut page, mut fault) = (ChangeBuffer::default(), None);
     disk.scan(Space::Table, &[], &mut |key, value| match tables::decode(key, value) {
         Ok(row) => {
-            let mark = page.begin(row.seq, row.level, 0);
-            let expires_at = (row.expires_at != 0).then_some(row.expires_at);
-            page.push(Op::Set, false, expires_at, row.key, row.value);
-            page.end(mark);
+            page.push_row(row.seq, row.level, row.expires_at, row.key, row.value);
             page.bytes().len() < PAGE_BYTES || pages.send(std::mem::take(&mut page)).is_ok()
         }
         Err(what) => {

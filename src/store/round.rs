@@ -106,10 +106,7 @@ fn is_full(out: &ChangeBuffer) -> bool {
 fn append(key: &[u8], entry: Option<Entry<'_>>, out: &mut ChangeBuffer) {
     match entry.filter(|entry| entry.head.persisted) {
         Some(Entry { head, value }) => {
-            let mark = out.begin(head.seq, head.level, 0);
-            let expires_at = (head.expires_at != 0).then_some(head.expires_at);
-            out.push(Op::Set, false, expires_at, key, value);
-            out.end(mark);
+            out.push_row(head.seq, head.level, head.expires_at, key, value);
         }
         None => {
             let mark = out.begin(0, Level::Queued, 0);

@@ -286,6 +286,20 @@ impl ChangeBuffer {
         true
     }
 
+    /// Adds a row of the tables, as a write of its own and of no time. `expires_at` 0 is never.
+    pub fn push_row(
+        &mut self,
+        seq: Seq,
+        level: Level,
+        expires_at: Millis,
+        key: &[u8],
+        value: &[u8],
+    ) {
+        let mark = self.begin(seq, level, 0);
+        self.push(Op::Set, false, (expires_at != 0).then_some(expires_at), key, value);
+        self.end(mark);
+    }
+
     /// Forgets everything since `mark`.
     pub fn undo(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
