@@ -8,7 +8,6 @@ use crate::log::migrate::migrate;
 use crate::log::queue::Queued;
 use crate::log::tables::{self, FORMAT_VERSION, meta};
 use crate::store::Store;
-use crate::store::map::Head;
 use crate::wire::change::ChangeReader;
 use crate::wire::{ChangeBuffer, Seq};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -103,9 +102,7 @@ fn load_tables(
         let mut loaded = 0;
         for page in receiver {
             for row in ChangeReader::new(ChangeBuffer::bytes(&page)).map_while(Result::ok) {
-                let (seq, level) = (row.seq, row.level);
-                let expires_at = row.expires_at.unwrap_or(0);
-                store.load(row.key, Head { seq, expires_at, level, persisted: true }, row.value);
+                store.load(&row);
             }
             loaded += page.items();
             report(loaded);

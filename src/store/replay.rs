@@ -21,9 +21,9 @@ impl Store {
     }
 
     /// Puts in an entry read from the tables.
-    pub fn load(&mut self, key: &[u8], head: Head, value: &[u8]) {
-        self.seq = self.seq.max(head.seq);
-        self.map.load(key, head, value);
+    pub fn load(&mut self, row: &Change<'_>) {
+        self.seq = self.seq.max(row.seq);
+        self.map.load(row.key, Head { persisted: true, ..Head::of(row) }, row.value);
     }
 
     /// Applies a change read from the log. Applying a change again, or one that the tables hold
