@@ -76,20 +76,19 @@ impl Map {
         self.arena.bytes()
     }
 
-    fn slot(&self, key: &[u8]) -> Option<Slot<'_>> {
+    fn find(&self, key: &[u8]) -> Option<Handle> {
         let hash = self.hasher.hash_one(key);
-        let handle = self.hash.find(hash, |handle| self.arena.key(*handle) == key)?;
-        Some(self.arena.get(*handle))
+        self.hash.find(hash, |handle| self.arena.key(*handle) == key).copied()
     }
 
     /// The entry of `key`, expired or not.
     pub fn get(&self, key: &[u8]) -> Option<Entry<'_>> {
-        self.slot(key).map(|Slot { head, value, .. }| Entry { head, value })
+        self.find(key).map(|handle| self.at(handle).1)
     }
 
     /// The map's own copy of `key`, with its entry.
     pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], Entry<'_>)> {
-        self.slot(key).map(|Slot { head, key, value }| (key, Entry { head, value }))
+        self.find(key).map(|handle| self.at(handle))
     }
 
     /// Brings what lookups of `keys` will read into the processor's caches. One after the other,
@@ -214,10 +213,7 @@ impl Map {
         upper: Bound<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = (&'m [u8], Entry<'m>)> + use<'m> {
         let inner = is_ordered(lower, upper).then(|| self.order.range(&self.arena, lower, upper));
-        inner.into_iter().flatten().map(|handle| {
-            let Slot { head, key, value } = self.arena.get(handle);
-            (key, Entry { head, value })
-        })
+        inner.into_iter().flatten().map(|handle| self.at(handle))
     }
 
     /// Takes the list of the keys that are gone, and, where they are few, that of the others which
@@ -234,7 +230,7 @@ impl Map {
         self.order.nth(index).map(|handle| self.arena.key(handle))
     }
 
-    /// The entry of a handle that [`Map::dirty_between`] gave.
+    /// The key and the entry of a handle that [`Map::dirty_between`] gave.
     pub fn at(&self, handle: Handle) -> (&[u8], Entry<'_>) {
         let Slot { head, key, value } = self.arena.get(handle);
         (key, Entry { head, value })
@@ -247,8 +243,7 @@ impl Map {
 
     /// The entry of `key`; the tables are going to show it as it is.
     pub fn take_dirty(&mut self, key: &[u8]) -> Option<Entry<'_>> {
-        let hash = self.hasher.hash_one(key);
-        let handle = *self.hash.find(hash, |handle| self.arena.key(*handle) == key)?;
+        let handle = self.find(key)?;
         self.dirty.take(handle);
         Some(self.at(handle).1)
     }
