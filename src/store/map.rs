@@ -132,17 +132,24 @@ impl Map {
                 Some(old)
             }
             None => {
-                let handle = arena.insert(&head, key, value);
-                hash.insert_unique(hashed, handle, |handle| hasher.hash_one(arena.key(*handle)));
-                order.insert(arena, handle);
+                let handle = self.add(hashed, key, &head, value);
                 if head.persisted {
-                    dirty.add(handle);
+                    self.dirty.add(handle);
                 }
                 None
             }
         };
         self.reschedule(key, old.map_or(0, |old| old.expires_at), head.expires_at);
         old
+    }
+
+    /// Puts an entry at a key that is not there.
+    fn add(&mut self, hashed: u64, key: &[u8], head: &Head, value: &[u8]) -> Handle {
+        let Self { arena, hash, hasher, order, .. } = self;
+        let handle = arena.insert(head, key, value);
+        hash.insert_unique(hashed, handle, |handle| hasher.hash_one(arena.key(*handle)));
+        order.insert(arena, handle);
+        handle
     }
 
     /// Takes the entry of `key` out; returns its head.
@@ -170,12 +177,8 @@ impl Map {
     /// Puts in an entry that the tables show as it is. Entries that come in the order of their keys
     /// cost least.
     pub fn load(&mut self, key: &[u8], head: Head, value: &[u8]) {
-        let Self { arena, hash, hasher, order, .. } = self;
-        if order.is_after_all(arena, key) {
-            let handle = arena.insert(&head, key, value);
-            let hashed = hasher.hash_one(key);
-            hash.insert_unique(hashed, handle, |handle| hasher.hash_one(arena.key(*handle)));
-            order.insert(arena, handle);
+        if self.order.is_after_all(&self.arena, key) {
+            self.add(self.hasher.hash_one(key), key, &head, value);
             self.reschedule(key, 0, head.expires_at);
         } else {
             self.insert(key, head, value);
