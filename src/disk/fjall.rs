@@ -398,10 +398,7 @@ impl Disk for FjallDisk {
             let failed = |error| self.failed("writing the tables", &error);
             let mut sorted = spaces.table.start_ingestion().map_err(failed)?;
             loop {
-                let rows = match next() {
-                    Ok(rows) => rows,
-                    Err(error) => return Err(error),
-                };
+                let rows = next()?;
                 if rows.is_empty() {
                     break;
                 }
