@@ -180,8 +180,7 @@ impl Engine {
     }
 
     fn fail(&self, reason: &Arc<str>) {
-        if !self.watermarks.has_failed() {
-            self.watermarks.fail(reason);
+        if self.watermarks.fail(reason) {
             // Whoever waits for room is to hear of it too.
             self.queue.give_back(0, 0);
         }

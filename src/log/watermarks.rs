@@ -117,15 +117,22 @@ impl Watermarks {
         self.progress.send_modify(|progress| progress.in_tables = progress.in_tables.max(seq));
     }
 
-    /// No write will come any further. The first reason stays.
-    pub fn fail(&self, reason: &Arc<str>) {
+    /// No write will come any further. The first reason stays; returns whether it is this one.
+    pub fn fail(&self, reason: &Arc<str>) -> bool {
         // Whoever waits is told first: where the disk is full, the log may be too. The flag is up
         // before they wake, or they would go to sleep again; the reason is there before the flag.
-        self.progress.send_modify(|progress| {
-            progress.failure.get_or_insert_with(|| Arc::clone(reason));
-            self.has_failed.store(true, Ordering::Release);
+        let is_first = self.progress.send_if_modified(|progress| {
+            let is_first = progress.failure.is_none();
+            if is_first {
+                progress.failure = Some(Arc::clone(reason));
+                self.has_failed.store(true, Ordering::Release);
+            }
+            is_first
         });
-        tracing::error!("the disk failed, writes are refused from now on: {reason}");
+        if is_first {
+            tracing::error!("the disk failed, writes are refused from now on: {reason}");
+        }
+        is_first
     }
 
     /// The committer has ended.
@@ -151,5 +158,22 @@ impl Watermarks {
     /// Why the disk failed, if it has.
     pub fn failure(&self) -> Option<Arc<str>> {
         self.progress.borrow().failure.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_stays_and_nobody_hears_of_the_next() {
+        let watermarks = Watermarks::at(3, 3);
+        let mut progress = watermarks.subscribe();
+        assert!(watermarks.fail(&"the first".into()));
+        assert_eq!(progress.borrow_and_update().failure.as_deref(), Some("the first"));
+        assert!(!watermarks.fail(&"the second".into()));
+        assert!(!progress.has_changed().unwrap());
+        assert_eq!(watermarks.failure().as_deref(), Some("the first"));
+        assert!(watermarks.has_failed());
     }
 }

@@ -58,11 +58,10 @@ impl Worker {
         while let Some(due) = self.queue.wait_for_round() {
             let round = catch_unwind(AssertUnwindSafe(|| self.round(due)));
             if let Err(error) = round.unwrap_or_else(|_| Err(panicked())) {
-                if !self.watermarks.has_failed() {
-                    self.watermarks.fail(error.text());
+                if self.watermarks.fail(error.text()) {
+                    // Writers that wait for room are to hear of it.
+                    self.queue.give_back(0, 0);
                 }
-                // Writers that wait for room are to hear of it.
-                self.queue.give_back(0, 0);
                 return;
             }
         }
