@@ -8,10 +8,10 @@ use vatn::clock::Clock;
 use vatn::config::{Config, QueueConfig, RetainConfig};
 use vatn::disk::{Disk, DiskError, FjallDisk};
 use vatn::engine::{Answers, Engine, Release, recover};
-use vatn::limits::Limits;
 use vatn::server::Backbone;
 use vatn::wire::{Level, Seq};
 
+use super::backbone;
 use super::commands::request;
 
 /// The time at which everything here happens.
@@ -23,16 +23,9 @@ pub type State = BTreeMap<Vec<u8>, (Vec<u8>, Seq, Level, u64)>;
 fn config(folder: &Path) -> Config {
     Config {
         database: folder.to_owned(),
-        http_host: "127.0.0.1".into(),
-        http_port: 0,
-        http_host_names: vec![],
-        routers: vec![],
-        publishers: vec![],
-        durability: Level::Synced,
-        queue: QueueConfig::default(),
         retain: RetainConfig { bytes: 1_500, age_ms: 0, segment_bytes: 500 },
         workers: 1,
-        limits: Limits::default(),
+        ..backbone::config(QueueConfig::default())
     }
 }
 
