@@ -8,8 +8,8 @@ use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Value, json};
-use support::broker::Broker;
-use support::shell::vatn;
+use support::broker::{Broker, broker};
+use support::shell::{file, vatn};
 
 const COMMANDS: [&str; 20] = [
     "serve",
@@ -33,17 +33,6 @@ const COMMANDS: [&str; 20] = [
     "man",
     "help",
 ];
-
-fn broker() -> Broker {
-    Broker::start(&["--durability", "stored"])
-}
-
-/// Writes a file into a folder that lives as long as the test.
-fn file(folder: &tempfile::TempDir, name: &str, content: &str) -> String {
-    let path = folder.path().join(name);
-    std::fs::write(&path, content).unwrap();
-    path.to_str().unwrap().to_owned()
-}
 
 mod help {
     use super::*;

@@ -4,18 +4,8 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::broker::Broker;
-
-fn broker() -> Broker {
-    Broker::start(&["--durability", "stored"])
-}
-
-/// Writes a file into a folder that lives as long as the test.
-fn file(folder: &tempfile::TempDir, name: &str, content: &str) -> String {
-    let path = folder.path().join(name);
-    std::fs::write(&path, content).unwrap();
-    path.to_str().unwrap().to_owned()
-}
+use support::broker::{Broker, broker};
+use support::shell::file;
 
 mod watching {
     use super::*;

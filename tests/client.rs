@@ -6,15 +6,11 @@ mod support;
 use std::time::{Duration, Instant};
 
 use rmpv::Value;
-use support::broker::Broker;
+use support::broker::{Broker, broker};
 use vatn::client::{
     Client, ClientError, ClientOptions, Condition, Event, Level, Op, Packed, Range, Request, Step,
     Subscriber, WriteOptions,
 };
-
-fn broker() -> Broker {
-    Broker::start(&["--durability", "stored"])
-}
 
 async fn connect(broker: &Broker) -> Client {
     Client::connect(&broker.router, &ClientOptions::default()).await.unwrap()

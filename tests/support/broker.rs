@@ -140,6 +140,11 @@ impl Drop for Broker {
     }
 }
 
+/// One on an empty store, whose writes are stored when they are answered.
+pub fn broker() -> Broker {
+    Broker::start(&["--durability", "stored"])
+}
+
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }

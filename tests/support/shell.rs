@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// How long a command may be followed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -67,6 +68,13 @@ fn finish(mut child: Child, input: &[u8]) -> Done {
         stdout: output.stdout,
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// Writes a file into a folder that lives as long as the test.
+pub fn file(folder: &TempDir, name: &str, content: &str) -> String {
+    let path = folder.path().join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
 /// Runs `vatn`.
