@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::disk::{FjallDisk, files};
 use crate::log::archive_reader::ArchiveReader;
 use crate::log::restore::{RestoreError, Restored, restore};
+use crate::wire::hex;
 
 const NOTE: &str = "\
 The backup is verified first. `vatn serve -b DIR` then goes on after its seq, as a store with an
@@ -46,15 +47,14 @@ impl Restore {
         folder.keep();
         let sentence = progress.finish();
         let Restored { origin, summary, items, expired, store_id } = restored;
-        let hex = |id: [u8; 16]| format!("{:032x}", u128::from_be_bytes(id));
         if out.json {
             let mut described = progress.described();
             if let Some(members) = described.as_object_mut() {
                 members.insert("items".into(), json!(items));
                 members.insert("expired".into(), json!(expired));
                 members.insert("seq".into(), json!(summary.seq));
-                members.insert("store_id".into(), json!(hex(store_id)));
-                members.insert("backup_of".into(), json!(hex(origin.store_id)));
+                members.insert("store_id".into(), json!(hex(&store_id)));
+                members.insert("backup_of".into(), json!(hex(&origin.store_id)));
             }
             return out.json(&described);
         }

@@ -138,10 +138,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
+    use crate::wire::hex;
 
     #[test]
     fn a_request_is_four_elements_with_the_options_last() {

@@ -3,13 +3,13 @@
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskError, Space, Sync};
 use crate::log::Segment;
-use crate::log::history::{self, hex};
+use crate::log::history;
 use crate::log::migrate::migrate;
 use crate::log::queue::Queued;
 use crate::log::tables::{self, FORMAT_VERSION, meta};
 use crate::store::Store;
 use crate::wire::change::ChangeReader;
-use crate::wire::{ChangeBuffer, Seq};
+use crate::wire::{ChangeBuffer, Seq, hex};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// Bytes of rows that are read before they are handed on, and how often that may be ahead.

@@ -3,7 +3,7 @@
 use super::{Core, Engine};
 use crate::limits::Limits;
 use crate::wire::command::Hello;
-use crate::wire::{METHODS, PROTOCOL_VERSION, Seq};
+use crate::wire::{METHODS, PROTOCOL_VERSION, Seq, hex};
 use serde::Serialize;
 
 /// The features that a client may look for, as `hello` lists them.
@@ -163,7 +163,7 @@ impl Engine {
     }
 
     fn store_id(&self) -> String {
-        self.store_id.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.store_id)
     }
 }
 

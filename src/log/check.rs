@@ -4,13 +4,12 @@
 //! older than the log says, is found as one whose checksum does not match.
 
 use super::archive_reader::is_value;
-use super::history::hex;
 use super::migrate::migrate;
 use super::record::Record;
 use super::segments::Segment;
 use super::tables::{self, FORMAT_VERSION, meta};
 use crate::disk::{Disk, DiskError, Space};
-use crate::wire::{Op, Seq};
+use crate::wire::{Op, Seq, hex};
 use std::collections::HashMap;
 
 /// What was found.

@@ -2,7 +2,7 @@
 
 use super::record::Record;
 use crate::disk::{Disk, DiskError, Space};
-use crate::wire::Seq;
+use crate::wire::{Seq, hex};
 
 /// Reads the records that hold writes later than `after`, oldest first, until `each` returns false.
 ///
@@ -25,9 +25,4 @@ pub fn read(
         }
     })?;
     fault.map_or(Ok(()), Err)
-}
-
-/// A key in words, for errors.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().take(40).map(|byte| format!("{byte:02x}")).collect()
 }

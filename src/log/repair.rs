@@ -2,13 +2,12 @@
 //! goes, and each loss is said.
 
 use super::check::{Checked, Place, segment_fact, seq_of};
-use super::history::hex;
 use super::record::Record;
 use super::segments::Segment;
 use super::tables::{self, FORMAT_VERSION, meta};
 use crate::disk::{Disk, DiskError, Row, Space, Sync};
 use crate::limits::SEQ_RESERVE;
-use crate::wire::Seq;
+use crate::wire::{Seq, hex};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows in one batch.
