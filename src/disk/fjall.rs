@@ -392,6 +392,10 @@ impl Disk for FjallDisk {
         self.place.is_kept()
     }
 
+    fn appends_at_once(&self) -> bool {
+        self.log.appends_at_once()
+    }
+
     fn load(&self, next: &mut NextRows<'_>) -> Result<(), DiskError> {
         let spaces = self.spaces()?;
         let ended = guarded("writing the tables", || {

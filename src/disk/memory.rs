@@ -189,6 +189,10 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn appends_at_once(&self) -> bool {
+        true
+    }
+
     fn sync(&self) -> Result<(), DiskError> {
         let mut state = self.state();
         state.spend("syncing", Operation::Sync)?;

@@ -89,6 +89,12 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
     /// log held when it was committed.
     fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError>;
 
+    /// Whether a record of the log that is committed now, unsynced, is with the system without a
+    /// wait for the medium.
+    fn appends_at_once(&self) -> bool {
+        false
+    }
+
     /// Writes many rows of the tables, all or none, and has them on the medium when it returns.
     /// `next` gives them in the order of their keys, each key once, until it gives none.
     fn load(&self, next: &mut NextRows<'_>) -> Result<(), DiskError> {

@@ -1,9 +1,13 @@
 //! The committer: one thread that turns everything pending into one log record, again and again.
+//!
+//! Where a record can be appended without a wait for the medium, whoever wrote does that instead
+//! (see `lead`); the committer does what takes long, and what nobody waits for.
 
 use super::syncer::UNSYNCED_BYTES;
 use super::{Core, Counters, Engine};
 use crate::disk::{DiskError, Sync};
 use crate::limits::RECORD_BYTES;
+use crate::log::watermarks::Progress;
 use crate::log::{Log, Record};
 use crate::store::undo::Undo;
 use crate::wire::command::Weight;
@@ -21,80 +25,117 @@ const TICK: Duration = Duration::from_millis(20);
 /// Keys that expire in one tick.
 const EXPIRE_PER_TICK: usize = 10_000;
 
-/// How far the log has come.
-struct Position {
-    log: Log,
+/// How far the log has come. Whoever has it is the one who appends.
+#[derive(Debug)]
+pub(super) struct Position {
+    pub(super) log: Log,
     stored: Seq,
     synced: Seq,
     measured_at: Option<Instant>,
     /// What is being committed.
-    on_its_way: Option<OnItsWay>,
+    pub(super) on_its_way: Option<OnItsWay>,
     /// The emptied buffer of a record that was.
     spare: Undo,
 }
 
+impl Position {
+    pub(super) fn at(log: Log, progress: &Progress) -> Self {
+        let Progress { stored, synced, .. } = *progress;
+        let (measured_at, on_its_way, spare) = (None, None, Undo::default());
+        Self { log, stored, synced, measured_at, on_its_way, spare }
+    }
+}
+
 /// A record that has not reached its writers' levels yet, and the way back.
+#[derive(Debug)]
 pub(super) struct OnItsWay {
     pub(super) record: Arc<Record>,
     pub(super) undo: Undo,
 }
 
 /// What is committed together.
-#[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     pending: ChangeBuffer,
     undo: Undo,
     wants_sync: bool,
+    is_last: bool,
 }
 
 impl Engine {
     /// Commits until [`Engine::stop`], or until the disk fails.
     pub fn commit(&self, log: Log) {
-        let progress = self.watermarks.progress();
-        let (stored, synced) = (progress.stored, progress.synced);
-        let (measured_at, on_its_way) = (None, None);
-        let spare = Undo::default();
-        let mut position = Position { log, stored, synced, measured_at, on_its_way, spare };
+        self.leave(Position::at(log, &self.watermarks.progress()));
         let _ = self.committer.set(std::thread::current());
-        let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped(&mut position)));
+        let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped()));
         let failure = match ended {
-            Ok(ended) => ended.err().map(|error| Arc::clone(error.text())),
-            Err(_) => Some("the committer stopped unexpectedly; restart the broker".into()),
+            Ok(ended) => ended.err(),
+            Err(_) => Some(panicked()),
         };
-        self.settle(failure.as_ref(), position.on_its_way);
+        let failure = failure.as_ref().map(DiskError::text);
+        if let Some(reason) = failure {
+            self.fail(reason);
+        }
+        // Who is appending at the moment is soon done.
+        let position = loop {
+            match self.sit() {
+                Some(position) => break position,
+                None => std::thread::park_timeout(TICK),
+            }
+        };
+        self.settle(failure, position.on_its_way);
     }
 
-    fn commit_until_stopped(&self, position: &mut Position) -> Result<(), DiskError> {
+    fn commit_until_stopped(&self) -> Result<(), DiskError> {
         loop {
-            self.measure(position);
-            let Some(Batch { pending, undo, wants_sync }) = self.next_batch(position)? else {
-                position.log.sync()?;
+            let (position, batch) = self.next_batch()?;
+            let is_last = batch.is_last;
+            self.commit_batch(position, batch)?;
+            if is_last {
                 return Ok(());
-            };
-            if pending.is_empty() {
-                self.sync(position)?;
-                continue;
-            }
-            let record = Arc::new(Record::new(pending));
-            position.on_its_way = Some(OnItsWay { record: Arc::clone(&record), undo });
-            let sync = match wants_sync || record.strongest == Level::Synced {
-                true => Sync::Data,
-                false => Sync::Buffer,
-            };
-            tracing::trace!(items = record.items, bytes = record.len(), ?sync, "commit");
-            position.log.append(&record, sync)?;
-            self.counters.commits.up();
-            position.stored = record.last_seq;
-            if !position.log.has_unsynced() {
-                position.synced = record.last_seq;
-            }
-            self.note_unsynced(position, record.len());
-            self.publish(record);
-            self.watermarks.committed(position.stored, position.synced);
-            if let Some(OnItsWay { undo, .. }) = position.on_its_way.take() {
-                position.spare = undo.emptied();
             }
         }
+    }
+
+    /// Commits, and leaves the seat, whatever comes of it. Returns whether somebody wanted it
+    /// meanwhile.
+    pub(super) fn commit_batch(
+        &self,
+        mut position: Position,
+        batch: Batch,
+    ) -> Result<bool, DiskError> {
+        let done = catch_unwind(AssertUnwindSafe(|| self.append(&mut position, batch)));
+        let done = done.unwrap_or_else(|_| Err(panicked()));
+        if let Err(error) = &done {
+            // Before anybody else can append: what is on its way stays where it is.
+            self.fail(error.text());
+        }
+        let is_wanted = self.leave(position);
+        done.map(|()| is_wanted)
+    }
+
+    fn append(&self, position: &mut Position, batch: Batch) -> Result<(), DiskError> {
+        let Batch { pending, undo, wants_sync, .. } = batch;
+        self.measure(position);
+        if pending.is_empty() {
+            return if wants_sync { self.sync(position) } else { Ok(()) };
+        }
+        let record = Arc::new(Record::new(pending));
+        position.on_its_way = Some(OnItsWay { record: Arc::clone(&record), undo });
+        let sync = if wants_sync { Sync::Data } else { Sync::Buffer };
+        tracing::trace!(items = record.items, bytes = record.len(), ?sync, "commit");
+        position.log.append(&record, sync)?;
+        self.counters.commits.up();
+        position.stored = record.last_seq;
+        if !position.log.has_unsynced() {
+            position.synced = record.last_seq;
+        }
+        self.note_unsynced(position, record.len());
+        self.publish(record);
+        self.watermarks.committed(position.stored, position.synced);
+        if let Some(OnItsWay { undo, .. }) = position.on_its_way.take() {
+            position.spare = undo.emptied();
+        }
+        Ok(())
     }
 
     fn measure(&self, position: &mut Position) {
@@ -127,9 +168,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Waits for something to commit, and takes it all. An empty buffer asks for a sync; `None` is
-    /// the end.
-    fn next_batch(&self, position: &mut Position) -> Result<Option<Batch>, DiskError> {
+    /// Waits for something to commit, and takes it all.
+    fn next_batch(&self) -> Result<(Position, Batch), DiskError> {
         let mut core = self.core_mut();
         let mut first_seen = None;
         loop {
@@ -137,30 +177,28 @@ impl Engine {
                 return Err(DiskError::new("commit", "the disk failed"));
             }
             if core.pending.is_empty() {
-                if core.is_stopping {
-                    return Ok(None);
+                (first_seen, core.is_urgent) = (None, false);
+                if !core.is_stopping && !core.wants_sync {
+                    self.expire(&mut core);
                 }
-                core.is_urgent = false;
-                if std::mem::take(&mut core.wants_sync) && position.log.has_unsynced() {
-                    return Ok(Some(Batch::default()));
-                }
-                self.expire(&mut core);
-                if core.pending.is_empty() {
-                    core = self.sleep(core, TICK);
-                }
-                continue;
             }
-            let age = first_seen.get_or_insert_with(Instant::now).elapsed();
-            let is_due = core.is_urgent || core.is_stopping || age >= LINGER;
-            if is_due || core.pending.bytes().len() >= RECORD_BYTES {
-                core.is_urgent = false;
-                core.taken = Weight::default();
-                let wants_sync = std::mem::take(&mut core.wants_sync);
-                let pending = core.pending.take();
-                let undo = core.store.take_undo(std::mem::take(&mut position.spare));
-                return Ok(Some(Batch { pending, undo, wants_sync }));
+            let mut wait = TICK;
+            if !core.pending.is_empty() {
+                let age = first_seen.get_or_insert_with(Instant::now).elapsed();
+                wait = LINGER.saturating_sub(age);
             }
-            core = self.sleep(core, LINGER - age);
+            if (core.is_due() || wait.is_zero())
+                && let Some(mut position) = self.sit()
+            {
+                if self.watermarks.has_failed() {
+                    self.leave(position);
+                    continue;
+                }
+                let batch = core.take_batch(&mut position);
+                return Ok((position, batch));
+            }
+            // Where another is appending, it looks after what is left, or wakes this thread.
+            core = self.sleep(core, if wait.is_zero() { TICK } else { wait });
         }
     }
 
@@ -185,4 +223,28 @@ impl Engine {
         core.is_committer_idle = false;
         core
     }
+}
+
+impl Core {
+    /// Whether the committer has something to do that does not wait.
+    pub(super) fn is_due(&self) -> bool {
+        let is_full = self.pending.bytes().len() >= RECORD_BYTES;
+        self.is_stopping || self.wants_sync || is_full || self.is_urgent
+    }
+
+    /// Takes everything that is pending.
+    pub(super) fn take_batch(&mut self, position: &mut Position) -> Batch {
+        self.is_urgent = false;
+        self.taken = Weight::default();
+        let is_last = self.pending.is_empty() && self.is_stopping;
+        let is_strong = self.pending.strongest() == Level::Synced;
+        let wants_sync = std::mem::take(&mut self.wants_sync) || is_strong || is_last;
+        let pending = self.pending.take();
+        let undo = self.store.take_undo(std::mem::take(&mut position.spare));
+        Batch { pending, undo, wants_sync, is_last }
+    }
+}
+
+fn panicked() -> DiskError {
+    DiskError::new("the committer", "stopped unexpectedly; restart the broker")
 }

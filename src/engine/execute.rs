@@ -1,6 +1,7 @@
 //! The one path: requests in order in, encoded replies out.
 
 use super::answers::{Answer, Answers, Kind, stopping};
+use super::lead::Turn;
 use super::{Core, Engine, Release};
 use crate::limits::RECORD_BYTES;
 use crate::store::{Applied, Context, Store};
@@ -56,10 +57,20 @@ impl Engine {
         let executed = self.each(requests, answers, |command, request, answers| {
             self.write(core, command, &context, refuse_full, request, answers)
         });
-        let is_to_wake = self.hand_on(core);
-        drop(guard);
-        if is_to_wake {
-            self.wake_committer();
+        let is_news = self.hand_on(core);
+        match self.turn(core) {
+            Turn::Own(position, batch) => {
+                drop(guard);
+                self.lead(position, batch);
+            }
+            Turn::Others => {}
+            Turn::Committers | Turn::Nobodys => {
+                let is_to_wake = is_news && std::mem::take(&mut core.is_committer_idle);
+                drop(guard);
+                if is_to_wake {
+                    self.wake_committer();
+                }
+            }
         }
         executed
     }
@@ -233,9 +244,7 @@ impl Engine {
         }
     }
 
-    /// Takes room for what was applied. Returns whether the committer is to be woken; not here,
-    /// where others wait for the core.
-    #[must_use]
+    /// Takes room for what was applied. Returns whether the committer has something new to do.
     pub(super) fn hand_on(&self, core: &mut Core) -> bool {
         let new = core.untaken();
         if new.items > 0 {
@@ -245,9 +254,7 @@ impl Engine {
         }
         let is_full = core.pending.bytes().len() >= RECORD_BYTES;
         let is_first = core.taken == new && new.items > 0;
-        let is_to_wake = core.is_committer_idle && (core.is_urgent || is_full || is_first);
-        core.is_committer_idle &= !is_to_wake;
-        is_to_wake
+        core.is_urgent || is_full || is_first
     }
 }
 

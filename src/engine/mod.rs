@@ -12,6 +12,7 @@ mod commit;
 pub mod counters;
 mod execute;
 pub mod later;
+mod lead;
 pub mod recovery;
 mod rounds;
 mod run;
@@ -35,8 +36,10 @@ use crate::store::{Context, Store};
 use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Gate, Seq};
 use later::LaterRoom;
+use lead::Seat;
 use std::sync::{
-    Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError, Weak,
+    Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+    Weak,
 };
 use std::thread::Thread;
 use std::time::Instant;
@@ -54,6 +57,8 @@ const PAUSES_PER_LOOK: usize = 8;
 #[derive(Debug)]
 pub struct Engine {
     core: RwLock<Core>,
+    /// Taken with the core held, left without it.
+    seat: Mutex<Seat>,
     looks: usize,
     /// The committer's thread, to be woken.
     committer: OnceLock<Thread>,
@@ -123,6 +128,7 @@ impl Engine {
             this: Weak::clone(this),
             laters: LaterRoom::default(),
             core: RwLock::new(core),
+            seat: Mutex::default(),
             looks: if has_one_core() { 0 } else { LOOKS },
             committer: OnceLock::new(),
             syncer: Syncer::default(),
@@ -171,6 +177,11 @@ impl Engine {
     /// A panic while the core was held leaves it readable, and stops writes for good.
     fn fail_for_panic(&self) {
         self.fail(&Arc::from("an internal error while a command was applied; restart the broker"));
+    }
+
+    /// Whether others run while this thread does something else.
+    fn has_cores(&self) -> bool {
+        self.looks > 0
     }
 
     fn wake_committer(&self) {

@@ -98,6 +98,12 @@ impl Log {
         Ok(())
     }
 
+    /// Whether a record up to `last_seq` can be appended now, unsynced, without a wait for the
+    /// medium.
+    pub fn appends_at_once(&self, last_seq: Seq) -> bool {
+        last_seq.saturating_add(SEQ_RESERVE / 2) <= self.ceiling && self.disk.appends_at_once()
+    }
+
     /// Makes everything appended so far survive a loss of power.
     pub fn sync(&mut self) -> Result<(), DiskError> {
         if self.has_unsynced {

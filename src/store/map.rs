@@ -113,12 +113,24 @@ impl Map {
 
     /// Puts an entry at `key`; returns the head of the one that was there.
     pub fn insert(&mut self, key: &[u8], head: Head, value: &[u8]) -> Option<Head> {
+        self.replace(key, head, value, |_| {})
+    }
+
+    /// The same; `before` is shown what is there, before it goes.
+    pub fn replace(
+        &mut self,
+        key: &[u8],
+        head: Head,
+        value: &[u8],
+        before: impl FnOnce(Option<Entry<'_>>),
+    ) -> Option<Head> {
         let Self { arena, hash, hasher, order, dirty, .. } = self;
         let hashed = hasher.hash_one(key);
         let place = hash.find_mut(hashed, |handle| arena.key(*handle) == key);
         let old = match place {
             Some(place) => {
-                let old = arena.get(*place).head;
+                let Slot { head: old, value: old_value, .. } = arena.get(*place);
+                before(Some(Entry { head: old, value: old_value }));
                 let mut is_dirty = head.persisted || old.persisted;
                 if !arena.replace(*place, &head, value) {
                     let moved = arena.insert(&head, key, value);
@@ -132,6 +144,7 @@ impl Map {
                 Some(old)
             }
             None => {
+                before(None);
                 let handle = self.add(hashed, key, &head, value);
                 if head.persisted {
                     self.dirty.add(handle);

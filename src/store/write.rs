@@ -1,6 +1,7 @@
 //! A write while it happens: its seq, its changes so far, and the way back.
 
 use super::map::{Entry, Head};
+use super::undo::Undo;
 use super::{Context, Store};
 use crate::clock::Millis;
 use crate::wire::change::{Mark, Op};
@@ -60,6 +61,11 @@ impl<'w> Write<'w> {
         self.keeps_all |= self.level == Level::Memory;
     }
 
+    /// Whether what its changes replace may be needed again.
+    fn may_be_taken_back(&self) -> bool {
+        self.level != Level::Queued || self.keeps_all
+    }
+
     /// What a change waits for that replaces `below`: for this write's level. A `memory` write that
     /// hides a persisted value waits until its removal is as durable as that value was, or a crash
     /// would bring it back.
@@ -114,16 +120,18 @@ impl Store {
     ) {
         let (level, seq) = (write.level, write.seq);
         let persisted = level != Level::Memory;
-        self.remember(op, key, write);
         let head = Head { seq, expires_at, level, persisted };
-        let old = self.map.insert(key, head, value);
+        let Self { map, undo, .. } = self;
+        let old = map.replace(key, head, value, |old| remember(undo, op, key, old, write));
         let gate = write.note(op, old, expires_at, key, value);
         self.writes.join(gate);
     }
 
     /// Takes `key` out, if it is there; notes the change.
     pub(super) fn take(&mut self, op: Op, key: &[u8], write: &mut Write<'_>) -> Option<Head> {
-        self.remember(op, key, write);
+        if write.may_be_taken_back() {
+            remember(&mut self.undo, op, key, self.map.get(key), write);
+        }
         let old = self.map.remove(key)?;
         let mut gate = write.note(op, Some(old), 0, key, &[]);
         if op == Op::Expire {
@@ -134,20 +142,17 @@ impl Store {
         self.writes.join(gate);
         Some(old)
     }
+}
 
-    /// Keeps what is at `key`, where the change about to be made may have to be taken back.
-    fn remember(&mut self, op: Op, key: &[u8], write: &Write<'_>) {
-        if write.level == Level::Queued && !write.keeps_all {
-            return;
-        }
-        let old = self.map.get(key);
-        // One entry for each change, no more: a removal of nothing is none.
-        if old.is_none() && matches!(op, Op::Delete | Op::Expire) {
-            return;
-        }
-        let gate = write.wait_for(old.as_ref().map(|entry| &entry.head));
-        if write.keeps_all || gate != Gate::OPEN || write.own != Gate::OPEN {
-            self.undo.push(write.seq, key, old);
-        }
+/// Keeps what is at `key`, where the change about to be made may have to be taken back.
+fn remember(undo: &mut Undo, op: Op, key: &[u8], old: Option<Entry<'_>>, write: &Write<'_>) {
+    // One entry for each change, no more: a removal of nothing is none.
+    let is_change = old.is_some() || !matches!(op, Op::Delete | Op::Expire);
+    if !is_change || !write.may_be_taken_back() {
+        return;
+    }
+    let gate = write.wait_for(old.as_ref().map(|entry| &entry.head));
+    if write.keeps_all || gate != Gate::OPEN || write.own != Gate::OPEN {
+        undo.push(write.seq, key, old);
     }
 }

@@ -107,6 +107,11 @@ impl LogFiles {
         error
     }
 
+    /// Whether the next record goes into the file that is open: to make one takes syncs.
+    pub(super) fn appends_at_once(&self) -> bool {
+        self.writer().last.as_ref().is_some_and(|(log, _)| log.length() < self.file_bytes)
+    }
+
     /// Appends a record, whose key is above all others. It is with the system when this returns.
     pub(super) fn append(&self, key: u64, record: &[u8]) -> Result<(), DiskError> {
         self.is_well()?;

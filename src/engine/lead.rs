@@ -1,0 +1,188 @@
+//! Appending without the committer: whoever wrote, and waits for `stored`, appends the record
+//! itself, if nobody else is appending and the medium is not to be waited for.
+//!
+//! A thread is then neither woken nor waited for, and the reply goes out with the others of its
+//! turn. One at a time appends: who finds the seat taken leaves what is pending to who has it.
+
+use super::commit::{Batch, Position};
+use super::{Core, Engine};
+use crate::wire::Level;
+use std::sync::{MutexGuard, PoisonError};
+
+/// After so many records of others the committer is called: a connection has its own to answer.
+const ROUNDS_MAX: usize = 8;
+
+/// Where the position in the log is while nobody appends.
+#[derive(Debug, Default)]
+pub(super) struct Seat {
+    position: Option<Position>,
+    /// Somebody came while it was taken.
+    is_wanted: bool,
+}
+
+/// Who appends what is pending.
+#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
+pub(super) enum Turn {
+    /// Whoever asked.
+    Own(Position, Batch),
+    /// Somebody who is appending at the moment, and looks again afterwards.
+    Others,
+    /// The committer.
+    Committers,
+    /// Nobody yet.
+    Nobodys,
+}
+
+impl Engine {
+    fn seat(&self) -> MutexGuard<'_, Seat> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the seat; if it is taken, who has it will look again at what is pending. Call it with
+    /// the core held.
+    pub(super) fn sit(&self) -> Option<Position> {
+        let mut seat = self.seat();
+        let position = seat.position.take();
+        seat.is_wanted = position.is_none();
+        position
+    }
+
+    /// Leaves the seat; returns whether somebody wanted it meanwhile.
+    pub(super) fn leave(&self, position: Position) -> bool {
+        let mut seat = self.seat();
+        seat.position = Some(position);
+        std::mem::take(&mut seat.is_wanted)
+    }
+
+    /// Takes what is pending if somebody waits for it, and it can be appended at once.
+    pub(super) fn turn(&self, core: &mut Core) -> Turn {
+        if !core.is_due() {
+            return Turn::Nobodys;
+        }
+        let is_short = !core.wants_sync && core.pending.strongest() < Level::Synced;
+        // On one core nobody would be answered while the system keeps us waiting all the same.
+        let is_ours = core.is_urgent && is_short && self.has_cores();
+        if core.pending.is_empty() || !is_ours {
+            return Turn::Committers;
+        }
+        let Some(mut position) = self.sit() else { return Turn::Others };
+        // Who had the seat before may have failed.
+        if self.watermarks.has_failed() || !position.log.appends_at_once(core.pending.last_seq()) {
+            self.leave(position);
+            return Turn::Committers;
+        }
+        let batch = core.take_batch(&mut position);
+        Turn::Own(position, batch)
+    }
+
+    /// Appends, without the core, and then what others left meanwhile.
+    pub(super) fn lead(&self, mut position: Position, mut batch: Batch) {
+        for round in 1.. {
+            // After an error the committer takes back what has not reached its level.
+            let is_wanted = self.commit_batch(position, batch).unwrap_or(true);
+            if !is_wanted {
+                return;
+            }
+            if round == ROUNDS_MAX {
+                break;
+            }
+            match self.turn(&mut self.core_mut()) {
+                Turn::Own(next, more) => (position, batch) = (next, more),
+                Turn::Others | Turn::Nobodys => return,
+                Turn::Committers => break,
+            }
+        }
+        self.wake_committer();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::{Config, QueueConfig, RetainConfig};
+    use crate::disk::{Disk, MemoryDisk};
+    use crate::engine::{Answers, Release, recover};
+    use crate::limits::Limits;
+    use crate::log::Log;
+    use crate::wire::command::{Command, Set};
+    use crate::wire::{Gate, Request};
+    use std::sync::Arc;
+
+    /// An engine whose committer never comes.
+    fn engine(disk: &Arc<MemoryDisk>) -> (Arc<Engine>, Log) {
+        let config = Config {
+            database: "memory".into(),
+            http_host: String::new(),
+            http_port: 0,
+            http_host_names: Vec::new(),
+            routers: Vec::new(),
+            publishers: Vec::new(),
+            durability: Level::Synced,
+            queue: QueueConfig::default(),
+            retain: RetainConfig::default(),
+            workers: 1,
+            limits: Limits::default(),
+        };
+        let (disk, clock) = (Arc::clone(disk) as Arc<dyn Disk>, Clock::system());
+        let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
+        Engine::new(config, clock, disk, recovered).unwrap()
+    }
+
+    fn set(engine: &Engine, level: Level) -> Gate {
+        let (key, durability) = ((&b"k"[..]).into(), Some(level));
+        let set = Set { key, value: b"\x01", ttl_ms: None, condition: None, durability };
+        let command = Ok(Command::Set(set));
+        let request = Request { id: Some(1), notification: false, command };
+        let mut answers = Answers::default();
+        assert_eq!(engine.execute(&[request], true, &mut answers), 1);
+        answers.list[0].gate
+    }
+
+    #[test]
+    fn who_waits_for_stored_alone_appends_itself() {
+        let (engine, log) = engine(&Arc::default());
+        if !engine.has_cores() {
+            return;
+        }
+        let early = set(&engine, Level::Stored);
+        assert_eq!(engine.release(early), Release::Waiting, "there is nothing to append to yet");
+        engine.leave(Position::at(log, &engine.watermarks.progress()));
+        let stored = set(&engine, Level::Stored);
+        assert_eq!(engine.release(stored), Release::Ready);
+        assert_eq!(engine.release(early), Release::Ready);
+        let synced = set(&engine, Level::Synced);
+        assert_eq!(engine.release(synced), Release::Waiting);
+        let later = set(&engine, Level::Stored);
+        assert_eq!(engine.release(later), Release::Waiting, "it comes after what waits for a sync");
+    }
+
+    #[test]
+    fn what_is_left_to_who_appends_is_appended() {
+        let (engine, log) = engine(&Arc::default());
+        let mut position = Position::at(log, &engine.watermarks.progress());
+        let first = set(&engine, Level::Stored);
+        let batch = engine.core_mut().take_batch(&mut position);
+        let second = set(&engine, Level::Stored);
+        assert_eq!(engine.release(first), Release::Waiting);
+        engine.lead(position, batch);
+        assert_eq!(engine.release(first), Release::Ready);
+        assert_eq!(engine.release(second) == Release::Ready, engine.has_cores());
+    }
+
+    #[test]
+    fn nobody_appends_after_a_failure() {
+        let disk = Arc::<MemoryDisk>::default();
+        let (engine, log) = engine(&disk);
+        let mut position = Position::at(log, &engine.watermarks.progress());
+        set(&engine, Level::Stored);
+        let batch = engine.core_mut().take_batch(&mut position);
+        let left = set(&engine, Level::Stored);
+        disk.fail_after(0);
+        engine.lead(position, batch);
+        assert_eq!(engine.release(left), Release::Waiting, "the committer is to take it back");
+        assert!(matches!(engine.turn(&mut engine.core_mut()), Turn::Committers));
+        let position = engine.sit().unwrap();
+        assert!(position.on_its_way.is_some(), "it is to find what was being appended");
+    }
+}
