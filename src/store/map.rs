@@ -7,7 +7,7 @@ use crate::clock::Millis;
 use crate::wire::reply::Meta;
 use hashbrown::HashTable;
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::hint::black_box;
 use std::ops::Bound;
 
@@ -77,7 +77,7 @@ impl Map {
     }
 
     fn find(&self, key: &[u8]) -> Option<Handle> {
-        let hash = self.hasher.hash_one(key);
+        let hash = hash_of(&self.hasher, key);
         self.hash.find(hash, |handle| self.arena.key(*handle) == key).copied()
     }
 
@@ -99,7 +99,7 @@ impl Map {
             let mut count = 0;
             for (place, key) in handles.iter_mut().zip(keys.by_ref()) {
                 // The first that may be it: most often it is.
-                let found = self.hash.find(self.hasher.hash_one(key), |_| true);
+                let found = self.hash.find(hash_of(&self.hasher, key), |_| true);
                 *place = found.copied().unwrap_or_default();
                 count += 1;
             }
@@ -125,7 +125,7 @@ impl Map {
         before: impl FnOnce(Option<Entry<'_>>),
     ) -> Option<Head> {
         let Self { arena, hash, hasher, order, dirty, .. } = self;
-        let hashed = hasher.hash_one(key);
+        let hashed = hash_of(hasher, key);
         let place = hash.find_mut(hashed, |handle| arena.key(*handle) == key);
         let old = match place {
             Some(place) => {
@@ -160,7 +160,7 @@ impl Map {
     fn add(&mut self, hashed: u64, key: &[u8], head: &Head, value: &[u8]) -> Handle {
         let Self { arena, hash, hasher, order, .. } = self;
         let handle = arena.insert(head, key, value);
-        hash.insert_unique(hashed, handle, |handle| hasher.hash_one(arena.key(*handle)));
+        hash.insert_unique(hashed, handle, |handle| hash_of(hasher, arena.key(*handle)));
         order.insert(arena, handle);
         handle
     }
@@ -168,7 +168,7 @@ impl Map {
     /// Takes the entry of `key` out; returns its head.
     pub fn remove(&mut self, key: &[u8]) -> Option<Head> {
         let Self { arena, hash, hasher, order, dirty, .. } = self;
-        let hashed = hasher.hash_one(key);
+        let hashed = hash_of(hasher, key);
         let found = hash.find_entry(hashed, |handle| arena.key(*handle) == key).ok()?;
         let (handle, _) = found.remove();
         let head = arena.get(handle).head;
@@ -184,14 +184,14 @@ impl Map {
     /// Makes room for so many keys.
     pub fn reserve(&mut self, keys: usize) {
         let Self { arena, hash, hasher, .. } = self;
-        hash.reserve(keys, |handle| hasher.hash_one(arena.key(*handle)));
+        hash.reserve(keys, |handle| hash_of(hasher, arena.key(*handle)));
     }
 
     /// Puts in an entry that the tables show as it is. Entries that come in the order of their keys
     /// cost least.
     pub fn load(&mut self, key: &[u8], head: Head, value: &[u8]) {
         if self.order.is_after_all(&self.arena, key) {
-            self.add(self.hasher.hash_one(key), key, &head, value);
+            self.add(hash_of(&self.hasher, key), key, &head, value);
             self.reschedule(key, 0, head.expires_at);
         } else {
             self.insert(key, head, value);
@@ -292,6 +292,13 @@ impl Map {
             (prefix, end) => self.order.count(&self.arena, prefix, end.as_deref()),
         }
     }
+}
+
+/// A key's place in the hash: of its bytes alone, since no two keys are hashed as one.
+fn hash_of(hasher: &RandomState, key: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(key);
+    hasher.finish()
 }
 
 /// Whether a key can lie between the bounds.
