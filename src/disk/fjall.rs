@@ -383,11 +383,16 @@ impl Disk for FjallDisk {
         if rows.iter().any(|row| row.space == Space::Table) {
             rows.extend(self.log_first()?);
         }
-        if !rows.is_empty() {
+        let is_for_log = rows.is_empty();
+        if !is_for_log {
             self.commit_rows(rows, sync)?;
         }
         if !records.is_empty() {
             self.commit_records(records, sync)?;
+            if is_for_log && sync == Sync::Buffer {
+                // The log looks after its own file, and the next sync after the directory.
+                return Ok(());
+            }
         }
         self.place.is_kept()
     }

@@ -35,11 +35,14 @@ impl Place {
     /// Fails when the directory is not where it was. Files that were deleted under their users go
     /// on to take writes, and fsyncs too, and none of it can be found again.
     pub(super) fn is_kept(&self) -> Result<(), DiskError> {
-        let what = format!("the database {} was removed under the broker", self.path.display());
+        let gone = |cause: &dyn std::fmt::Display| {
+            let path = self.path.display();
+            DiskError::new(&format!("the database {path} was removed under the broker"), cause)
+        };
         match file_id(&self.path) {
             Ok(found) if found == self.lock => Ok(()),
-            Ok(_) => Err(DiskError::new(&what, "another one is in its place")),
-            Err(error) => Err(DiskError::new(&what, error)),
+            Ok(_) => Err(gone(&"another one is in its place")),
+            Err(error) => Err(gone(&error)),
         }
     }
 
