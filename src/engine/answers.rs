@@ -17,11 +17,14 @@ pub struct Answers {
     pub list: Vec<Answer>,
     /// No further request is executed when the responses have so many bytes.
     pub bytes_max: usize,
+    /// What was written is to be appended by whoever wrote: [`Engine::append`].
+    pub are_to_append: bool,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        Self { bytes: Vec::new(), list: Vec::new(), bytes_max: usize::MAX }
+        let (bytes, list, bytes_max) = (Vec::new(), Vec::new(), usize::MAX);
+        Self { bytes, list, bytes_max, are_to_append: false }
     }
 }
 
@@ -35,6 +38,7 @@ impl Answers {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
+        self.are_to_append = false;
     }
 }
 

@@ -103,7 +103,7 @@ impl Engine {
         mut position: Position,
         batch: Batch,
     ) -> Result<bool, DiskError> {
-        let done = catch_unwind(AssertUnwindSafe(|| self.append(&mut position, batch)));
+        let done = catch_unwind(AssertUnwindSafe(|| self.append_batch(&mut position, batch)));
         let done = done.unwrap_or_else(|_| Err(panicked()));
         if let Err(error) = &done {
             // Before anybody else can append: what is on its way stays where it is.
@@ -113,7 +113,7 @@ impl Engine {
         done.map(|()| is_wanted)
     }
 
-    fn append(&self, position: &mut Position, batch: Batch) -> Result<(), DiskError> {
+    fn append_batch(&self, position: &mut Position, batch: Batch) -> Result<(), DiskError> {
         let Batch { pending, undo, wants_sync, .. } = batch;
         self.measure(position);
         if pending.is_empty() {

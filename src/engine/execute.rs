@@ -1,7 +1,6 @@
 //! The one path: requests in order in, encoded replies out.
 
 use super::answers::{Answer, Answers, Kind, stopping};
-use super::lead::Turn;
 use super::{Core, Engine, Release};
 use crate::limits::RECORD_BYTES;
 use crate::store::{Applied, Context, Store};
@@ -58,19 +57,12 @@ impl Engine {
             self.write(core, command, &context, refuse_full, request, answers)
         });
         let is_news = self.hand_on(core);
-        match self.turn(core) {
-            Turn::Own(position, batch) => {
-                drop(guard);
-                self.lead(position, batch);
-            }
-            Turn::Others => {}
-            Turn::Committers | Turn::Nobodys => {
-                let is_to_wake = is_news && std::mem::take(&mut core.is_committer_idle);
-                drop(guard);
-                if is_to_wake {
-                    self.wake_committer();
-                }
-            }
+        answers.are_to_append |= core.is_for_anyone() && self.has_cores();
+        let is_to_wake =
+            is_news && !answers.are_to_append && std::mem::take(&mut core.is_committer_idle);
+        drop(guard);
+        if is_to_wake {
+            self.wake_committer();
         }
         executed
     }

@@ -1,8 +1,8 @@
 //! Appending without the committer: whoever wrote, and waits for `stored`, appends the record
 //! itself, if nobody else is appending and the medium is not to be waited for.
 //!
-//! A thread is then neither woken nor waited for, and the reply goes out with the others of its
-//! turn. One at a time appends: who finds the seat taken leaves what is pending to who has it.
+//! A thread is then neither woken nor waited for. One at a time appends: who finds the seat taken
+//! leaves what is pending to who has it.
 
 use super::commit::{Batch, Position};
 use super::{Core, Engine};
@@ -22,7 +22,7 @@ pub(super) struct Seat {
 
 /// Who appends what is pending.
 #[expect(clippy::large_enum_variant, reason = "it lives for one call")]
-pub(super) enum Turn {
+enum Turn {
     /// Whoever asked.
     Own(Position, Batch),
     /// Somebody who is appending at the moment, and looks again afterwards.
@@ -54,15 +54,24 @@ impl Engine {
         std::mem::take(&mut seat.is_wanted)
     }
 
+    /// Appends what somebody waits for, unless another does. Those who wrote call it, as
+    /// [`Answers::are_to_append`](super::Answers::are_to_append) tells them to, when they have let
+    /// others write too: one record for many writers costs less than one for each.
+    pub fn append(&self) {
+        let turn = self.turn(&mut self.core_mut());
+        match turn {
+            Turn::Own(position, batch) => self.lead(position, batch),
+            Turn::Committers => self.wake_committer(),
+            Turn::Others | Turn::Nobodys => {}
+        }
+    }
+
     /// Takes what is pending if somebody waits for it, and it can be appended at once.
-    pub(super) fn turn(&self, core: &mut Core) -> Turn {
+    fn turn(&self, core: &mut Core) -> Turn {
         if !core.is_due() {
             return Turn::Nobodys;
         }
-        let is_short = !core.wants_sync && core.pending.strongest() < Level::Synced;
-        // On one core nobody would be answered while the system keeps us waiting all the same.
-        let is_ours = core.is_urgent && is_short && self.has_cores();
-        if core.pending.is_empty() || !is_ours {
+        if !core.is_for_anyone() {
             return Turn::Committers;
         }
         let Some(mut position) = self.sit() else { return Turn::Others };
@@ -76,7 +85,7 @@ impl Engine {
     }
 
     /// Appends, without the core, and then what others left meanwhile.
-    pub(super) fn lead(&self, mut position: Position, mut batch: Batch) {
+    fn lead(&self, mut position: Position, mut batch: Batch) {
         for round in 1.. {
             // After an error the committer takes back what has not reached its level.
             let is_wanted = self.commit_batch(position, batch).unwrap_or(true);
@@ -93,6 +102,14 @@ impl Engine {
             }
         }
         self.wake_committer();
+    }
+}
+
+impl Core {
+    /// Whether what is pending can be appended by anyone: nobody waits for more than `stored`.
+    pub(super) fn is_for_anyone(&self) -> bool {
+        let is_short = !self.wants_sync && self.pending.strongest() < Level::Synced;
+        self.is_urgent && is_short && !self.pending.is_empty()
     }
 }
 
@@ -136,6 +153,9 @@ mod tests {
         let request = Request { id: Some(1), notification: false, command };
         let mut answers = Answers::default();
         assert_eq!(engine.execute(&[request], true, &mut answers), 1);
+        if answers.are_to_append {
+            engine.append();
+        }
         answers.list[0].gate
     }
 

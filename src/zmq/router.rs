@@ -119,6 +119,8 @@ struct Session<'e> {
     cursor: Cursor,
     look: Interval,
     looked: Instant,
+    /// What was written is to be appended by this connection, if none does so before.
+    is_to_append: bool,
     /// Until when the next write may wait for room in the queue.
     room_until: Option<Instant>,
     /// The broker stops: until when the peer may read its last replies.
@@ -137,6 +139,7 @@ impl<'e> Session<'e> {
             cursor: Cursor::default(),
             look,
             looked: Instant::now(),
+            is_to_append: false,
             room_until: None,
             stop_until: None,
         }
@@ -160,13 +163,18 @@ impl<'e> Session<'e> {
             progress.mark_unchanged();
             room.mark_unchanged();
             self.outbox.release(self.engine, &mut self.link);
+            if std::mem::take(&mut self.is_to_append) && !self.outbox.is_empty() {
+                self.engine.append();
+            }
             let blocked = self.execute();
             // A `flush` or `wait` for what has been reached has no progress to wait for.
             self.outbox.release(self.engine, &mut self.link);
             if self.is_finished(blocked) {
                 return Ok(());
             }
-            if blocked == Blocked::Turn || self.link.has_more() {
+            let has_turn = blocked == Blocked::Turn || self.is_to_append;
+            if has_turn || self.link.has_more() {
+                // What others write meanwhile is appended together with this.
                 yield_now().await;
             }
             let reading = blocked == Blocked::Idle && self.stop_until.is_none();
@@ -183,7 +191,7 @@ impl<'e> Session<'e> {
                     self.link.look(since, reading, &self.engine.config().limits)?;
                 }
                 turned = poll_fn(|cx| self.link.poll_turn(cx, reading)) => turned?,
-                () = ready(()), if blocked == Blocked::Turn => {}
+                () = ready(()), if has_turn => {}
                 _ = progress.changed(), if !self.outbox.is_empty() => {}
                 _ = room.changed(), if blocked == Blocked::NoRoom => {}
                 () = sleep_until(wake_at.unwrap_or(self.looked)), if wake_at.is_some() => {}
@@ -224,6 +232,7 @@ impl<'e> Session<'e> {
         let blocked = ANSWERS.with_borrow_mut(|answers| {
             answers.bytes_max = room;
             let blocked = self.execute_batch(requests_max, answers);
+            self.is_to_append = answers.are_to_append;
             answers.clear();
             answers.bytes.shrink_to(ANSWERS_KEPT_BYTES);
             blocked
