@@ -29,6 +29,9 @@ impl Engine {
     /// notification. Returns how many were executed: fewer than were given means that `answers` are
     /// full, or else that the next one waits for room in the queue (see [`Engine::room`]). With
     /// `refuse_full` it is refused with `QUEUE_FULL` instead.
+    ///
+    /// Afterwards see to [`Answers::are_to_append`]; what is forgotten waits for the committer's
+    /// next look.
     pub fn execute(
         &self,
         requests: &[Request<'_>],
