@@ -108,9 +108,7 @@ fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, Seq)> {
     let before = engine.feed().last_seq();
     let requests = [request];
     wait_for("room", || engine.execute(&requests, false, &mut answers) == 1);
-    if answers.are_to_append {
-        engine.append();
-    }
+    engine.append(answers.to_append);
     let answer = answers.list[0].clone();
     if generator.random().u8(..4) == 0 {
         return None; // This client does not wait for its answer.

@@ -271,9 +271,7 @@ fn execute(engine: &Engine, command: &OwnedCommand) -> (Answer, Vec<u8>) {
     let requests = [command.decode()];
     let mut answers = Answers::default();
     wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
-    if answers.are_to_append {
-        engine.append();
-    }
+    engine.append(answers.to_append);
     (answers.list.remove(0), answers.bytes)
 }
 

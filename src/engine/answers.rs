@@ -4,7 +4,7 @@
 use super::{Engine, Later};
 use crate::log::watermarks::Release;
 use crate::wire::refusal::Code;
-use crate::wire::{Gate, Refusal, Reply, response};
+use crate::wire::{Gate, Refusal, Reply, Seq, response};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -17,14 +17,15 @@ pub struct Answers {
     pub list: Vec<Answer>,
     /// No further request is executed when the responses have so many bytes.
     pub bytes_max: usize,
-    /// What was written is to be appended by whoever wrote: [`Engine::append`].
-    pub are_to_append: bool,
+    /// What was written up to this seq is to be appended by whoever wrote, with
+    /// [`Engine::append`]; 0 for nothing.
+    pub to_append: Seq,
 }
 
 impl Default for Answers {
     fn default() -> Self {
         let (bytes, list, bytes_max) = (Vec::new(), Vec::new(), usize::MAX);
-        Self { bytes, list, bytes_max, are_to_append: false }
+        Self { bytes, list, bytes_max, to_append: 0 }
     }
 }
 
@@ -38,7 +39,7 @@ impl Answers {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
-        self.are_to_append = false;
+        self.to_append = 0;
     }
 }
 

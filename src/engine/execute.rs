@@ -30,8 +30,8 @@ impl Engine {
     /// full, or else that the next one waits for room in the queue (see [`Engine::room`]). With
     /// `refuse_full` it is refused with `QUEUE_FULL` instead.
     ///
-    /// Afterwards see to [`Answers::are_to_append`]; what is forgotten waits for the committer's
-    /// next look.
+    /// Afterwards see to [`Answers::to_append`]; what is forgotten waits for the committer's next
+    /// look.
     pub fn execute(
         &self,
         requests: &[Request<'_>],
@@ -60,9 +60,11 @@ impl Engine {
             self.write(core, command, &context, refuse_full, request, answers)
         });
         let is_news = self.hand_on(core);
-        answers.are_to_append |= core.is_for_anyone() && self.has_cores();
-        let is_to_wake =
-            is_news && !answers.are_to_append && std::mem::take(&mut core.is_committer_idle);
+        if core.is_for_anyone() && self.has_cores() {
+            answers.to_append = core.pending.last_seq();
+        }
+        let is_committers = is_news && answers.to_append == 0;
+        let is_to_wake = is_committers && std::mem::take(&mut core.is_committer_idle);
         drop(guard);
         if is_to_wake {
             self.wake_committer();

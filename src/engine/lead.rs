@@ -6,7 +6,7 @@
 
 use super::commit::{Batch, Position};
 use super::{Core, Engine};
-use crate::wire::Level;
+use crate::wire::{Level, Seq};
 use std::sync::{MutexGuard, PoisonError};
 
 /// After so many records of others the committer is called: a connection has its own to answer.
@@ -54,10 +54,13 @@ impl Engine {
         std::mem::take(&mut seat.is_wanted)
     }
 
-    /// Appends what somebody waits for, unless another does. Those who wrote call it, as
-    /// [`Answers::are_to_append`](super::Answers::are_to_append) tells them to, when they have let
-    /// others write too: one record for many writers costs less than one for each.
-    pub fn append(&self) {
+    /// Appends what is written up to `seq`, unless another has done it, or does. Those who wrote
+    /// call it with what [`Answers::to_append`](super::Answers::to_append) tells them, when they
+    /// have let others write too: one record for many writers costs less than one for each.
+    pub fn append(&self, seq: Seq) {
+        if seq <= self.watermarks.stored() {
+            return;
+        }
         let turn = self.turn(&mut self.core_mut());
         match turn {
             Turn::Own(position, batch) => self.lead(position, batch),
@@ -153,9 +156,7 @@ mod tests {
         let request = Request { id: Some(1), notification: false, command };
         let mut answers = Answers::default();
         assert_eq!(engine.execute(&[request], true, &mut answers), 1);
-        if answers.are_to_append {
-            engine.append();
-        }
+        engine.append(answers.to_append);
         answers.list[0].gate
     }
 

@@ -25,9 +25,9 @@ impl Engine {
         while self.execute(&requests, refuse_full, &mut answers) == 0 {
             refuse_full = !matches!(timeout_at(deadline, room.changed()).await, Ok(Ok(())));
         }
-        if answers.are_to_append {
+        if answers.to_append > 0 {
             tokio::task::yield_now().await;
-            self.append();
+            self.append(answers.to_append);
         }
         let Some(answer) = answers.list.first() else {
             return Err(internal("no answer"));

@@ -150,6 +150,11 @@ impl Watermarks {
         self.progress.send_modify(|progress| progress.is_stopping = true);
     }
 
+    /// All writes up to this are with the operating system.
+    pub fn stored(&self) -> Seq {
+        self.stored.load(Ordering::Acquire)
+    }
+
     /// Whether the disk has failed.
     pub fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Acquire)

@@ -14,6 +14,7 @@ use super::stream::Stream;
 use super::zmtp::Kind;
 use crate::engine::{Answers, Engine};
 use crate::limits::WAITING_EACH_MAX;
+use crate::wire::Seq;
 use std::cell::RefCell;
 use std::future::{poll_fn, ready};
 use std::sync::Arc;
@@ -119,8 +120,8 @@ struct Session<'e> {
     cursor: Cursor,
     look: Interval,
     looked: Instant,
-    /// What was written is to be appended by this connection, if none does so before.
-    is_to_append: bool,
+    /// What was written up to here is to be appended by this connection, if none does so before.
+    to_append: Seq,
     /// Until when the next write may wait for room in the queue.
     room_until: Option<Instant>,
     /// The broker stops: until when the peer may read its last replies.
@@ -139,7 +140,7 @@ impl<'e> Session<'e> {
             cursor: Cursor::default(),
             look,
             looked: Instant::now(),
-            is_to_append: false,
+            to_append: 0,
             room_until: None,
             stop_until: None,
         }
@@ -163,16 +164,14 @@ impl<'e> Session<'e> {
             progress.mark_unchanged();
             room.mark_unchanged();
             self.outbox.release(self.engine, &mut self.link);
-            if std::mem::take(&mut self.is_to_append) && !self.outbox.is_empty() {
-                self.engine.append();
-            }
+            self.engine.append(std::mem::take(&mut self.to_append));
             let blocked = self.execute();
             // A `flush` or `wait` for what has been reached has no progress to wait for.
             self.outbox.release(self.engine, &mut self.link);
             if self.is_finished(blocked) {
                 return Ok(());
             }
-            let has_turn = blocked == Blocked::Turn || self.is_to_append;
+            let has_turn = blocked == Blocked::Turn || self.to_append > 0;
             if has_turn || self.link.has_more() {
                 // What others write meanwhile is appended together with this.
                 yield_now().await;
@@ -232,7 +231,7 @@ impl<'e> Session<'e> {
         let blocked = ANSWERS.with_borrow_mut(|answers| {
             answers.bytes_max = room;
             let blocked = self.execute_batch(requests_max, answers);
-            self.is_to_append = answers.are_to_append;
+            self.to_append = answers.to_append;
             answers.clear();
             answers.bytes.shrink_to(ANSWERS_KEPT_BYTES);
             blocked

@@ -75,9 +75,7 @@ pub fn execute_frame(engine: &Engine, frame: &[u8]) -> Held {
     let requests = [wire::Request::decode(frame)];
     let mut answers = Answers::default();
     wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
-    if answers.are_to_append {
-        engine.append();
-    }
+    engine.append(answers.to_append);
     Held { answer: answers.list[0].clone(), bytes: answers.bytes }
 }
 

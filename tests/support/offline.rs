@@ -43,9 +43,7 @@ pub fn run(engine: &Engine, method: &str, params: Vec<rmpv::Value>) -> rmpv::Val
     let frame = request(1, method, params);
     let mut answers = Answers::default();
     assert_eq!(engine.execute(&[frame.decode()], false, &mut answers), 1);
-    if answers.are_to_append {
-        engine.append();
-    }
+    engine.append(answers.to_append);
     let deadline = Instant::now() + Duration::from_secs(20);
     while engine.release(answers.list[0].gate) == Release::Waiting {
         assert!(Instant::now() < deadline, "no answer");
