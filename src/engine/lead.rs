@@ -26,11 +26,11 @@ enum Turn {
     /// Whoever asked.
     Own(Position, Batch),
     /// Somebody who is appending at the moment, and looks again afterwards.
-    Others,
+    Another,
     /// The committer.
-    Committers,
+    Committer,
     /// Nobody yet.
-    Nobodys,
+    Nobody,
 }
 
 impl Engine {
@@ -38,8 +38,8 @@ impl Engine {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the seat; if it is taken, who has it will look again at what is pending. Call it with
-    /// the core held.
+    /// Takes the seat. If it is taken, who has it will look again at what is pending; for nothing
+    /// to be missed then, the core must be held here.
     pub(super) fn sit(&self) -> Option<Position> {
         let mut seat = self.seat();
         let position = seat.position.take();
@@ -64,24 +64,24 @@ impl Engine {
         let turn = self.turn(&mut self.core_mut());
         match turn {
             Turn::Own(position, batch) => self.lead(position, batch),
-            Turn::Committers => self.wake_committer(),
-            Turn::Others | Turn::Nobodys => {}
+            Turn::Committer => self.wake_committer(),
+            Turn::Another | Turn::Nobody => {}
         }
     }
 
     /// Takes what is pending if somebody waits for it, and it can be appended at once.
     fn turn(&self, core: &mut Core) -> Turn {
         if !core.is_due() {
-            return Turn::Nobodys;
+            return Turn::Nobody;
         }
         if !core.is_for_anyone() {
-            return Turn::Committers;
+            return Turn::Committer;
         }
-        let Some(mut position) = self.sit() else { return Turn::Others };
+        let Some(mut position) = self.sit() else { return Turn::Another };
         // Who had the seat before may have failed.
         if self.watermarks.has_failed() || !position.log.appends_at_once(core.pending.last_seq()) {
             self.leave(position);
-            return Turn::Committers;
+            return Turn::Committer;
         }
         let batch = core.take_batch(&mut position);
         Turn::Own(position, batch)
@@ -100,8 +100,8 @@ impl Engine {
             }
             match self.turn(&mut self.core_mut()) {
                 Turn::Own(next, more) => (position, batch) = (next, more),
-                Turn::Others | Turn::Nobodys => return,
-                Turn::Committers => break,
+                Turn::Another | Turn::Nobody => return,
+                Turn::Committer => break,
             }
         }
         self.wake_committer();
@@ -202,7 +202,7 @@ mod tests {
         disk.fail_after(0);
         engine.lead(position, batch);
         assert_eq!(engine.release(left), Release::Waiting, "the committer is to take it back");
-        assert!(matches!(engine.turn(&mut engine.core_mut()), Turn::Committers));
+        assert!(matches!(engine.turn(&mut engine.core_mut()), Turn::Committer));
         let position = engine.sit().unwrap();
         assert!(position.on_its_way.is_some(), "it is to find what was being appended");
     }

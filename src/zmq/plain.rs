@@ -2,7 +2,7 @@
 //!
 //! Nearly all that a client sends after its handshake is like that, and whole when it is read, so
 //! it takes no assembling. Everything else (several frames, a part of one, a command) is left to
-//! the codec.
+//! the codec. With a mechanism that encrypts, all of it would be.
 
 use super::meter::Bounds;
 use std::ops::Range;
