@@ -31,6 +31,25 @@ pub struct Config {
     pub limits: Limits,
 }
 
+impl Config {
+    /// One worker, no edges, and defaults for all that has some.
+    pub fn without_edges(database: impl Into<PathBuf>) -> Self {
+        Self {
+            database: database.into(),
+            http_host: String::new(),
+            http_port: 0,
+            http_host_names: Vec::new(),
+            routers: Vec::new(),
+            publishers: Vec::new(),
+            durability: Level::Synced,
+            queue: QueueConfig::default(),
+            retain: RetainConfig::default(),
+            workers: 1,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// Bounds of the write queue (LeakDB's `maxsize`, counted in items and in bytes).
 #[derive(Debug, Clone)]
 pub struct QueueConfig {

@@ -4,11 +4,11 @@ use crate::cases::{Work, all_sets, decoded, gets, sets, value};
 use std::hint::black_box;
 use std::sync::Arc;
 use vatn::clock::Clock;
-use vatn::config::{Config, QueueConfig, RetainConfig};
+use vatn::config::Config;
 use vatn::disk::{Disk, MemoryDisk};
 use vatn::engine::{Answers, Engine, recover};
 use vatn::limits::Limits;
-use vatn::wire::{Level, Request};
+use vatn::wire::Request;
 use vatn::zmq::zmtp::{Codec, Inbox, Kind, write_frame};
 
 /// Requests that one read of a socket brings.
@@ -18,19 +18,7 @@ const MESSAGES: usize = 100;
 
 /// An engine without its committer: what is counted is what happens under the lock.
 fn engine() -> Arc<Engine> {
-    let config = Config {
-        database: "memory".into(),
-        http_host: String::new(),
-        http_port: 0,
-        http_host_names: Vec::new(),
-        routers: Vec::new(),
-        publishers: Vec::new(),
-        durability: Level::Synced,
-        queue: QueueConfig::default(),
-        retain: RetainConfig::default(),
-        workers: 1,
-        limits: Limits::default(),
-    };
+    let config = Config::without_edges("memory");
     let (disk, clock): (Arc<dyn Disk>, _) = (Arc::new(MemoryDisk::default()), Clock::system());
     let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).expect("an empty disk");
     let (engine, _) = Engine::new(config, clock, disk, recovered).expect("an empty disk");

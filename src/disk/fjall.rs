@@ -383,18 +383,15 @@ impl Disk for FjallDisk {
         if rows.iter().any(|row| row.space == Space::Table) {
             rows.extend(self.log_first()?);
         }
-        let is_for_log = rows.is_empty();
-        if !is_for_log {
+        // The log looks after its own file, and the next sync after the directory.
+        let is_looked_after = rows.is_empty() && !records.is_empty() && sync == Sync::Buffer;
+        if !rows.is_empty() {
             self.commit_rows(rows, sync)?;
         }
         if !records.is_empty() {
             self.commit_records(records, sync)?;
-            if is_for_log && sync == Sync::Buffer {
-                // The log looks after its own file, and the next sync after the directory.
-                return Ok(());
-            }
         }
-        self.place.is_kept()
+        if is_looked_after { Ok(()) } else { self.place.is_kept() }
     }
 
     fn appends_at_once(&self) -> bool {

@@ -67,13 +67,8 @@ impl Engine {
         self.leave(Position::at(log, &self.watermarks.progress()));
         let _ = self.committer.set(std::thread::current());
         let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped()));
-        let failure = match ended {
-            Ok(ended) => ended.err(),
-            Err(_) => Some(panicked()),
-        };
-        let failure = failure.as_ref().map(DiskError::text);
-        if let Some(reason) = failure {
-            self.fail(reason);
+        if let Err(error) = ended.unwrap_or_else(|_| Err(panicked())) {
+            self.fail(error.text());
         }
         // Who is appending at the moment is soon done.
         let position = loop {
@@ -82,7 +77,7 @@ impl Engine {
                 None => std::thread::park_timeout(TICK),
             }
         };
-        self.settle(failure, position.on_its_way);
+        self.settle(position.on_its_way);
     }
 
     fn commit_until_stopped(&self) -> Result<(), DiskError> {

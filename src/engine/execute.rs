@@ -60,11 +60,11 @@ impl Engine {
             self.write(core, command, &context, refuse_full, request, answers)
         });
         let is_news = self.hand_on(core);
-        if core.is_for_anyone() && self.has_cores() {
+        let is_ours = core.is_for_anyone() && self.has_cores();
+        if is_ours {
             answers.to_append = core.pending.last_seq();
         }
-        let is_committers = is_news && answers.to_append == 0;
-        let is_to_wake = is_committers && std::mem::take(&mut core.is_committer_idle);
+        let is_to_wake = is_news && !is_ours && std::mem::take(&mut core.is_committer_idle);
         drop(guard);
         if is_to_wake {
             self.wake_committer();

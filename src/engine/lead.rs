@@ -120,10 +120,9 @@ impl Core {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::config::{Config, QueueConfig, RetainConfig};
+    use crate::config::Config;
     use crate::disk::{Disk, MemoryDisk};
     use crate::engine::{Answers, Release, recover};
-    use crate::limits::Limits;
     use crate::log::Log;
     use crate::wire::command::{Command, Set};
     use crate::wire::{Gate, Request};
@@ -131,19 +130,7 @@ mod tests {
 
     /// An engine whose committer never comes.
     fn engine(disk: &Arc<MemoryDisk>) -> (Arc<Engine>, Log) {
-        let config = Config {
-            database: "memory".into(),
-            http_host: String::new(),
-            http_port: 0,
-            http_host_names: Vec::new(),
-            routers: Vec::new(),
-            publishers: Vec::new(),
-            durability: Level::Synced,
-            queue: QueueConfig::default(),
-            retain: RetainConfig::default(),
-            workers: 1,
-            limits: Limits::default(),
-        };
+        let config = Config::without_edges("memory");
         let (disk, clock) = (Arc::clone(disk) as Arc<dyn Disk>, Clock::system());
         let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
         Engine::new(config, clock, disk, recovered).unwrap()

@@ -7,15 +7,11 @@ use crate::wire::ChangeBuffer;
 use crate::wire::change::ChangeReader;
 use crate::wire::command::Weight;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 impl Engine {
     /// Nothing will be committed any more. After a failure every key is put back to the newest
     /// value that reached its level; who waits for others is told.
-    pub(super) fn settle(&self, failure: Option<&Arc<str>>, on_its_way: Option<OnItsWay>) {
-        if let Some(reason) = failure {
-            self.fail(reason);
-        }
+    pub(super) fn settle(&self, on_its_way: Option<OnItsWay>) {
         let mut core = self.core_mut();
         if !self.watermarks.has_failed() {
             self.watermarks.settle();

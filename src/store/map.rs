@@ -167,11 +167,17 @@ impl Map {
 
     /// Takes the entry of `key` out; returns its head.
     pub fn remove(&mut self, key: &[u8]) -> Option<Head> {
+        self.take(key, |_| {})
+    }
+
+    /// The same; `before` is shown the entry, before it goes.
+    pub fn take(&mut self, key: &[u8], before: impl FnOnce(Entry<'_>)) -> Option<Head> {
         let Self { arena, hash, hasher, order, dirty, .. } = self;
         let hashed = hash_of(hasher, key);
         let found = hash.find_entry(hashed, |handle| arena.key(*handle) == key).ok()?;
         let (handle, _) = found.remove();
-        let head = arena.get(handle).head;
+        let Slot { head, value, .. } = arena.get(handle);
+        before(Entry { head, value });
         order.remove(arena, key);
         arena.remove(handle);
         if dirty.take(handle) || head.persisted {

@@ -61,11 +61,6 @@ impl<'w> Write<'w> {
         self.keeps_all |= self.level == Level::Memory;
     }
 
-    /// Whether what its changes replace may be needed again.
-    fn may_be_taken_back(&self) -> bool {
-        self.level != Level::Queued || self.keeps_all
-    }
-
     /// What a change waits for that replaces `below`: for this write's level. A `memory` write that
     /// hides a persisted value waits until its removal is as durable as that value was, or a crash
     /// would bring it back.
@@ -122,17 +117,15 @@ impl Store {
         let persisted = level != Level::Memory;
         let head = Head { seq, expires_at, level, persisted };
         let Self { map, undo, .. } = self;
-        let old = map.replace(key, head, value, |old| remember(undo, op, key, old, write));
+        let old = map.replace(key, head, value, |old| remember(undo, key, old, write));
         let gate = write.note(op, old, expires_at, key, value);
         self.writes.join(gate);
     }
 
     /// Takes `key` out, if it is there; notes the change.
     pub(super) fn take(&mut self, op: Op, key: &[u8], write: &mut Write<'_>) -> Option<Head> {
-        if write.may_be_taken_back() {
-            remember(&mut self.undo, op, key, self.map.get(key), write);
-        }
-        let old = self.map.remove(key)?;
+        let Self { map, undo, .. } = self;
+        let old = map.take(key, |old| remember(undo, key, Some(old), write))?;
         let mut gate = write.note(op, Some(old), 0, key, &[]);
         if op == Op::Expire {
             // Whoever misses it sees that it was there.
@@ -145,10 +138,8 @@ impl Store {
 }
 
 /// Keeps what is at `key`, where the change about to be made may have to be taken back.
-fn remember(undo: &mut Undo, op: Op, key: &[u8], old: Option<Entry<'_>>, write: &Write<'_>) {
-    // One entry for each change, no more: a removal of nothing is none.
-    let is_change = old.is_some() || !matches!(op, Op::Delete | Op::Expire);
-    if !is_change || !write.may_be_taken_back() {
+fn remember(undo: &mut Undo, key: &[u8], old: Option<Entry<'_>>, write: &Write<'_>) {
+    if write.level == Level::Queued && !write.keeps_all {
         return;
     }
     let gate = write.wait_for(old.as_ref().map(|entry| &entry.head));

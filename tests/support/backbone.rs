@@ -8,27 +8,19 @@ use vatn::clock::Clock;
 use vatn::config::{Config, QueueConfig, RetainConfig};
 use vatn::disk::{Disk, DiskError};
 use vatn::engine::{Answer, Answers, Engine, Release};
-use vatn::limits::Limits;
 use vatn::server::Backbone;
-use vatn::wire::{self, Gate, Level};
+use vatn::wire::{self, Gate};
 
 /// Longer than anything takes that does not hang.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn config(queue: QueueConfig) -> Config {
     Config {
-        database: "memory".into(),
-        http_host: "127.0.0.1".into(),
-        http_port: 0,
-        http_host_names: vec![],
-        routers: vec![],
-        publishers: vec![],
-        durability: Level::Synced,
         queue,
         // So small that segments are closed and trimmed all the time.
         retain: RetainConfig { bytes: 2_000, age_ms: 0, segment_bytes: 500 },
         workers: 2,
-        limits: Limits::default(),
+        ..Config::without_edges("memory")
     }
 }
 

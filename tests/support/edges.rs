@@ -8,12 +8,11 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use vatn::clock::Clock;
-use vatn::config::{Config, QueueConfig, RetainConfig};
+use vatn::config::{Config, QueueConfig};
 use vatn::disk::{Disk, MemoryDisk};
 use vatn::engine::{Engine, recover};
 use vatn::limits::Limits;
 use vatn::log::Log;
-use vatn::wire::Level;
 use vatn::zmq::{Publisher, Router};
 
 /// Edges and an engine; no worker, so that the write queue only fills.
@@ -33,17 +32,12 @@ pub struct Edges {
 impl Edges {
     pub fn start(limits: Limits, queue: QueueConfig) -> Self {
         let config = Config {
-            database: "edges".into(),
-            http_host: String::new(),
-            http_port: 0,
-            http_host_names: Vec::new(),
             routers: vec!["tcp://127.0.0.1:0".to_owned()],
             publishers: vec!["tcp://127.0.0.1:0".to_owned()],
-            durability: Level::Synced,
             queue,
-            retain: RetainConfig::default(),
             workers: 0,
             limits,
+            ..Config::without_edges("edges")
         };
         let disk = Arc::new(MemoryDisk::default());
         let clock = Clock::system();
