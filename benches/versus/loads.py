@@ -123,9 +123,9 @@ class Loads:
             return self.redis_benchmark(server, operation, connections, pipeline)
         return self.vatn_bench(server, operation, connections, pipeline, level)
 
-    def versus(self, server, mode, *flags, field="per_second", bench_keys=True):
+    def versus(self, server, mode, *flags, field="per_second", bench_keys=True, seconds=None):
         """The generator that is the same for both."""
-        command = [self.versus_load, mode, server.name, server.address, "--seconds", self.seconds, *flags]
+        command = [self.versus_load, mode, server.name, server.address, "--seconds", seconds or self.seconds, *flags]
         command += ["--value-size", self.value_bytes]
         if mode in ("drive", "range"):
             command += ["--keys", self.keys]

@@ -1,14 +1,12 @@
-//! Random keys, got or set, on many connections: in a closed loop, or at a rate, answered or not.
+//! Random keys, got or set, on many connections: in a closed loop, or at a rate (see `paced`).
 
+use crate::paced::{self, Pace};
 use crate::protocol::{Shape, Template};
 use crate::wire::Wire;
 use crate::{Fallible, Target};
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
-use std::io::Write;
-use std::net::TcpStream;
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -50,8 +48,11 @@ enum Operation {
     Set,
 }
 
+/// Threads at work, and where each counts.
+type Started = (Vec<JoinHandle<Fallible<()>>>, Vec<Shared>);
+
 /// What one connection, or all, counted.
-struct Tally {
+pub struct Tally {
     latency: Histogram<u64>,
     absent: u64,
     /// Writes that the queue had no room for; they are in the latencies too.
@@ -74,6 +75,19 @@ impl Tally {
         Ok(())
     }
 
+    /// Counts one answer, whose latency is counted with [`Tally::took`].
+    pub fn saw(&mut self, shape: Shape) {
+        self.absent += u64::from(shape == Shape::Absent);
+        self.refused += u64::from(shape == Shape::Refused);
+    }
+
+    /// `count` answers that came now to requests that were due at `since`.
+    pub fn took(&mut self, count: u64, since: Instant) {
+        self.ended = Instant::now();
+        let nanoseconds = self.ended.saturating_duration_since(since).as_nanos() as u64;
+        self.latency.saturating_record_n(nanoseconds, count);
+    }
+
     /// Moves everything into `other`.
     fn pour_into(&mut self, other: &mut Tally) -> Fallible<()> {
         other.add(self)?;
@@ -83,33 +97,29 @@ impl Tally {
     }
 }
 
-/// One connection's tally, which the reporter looks at too.
-type Shared = Arc<Mutex<Tally>>;
+/// A tally that the reporter looks at too.
+pub type Shared = Arc<Mutex<Tally>>;
 
-/// Takes the answers to `requests` requests that were due at `since`. Nobody waits for the tally
+/// Takes the answers to `requests` requests that were sent at `since`. Nobody waits for the tally
 /// while an answer is waited for.
 fn take(tally: &Shared, wire: &mut Wire, requests: u64, since: Instant) -> Fallible<()> {
     let mut left = requests;
     while left > 0 {
-        let (mut absent, mut refused) = (0, 0);
+        let mut shapes = Vec::new();
         let taken = wire.replies(left, |_, shape| {
-            absent += u64::from(shape == Shape::Absent);
-            refused += u64::from(shape == Shape::Refused);
+            shapes.extend((shape != Shape::Value).then_some(shape));
             Ok(())
         })?;
         let mut tally = lock(tally)?;
-        tally.absent += absent;
-        tally.refused += refused;
-        tally.ended = Instant::now();
-        let nanoseconds = tally.ended.saturating_duration_since(since).as_nanos() as u64;
-        tally.latency.saturating_record_n(nanoseconds, taken);
+        shapes.into_iter().for_each(|shape| tally.saw(shape));
+        tally.took(taken, since);
         left -= taken;
     }
     Ok(())
 }
 
-fn lock(tally: &Shared) -> Fallible<MutexGuard<'_, Tally>> {
-    Ok(tally.lock().map_err(|_| "a connection's thread panicked")?)
+pub fn lock(tally: &Shared) -> Fallible<MutexGuard<'_, Tally>> {
+    Ok(tally.lock().map_err(|_| "another thread panicked")?)
 }
 
 impl Drive {
@@ -119,16 +129,16 @@ impl Drive {
             .collect::<Fallible<Vec<_>>>()?;
         // All begin together, a moment from now.
         let begin = Instant::now() + Duration::from_millis(50);
-        let (mut threads, mut tallies) = (Vec::new(), Vec::new());
-        for (wire, index) in wires.into_iter().zip(0..) {
-            let tally: Shared = Arc::new(Mutex::new(Tally::new()?));
-            tallies.push(Arc::clone(&tally));
-            let drive = self.clone();
-            threads.push(thread::spawn(move || match drive.rate {
-                Some(rate) => drive.at_rate(wire, index, begin, rate, &tally),
-                None => drive.closed(wire, index, begin, &tally),
-            }));
-        }
+        let (threads, tallies) = match self.rate {
+            Some(rate) => {
+                let tally: Shared = Arc::new(Mutex::new(Tally::new()?));
+                let pace = Pace { rate, pipeline: self.pipeline, seconds: self.seconds, begin };
+                let keys = Keys::new(0, self.target.keys);
+                let template = self.template();
+                (paced::start(wires, pace, keys, template, Arc::clone(&tally))?, vec![tally])
+            }
+            None => self.start_closed(wires, begin)?,
+        };
         let mut total = Tally::new()?;
         if let Some(seconds) = self.interval {
             let interval = Duration::from_secs_f64(seconds);
@@ -142,6 +152,18 @@ impl Drive {
             total.add(&*lock(&tally)?)?;
         }
         Ok(self.figures(&total, total.ended - begin))
+    }
+
+    /// A thread for each connection.
+    fn start_closed(&self, wires: Vec<Wire>, begin: Instant) -> Fallible<Started> {
+        let (mut threads, mut tallies) = (Vec::new(), Vec::new());
+        for (wire, index) in wires.into_iter().zip(0..) {
+            let tally: Shared = Arc::new(Mutex::new(Tally::new()?));
+            tallies.push(Arc::clone(&tally));
+            let drive = self.clone();
+            threads.push(thread::spawn(move || drive.closed(wire, index, begin, &tally)));
+        }
+        Ok((threads, tallies))
     }
 
     /// Prints what was counted in each interval, and moves it into `total`.
@@ -179,53 +201,6 @@ impl Drive {
             wire.send(&out)?;
             take(tally, &mut wire, self.pipeline, sent)?;
             sent = Instant::now();
-        }
-        Ok(())
-    }
-
-    /// Sends `pipeline` requests together, so often that all connections make up the rate; another
-    /// thread reads.
-    fn at_rate(
-        &self,
-        mut wire: Wire,
-        index: u64,
-        begin: Instant,
-        rate: f64,
-        tally: &Shared,
-    ) -> Fallible<()> {
-        let (writer, (due_to, due_from)) = (wire.writer()?, channel());
-        let drive = self.clone();
-        let sender =
-            thread::spawn(move || drive.send_when_due(writer, index, begin, rate, &due_to));
-        for due in due_from {
-            take(tally, &mut wire, self.pipeline, due)?;
-        }
-        sender.join().map_err(|_| "a sending thread panicked")?
-    }
-
-    fn send_when_due(
-        &self,
-        mut writer: TcpStream,
-        index: u64,
-        begin: Instant,
-        rate: f64,
-        due_to: &Sender<Instant>,
-    ) -> Fallible<()> {
-        let (mut keys, template) = (Keys::new(index, self.target.keys), self.template());
-        let interval = self.pipeline as f64 * self.connections as f64 / rate;
-        let stagger = interval * index as f64 / self.connections as f64;
-        let mut out = Vec::new();
-        for turn in 0.. {
-            let at = stagger + interval * f64::from(turn);
-            if at > self.seconds {
-                break;
-            }
-            let due = begin + Duration::from_secs_f64(at);
-            thread::sleep(due.saturating_duration_since(Instant::now()));
-            out.clear();
-            (0..self.pipeline).for_each(|_| template.append(&mut out, keys.next()));
-            due_to.send(due)?;
-            writer.write_all(&out)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! One load generator for two protocols, so that vatn and redis can be put under the same load by
-//! the same code: a thread a connection, blocking sockets, requests that are copies of a template.
+//! the same code: requests that are copies of a template, a thread a connection with a blocking
+//! socket, or at a given rate two threads for all.
 //! `benches/versus` drives it; it prints one line of JSON.
 //!
 //!     cargo run --release --example versus_load -- drive vatn 127.0.0.1:7533 --operation get
@@ -7,6 +8,7 @@
 mod drive;
 mod fan;
 mod fill;
+mod paced;
 mod protocol;
 mod range;
 mod wire;

@@ -2,7 +2,7 @@
 
 use crate::Fallible;
 use crate::protocol::{Protocol, Shape};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 const READ_BYTES: usize = 256 * 1024;
@@ -30,6 +30,17 @@ impl Wire {
     /// Another handle of the same connection, to write with while this one reads.
     pub fn writer(&self) -> Fallible<TcpStream> {
         Ok(self.stream.try_clone()?)
+    }
+
+    /// The same, and no call on either waits from now on.
+    pub fn split(&self) -> Fallible<TcpStream> {
+        self.stream.set_nonblocking(true)?;
+        self.writer()
+    }
+
+    /// The socket, to wait for.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> Fallible<()> {
@@ -69,6 +80,25 @@ impl Wire {
             }
         }
         Ok(count)
+    }
+
+    /// Shows `each` all replies that are here, and reads what there is; does not wait. For a
+    /// connection that was split.
+    pub fn replies_here(&mut self, mut each: impl FnMut(Shape) -> Fallible<()>) -> Fallible<()> {
+        let mut has_more = true;
+        while has_more {
+            match self.read_more() {
+                // Less than there was room for is all there is.
+                Ok(()) => has_more = self.end == self.input.len(),
+                Err(error) if is_wait(error.as_ref()) => has_more = false,
+                Err(error) => return Err(error),
+            }
+            while let Some((length, shape)) = self.protocol.reply(self.unread())? {
+                self.start += length;
+                each(shape)?;
+            }
+        }
+        Ok(())
     }
 
     fn unread(&self) -> &[u8] {
@@ -120,4 +150,11 @@ impl Wire {
             }
         }
     }
+}
+
+/// Whether a call on a split connection would have had to wait.
+fn is_wait(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
