@@ -398,6 +398,10 @@ impl Disk for FjallDisk {
         self.log.appends_at_once()
     }
 
+    fn make_ahead(&self) {
+        self.log.make_ahead();
+    }
+
     fn load(&self, next: &mut NextRows<'_>) -> Result<(), DiskError> {
         let spaces = self.spaces()?;
         let ended = guarded("writing the tables", || {

@@ -1,7 +1,7 @@
 //! The syncer: one thread that has the medium follow, where no writer waits for it.
 //!
 //! Not the committer: a sync takes longer the more was written since the last one, and those who
-//! ask only for `stored` would wait for it.
+//! ask only for `stored` would wait for it. The disk's other work ahead of time is done here too.
 
 use super::Engine;
 use crate::disk::DiskError;
@@ -55,6 +55,7 @@ impl Engine {
 
     fn sync_until_stopped(&self) -> Result<(), DiskError> {
         while !self.syncer.is_stopping.load(Ordering::Acquire) && !self.watermarks.has_failed() {
+            self.disk.make_ahead();
             if !self.is_sync_due() {
                 std::thread::park_timeout(TICK);
                 continue;

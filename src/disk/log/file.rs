@@ -37,9 +37,9 @@ impl LogFile {
         Self { head, length, synced, room, index: Mutex::new(index) }
     }
 
-    /// A file that was just made, and is on the medium.
-    pub(super) fn made(head: Head) -> Self {
-        Self::found(head, HEAD_BYTES, Some(Vec::new()))
+    /// A file of `room` bytes that was just begun; its head is on the medium.
+    pub(super) fn made(head: Head, room: u64) -> Self {
+        Self { room: AtomicU64::new(room), ..Self::found(head, HEAD_BYTES, Some(Vec::new())) }
     }
 
     pub(super) fn length(&self) -> u64 {

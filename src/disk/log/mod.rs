@@ -13,6 +13,7 @@ mod file;
 mod format;
 mod frames;
 mod open;
+mod spares;
 mod walk;
 
 pub(super) use edit::mend;
@@ -22,6 +23,7 @@ pub(super) use walk::{Found, files, inspect};
 use super::DiskError;
 use file::LogFile;
 use format::{HEAD_BYTES, Head};
+use spares::Spares;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
@@ -70,6 +72,7 @@ pub(super) struct LogFiles {
     /// Held while a file is synced: the system tells of a failed write once, and whoever synced
     /// meanwhile has to hear of it too.
     syncing: Mutex<()>,
+    spares: Spares,
     /// Why nothing is written any more.
     failure: OnceLock<DiskError>,
     file_bytes: u64,
@@ -146,10 +149,33 @@ impl LogFiles {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let previous = files.last_key_value().map_or(0, |(first, _)| *first);
         let head = Head::new(first, previous);
-        let file = make(&self.folder, first, |file| file.write_all(&head.encode()))?;
-        let log = Arc::new(LogFile::made(head));
+        let again = self.begin_again(first, &head.encode())?;
+        let (file, room) = match again {
+            Some(again) => again,
+            None => {
+                let file = make(&self.folder, first, |file| file.write_all(&head.encode()))?;
+                (file, HEAD_BYTES)
+            }
+        };
+        let log = Arc::new(LogFile::made(head, room));
         files.insert(first, Arc::clone(&log));
         Ok((log, Arc::new(file)))
+    }
+
+    /// Begins the file of the records from `first` on in one that is not used any more.
+    fn begin_again(&self, first: u64, head: &[u8]) -> io::Result<Option<(File, u64)>> {
+        let Some(spare) = self.spares.take() else { return Ok(None) };
+        let begun = spare.begin(head, &self.folder.join(name(first)))?;
+        File::open(&self.folder)?.sync_all()?;
+        Ok(begun)
+    }
+
+    /// Makes the next file ahead of time, where that is worth it. What fails here is no loss.
+    pub(super) fn make_ahead(&self) {
+        let made = self.spares.make_ahead(&self.folder, self.file_bytes + ROOM_BYTES);
+        if let Err(error) = made {
+            tracing::debug!("no log file was made ahead of time: {error}");
+        }
     }
 
     /// Makes everything appended so far survive a loss of power.
@@ -161,6 +187,7 @@ impl LogFiles {
     }
 
     fn sync_file(&self, log: &LogFile, file: &File) -> io::Result<()> {
+        self.spares.synced();
         // Another thread may have done it meanwhile.
         self.alone(|| if log.has_unsynced() { log.sync(file) } else { Ok(()) })
     }
@@ -175,6 +202,7 @@ impl LogFiles {
     /// Ends the last file where its frames end: after an orderly end there is nothing else in it.
     pub(super) fn close(&self) -> Result<(), DiskError> {
         self.is_well()?;
+        self.spares.clear().map_err(|error| self.fail(&error))?;
         let Some((log, file)) = self.writer().last.take() else { return Ok(()) };
         self.alone(|| log.close(&file)).map_err(|error| self.fail(&error))
     }
@@ -189,7 +217,8 @@ impl LogFiles {
 
     /// Bytes of all files.
     pub(super) fn bytes(&self) -> u64 {
-        self.all().map(|log| log.length()).sum()
+        let logs: u64 = self.all().map(|log| log.length()).sum();
+        logs + self.spares.bytes()
     }
 
     fn all(&self) -> impl Iterator<Item = Arc<LogFile>> {
@@ -286,12 +315,21 @@ impl LogFiles {
         let kept = files.split_off(&first);
         let gone = std::mem::replace(&mut *files, kept);
         drop(files);
-        for first in gone.into_keys() {
-            std::fs::remove_file(self.folder.join(name(first)))
-                .map_err(|error| DiskError::new("trimming the log", error))?;
+        let path = |first| self.folder.join(name(first));
+        let mut unread = Vec::new();
+        for (first, log) in gone {
+            // Whoever reads it goes on to its end.
+            match Arc::into_inner(log) {
+                Some(_) => unread.push(path(first)),
+                None => std::fs::remove_file(path(first)).map_err(trimming)?,
+            }
         }
-        Ok(())
+        self.spares.put(unread).map_err(trimming)
     }
+}
+
+fn trimming(error: io::Error) -> DiskError {
+    DiskError::new("trimming the log", error)
 }
 
 /// Makes a file in `folder` that `fill` fills, and gives it its name when it is on the medium.
@@ -306,11 +344,11 @@ fn make(
             File::open(store)?.sync_all()?;
         }
     }
-    let (partial, whole) = (folder.join("partial"), folder.join(name(first)));
+    let partial = folder.join("partial");
     let mut file = File::options().write(true).create(true).truncate(true).open(&partial)?;
     fill(&mut file)?;
     file.sync_all()?;
-    std::fs::rename(&partial, whole)?;
+    std::fs::rename(&partial, folder.join(name(first)))?;
     File::open(folder)?.sync_all()?;
     Ok(file)
 }

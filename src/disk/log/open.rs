@@ -1,6 +1,7 @@
 //! The log files of a store that is opened: which there must be, and what a crash left of the last.
 
 use super::format::HEAD_BYTES;
+use super::spares::{Spares, remove_left};
 use super::walk::{Found, Rest, name};
 use super::{Durable, FILE_BYTES, FOLDER, LogFile, LogFiles, Writer};
 use crate::disk::files::{FileFault, MISSING};
@@ -40,12 +41,14 @@ impl LogFiles {
         for first in gone.into_keys() {
             std::fs::remove_file(folder.join(name(first)))?;
         }
+        remove_left(&folder)?;
         let (files, writer) = open_last(&folder, &mut found)?;
         Ok(Ok(Self {
             folder,
             files: RwLock::new(files),
             writer: Mutex::new(writer),
             syncing: Mutex::new(()),
+            spares: Spares::default(),
             failure: OnceLock::new(),
             file_bytes: FILE_BYTES,
         }))

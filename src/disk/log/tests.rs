@@ -391,3 +391,162 @@ fn readers_see_whole_records_while_others_are_appended_and_trimmed() {
         }
     });
 }
+
+fn spares(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path.join(FOLDER)).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|ending| ending == "spare")).collect()
+}
+
+/// A log whose last file was another one before, with `count` records in it.
+fn written_again(path: &Path, count: u64) -> LogFiles {
+    let log = filled(path, 400);
+    let begins = log.kept_from(801).unwrap().unwrap();
+    log.remove_before(begins).unwrap();
+    let kept = spares(path).len();
+    assert!(kept > 5);
+    (401..401 + count).for_each(|n| log.append(2 * n, &record(2 * n)).unwrap());
+    assert!(spares(path).len() < kept);
+    log
+}
+
+#[test]
+fn a_file_that_is_written_again_shows_nothing_of_what_it_held() {
+    let folder = folder();
+    for count in [1, 2, 5, 30, 200] {
+        let log = written_again(folder.path(), count);
+        let last = 800 + 2 * count;
+        assert_eq!(keys(&log, 0), evens(801..=last));
+        assert_eq!(log.floor(u64::MAX).unwrap(), Some((last, record(last))));
+        // The broker ends without a word.
+        drop(log);
+        let log = open(folder.path());
+        assert_eq!(keys(&log, 0), evens(801..=last), "{count} records");
+        assert!(spares(folder.path()).is_empty(), "what nobody knows any more is removed");
+        log.append(last + 2, &record(last + 2)).unwrap();
+        assert_eq!(keys(&log, 0), evens(801..=last + 2));
+        log.close().unwrap();
+        let log = try_open(folder.path(), Known::default(), true).unwrap();
+        assert_eq!(keys(&log, 0), evens(801..=last + 2), "{count} records, and an orderly end");
+        drop(log);
+        std::fs::remove_dir_all(folder.path().join(FOLDER)).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_is_written_again_can_be_torn_and_damaged_as_any_other() {
+    let folder = folder();
+    let log = written_again(folder.path(), 3);
+    log.sync().unwrap();
+    let safe = log.durable().unwrap().at;
+    (404..=406).for_each(|n| log.append(2 * n, &record(2 * n)).unwrap());
+    let end = log.at(812).unwrap().length();
+    drop(log);
+    let path = last_file(folder.path());
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.len() as u64 > end, "something of what it held is left");
+    for place in HEAD_BYTES..end {
+        let mut damaged = bytes.clone();
+        damaged[place as usize] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        let opened = try_open(folder.path(), Known::default(), false);
+        assert_eq!(opened.is_ok(), place >= safe, "byte {place}");
+        if let Ok(log) = opened {
+            let left = keys(&log, 0);
+            assert!((3..6).contains(&left.len()), "byte {place}: {left:?}");
+            log.append(900, &record(900)).unwrap();
+            assert_eq!(keys(&open(folder.path()), 0), [left, vec![900]].concat());
+        }
+    }
+}
+
+#[test]
+fn a_file_that_somebody_reads_is_not_written_again() {
+    let folder = folder();
+    let log = filled(folder.path(), 400);
+    let reader = log.at(2).unwrap();
+    let file = reader.open(&log.folder).unwrap();
+    let begins = log.kept_from(801).unwrap().unwrap();
+    log.remove_before(begins).unwrap();
+    (401..=900).for_each(|n| log.append(2 * n, &record(2 * n)).unwrap());
+    assert!(spares(folder.path()).is_empty(), "all others are");
+    let mut read = Vec::new();
+    let mut each = |key: &[u8], _: &[u8]| {
+        read.push(u64::from_be_bytes(key.try_into().unwrap()));
+        true
+    };
+    reader.scan(&file, 0, &mut each).unwrap();
+    assert_eq!(read, evens(2..=*read.last().unwrap()));
+}
+
+#[test]
+fn no_more_files_are_kept_than_were_begun() {
+    let folder = folder();
+    let log = filled(folder.path(), 400);
+    let trim = |before| log.remove_before(log.kept_from(before).unwrap().unwrap()).unwrap();
+    let begun = files(folder.path()).unwrap().len();
+    trim(801);
+    assert_eq!(spares(folder.path()).len(), begun.min(16));
+    log.append(802, &record(802)).unwrap();
+    let kept: Vec<usize> = (0..5)
+        .map(|n| {
+            log.append(900 + 2 * n, &record(900 + 2 * n)).unwrap();
+            trim(901 + 2 * n);
+            spares(folder.path()).len()
+        })
+        .collect();
+    assert_eq!(kept, [8, 4, 2, 1, 1]);
+    let all: u64 = spares(folder.path()).iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert_eq!(log.bytes(), all, "they are counted");
+    log.close().unwrap();
+    assert!(spares(folder.path()).is_empty());
+}
+
+#[test]
+fn where_every_record_is_synced_the_next_file_is_there_before_it_is_needed() {
+    let folder = folder();
+    let log = open(folder.path());
+    let mut key = 0;
+    let mut append = |is_synced: bool| {
+        key += 1;
+        log.append(key, b"").unwrap();
+        if is_synced {
+            log.sync().unwrap();
+        }
+        log.make_ahead();
+        spares(folder.path()).len()
+    };
+    for _ in 0..30 {
+        assert_eq!(append(false), 0, "nobody waits for a sync");
+    }
+    let made = (0..70).map(|_| append(true)).position(|count| count == 1);
+    assert_eq!(made, Some(63));
+    let ahead = spares(folder.path()).pop().unwrap();
+    let length = ahead.metadata().unwrap().len();
+    assert!(length >= SMALL);
+    std::fs::remove_file(&ahead).unwrap();
+    while files(folder.path()).unwrap().len() < 2 {
+        append(true);
+    }
+    let without = last_file(folder.path()).metadata().unwrap().len();
+    while files(folder.path()).unwrap().len() < 3 {
+        append(true);
+    }
+    assert_eq!(last_file(folder.path()).metadata().unwrap().len(), length);
+    assert_ne!(without, length, "one that was taken away is no loss");
+}
+
+#[test]
+fn a_frame_that_a_file_held_before_proves_nothing() {
+    let folder = folder();
+    let log = open(folder.path());
+    let append = |key| {
+        // All of one length, so that the old ones stand where new ones would.
+        log.append(key, &[7; 50]).unwrap();
+        log.sync().unwrap();
+    };
+    (1..=60).for_each(append);
+    log.remove_before(log.kept_from(61).unwrap().unwrap()).unwrap();
+    (61..=65).for_each(append);
+    drop(log);
+    assert_eq!(keys_of_one(&open(folder.path())), [61, 62, 63, 64, 65]);
+}

@@ -36,7 +36,8 @@ pub(super) struct Walk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
     Nothing,
-    /// Zeros, which are there until an orderly end.
+    /// Zeros, or what another file held of which this one was made: they are there until an orderly
+    /// end.
     Room,
     /// What a crash left of the last ones.
     Torn,
@@ -177,9 +178,13 @@ fn what_follows(file: &File, salt: u64, end: u64, length: u64) -> io::Result<Res
     file.read_exact_at(&mut rest, end)?;
     let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return Ok(Rest::Room) };
     let length = end + last as u64 + 1;
-    let is_proof = |(_, frame): (u64, FrameHead)| frame.synced_to > end;
-    let mut later = frames_after(file, salt, end, length)?.into_iter();
-    Ok(if later.any(is_proof) { Rest::Damaged } else { Rest::Torn })
+    let is_proof = |(_, frame): &(u64, FrameHead)| frame.synced_to > end;
+    let later = frames_after(file, salt, end, length)?;
+    Ok(match later.is_empty() {
+        true => Rest::Room,
+        false if later.iter().any(is_proof) => Rest::Damaged,
+        false => Rest::Torn,
+    })
 }
 
 /// Whatever looks like the head of a frame after `end`, wherever it stands.

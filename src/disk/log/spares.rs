@@ -1,0 +1,170 @@
+//! Log files that hold nothing any more, kept to be written again.
+//!
+//! A sync of bytes whose place on the medium is settled need not note a new place there, and takes
+//! about half the time. So a file that is trimmed takes another name instead of going, and is the
+//! next new one; where there is none yet and every record is synced, one is filled with zeros ahead
+//! of time. What it held proves nothing: every log file has a salt of its own. PostgreSQL does the
+//! same with the segments of its log.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What the name of such a file ends with; no log file has it.
+const ENDING: &str = "spare";
+/// Most files that are kept.
+const SPARES_MAX: usize = 16;
+/// From so many syncs of one file on the next one is made ahead of time: its zeros are written
+/// once more than is needed, which pays where syncs are waited for.
+const SYNCS_AHEAD: usize = 64;
+const ZEROS_BYTES: usize = 1 << 20;
+
+/// The files, and how many are worth keeping. No call of the system is made while they are locked:
+/// whoever appends would wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Spares {
+    stock: Mutex<Stock>,
+    /// How often the log was synced since the last log file was begun.
+    syncs: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Stock {
+    kept: Vec<Spare>,
+    /// How many log files were begun since the last trim: about as many will be before the next.
+    begun: usize,
+    /// How many are kept at most.
+    wanted: usize,
+}
+
+/// A file that can be written again.
+#[derive(Debug)]
+pub(super) struct Spare {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Spares {
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A file for a new log file, if there is one.
+    pub(super) fn take(&self) -> Option<Spare> {
+        self.syncs.store(0, Ordering::Relaxed);
+        let mut stock = self.stock();
+        stock.begun += 1;
+        stock.kept.pop()
+    }
+
+    /// The log is trimmed of the files at `paths`, which nobody reads: as many are kept as were
+    /// begun since the last time, or half as many as were kept before; the others are removed.
+    pub(super) fn put(&self, paths: Vec<PathBuf>) -> io::Result<()> {
+        let mut stock = self.stock();
+        let begun = std::mem::take(&mut stock.begun);
+        stock.wanted = begun.max(stock.wanted / 2).clamp(1, SPARES_MAX);
+        let surplus = stock.kept.len().saturating_sub(stock.wanted);
+        let surplus: Vec<Spare> = stock.kept.drain(..surplus).collect();
+        let room = stock.wanted - stock.kept.len();
+        drop(stock);
+        surplus.iter().try_for_each(|spare| remove(&spare.path))?;
+        for (index, path) in paths.into_iter().enumerate() {
+            if index >= room {
+                remove(&path)?;
+                continue;
+            }
+            let kept = path.with_extension(ENDING);
+            std::fs::rename(path, &kept)?;
+            self.add(kept)?;
+        }
+        Ok(())
+    }
+
+    fn add(&self, path: PathBuf) -> io::Result<()> {
+        let file = File::options().write(true).open(&path)?;
+        let bytes = file.metadata()?.len();
+        self.stock().kept.push(Spare { file, path, bytes });
+        Ok(())
+    }
+
+    /// The log was synced.
+    pub(super) fn synced(&self) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Makes a file of so many bytes in `folder`, where one is wanted ahead of time.
+    pub(super) fn make_ahead(&self, folder: &Path, bytes: u64) -> io::Result<()> {
+        let is_due = self.syncs.load(Ordering::Relaxed) >= SYNCS_AHEAD;
+        if !is_due || !self.stock().kept.is_empty() {
+            return Ok(());
+        }
+        self.add(make_one(folder, bytes)?)
+    }
+
+    /// Bytes of all.
+    pub(super) fn bytes(&self) -> u64 {
+        self.stock().kept.iter().map(|spare| spare.bytes).sum()
+    }
+
+    /// Removes all.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        let kept = std::mem::take(&mut self.stock().kept);
+        kept.iter().try_for_each(|spare| remove(&spare.path))
+    }
+}
+
+impl Spare {
+    /// Makes it begin with `head`, on the medium too, and `whole` its name; `None` when it is gone.
+    /// Returns the file, to be written on behind its head, and how long it is.
+    pub(super) fn begin(mut self, head: &[u8], whole: &Path) -> io::Result<Option<(File, u64)>> {
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(head)?;
+        self.file.sync_data()?;
+        match std::fs::rename(&self.path, whole) {
+            // It was of no use to anybody but us.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            renamed => renamed.map(|()| Some((self.file, self.bytes))),
+        }
+    }
+}
+
+/// Removes what a broker left that ended without a word.
+pub(super) fn remove_left(folder: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == ENDING) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a file of zeros in `folder`. What is left of it when it fails is removed.
+fn make_one(folder: &Path, bytes: u64) -> io::Result<PathBuf> {
+    let path = folder.join("ahead").with_extension(ENDING);
+    let filled = File::create(&path).and_then(|mut file| {
+        let zeros = vec![0; ZEROS_BYTES];
+        for _ in 0..bytes.div_ceil(ZEROS_BYTES as u64) {
+            file.write_all(&zeros)?;
+        }
+        file.sync_all()
+    });
+    match filled {
+        Ok(()) => Ok(path),
+        Err(error) => remove(&path).and(Err(error)),
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
