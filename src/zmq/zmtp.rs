@@ -201,17 +201,27 @@ impl Codec {
         inbox: &mut Inbox,
         replies: &mut Vec<u8>,
     ) -> Result<(), Violation> {
-        if self.is_ready() && self.meter.is_between_messages() {
-            input = self.take_plain(input, inbox);
-        }
-        while !input.is_empty() {
-            self.was_plain = false;
-            let (piece, rest) = input.split_at(self.piece_len(input.len()));
+        // What the last read left unfinished goes by itself: plain messages may follow it.
+        let mut unfinished = self.meter.to_next_header();
+        loop {
+            if self.is_ready() && self.meter.is_between_messages() {
+                input = self.take_plain(input, inbox);
+            }
+            if input.is_empty() {
+                return Ok(());
+            }
+            let len = match (self.is_ready(), std::mem::take(&mut unfinished)) {
+                // Up to the next frame only, since other bounds hold after the handshake.
+                (false, _) => self.meter.to_next_header().max(1),
+                (true, 0) => input.len(),
+                (true, unfinished) => unfinished,
+            };
+            let (piece, rest) = input.split_at(len.min(input.len()));
             input = rest;
+            self.was_plain = false;
             self.meter.walk(piece, self.bounds_now())?;
             self.feed_piece(piece, inbox, replies)?;
         }
-        Ok(())
     }
 
     /// Takes the plain messages at the front; returns the rest.
@@ -225,11 +235,6 @@ impl Codec {
         inbox.bytes.extend_from_slice(taken);
         self.was_plain |= !taken.is_empty();
         rest
-    }
-
-    /// Before the handshake's end only up to the next frame, since other bounds hold after it.
-    fn piece_len(&self, available: usize) -> usize {
-        if self.is_ready() { available } else { self.meter.to_next_header().clamp(1, available) }
     }
 
     fn bounds_now(&self) -> Bounds {
@@ -415,6 +420,21 @@ mod tests {
                 .collect();
             assert_eq!(got, sent, "cut into {piece}");
             assert_eq!(codec.unfinished(), 0);
+        }
+    }
+
+    #[test]
+    fn what_follows_a_message_that_was_cut_is_plain_again() {
+        let mut wire = Vec::new();
+        (0..100).for_each(|_| write_frame(&mut wire, false, &[7; 50]));
+        for cut in (52 * 50..52 * 51).filter(|cut| cut % 52 != 1) {
+            let (mut codec, mut inbox, mut replies) = greeted();
+            codec.feed(&wire[..cut], &mut inbox, &mut replies).unwrap();
+            codec.feed(&wire[cut..], &mut inbox, &mut replies).unwrap();
+            let is_plain = |message: &&Message| matches!(message.0, Parts::Plain(_));
+            let plain = inbox.messages.iter().filter(is_plain).count();
+            assert_eq!(inbox.messages.len(), 100);
+            assert_eq!(plain, 100 - usize::from(cut % 52 > 0), "cut at {cut}");
         }
     }
 
