@@ -20,12 +20,14 @@ pub struct Answers {
     /// What was written up to this seq is to be appended by whoever wrote, with
     /// [`Engine::append`]; 0 for nothing.
     pub to_append: Seq,
+    /// Of the keys of the requests; only its allocation is kept.
+    pub(super) hashes: Vec<Option<u64>>,
 }
 
 impl Default for Answers {
     fn default() -> Self {
         let (bytes, list, bytes_max) = (Vec::new(), Vec::new(), usize::MAX);
-        Self { bytes, list, bytes_max, to_append: 0 }
+        Self { bytes, list, bytes_max, to_append: 0, hashes: Vec::new() }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::answers::{Answer, Answers, Kind, stopping};
 use super::{Core, Engine, Release};
 use crate::limits::RECORD_BYTES;
-use crate::store::{Applied, Context, Store};
+use crate::store::{Applied, Context, Store, Task};
 use crate::wire::command::{Changes, Wait, Weight};
 use crate::wire::refusal::{Code, Detail};
 use crate::wire::{Command, Gate, Refusal, Reply, Request, response};
@@ -39,25 +39,48 @@ impl Engine {
         answers: &mut Answers,
     ) -> usize {
         let context = self.context();
+        // Before the lock is taken.
+        let mut hashes = std::mem::take(&mut answers.hashes);
+        hashes.clear();
+        hashes.extend(requests.iter().map(|request| self.key_hash(request)));
+        let executed = self.execute_hashed(requests, &hashes, &context, refuse_full, answers);
+        answers.hashes = hashes;
+        executed
+    }
+
+    /// The hash of the key that a command names.
+    fn key_hash(&self, request: &Request<'_>) -> Option<u64> {
+        let key = request.command.as_ref().ok().and_then(Command::key)?;
+        Some(self.hasher.hash(key))
+    }
+
+    fn execute_hashed(
+        &self,
+        requests: &[Request<'_>],
+        hashes: &[Option<u64>],
+        context: &Context,
+        refuse_full: bool,
+        answers: &mut Answers,
+    ) -> usize {
         if requests.iter().all(is_read) {
             let core = self.core();
             // What has expired is taken out before anyone looks, and that is a write; where there
             // are none any more, it is only not shown.
             if !core.store.has_expired(context.now) || self.watermarks.has_failed() {
-                warm(&core.store, requests);
-                return self.each(requests, answers, |command, request, answers| {
-                    self.read(&core, command, &context, request, answers)
+                warm(&core.store, hashes);
+                return self.each(requests, hashes, answers, |task, request, answers| {
+                    self.read(&core, task, context, request, answers)
                 });
             }
         }
         let mut guard = self.core_mut();
         let core = &mut *guard;
-        warm(&core.store, requests);
+        warm(&core.store, hashes);
         if !self.watermarks.has_failed() {
-            core.store.expire(&context, EXPIRE_AT_ONCE, &mut core.pending);
+            core.store.expire(context, EXPIRE_AT_ONCE, &mut core.pending);
         }
-        let executed = self.each(requests, answers, |command, request, answers| {
-            self.write(core, command, &context, refuse_full, request, answers)
+        let executed = self.each(requests, hashes, answers, |task, request, answers| {
+            self.write(core, task, context, refuse_full, request, answers)
         });
         let is_news = self.hand_on(core);
         let is_ours = core.is_for_anyone() && self.has_cores();
@@ -76,17 +99,18 @@ impl Engine {
     fn each(
         &self,
         requests: &[Request<'_>],
+        hashes: &[Option<u64>],
         answers: &mut Answers,
-        mut one: impl FnMut(&Command<'_>, &Request<'_>, &mut Answers) -> Outcome,
+        mut one: impl FnMut(Task<'_>, &Request<'_>, &mut Answers) -> Outcome,
     ) -> usize {
         let mut executed = 0;
-        for request in requests {
+        for (request, hash) in requests.iter().zip(hashes) {
             if answers.is_full() {
                 break;
             }
             let start = answers.bytes.len();
             let outcome = match &request.command {
-                Ok(command) => one(command, request, answers),
+                Ok(command) => one(Task { command, hash: *hash }, request, answers),
                 Err(refusal) => Outcome::Refused(refusal.clone()),
             };
             let (gate, kind) = match outcome {
@@ -123,16 +147,16 @@ impl Engine {
     fn read(
         &self,
         core: &Core,
-        command: &Command<'_>,
+        task: Task<'_>,
         context: &Context,
         request: &Request<'_>,
         answers: &mut Answers,
     ) -> Outcome {
-        let encoded = match command {
+        let encoded = match task.command {
             Command::Stats => self.stats(core),
             Command::Hello(hello) => self.hello(core, hello),
-            command => {
-                let gate = self.answer(core.store.query(command, context), request, answers);
+            _ => {
+                let gate = self.answer(core.store.query(task, context), request, answers);
                 let is_ready = self.release(gate) == Release::Ready;
                 let gate = if is_ready { Gate::OPEN } else { gate };
                 return Outcome::Answered(gate, Kind::Ready);
@@ -146,24 +170,24 @@ impl Engine {
     fn write(
         &self,
         core: &mut Core,
-        command: &Command<'_>,
+        task: Task<'_>,
         context: &Context,
         refuse_full: bool,
         request: &Request<'_>,
         answers: &mut Answers,
     ) -> Outcome {
-        if let Some(weight) = command.weight()
+        if let Some(weight) = task.command.weight()
             && let Some(outcome) = self.admit(core, weight, refuse_full)
         {
             return outcome;
         }
-        match command {
+        match task.command {
             Command::Flush => self.flush(core),
             Command::Wait(wait) => self.wait(core, *wait),
             Command::Changes(changes) => self.later(changes),
-            command if reads(command) => self.read(core, command, context, request, answers),
-            command => {
-                let applied = core.store.apply(command, context, &mut core.pending);
+            command if reads(command) => self.read(core, task, context, request, answers),
+            _ => {
+                let applied = core.store.apply(task, context, &mut core.pending);
                 let gate = self.answer(applied, request, answers);
                 Outcome::Answered(self.hurry(core, gate), Kind::Ready)
             }
@@ -256,9 +280,9 @@ impl Engine {
 }
 
 /// Has the memory of all keys fetched together, where there are some.
-fn warm(store: &Store, requests: &[Request<'_>]) {
-    if requests.len() >= WARM_FROM {
-        store.warm(requests.iter().filter_map(|request| request.command.as_ref().ok()));
+fn warm(store: &Store, hashes: &[Option<u64>]) {
+    if hashes.len() >= WARM_FROM {
+        store.warm(hashes.iter().copied().flatten());
     }
 }
 

@@ -32,7 +32,7 @@ use crate::disk::{Disk, DiskError};
 use crate::log::queue::Queued;
 use crate::log::watermarks::Progress;
 use crate::log::{Feed, Log, Record, Segments, Watermarks, WriteQueue};
-use crate::store::{Context, Store};
+use crate::store::{Context, KeyHasher, Store};
 use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Gate, Seq};
 use later::LaterRoom;
@@ -57,6 +57,8 @@ const PAUSES_PER_LOOK: usize = 8;
 #[derive(Debug)]
 pub struct Engine {
     core: RwLock<Core>,
+    /// The map's own.
+    hasher: KeyHasher,
     /// Taken with the core held, left without it.
     seat: Mutex<Seat>,
     looks: usize,
@@ -127,6 +129,7 @@ impl Engine {
         let engine = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             laters: LaterRoom::default(),
+            hasher: core.store.hasher(),
             core: RwLock::new(core),
             seat: Mutex::default(),
             looks: if has_one_core() { 0 } else { LOOKS },

@@ -188,8 +188,10 @@ impl Arena {
     }
 
     /// The key in a slot.
+    #[inline]
     pub fn key(&self, handle: Handle) -> &[u8] {
-        self.get(handle).key
+        let key = self.slot(handle).and_then(|(slot, layout)| layout.key(slot));
+        key.unwrap_or_default()
     }
 
     /// Bytes of pages and large values.
@@ -198,6 +200,7 @@ impl Arena {
         pages * PAGE_BYTES + self.large_bytes
     }
 
+    #[inline]
     fn slot(&self, handle: Handle) -> Option<(&[u8], Layout)> {
         let page = self.pages.get(page_of(handle))?;
         let slot = page.bytes.get(offset_of(handle)..)?;
@@ -206,7 +209,7 @@ impl Arena {
 
     fn find(&self, handle: Handle) -> Option<Slot<'_>> {
         let (slot, layout) = self.slot(handle)?;
-        let key = slot.get(layout.key_at..layout.value_at)?;
+        let key = layout.key(slot)?;
         let value = if layout.flags & LARGE == 0 {
             slot.get(layout.value_at..layout.value_at + layout.value_len)?
         } else {
@@ -367,6 +370,11 @@ impl Layout {
             key_at,
             value_at: key_at + key_len,
         })
+    }
+
+    #[inline]
+    fn key<'s>(&self, slot: &'s [u8]) -> Option<&'s [u8]> {
+        slot.get(self.key_at..self.value_at)
     }
 
     fn head(&self, slot: &[u8]) -> Head {

@@ -36,7 +36,7 @@ impl Store {
                 self.write(command, write)
             } else {
                 let mut gate = Gate::OPEN;
-                let read = self.read(command, write.context, &mut gate);
+                let read = self.read(command.into(), write.context, &mut gate);
                 write.gate.join(gate);
                 read
             };

@@ -1,7 +1,7 @@
 //! `delete` and `delete_multi`.
 
-use super::Store;
 use super::write::Write;
+use super::{HashedKey, Store};
 use crate::wire::change::Op;
 use crate::wire::command::{Delete, DeleteMulti};
 use crate::wire::{Refusal, Reply};
@@ -12,14 +12,15 @@ impl Store {
         delete: &Delete<'_>,
         write: &mut Write<'_>,
     ) -> Result<Reply<'static>, Refusal> {
+        let key = self.hashed(&delete.key, write.hash);
         if let Some(condition) = delete.condition {
-            self.check(&delete.key, condition, write)?;
+            self.check(key, condition, write)?;
         }
         let value = match delete.return_value {
-            true => self.current(&delete.key, write).map(|entry| entry.value.to_vec()),
+            true => self.current(key, write).map(|entry| entry.value.to_vec()),
             false => None,
         };
-        let existed = self.remove(&delete.key, write);
+        let existed = self.remove(key, write);
         Ok(match (value, delete.return_value) {
             (Some(value), _) => Reply::Removed(value),
             (None, true) => Reply::Nil,
@@ -33,12 +34,13 @@ impl Store {
         write: &mut Write<'_>,
     ) -> Reply<'static> {
         write.has_many();
-        let existed = delete.keys.iter().filter(|key| self.remove(key, write)).count();
+        let keys = delete.keys.iter();
+        let existed = keys.filter(|key| self.remove(self.hashed(key, None), write)).count();
         Reply::Uint(existed as u64)
     }
 
     /// Removes a key; the reply tells of what was there, and so waits for it.
-    fn remove(&mut self, key: &[u8], write: &mut Write<'_>) -> bool {
+    fn remove(&mut self, key: HashedKey<'_>, write: &mut Write<'_>) -> bool {
         let old = match self.current(key, write) {
             Some(_) => self.take(Op::Delete, key, write),
             None => None,

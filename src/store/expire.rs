@@ -19,10 +19,11 @@ impl Store {
                 break;
             }
             let key: Box<[u8]> = key.into();
-            let is_persisted = self.map.get(&key).is_some_and(|entry| entry.head.persisted);
+            let hashed = self.hashed(&key, None);
+            let is_persisted = self.map.get(hashed).is_some_and(|entry| entry.head.persisted);
             let level = if is_persisted { Level::Queued } else { Level::Memory };
             let mut write = Write::open(self.seq + 1, level, context, changes);
-            self.take(Op::Expire, &key, &mut write);
+            self.take(Op::Expire, hashed, &mut write);
             self.undo.end(write.own != Gate::OPEN);
             if write.close() {
                 self.seq += 1;

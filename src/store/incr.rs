@@ -13,7 +13,8 @@ impl Store {
         incr: &Incr<'_>,
         write: &mut Write<'_>,
     ) -> Result<Reply<'static>, Refusal> {
-        let (number, expires_at) = match self.current(&incr.key, write) {
+        let key = self.hashed(&incr.key, write.hash);
+        let (number, expires_at) = match self.current(key, write) {
             Some(entry) => {
                 let number = Reader::new(entry.value).int();
                 let (level, seq, expires_at) =
@@ -32,7 +33,7 @@ impl Store {
             if incr.ttl_ms.is_some() { write.deadline(incr.ttl_ms) } else { expires_at };
         let mut value = Vec::with_capacity(9);
         writer::int(&mut value, number);
-        self.put(Op::Set, &incr.key, &value, expires_at, write);
+        self.put(Op::Set, key, &value, expires_at, write);
         Ok(Reply::Int(number))
     }
 }

@@ -2,12 +2,12 @@
 
 use super::arena::{Arena, Handle, Slot};
 use super::dirty::Dirty;
+use super::hashed::{HashedKey, KeyHasher};
 use super::order::Order;
 use crate::clock::Millis;
 use crate::wire::reply::Meta;
 use hashbrown::HashTable;
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::hint::black_box;
 use std::ops::Bound;
 
@@ -48,9 +48,9 @@ const WARM_AT_ONCE: usize = 32;
 #[derive(Debug, Default)]
 pub struct Map {
     arena: Arena,
-    /// Finds a key; seeded anew in each process, so that nobody can choose keys that collide.
+    /// Finds a key.
     hash: HashTable<Handle>,
-    hasher: RandomState,
+    hasher: KeyHasher,
     order: Order,
     /// The entries that the tables do not show as they are.
     dirty: Dirty,
@@ -76,30 +76,34 @@ impl Map {
         self.arena.bytes()
     }
 
-    fn find(&self, key: &[u8]) -> Option<Handle> {
-        let hash = hash_of(&self.hasher, key);
-        self.hash.find(hash, |handle| self.arena.key(*handle) == key).copied()
+    /// What hashes the keys.
+    pub fn hasher(&self) -> &KeyHasher {
+        &self.hasher
+    }
+
+    fn find(&self, key: HashedKey<'_>) -> Option<Handle> {
+        self.hash.find(key.hash, |handle| self.arena.key(*handle) == key.bytes).copied()
     }
 
     /// The entry of `key`, expired or not.
-    pub fn get(&self, key: &[u8]) -> Option<Entry<'_>> {
+    pub fn get(&self, key: HashedKey<'_>) -> Option<Entry<'_>> {
         self.find(key).map(|handle| self.at(handle).1)
     }
 
     /// The map's own copy of `key`, with its entry.
-    pub fn get_key_value(&self, key: &[u8]) -> Option<(&[u8], Entry<'_>)> {
+    pub fn get_key_value(&self, key: HashedKey<'_>) -> Option<(&[u8], Entry<'_>)> {
         self.find(key).map(|handle| self.at(handle))
     }
 
-    /// Brings what lookups of `keys` will read into the processor's caches. One after the other,
+    /// Brings what lookups of keys will read into the processor's caches. One after the other,
     /// lookups wait for memory twice each; here the waits of all of them overlap.
-    pub fn warm<'k>(&self, mut keys: impl Iterator<Item = &'k [u8]>) {
+    pub fn warm(&self, mut hashes: impl Iterator<Item = u64>) {
         let mut handles = [0; WARM_AT_ONCE];
         loop {
             let mut count = 0;
-            for (place, key) in handles.iter_mut().zip(keys.by_ref()) {
+            for (place, hash) in handles.iter_mut().zip(hashes.by_ref()) {
                 // The first that may be it: most often it is.
-                let found = self.hash.find(hash_of(&self.hasher, key), |_| true);
+                let found = self.hash.find(hash, |_| true);
                 *place = found.copied().unwrap_or_default();
                 count += 1;
             }
@@ -113,20 +117,20 @@ impl Map {
 
     /// Puts an entry at `key`; returns the head of the one that was there.
     pub fn insert(&mut self, key: &[u8], head: Head, value: &[u8]) -> Option<Head> {
-        self.replace(key, head, value, |_| {})
+        self.replace(self.hasher.of(key), head, value, |_| {})
     }
 
     /// The same; `before` is shown what is there, before it goes.
     pub fn replace(
         &mut self,
-        key: &[u8],
+        hashed: HashedKey<'_>,
         head: Head,
         value: &[u8],
         before: impl FnOnce(Option<Entry<'_>>),
     ) -> Option<Head> {
-        let Self { arena, hash, hasher, order, dirty, .. } = self;
-        let hashed = hash_of(hasher, key);
-        let place = hash.find_mut(hashed, |handle| arena.key(*handle) == key);
+        let Self { arena, hash, order, dirty, .. } = self;
+        let key = hashed.bytes;
+        let place = hash.find_mut(hashed.hash, |handle| arena.key(*handle) == key);
         let old = match place {
             Some(place) => {
                 let Slot { head: old, value: old_value, .. } = arena.get(*place);
@@ -145,7 +149,7 @@ impl Map {
             }
             None => {
                 before(None);
-                let handle = self.add(hashed, key, &head, value);
+                let handle = self.add(hashed, &head, value);
                 if head.persisted {
                     self.dirty.add(handle);
                 }
@@ -157,24 +161,24 @@ impl Map {
     }
 
     /// Puts an entry at a key that is not there.
-    fn add(&mut self, hashed: u64, key: &[u8], head: &Head, value: &[u8]) -> Handle {
+    fn add(&mut self, key: HashedKey<'_>, head: &Head, value: &[u8]) -> Handle {
         let Self { arena, hash, hasher, order, .. } = self;
-        let handle = arena.insert(head, key, value);
-        hash.insert_unique(hashed, handle, |handle| hash_of(hasher, arena.key(*handle)));
+        let handle = arena.insert(head, key.bytes, value);
+        hash.insert_unique(key.hash, handle, |handle| hasher.hash(arena.key(*handle)));
         order.insert(arena, handle);
         handle
     }
 
     /// Takes the entry of `key` out; returns its head.
     pub fn remove(&mut self, key: &[u8]) -> Option<Head> {
-        self.take(key, |_| {})
+        self.take(self.hasher.of(key), |_| {})
     }
 
     /// The same; `before` is shown the entry, before it goes.
-    pub fn take(&mut self, key: &[u8], before: impl FnOnce(Entry<'_>)) -> Option<Head> {
-        let Self { arena, hash, hasher, order, dirty, .. } = self;
-        let hashed = hash_of(hasher, key);
-        let found = hash.find_entry(hashed, |handle| arena.key(*handle) == key).ok()?;
+    pub fn take(&mut self, hashed: HashedKey<'_>, before: impl FnOnce(Entry<'_>)) -> Option<Head> {
+        let Self { arena, hash, order, dirty, .. } = self;
+        let key = hashed.bytes;
+        let found = hash.find_entry(hashed.hash, |handle| arena.key(*handle) == key).ok()?;
         let (handle, _) = found.remove();
         let Slot { head, value, .. } = arena.get(handle);
         before(Entry { head, value });
@@ -190,14 +194,14 @@ impl Map {
     /// Makes room for so many keys.
     pub fn reserve(&mut self, keys: usize) {
         let Self { arena, hash, hasher, .. } = self;
-        hash.reserve(keys, |handle| hash_of(hasher, arena.key(*handle)));
+        hash.reserve(keys, |handle| hasher.hash(arena.key(*handle)));
     }
 
     /// Puts in an entry that the tables show as it is. Entries that come in the order of their keys
     /// cost least.
     pub fn load(&mut self, key: &[u8], head: Head, value: &[u8]) {
         if self.order.is_after_all(&self.arena, key) {
-            self.add(hash_of(&self.hasher, key), key, &head, value);
+            self.add(self.hasher.of(key), &head, value);
             self.reschedule(key, 0, head.expires_at);
         } else {
             self.insert(key, head, value);
@@ -265,7 +269,7 @@ impl Map {
 
     /// The entry of `key`; the tables are going to show it as it is.
     pub fn take_dirty(&mut self, key: &[u8]) -> Option<Entry<'_>> {
-        let handle = self.find(key)?;
+        let handle = self.find(self.hasher.of(key))?;
         self.dirty.take(handle);
         Some(self.at(handle).1)
     }
@@ -298,13 +302,6 @@ impl Map {
             (prefix, end) => self.order.count(&self.arena, prefix, end.as_deref()),
         }
     }
-}
-
-/// A key's place in the hash: of its bytes alone, since no two keys are hashed as one.
-fn hash_of(hasher: &RandomState, key: &[u8]) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    hasher.write(key);
-    hasher.finish()
 }
 
 /// Whether a key can lie between the bounds.

@@ -10,6 +10,7 @@ mod batch;
 mod delete;
 mod dirty;
 mod expire;
+mod hashed;
 mod incr;
 pub mod map;
 mod order;
@@ -26,6 +27,8 @@ mod write;
 use crate::clock::Millis;
 use crate::wire::refusal::Code;
 use crate::wire::{ChangeBuffer, Command, Gate, Level, Refusal, Reply, Seq};
+pub use hashed::{HashedKey, KeyHasher, Task};
+
 use map::Map;
 use undo::Undo;
 use write::Write;
@@ -90,18 +93,20 @@ impl Store {
 
     /// Applies one command. What it changed is appended to `changes` as one write; a refused
     /// command changes nothing.
-    pub fn apply<'s>(
+    pub fn apply<'s, 'c>(
         &'s mut self,
-        command: &Command<'_>,
+        task: impl Into<Task<'c>>,
         context: &Context,
         changes: &mut ChangeBuffer,
     ) -> Applied<'s> {
-        if command.weight().is_none() && !matches!(command, Command::Batch(_)) {
-            return self.query(command, context);
+        let Task { command, hash } = task.into();
+        if !may_write(command) {
+            return self.query(Task { command, hash }, context);
         }
         let mut gate = Gate::OPEN;
         let level = command.durability().unwrap_or(context.durability);
         let mut write = Write::open(self.seq + 1, level, context, changes);
+        write.hash = hash;
         let done = match command {
             Command::Batch(batch) => self.batch(batch, &mut write).map(Reply::Encoded),
             single => self.write(single, &mut write),
@@ -115,15 +120,28 @@ impl Store {
     }
 
     /// Runs a command that only reads.
-    pub fn query<'s>(&'s self, command: &Command<'_>, context: &Context) -> Applied<'s> {
+    pub fn query<'s, 'c>(&'s self, task: impl Into<Task<'c>>, context: &Context) -> Applied<'s> {
         let mut gate = Gate::OPEN;
-        let reply = self.read(command, context, &mut gate);
+        let reply = self.read(task.into(), context, &mut gate);
         Applied { reply, gate }
     }
 
-    /// Brings what `commands` will read into the processor's caches.
-    pub fn warm<'c>(&self, commands: impl Iterator<Item = &'c Command<'c>>) {
-        self.map.warm(commands.filter_map(Command::key));
+    /// What hashes the keys.
+    pub fn hasher(&self) -> KeyHasher {
+        self.map.hasher().clone()
+    }
+
+    /// Brings what is known of the keys with these hashes into the processor's caches.
+    pub fn warm(&self, hashes: impl Iterator<Item = u64>) {
+        self.map.warm(hashes);
+    }
+
+    /// A key whose hash may be known.
+    fn hashed<'k>(&self, key: &'k [u8], hash: Option<u64>) -> HashedKey<'k> {
+        match hash {
+            Some(hash) => HashedKey { bytes: key, hash },
+            None => self.map.hasher().of(key),
+        }
     }
 
     /// Whether a key has expired at `now`, and waits to be taken out.
@@ -133,12 +151,14 @@ impl Store {
 
     fn read<'s>(
         &'s self,
-        command: &Command<'_>,
+        task: Task<'_>,
         context: &Context,
         gate: &mut Gate,
     ) -> Result<Reply<'s>, Refusal> {
-        match command {
-            Command::Get(get) => Ok(self.get(get, context.now, gate)),
+        match task.command {
+            Command::Get(get) => {
+                Ok(self.get(get, self.hashed(&get.key, task.hash), context.now, gate))
+            }
             Command::GetMulti(get) => self.get_multi(get, context, gate),
             Command::Range(range) => Ok(self.range(range, context, gate)),
             Command::Count(count) => Ok(self.count(count, context.now, gate)),
@@ -171,4 +191,17 @@ impl Store {
             }
         }
     }
+}
+
+fn may_write(command: &Command<'_>) -> bool {
+    matches!(
+        command,
+        Command::Set(_)
+            | Command::SetMulti(_)
+            | Command::Delete(_)
+            | Command::DeleteMulti(_)
+            | Command::Incr(_)
+            | Command::Touch(_)
+            | Command::Batch(_)
+    )
 }

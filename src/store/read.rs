@@ -1,14 +1,19 @@
 //! `get` and `get_multi`.
 
 use super::map::Entry;
-use super::{Context, Store};
+use super::{Context, HashedKey, Store};
 use crate::clock::Millis;
 use crate::wire::command::{Get, GetMulti};
 use crate::wire::{Gate, Refusal, Reply};
 
 impl Store {
     /// The live entry of `key`, and what showing it, or its absence, waits for.
-    pub(super) fn look(&self, key: &[u8], now: Millis, gate: &mut Gate) -> Option<Entry<'_>> {
+    pub(super) fn look(
+        &self,
+        key: HashedKey<'_>,
+        now: Millis,
+        gate: &mut Gate,
+    ) -> Option<Entry<'_>> {
         match self.map.get(key).filter(|entry| entry.head.is_live(now)) {
             Some(entry) => {
                 gate.require(entry.head.level, entry.head.seq);
@@ -21,8 +26,14 @@ impl Store {
         }
     }
 
-    pub(super) fn get(&self, get: &Get<'_>, now: Millis, gate: &mut Gate) -> Reply<'_> {
-        let Some(entry) = self.look(&get.key, now, gate) else {
+    pub(super) fn get(
+        &self,
+        get: &Get<'_>,
+        key: HashedKey<'_>,
+        now: Millis,
+        gate: &mut Gate,
+    ) -> Reply<'_> {
+        let Some(entry) = self.look(key, now, gate) else {
             return Reply::Nil;
         };
         if get.meta { Reply::Meta(entry.meta(now)) } else { Reply::Value(entry.value) }
@@ -37,6 +48,7 @@ impl Store {
         let mut pairs = Vec::new();
         let mut bytes = 0;
         for key in &get.keys {
+            let key = self.hashed(key, None);
             // The map's own key would live as long as the reply; the request's does not.
             let Some(entry) = self.look(key, context.now, gate) else {
                 continue;

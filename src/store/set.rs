@@ -1,7 +1,7 @@
 //! `set` and `set_multi`.
 
-use super::Store;
 use super::write::Write;
+use super::{HashedKey, Store};
 use crate::wire::change::Op;
 use crate::wire::command::{Set, SetMulti};
 use crate::wire::options::Condition;
@@ -13,11 +13,12 @@ impl Store {
         set: &Set<'_>,
         write: &mut Write<'_>,
     ) -> Result<Reply<'static>, Refusal> {
+        let key = self.hashed(&set.key, write.hash);
         if let Some(condition) = set.condition {
-            self.check(&set.key, condition, write)?;
+            self.check(key, condition, write)?;
         }
         let expires_at = write.deadline(set.ttl_ms);
-        self.put(Op::Set, &set.key, set.value, expires_at, write);
+        self.put(Op::Set, key, set.value, expires_at, write);
         Ok(Reply::Uint(write.seq))
     }
 
@@ -29,7 +30,7 @@ impl Store {
         let expires_at = write.deadline(set.ttl_ms);
         write.has_many();
         for (key, value) in &set.pairs {
-            self.put(Op::Set, key, value, expires_at, write);
+            self.put(Op::Set, self.hashed(key, None), value, expires_at, write);
         }
         Reply::Uint(if set.pairs.is_empty() { self.seq } else { write.seq })
     }
@@ -37,7 +38,7 @@ impl Store {
     /// Checks a condition; what it shows of the key, the reply waits for.
     pub(super) fn check(
         &self,
-        key: &[u8],
+        key: HashedKey<'_>,
         condition: Condition,
         write: &mut Write<'_>,
     ) -> Result<(), Refusal> {

@@ -8,7 +8,8 @@ use crate::wire::command::Touch;
 
 impl Store {
     pub(super) fn touch(&mut self, touch: &Touch<'_>, write: &mut Write<'_>) -> Reply<'static> {
-        let Some(entry) = self.current(&touch.key, write) else {
+        let key = self.hashed(&touch.key, write.hash);
+        let Some(entry) = self.current(key, write) else {
             write.gate.join(self.removals);
             return Reply::Bool(false);
         };
@@ -17,7 +18,7 @@ impl Store {
         let (level, seq) = (entry.head.level, entry.head.seq);
         write.gate.require(level, seq);
         let expires_at = write.deadline(touch.ttl_ms);
-        self.put(Op::Touch, &touch.key, &value, expires_at, write);
+        self.put(Op::Touch, key, &value, expires_at, write);
         Reply::Bool(true)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::map::{Entry, Head};
 use super::undo::Undo;
-use super::{Context, Store};
+use super::{Context, HashedKey, Store};
 use crate::clock::Millis;
 use crate::wire::change::{Mark, Op};
 use crate::wire::{ChangeBuffer, Gate, Level, Seq};
@@ -16,6 +16,8 @@ pub(super) struct Write<'w> {
     pub(super) gate: Gate,
     /// What its changes wait for: until then it may still be lost.
     pub(super) own: Gate,
+    /// The hash of the one key that its command names, where it is known.
+    pub(super) hash: Option<u64>,
     /// Everything that it replaces is kept, to go back to.
     pub(super) keeps_all: bool,
     changes: &'w mut ChangeBuffer,
@@ -31,7 +33,7 @@ impl<'w> Write<'w> {
     ) -> Self {
         let mark = changes.begin(seq, level, context.now);
         let (gate, own) = (Gate::OPEN, Gate::OPEN);
-        Self { seq, level, context, gate, own, keeps_all: false, changes, mark }
+        Self { seq, level, context, gate, own, hash: None, keeps_all: false, changes, mark }
     }
 
     pub(super) fn now(&self) -> Millis {
@@ -95,7 +97,11 @@ impl<'w> Write<'w> {
 impl Store {
     /// The entry of `key` if it is live. One that has expired unnoticed expires now, within
     /// `write`.
-    pub(super) fn current(&mut self, key: &[u8], write: &mut Write<'_>) -> Option<Entry<'_>> {
+    pub(super) fn current(
+        &mut self,
+        key: HashedKey<'_>,
+        write: &mut Write<'_>,
+    ) -> Option<Entry<'_>> {
         let is_live = self.map.get(key)?.head.is_live(write.now());
         if !is_live {
             self.take(Op::Expire, key, write);
@@ -108,7 +114,7 @@ impl Store {
     pub(super) fn put(
         &mut self,
         op: Op,
-        key: &[u8],
+        hashed: HashedKey<'_>,
         value: &[u8],
         expires_at: Millis,
         write: &mut Write<'_>,
@@ -117,15 +123,22 @@ impl Store {
         let persisted = level != Level::Memory;
         let head = Head { seq, expires_at, level, persisted };
         let Self { map, undo, .. } = self;
-        let old = map.replace(key, head, value, |old| remember(undo, key, old, write));
+        let key = hashed.bytes;
+        let old = map.replace(hashed, head, value, |old| remember(undo, key, old, write));
         let gate = write.note(op, old, expires_at, key, value);
         self.writes.join(gate);
     }
 
     /// Takes `key` out, if it is there; notes the change.
-    pub(super) fn take(&mut self, op: Op, key: &[u8], write: &mut Write<'_>) -> Option<Head> {
+    pub(super) fn take(
+        &mut self,
+        op: Op,
+        hashed: HashedKey<'_>,
+        write: &mut Write<'_>,
+    ) -> Option<Head> {
         let Self { map, undo, .. } = self;
-        let old = map.take(key, |old| remember(undo, key, Some(old), write))?;
+        let key = hashed.bytes;
+        let old = map.take(hashed, |old| remember(undo, key, Some(old), write))?;
         let mut gate = write.note(op, Some(old), 0, key, &[]);
         if op == Op::Expire {
             // Whoever misses it sees that it was there.

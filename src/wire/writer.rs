@@ -16,7 +16,10 @@ pub fn uint(out: &mut Vec<u8>, value: u64) {
         0..=0x7F => out.push(value as u8),
         0x80..=0xFF => out.extend_from_slice(&[0xCC, value as u8]),
         0x100..=0xFFFF => tagged(out, 0xCD, &(value as u16).to_be_bytes()),
-        0x1_0000..=0xFFFF_FFFF => tagged(out, 0xCE, &(value as u32).to_be_bytes()),
+        0x1_0000..=0xFFFF_FFFF => {
+            let [a, b, c, d] = (value as u32).to_be_bytes();
+            out.extend_from_slice(&[0xCE, a, b, c, d]);
+        }
         _ => tagged(out, 0xCF, &value.to_be_bytes()),
     }
 }
