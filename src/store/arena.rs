@@ -180,11 +180,12 @@ impl Arena {
         self.find(handle).unwrap_or(Slot { head: EMPTY, key: &[], value: &[] })
     }
 
-    /// Reads a byte of a slot, and one of its next cache line: for the caches, not for the bytes.
+    /// Reads a byte of each of a slot's first cache lines: for the caches, not for the bytes.
     pub fn touch(&self, handle: Handle) -> u8 {
-        let page = self.pages.get(page_of(handle)).map_or(&[][..], |page| &page.bytes);
-        let byte = |at: usize| page.get(offset_of(handle) + at).copied().unwrap_or_default();
-        byte(0).wrapping_add(byte(CACHE_LINE))
+        let Some(page) = self.pages.get(page_of(handle)) else { return 0 };
+        let byte = |at: usize| page.bytes.get(offset_of(handle) + at).copied().unwrap_or_default();
+        let last = page.slot_bytes.saturating_sub(1).min(2 * CACHE_LINE);
+        byte(0).wrapping_add(byte(CACHE_LINE)).wrapping_add(byte(last))
     }
 
     /// The key in a slot.
