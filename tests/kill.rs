@@ -134,7 +134,9 @@ impl Trial {
         let items = if self.has_small_queue { "400" } else { "4000000" };
         let arguments = ["--queue-items", items, "--queue-wait-ms", "120000"];
         let retain = if self.random.bool() { "0" } else { "1000000" };
-        let retain = ["--retain-bytes", retain];
+        // With short segments all of the log is trimmed now and then, and its file written again.
+        let segment = if self.random.bool() { "4096" } else { "4000000" };
+        let retain = ["--retain-bytes", retain, "--segment-bytes", segment];
         Broker::open(self.folder.path(), &[&arguments[..], &retain].concat())
     }
 
