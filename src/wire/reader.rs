@@ -177,9 +177,22 @@ impl<'a> Reader<'a> {
     }
 
     fn wide_uint(&mut self) -> Read<u64> {
+        let (number, rest) = match self.rest {
+            [0xCC, a, rest @ ..] => (u64::from(*a), rest),
+            [0xCD, a, b, rest @ ..] => (u64::from(u16::from_be_bytes([*a, *b])), rest),
+            [0xCE, a, b, c, d, rest @ ..] => {
+                (u64::from(u32::from_be_bytes([*a, *b, *c, *d])), rest)
+            }
+            _ => return self.rare_uint(),
+        };
+        self.rest = rest;
+        Ok(number)
+    }
+
+    fn rare_uint(&mut self) -> Read<u64> {
         let mut ahead = self.clone();
         let wrong = Fault::Wrong { wanted: "an integer from 0 to 2^64-1" };
-        let number = match ahead.int() {
+        let number = match ahead.wide_int() {
             Err(Fault::Wrong { .. }) => return Err(wrong),
             other => other?,
         };
