@@ -28,6 +28,7 @@ impl<'r, 'a> Params<'r, 'a> {
     }
 
     /// Reads one positional argument with `read`.
+    #[inline]
     pub fn required<T>(
         &mut self,
         name: &'static str,
@@ -90,14 +91,20 @@ impl<'r, 'a> Params<'r, 'a> {
     /// `known` names the options of this command; `read` is called with the name of each one given
     /// with a value other than nil. An unknown or repeated option is refused, so that none is
     /// thought honoured.
+    #[inline]
     pub fn options(
+        &mut self,
+        known: &[&'static str],
+        read: impl FnMut(&'static str, &mut Reader<'a>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        if self.left == 0 { Ok(()) } else { self.given(known, read) }
+    }
+
+    fn given(
         &mut self,
         known: &[&'static str],
         mut read: impl FnMut(&'static str, &mut Reader<'a>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        if self.left == 0 {
-            return Ok(());
-        }
         let pairs = self.required("options", Reader::map_len)?;
         let mut seen = 0_u32;
         for _ in 0..pairs {
@@ -137,32 +144,43 @@ impl<'r, 'a> Params<'r, 'a> {
     pub fn finish(&self) -> Result<(), Refusal> {
         match self.left {
             0 => Ok(()),
-            left => Err(Refusal::argument("params", format!("{left} too many"))),
+            left => Err(too_many(left)),
         }
     }
+}
+
+#[cold]
+fn too_many(left: usize) -> Refusal {
+    Refusal::argument("params", format!("{left} too many"))
 }
 
 /// Checks a key's length and first byte.
 #[inline]
 pub fn check_key(key: &[u8]) -> Result<(), Refusal> {
-    if key.len() > KEY_BYTES_MAX {
-        let message =
-            format!("the key has {} bytes; at most {KEY_BYTES_MAX} are allowed", key.len());
-        return Err(Refusal::new(Code::BadKey, message));
-    }
-    if key.first() == Some(&KEY_RESERVED) {
-        return Err(Refusal::new(Code::BadKey, "keys that begin with the byte 0xFF are reserved"));
+    if key.len() > KEY_BYTES_MAX || key.first() == Some(&KEY_RESERVED) {
+        return Err(bad_key(key));
     }
     Ok(())
+}
+
+#[cold]
+fn bad_key(key: &[u8]) -> Refusal {
+    let message = if key.len() > KEY_BYTES_MAX {
+        format!("the key has {} bytes; at most {KEY_BYTES_MAX} are allowed", key.len())
+    } else {
+        "keys that begin with the byte 0xFF are reserved".to_owned()
+    };
+    Refusal::new(Code::BadKey, message)
 }
 
 /// The key that `prefix` and `key` make together, checked.
 #[inline]
 pub fn join_key<'a>(prefix: &'a [u8], key: &'a [u8]) -> Result<Key<'a>, Refusal> {
-    let joined =
-        if prefix.is_empty() { Cow::Borrowed(key) } else { Cow::Owned([prefix, key].concat()) };
-    check_key(&joined)?;
-    Ok(joined)
+    if prefix.is_empty() {
+        return check_key(key).map(|()| Cow::Borrowed(key));
+    }
+    let joined = [prefix, key].concat();
+    check_key(&joined).map(|()| Cow::Owned(joined))
 }
 
 /// Reads one key of a list and checks it.

@@ -21,6 +21,7 @@ pub enum Fault {
 
 impl Fault {
     /// The refusal for a fault in the argument or option called `name`.
+    #[cold]
     pub fn at(self, name: &str) -> Refusal {
         let text = match self {
             Self::Truncated => "the message ends inside a value",
@@ -32,6 +33,7 @@ impl Fault {
     }
 
     /// The refusal for a fault in the envelope, where every fault is `BAD_REQUEST`.
+    #[cold]
     pub fn in_envelope(self, name: &str) -> Refusal {
         match self {
             Self::Wrong { wanted } => {

@@ -24,9 +24,20 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// Decodes one frame.
     pub fn decode(frame: &'a [u8]) -> Self {
-        let mut envelope = Envelope::default();
-        let command = envelope.read(&mut Reader::new(frame));
-        Self { id: envelope.id, notification: envelope.notification, command }
+        let (mut reader, mut envelope) = (Reader::new(frame), Envelope::default());
+        let opened = envelope.open(&mut reader);
+        let (id, notification) = (envelope.id, envelope.notification);
+        // Made where it stays: a command is large, and moving it costs more than reading it.
+        let (method, mut params) = match opened {
+            Ok(opened) => opened,
+            Err(refusal) => return Self { id, notification, command: Err(refusal) },
+        };
+        let command = Command::decode(method, &mut params);
+        if command.is_ok() && !reader.is_empty() {
+            let refusal = malformed("bytes follow the request in its frame");
+            return Self { id, notification, command: Err(refusal) };
+        }
+        Self { id, notification, command }
     }
 }
 
@@ -38,7 +49,12 @@ struct Envelope {
 }
 
 impl Envelope {
-    fn read<'a>(&mut self, reader: &mut Reader<'a>) -> Result<Command<'a>, Refusal> {
+    /// Reads up to the params: their method, and they.
+    #[inline]
+    fn open<'r, 'a>(
+        &mut self,
+        reader: &'r mut Reader<'a>,
+    ) -> Result<(&'a [u8], Params<'r, 'a>), Refusal> {
         let len = reader.array_len().map_err(|fault| fault.in_envelope("the request"))?;
         let kind = reader.int().map_err(|fault| fault.in_envelope("the type"))?;
         self.notification = kind == NOTIFICATION;
@@ -53,17 +69,12 @@ impl Envelope {
             _ => return Err(malformed("the type must be 0 (request) or 2 (notification)")),
         }
         let method = reader.bytes().map_err(|fault| fault.in_envelope("the method"))?;
-        let mut params =
-            Params::open(reader, false).map_err(|fault| fault.in_envelope("params"))?;
-        let command = Command::decode(method, &mut params)?;
-        if reader.is_empty() {
-            Ok(command)
-        } else {
-            Err(malformed("bytes follow the request in its frame"))
-        }
+        let params = Params::open(reader, false).map_err(|fault| fault.in_envelope("params"))?;
+        Ok((method, params))
     }
 }
 
+#[cold]
 fn malformed(what: &str) -> Refusal {
     Refusal::new(Code::BadRequest, what)
 }

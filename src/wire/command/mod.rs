@@ -113,30 +113,28 @@ impl Weight {
 impl<'a> Command<'a> {
     /// Decodes the params of `method`, all of them.
     pub fn decode(method: &[u8], params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
-        let command = match method {
-            b"get" => Self::Get(Get::decode(params)?),
-            b"set" => Self::Set(Set::decode(params)?),
-            b"get_multi" => Self::GetMulti(GetMulti::decode(params)?),
-            b"set_multi" => Self::SetMulti(SetMulti::decode(params)?),
-            b"delete" => Self::Delete(Delete::decode(params)?),
-            b"delete_multi" => Self::DeleteMulti(DeleteMulti::decode(params)?),
-            b"incr" => Self::Incr(Incr::decode(params, false)?),
-            b"decr" => Self::Incr(Incr::decode(params, true)?),
-            b"touch" => Self::Touch(Touch::decode(params)?),
-            b"range" => Self::Range(Range::decode(params)?),
-            b"count" => Self::Count(Count::decode(params)?),
-            _ if params.in_batch() => return Err(not_in_batch(method)),
-            b"batch" => Self::Batch(Batch::decode(params)?),
-            b"hello" => Self::Hello(Hello::decode(params)?),
-            b"ping" => Self::Ping(Ping::decode(params)?),
-            b"flush" => params.options(&[], |_, _| Ok(())).map(|()| Self::Flush)?,
-            b"stats" => params.options(&[], |_, _| Ok(())).map(|()| Self::Stats)?,
-            b"wait" => Self::Wait(Wait::decode(params)?),
-            b"changes" => Self::Changes(Changes::decode(params)?),
-            _ => return Err(unknown(method)),
-        };
-        params.finish()?;
-        Ok(command)
+        match method {
+            b"get" => Get::decode(params).map(Self::Get),
+            b"set" => Set::decode(params).map(Self::Set),
+            b"get_multi" => GetMulti::decode(params).map(Self::GetMulti),
+            b"set_multi" => SetMulti::decode(params).map(Self::SetMulti),
+            b"delete" => Delete::decode(params).map(Self::Delete),
+            b"delete_multi" => DeleteMulti::decode(params).map(Self::DeleteMulti),
+            b"incr" => Incr::decode(params, false).map(Self::Incr),
+            b"decr" => Incr::decode(params, true).map(Self::Incr),
+            b"touch" => Touch::decode(params).map(Self::Touch),
+            b"range" => Range::decode(params).map(Self::Range),
+            b"count" => Count::decode(params).map(Self::Count),
+            _ if params.in_batch() => Err(not_in_batch(method)),
+            b"batch" => Batch::decode(params).map(Self::Batch),
+            b"hello" => Hello::decode(params).map(Self::Hello),
+            b"ping" => Ping::decode(params).map(Self::Ping),
+            b"flush" => params.options(&[], |_, _| Ok(())).map(|()| Self::Flush),
+            b"stats" => params.options(&[], |_, _| Ok(())).map(|()| Self::Stats),
+            b"wait" => Wait::decode(params).map(Self::Wait),
+            b"changes" => Changes::decode(params).map(Self::Changes),
+            _ => Err(unknown(method)),
+        }
     }
 
     /// The method's name on the wire.

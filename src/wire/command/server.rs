@@ -31,6 +31,8 @@ pub struct Ping<'a> {
 
 impl<'a> Ping<'a> {
     pub(super) fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
-        Ok(Self { payload: params.optional_value("payload")? })
+        let payload = params.optional_value("payload")?;
+        params.finish()?;
+        Ok(Self { payload })
     }
 }
