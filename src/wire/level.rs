@@ -39,7 +39,13 @@ impl Level {
 
     /// The level that a name on the wire stands for.
     pub fn from_name(name: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| level.name().as_bytes() == name)
+        match name {
+            b"memory" => Some(Self::Memory),
+            b"queued" => Some(Self::Queued),
+            b"stored" => Some(Self::Stored),
+            b"synced" => Some(Self::Synced),
+            _ => None,
+        }
     }
 }
 

@@ -121,6 +121,7 @@ impl<'r, 'a> Params<'r, 'a> {
         self.finish()
     }
 
+    #[inline]
     fn lookup(
         &self,
         known: &[&'static str],
@@ -134,9 +135,7 @@ impl<'r, 'a> Params<'r, 'a> {
             }
             return Ok((position, name));
         }
-        let shown: String = String::from_utf8_lossy(name).chars().take(64).collect();
-        let options = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        Err(Refusal::argument(&shown, format!("is not an option here; the options are: {options}")))
+        Err(unknown(known, name))
     }
 
     /// Checks that every param has been read.
@@ -147,6 +146,13 @@ impl<'r, 'a> Params<'r, 'a> {
             left => Err(too_many(left)),
         }
     }
+}
+
+#[cold]
+fn unknown(known: &[&str], name: &[u8]) -> Refusal {
+    let shown: String = String::from_utf8_lossy(name).chars().take(64).collect();
+    let options = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Refusal::argument(&shown, format!("is not an option here; the options are: {options}"))
 }
 
 #[cold]

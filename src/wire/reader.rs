@@ -206,47 +206,60 @@ impl<'a> Reader<'a> {
     /// Reads a str or a bin as bytes.
     #[inline]
     pub fn bytes(&mut self) -> Read<&'a [u8]> {
-        let marker = self.peek()?;
-        let width = match marker {
-            0xA0..=0xBF => 0,
+        let (len, rest) = match self.rest {
+            [marker @ 0xA0..=0xBF, rest @ ..] => (marker & 0x1F, rest),
+            [0xC4 | 0xD9, len, rest @ ..] => (*len, rest),
+            _ => return self.long_bytes(),
+        };
+        self.rest = rest;
+        self.take(usize::from(len))
+    }
+
+    fn long_bytes(&mut self) -> Read<&'a [u8]> {
+        let width = match self.peek()? {
             0xC4 | 0xD9 => 1,
             0xC5 | 0xDA => 2,
             0xC6 | 0xDB => 4,
-            _ => {
-                return Err(Fault::Wrong { wanted: "a string or bytes" });
-            }
+            _ => return Err(Fault::Wrong { wanted: "a string or bytes" }),
         };
         self.byte()?;
-        let len = if width == 0 { usize::from(marker & 0x1F) } else { self.length(width)? };
+        let len = self.length(width)?;
         self.take(len)
     }
 
     /// Reads the head of an array; its elements follow.
     #[inline]
     pub fn array_len(&mut self) -> Read<usize> {
-        let marker = self.peek()?;
-        let width = match marker {
-            0x90..=0x9F => 0,
-            0xDC => 2,
-            0xDD => 4,
-            _ => return Err(Fault::Wrong { wanted: "an array" }),
-        };
-        self.byte()?;
-        if width == 0 { Ok(usize::from(marker & 0x0F)) } else { self.length(width) }
+        match self.rest {
+            [marker @ 0x90..=0x9F, rest @ ..] => {
+                self.rest = rest;
+                Ok(usize::from(marker & 0x0F))
+            }
+            _ => self.long_len([0xDC, 0xDD], "an array"),
+        }
     }
 
     /// Reads the head of a map; its keys and values follow in turn.
     #[inline]
     pub fn map_len(&mut self) -> Read<usize> {
-        let marker = self.peek()?;
-        let width = match marker {
-            0x80..=0x8F => 0,
-            0xDE => 2,
-            0xDF => 4,
-            _ => return Err(Fault::Wrong { wanted: "a map" }),
+        match self.rest {
+            [marker @ 0x80..=0x8F, rest @ ..] => {
+                self.rest = rest;
+                Ok(usize::from(marker & 0x0F))
+            }
+            _ => self.long_len([0xDE, 0xDF], "a map"),
+        }
+    }
+
+    /// Reads the head of an array or a map that has its length in two or in four bytes.
+    fn long_len(&mut self, [two, four]: [u8; 2], wanted: &'static str) -> Read<usize> {
+        let width = match self.peek()? {
+            marker if marker == two => 2,
+            marker if marker == four => 4,
+            _ => return Err(Fault::Wrong { wanted }),
         };
         self.byte()?;
-        if width == 0 { Ok(usize::from(marker & 0x0F)) } else { self.length(width) }
+        self.length(width)
     }
 
     /// Reads one value of any type, checked through and through, as its bytes.
