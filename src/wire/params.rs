@@ -100,6 +100,7 @@ impl<'r, 'a> Params<'r, 'a> {
         if self.left == 0 { Ok(()) } else { self.given(known, read) }
     }
 
+    #[inline]
     fn given(
         &mut self,
         known: &[&'static str],

@@ -263,11 +263,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads one value of any type, checked through and through, as its bytes.
+    #[inline]
     pub fn value(&mut self) -> Read<&'a [u8]> {
-        let start = self.rest;
-        self.skip(DEPTH_MAX)?;
-        let len = start.len() - self.rest.len();
-        start.get(..len).ok_or(Fault::Truncated)
+        let len = match self.rest {
+            [marker @ 0xA0..=0xBF, ..] => 1 + usize::from(marker & 0x1F),
+            [0xC4 | 0xD9, len, ..] => 2 + usize::from(*len),
+            _ => {
+                let mut ahead = self.clone();
+                ahead.skip(DEPTH_MAX)?;
+                self.rest.len() - ahead.rest.len()
+            }
+        };
+        self.take(len)
     }
 
     /// Passes over one value that may hold arrays and maps `depth` levels deep.
