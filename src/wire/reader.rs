@@ -83,6 +83,14 @@ impl<'a> Reader<'a> {
         self.rest.first().copied().ok_or(Fault::Truncated)
     }
 
+    /// Passes over `bytes` if they are next; tells whether they were.
+    #[inline]
+    pub fn pass(&mut self, bytes: &[u8]) -> bool {
+        let rest = self.rest.strip_prefix(bytes);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
+    }
+
     #[inline]
     fn take(&mut self, len: usize) -> Read<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(Fault::Truncated)?;
@@ -211,8 +219,9 @@ impl<'a> Reader<'a> {
             [0xC4 | 0xD9, len, rest @ ..] => (*len, rest),
             _ => return self.long_bytes(),
         };
+        let (taken, rest) = rest.split_at_checked(usize::from(len)).ok_or(Fault::Truncated)?;
         self.rest = rest;
-        self.take(usize::from(len))
+        Ok(taken)
     }
 
     fn long_bytes(&mut self) -> Read<&'a [u8]> {
@@ -265,6 +274,7 @@ impl<'a> Reader<'a> {
     /// Reads one value of any type, checked through and through, as its bytes.
     #[inline]
     pub fn value(&mut self) -> Read<&'a [u8]> {
+        // Most values are short strings or bytes, whose first bytes tell all.
         let len = match self.rest {
             [marker @ 0xA0..=0xBF, ..] => 1 + usize::from(marker & 0x1F),
             [0xC4 | 0xD9, len, ..] => 2 + usize::from(*len),

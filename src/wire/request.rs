@@ -9,6 +9,8 @@ use super::refusal::{Code, Refusal};
 const REQUEST: i128 = 0;
 /// Type byte of a notification.
 const NOTIFICATION: i128 = 2;
+/// How a request with nothing missing begins, as nearly all do: an array of four, and its type.
+const USUAL_BEGIN: [u8; 2] = [0x94, 0x00];
 
 /// One request, decoded and checked as far as it goes.
 #[derive(Debug, Clone)]
@@ -26,8 +28,8 @@ impl<'a> Request<'a> {
     pub fn decode(frame: &'a [u8]) -> Self {
         let (mut reader, mut envelope) = (Reader::new(frame), Envelope::default());
         let opened = envelope.open(&mut reader);
-        let (id, notification) = (envelope.id, envelope.notification);
-        // Made where it stays: a command is large, and moving it costs more than reading it.
+        let Envelope { id, notification } = envelope;
+        // Handed on whole: a command is large, so each time it is taken out and put back costs.
         let (method, mut params) = match opened {
             Ok(opened) => opened,
             Err(refusal) => return Self { id, notification, command: Err(refusal) },
@@ -49,12 +51,24 @@ struct Envelope {
 }
 
 impl Envelope {
-    /// Reads up to the params: their method, and they.
+    /// Reads up to the params, and their head.
     #[inline]
     fn open<'r, 'a>(
         &mut self,
         reader: &'r mut Reader<'a>,
     ) -> Result<(&'a [u8], Params<'r, 'a>), Refusal> {
+        if reader.pass(&USUAL_BEGIN) {
+            self.id = Some(reader.uint().map_err(|fault| fault.in_envelope("the id"))?);
+        } else {
+            self.begin(reader)?;
+        }
+        let method = reader.bytes().map_err(|fault| fault.in_envelope("the method"))?;
+        let params = Params::open(reader, false).map_err(|fault| fault.in_envelope("params"))?;
+        Ok((method, params))
+    }
+
+    /// Reads the head, the type and the id.
+    fn begin(&mut self, reader: &mut Reader<'_>) -> Result<(), Refusal> {
         let len = reader.array_len().map_err(|fault| fault.in_envelope("the request"))?;
         let kind = reader.int().map_err(|fault| fault.in_envelope("the type"))?;
         self.notification = kind == NOTIFICATION;
@@ -63,14 +77,11 @@ impl Envelope {
             self.id = Some(reader.uint().map_err(|fault| fault.in_envelope("the id"))?);
         }
         match (kind, len) {
-            (REQUEST, 4) | (NOTIFICATION, 3) => {}
-            (REQUEST, _) => return Err(malformed("a request is [0, id, method, params]")),
-            (NOTIFICATION, _) => return Err(malformed("a notification is [2, method, params]")),
-            _ => return Err(malformed("the type must be 0 (request) or 2 (notification)")),
+            (REQUEST, 4) | (NOTIFICATION, 3) => Ok(()),
+            (REQUEST, _) => Err(malformed("a request is [0, id, method, params]")),
+            (NOTIFICATION, _) => Err(malformed("a notification is [2, method, params]")),
+            _ => Err(malformed("the type must be 0 (request) or 2 (notification)")),
         }
-        let method = reader.bytes().map_err(|fault| fault.in_envelope("the method"))?;
-        let params = Params::open(reader, false).map_err(|fault| fault.in_envelope("params"))?;
-        Ok((method, params))
     }
 }
 

@@ -111,7 +111,8 @@ impl Weight {
 }
 
 impl<'a> Command<'a> {
-    /// Decodes the params of `method`, all of them.
+    /// Decodes the params of `method`, all of them: each `decode` sees to it that none is left,
+    /// most by reading the options.
     pub fn decode(method: &[u8], params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
         match method {
             b"get" => Get::decode(params).map(Self::Get),
