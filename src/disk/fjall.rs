@@ -209,7 +209,7 @@ impl FjallDisk {
         if !changes.is_empty() {
             self.logged(self.log.edit(changes))?;
         }
-        if sync == Sync::Data { self.logged(self.log.sync()) } else { Ok(()) }
+        if sync == Sync::Data { self.logged(self.log.sync_for_writers()) } else { Ok(()) }
     }
 
     /// What became of an operation of the log. The cause of a failure is noted, so that whoever

@@ -63,3 +63,16 @@ impl FromStr for Level {
             .ok_or_else(|| format!("'{text}' is none of memory, queued, stored, synced"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_for_the_level_that_has_it() {
+        for level in Level::ALL {
+            assert_eq!(Level::from_name(level.name().as_bytes()), Some(level));
+        }
+        assert_eq!(Level::from_name(b"Stored"), None);
+    }
+}

@@ -170,12 +170,23 @@ impl LogFiles {
         Ok(begun)
     }
 
-    /// Makes the next file ahead of time, where that is worth it. What fails here is no loss.
+    /// Makes the next file ahead of time, when it will soon be needed and that is worth it. What
+    /// fails here is no loss.
     pub(super) fn make_ahead(&self) {
+        let half = self.file_bytes / 2;
+        if self.writer().last.as_ref().is_none_or(|(log, _)| log.length() < half) {
+            return;
+        }
         let made = self.spares.make_ahead(&self.folder, self.file_bytes + ROOM_BYTES);
         if let Err(error) = made {
             tracing::debug!("no log file was made ahead of time: {error}");
         }
+    }
+
+    /// Makes everything appended so far survive a loss of power, while somebody waits for it.
+    pub(super) fn sync_for_writers(&self) -> Result<(), DiskError> {
+        self.spares.waited();
+        self.sync()
     }
 
     /// Makes everything appended so far survive a loss of power.
@@ -187,7 +198,6 @@ impl LogFiles {
     }
 
     fn sync_file(&self, log: &LogFile, file: &File) -> io::Result<()> {
-        self.spares.synced();
         // Another thread may have done it meanwhile.
         self.alone(|| if log.has_unsynced() { log.sync(file) } else { Ok(()) })
     }
@@ -324,7 +334,7 @@ impl LogFiles {
                 None => std::fs::remove_file(path(first)).map_err(trimming)?,
             }
         }
-        self.spares.put(unread).map_err(trimming)
+        self.spares.put(&self.folder, unread).map_err(trimming)
     }
 }
 

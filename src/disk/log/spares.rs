@@ -2,8 +2,8 @@
 //!
 //! A sync of bytes whose place on the medium is settled need not note a new place there, and takes
 //! about half the time. So a file that is trimmed takes another name instead of going, and is the
-//! next new one; where there is none yet and every record is synced, one is filled with zeros ahead
-//! of time. What it held proves nothing: every log file has a salt of its own. PostgreSQL does the
+//! next new one; where there is none yet and syncs are waited for, one is filled with zeros ahead of
+//! time. What it held proves nothing: every log file has a salt of its own. PostgreSQL does the
 //! same with the segments of its log.
 
 use std::fs::File;
@@ -16,9 +16,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const ENDING: &str = "spare";
 /// Most files that are kept.
 const SPARES_MAX: usize = 16;
-/// From so many syncs of one file on the next one is made ahead of time: its zeros are written
-/// once more than is needed, which pays where syncs are waited for.
-const SYNCS_AHEAD: usize = 64;
+/// When somebody has waited so often for a sync of one file, the next one is made ahead of time:
+/// its zeros are written besides all else, which pays only where syncs are waited for.
+const WAITS_MIN: usize = 64;
 const ZEROS_BYTES: usize = 1 << 20;
 
 /// The files, and how many are worth keeping. No call of the system is made while they are locked:
@@ -26,8 +26,8 @@ const ZEROS_BYTES: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Spares {
     stock: Mutex<Stock>,
-    /// How often the log was synced since the last log file was begun.
-    syncs: AtomicUsize,
+    /// How often somebody waited for a sync since the last log file was begun.
+    waits: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -54,15 +54,16 @@ impl Spares {
 
     /// A file for a new log file, if there is one.
     pub(super) fn take(&self) -> Option<Spare> {
-        self.syncs.store(0, Ordering::Relaxed);
+        self.waits.store(0, Ordering::Relaxed);
         let mut stock = self.stock();
         stock.begun += 1;
         stock.kept.pop()
     }
 
-    /// The log is trimmed of the files at `paths`, which nobody reads: as many are kept as were
-    /// begun since the last time, or half as many as were kept before; the others are removed.
-    pub(super) fn put(&self, paths: Vec<PathBuf>) -> io::Result<()> {
+    /// The log in `folder` is trimmed of the files at `paths`, which nobody reads: as many are kept
+    /// as were begun since the last time, or half as many as were kept before; the others are
+    /// removed.
+    pub(super) fn put(&self, folder: &Path, paths: Vec<PathBuf>) -> io::Result<()> {
         let mut stock = self.stock();
         let begun = std::mem::take(&mut stock.begun);
         stock.wanted = begun.max(stock.wanted / 2).clamp(1, SPARES_MAX);
@@ -71,16 +72,21 @@ impl Spares {
         let room = stock.wanted - stock.kept.len();
         drop(stock);
         surplus.iter().try_for_each(|spare| remove(&spare.path))?;
+        let mut kept = Vec::new();
         for (index, path) in paths.into_iter().enumerate() {
             if index >= room {
                 remove(&path)?;
                 continue;
             }
-            let kept = path.with_extension(ENDING);
-            std::fs::rename(path, &kept)?;
-            self.add(kept)?;
+            let spare = path.with_extension(ENDING);
+            std::fs::rename(path, &spare)?;
+            kept.push(spare);
         }
-        Ok(())
+        if !kept.is_empty() {
+            // Or a loss of power might leave another file's records under the old name.
+            File::open(folder)?.sync_all()?;
+        }
+        kept.into_iter().try_for_each(|path| self.add(path))
     }
 
     fn add(&self, path: PathBuf) -> io::Result<()> {
@@ -90,14 +96,14 @@ impl Spares {
         Ok(())
     }
 
-    /// The log was synced.
-    pub(super) fn synced(&self) {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+    /// Somebody waits for a sync.
+    pub(super) fn waited(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Makes a file of so many bytes in `folder`, where one is wanted ahead of time.
     pub(super) fn make_ahead(&self, folder: &Path, bytes: u64) -> io::Result<()> {
-        let is_due = self.syncs.load(Ordering::Relaxed) >= SYNCS_AHEAD;
+        let is_due = self.waits.load(Ordering::Relaxed) >= WAITS_MIN;
         if !is_due || !self.stock().kept.is_empty() {
             return Ok(());
         }
