@@ -2,8 +2,8 @@
 //!
 //! A sync of bytes whose place on the medium is settled need not note a new place there, and takes
 //! about half the time. So a file that is trimmed takes another name instead of going, and is the
-//! next new one; where there is none yet and syncs are waited for, one is filled with zeros ahead of
-//! time. What it held proves nothing: every log file has a salt of its own. PostgreSQL does the
+//! next new one; where there is none yet and syncs are waited for, one is filled with zeros ahead
+//! of time. What it held proves nothing: every log file has a salt of its own. PostgreSQL does the
 //! same with the segments of its log.
 
 use std::fs::File;
