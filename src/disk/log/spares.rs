@@ -155,16 +155,38 @@ pub(super) fn remove_left(folder: &Path) -> io::Result<()> {
 /// Makes a file of zeros in `folder`. What is left of it when it fails is removed.
 fn make_one(folder: &Path, bytes: u64) -> io::Result<PathBuf> {
     let path = folder.join("ahead").with_extension(ENDING);
-    let filled = File::create(&path).and_then(|mut file| {
-        let zeros = vec![0; ZEROS_BYTES];
-        for _ in 0..bytes.div_ceil(ZEROS_BYTES as u64) {
-            file.write_all(&zeros)?;
-        }
-        file.sync_all()
-    });
+    // The one before it may have been taken, and have no other name yet: it is not to be touched.
+    let mut file = File::options().write(true).create_new(true).open(&path)?;
+    let zeros = vec![0; ZEROS_BYTES];
+    let mut pieces = 0..bytes.div_ceil(ZEROS_BYTES as u64);
+    let filled = pieces.try_for_each(|_| file.write_all(&zeros)).and_then(|()| file.sync_all());
     match filled {
         Ok(()) => Ok(path),
         Err(error) => remove(&path).and(Err(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_taken_and_has_no_other_name_yet_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let spares = Spares::default();
+        let make = || {
+            spares.waits.store(WAITS_MIN, Ordering::Relaxed);
+            spares.make_ahead(folder.path(), 100)
+        };
+        make().unwrap();
+        let spare = spares.take().unwrap();
+        assert_eq!(make().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let whole = folder.path().join("whole");
+        let (_, bytes) = spare.begin(b"head", &whole).unwrap().unwrap();
+        assert_eq!(bytes, ZEROS_BYTES as u64);
+        assert!(std::fs::read(&whole).unwrap().starts_with(b"head\0"));
+        make().unwrap();
+        assert_eq!(std::fs::metadata(&whole).unwrap().len(), bytes);
     }
 }
 
