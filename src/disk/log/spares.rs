@@ -166,6 +166,13 @@ fn make_one(folder: &Path, bytes: u64) -> io::Result<PathBuf> {
     }
 }
 
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,12 +194,5 @@ mod tests {
         assert!(std::fs::read(&whole).unwrap().starts_with(b"head\0"));
         make().unwrap();
         assert_eq!(std::fs::metadata(&whole).unwrap().len(), bytes);
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
