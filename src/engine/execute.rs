@@ -185,7 +185,7 @@ impl Engine {
             Command::Flush => self.flush(core),
             Command::Wait(wait) => self.wait(core, *wait),
             Command::Changes(changes) => self.later(changes),
-            command if reads(command) => self.read(core, task, context, request, answers),
+            command if !command.may_write() => self.read(core, task, context, request, answers),
             _ => {
                 let applied = core.store.apply(task, context, &mut core.pending);
                 let gate = self.answer(applied, request, answers);
@@ -286,22 +286,13 @@ fn warm(store: &Store, hashes: &[Option<u64>]) {
     }
 }
 
-/// Whether a command only reads the map, or tells of the broker.
-fn reads(command: &Command<'_>) -> bool {
-    matches!(
-        command,
-        Command::Get(_)
-            | Command::GetMulti(_)
-            | Command::Range(_)
-            | Command::Count(_)
-            | Command::Ping(_)
-            | Command::Stats
-            | Command::Hello(_)
-    )
-}
-
+/// Whether a request only reads the map, or tells of the broker.
 fn is_read(request: &Request<'_>) -> bool {
-    request.command.as_ref().map_or(true, reads)
+    request.command.as_ref().map_or(true, |command| {
+        let is_waited_for =
+            matches!(command, Command::Flush | Command::Wait(_) | Command::Changes(_));
+        !command.may_write() && !is_waited_for
+    })
 }
 
 impl Core {

@@ -32,7 +32,7 @@ impl Store {
         let mut results = Vec::with_capacity(1 + batch.commands.len() * 2);
         writer::array_len(&mut results, batch.commands.len());
         for (index, command) in batch.commands.iter().enumerate() {
-            let done = if command.weight().is_some() {
+            let done = if command.may_write() {
                 self.write(command, write)
             } else {
                 let mut gate = Gate::OPEN;

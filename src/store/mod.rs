@@ -100,7 +100,7 @@ impl Store {
         changes: &mut ChangeBuffer,
     ) -> Applied<'s> {
         let Task { command, hash } = task.into();
-        if !may_write(command) {
+        if !command.may_write() {
             return self.query(Task { command, hash }, context);
         }
         let mut gate = Gate::OPEN;
@@ -191,17 +191,4 @@ impl Store {
             }
         }
     }
-}
-
-fn may_write(command: &Command<'_>) -> bool {
-    matches!(
-        command,
-        Command::Set(_)
-            | Command::SetMulti(_)
-            | Command::Delete(_)
-            | Command::DeleteMulti(_)
-            | Command::Incr(_)
-            | Command::Touch(_)
-            | Command::Batch(_)
-    )
 }

@@ -162,6 +162,29 @@ impl<'a> Command<'a> {
         }
     }
 
+    /// Whether the command may change the map. A batch may, whatever is in it.
+    pub fn may_write(&self) -> bool {
+        match self {
+            Self::Set(_)
+            | Self::SetMulti(_)
+            | Self::Delete(_)
+            | Self::DeleteMulti(_)
+            | Self::Incr(_)
+            | Self::Touch(_)
+            | Self::Batch(_) => true,
+            Self::Hello(_)
+            | Self::Ping(_)
+            | Self::Get(_)
+            | Self::GetMulti(_)
+            | Self::Range(_)
+            | Self::Count(_)
+            | Self::Flush
+            | Self::Wait(_)
+            | Self::Changes(_)
+            | Self::Stats => false,
+        }
+    }
+
     /// The room that the command may need in the write queue; `None` for one that writes nothing.
     pub fn weight(&self) -> Option<Weight> {
         match self {
