@@ -14,12 +14,8 @@ use mio::{Events, Interest, Poll, Token};
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-/// How often the reader looks whether everything has been sent.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// What is sent when.
 #[derive(Clone, Copy)]
@@ -32,24 +28,32 @@ pub struct Pace {
     pub begin: Instant,
 }
 
+impl Pace {
+    /// How many turns there are; a turn sends on one connection, on the next one the next.
+    fn turns(&self) -> usize {
+        (self.seconds * self.rate / self.pipeline as f64) as usize + 1
+    }
+
+    fn due(&self, turn: usize) -> Instant {
+        let seconds = turn as f64 * self.pipeline as f64 / self.rate;
+        self.begin + Duration::from_secs_f64(seconds)
+    }
+}
+
 /// A connection, as its sender sees it.
 struct Outgoing {
     stream: TcpStream,
-    /// When the requests were due that the reader is to expect.
-    due_to: Sender<Instant>,
-    /// What the socket had no room for.
+    /// What the socket has not taken yet.
     rest: Vec<u8>,
 }
 
 /// A connection, as its reader sees it.
 struct Incoming {
     wire: Wire,
-    due_from: Receiver<Instant>,
-    /// How many answers are left of those that were due together, and when that was.
-    left: u64,
-    due: Instant,
-    /// When those after them were due, if that is known already.
-    next: Option<Instant>,
+    /// The turn whose requests are answered next.
+    turn: usize,
+    /// How many of that turn's requests are answered.
+    answered: u64,
 }
 
 /// The two threads: one sends, one reads.
@@ -61,13 +65,12 @@ pub fn start(
     tally: Shared,
 ) -> Fallible<Vec<JoinHandle<Fallible<()>>>> {
     let (mut outgoing, mut incoming) = (Vec::new(), Vec::new());
-    for wire in wires {
-        let (stream, (due_to, due_from)) = (wire.split()?, channel());
-        outgoing.push(Outgoing { stream, due_to, rest: Vec::new() });
-        incoming.push(Incoming { wire, due_from, left: 0, due: pace.begin, next: None });
+    for (turn, wire) in wires.into_iter().enumerate() {
+        outgoing.push(Outgoing { stream: wire.split()?, rest: Vec::new() });
+        incoming.push(Incoming { wire, turn, answered: 0 });
     }
     let sender = thread::spawn(move || send(outgoing, pace, keys, &template));
-    let reader = thread::spawn(move || read(incoming, pace.pipeline, &tally));
+    let reader = thread::spawn(move || read(incoming, pace, &tally));
     Ok(vec![sender, reader])
 }
 
@@ -77,110 +80,74 @@ fn send(
     mut keys: Keys,
     template: &Template,
 ) -> Fallible<()> {
-    let interval = pace.pipeline as f64 / pace.rate;
-    let (mut turn, mut requests) = (0_u32, Vec::new());
-    while interval * f64::from(turn) <= pace.seconds {
-        let due = pace.begin + Duration::from_secs_f64(interval * f64::from(turn));
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        let place = turn as usize % connections.len();
-        if let Some(connection) = connections.get_mut(place) {
-            requests.clear();
-            (0..pace.pipeline).for_each(|_| template.append(&mut requests, keys.next()));
-            connection.due_to.send(due)?;
-            connection.send(&requests)?;
+    for turn in 0..pace.turns() {
+        thread::sleep(pace.due(turn).saturating_duration_since(Instant::now()));
+        let place = turn % connections.len();
+        if let Some(Outgoing { rest, .. }) = connections.get_mut(place) {
+            (0..pace.pipeline).for_each(|_| template.append(rest, keys.next()));
         }
-        turn += 1;
-        for connection in connections.iter_mut().filter(|connection| !connection.rest.is_empty()) {
-            connection.send(&[])?;
-        }
+        connections.iter_mut().try_for_each(Outgoing::flush)?;
     }
     while connections.iter().any(|connection| !connection.rest.is_empty()) {
-        connections.iter_mut().try_for_each(|connection| connection.send(&[]))?;
+        connections.iter_mut().try_for_each(Outgoing::flush)?;
         thread::yield_now();
     }
     Ok(())
 }
 
 impl Outgoing {
-    /// Writes what was left and `more`, as far as the socket takes it.
-    fn send(&mut self, more: &[u8]) -> Fallible<()> {
-        if self.rest.is_empty() {
-            let written = write(&mut self.stream, more)?;
-            self.rest.extend_from_slice(more.get(written..).unwrap_or_default());
-        } else {
-            self.rest.extend_from_slice(more);
-            let written = write(&mut self.stream, &self.rest)?;
-            self.rest.drain(..written);
+    /// Writes what the socket takes.
+    fn flush(&mut self) -> Fallible<()> {
+        let mut written = 0;
+        while let Some(rest) = self.rest.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
         }
+        self.rest.drain(..written);
         Ok(())
     }
 }
 
-/// Returns how much the socket took.
-fn write(stream: &mut TcpStream, bytes: &[u8]) -> Fallible<usize> {
-    let mut written = 0;
-    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match stream.write(rest) {
-            Ok(count) => written += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(written)
-}
-
-fn read(mut connections: Vec<Incoming>, pipeline: u64, tally: &Shared) -> Fallible<()> {
+fn read(mut connections: Vec<Incoming>, pace: Pace, tally: &Shared) -> Fallible<()> {
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(connections.len()));
     for (index, connection) in connections.iter().enumerate() {
         let descriptor = connection.wire.stream().as_raw_fd();
         poll.registry().register(&mut SourceFd(&descriptor), Token(index), Interest::READABLE)?;
     }
-    loop {
-        poll.poll(&mut events, Some(LOOK))?;
+    let step = connections.len();
+    while connections.iter().any(|connection| connection.turn < pace.turns()) {
+        poll.poll(&mut events, None)?;
         for event in &events {
             if let Some(connection) = connections.get_mut(event.token().0) {
-                connection.take(pipeline, tally)?;
+                connection.take(pace, step, tally)?;
             }
         }
-        if events.is_empty() && connections.iter_mut().all(Incoming::is_done) {
-            return Ok(());
-        }
     }
+    Ok(())
 }
 
 impl Incoming {
-    /// Takes the answers that are here.
-    fn take(&mut self, pipeline: u64, tally: &Shared) -> Fallible<()> {
-        let Self { wire, due_from, left, due, next } = self;
+    /// Takes the answers that are here. This connection has every `step`th turn.
+    fn take(&mut self, pace: Pace, step: usize, tally: &Shared) -> Fallible<()> {
+        let Self { wire, turn, answered } = self;
         let mut tally = lock(tally)?;
         let mut count = 0;
         wire.replies_here(|shape| {
-            if *left == 0 {
-                let since = next.take().map_or_else(|| due_from.recv(), Ok)?;
-                (*left, *due) = (pipeline, since);
-            }
             tally.saw(shape);
-            (*left, count) = (*left - 1, count + 1);
-            if *left == 0 {
-                tally.took(std::mem::take(&mut count), *due);
+            count += 1;
+            if *answered + count == pace.pipeline {
+                tally.took(count, pace.due(*turn));
+                (*turn, *answered, count) = (*turn + step, 0, 0);
             }
             Ok(())
         })?;
         if count > 0 {
-            tally.took(count, *due);
+            tally.took(count, pace.due(*turn));
+            *answered += count;
         }
         Ok(())
-    }
-
-    /// Whether everything was sent, and is answered.
-    fn is_done(&mut self) -> bool {
-        if self.left > 0 || self.next.is_some() {
-            return false;
-        }
-        match self.due_from.try_recv() {
-            Ok(due) => self.next = Some(due),
-            Err(error) => return error == TryRecvError::Disconnected,
-        }
-        false
     }
 }

@@ -95,17 +95,11 @@ impl<'r, 'a> Params<'r, 'a> {
     pub fn options(
         &mut self,
         known: &[&'static str],
-        read: impl FnMut(&'static str, &mut Reader<'a>) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        if self.left == 0 { Ok(()) } else { self.given(known, read) }
-    }
-
-    #[inline]
-    fn given(
-        &mut self,
-        known: &[&'static str],
         mut read: impl FnMut(&'static str, &mut Reader<'a>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
+        if self.left == 0 {
+            return Ok(());
+        }
         let pairs = self.required("options", Reader::map_len)?;
         let mut seen = 0_u32;
         for _ in 0..pairs {

@@ -6,6 +6,7 @@
 //! of time. What it held proves nothing: every log file has a salt of its own. PostgreSQL does the
 //! same with the segments of its log.
 
+use super::walk::entries;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -139,17 +140,8 @@ impl Spare {
 
 /// Removes what a broker left that ended without a word.
 pub(super) fn remove_left(folder: &Path) -> io::Result<()> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == ENDING) {
-            remove(&path)?;
-        }
-    }
-    Ok(())
+    let is_spare = |path: &PathBuf| path.extension().is_some_and(|ending| ending == ENDING);
+    entries(folder)?.into_iter().filter(is_spare).try_for_each(|path| remove(&path))
 }
 
 /// Makes a file of zeros in `folder`. What is left of it when it fails is removed.

@@ -6,6 +6,7 @@ use super::frames::Frames;
 use super::{FOLDER, INDEX_BYTES, Mark};
 use crate::disk::files::{Depth, FileFault};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -101,18 +102,22 @@ pub(super) fn name(first: u64) -> String {
     format!("{first:020}.log")
 }
 
+/// Whatever is in `folder`; nothing where there is no such directory.
+pub(super) fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
+}
+
 /// The first keys of the files in `folder`, by their names; none where there is no such directory.
 pub(super) fn list(folder: &Path) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
-        entries => entries?,
-    };
-    for entry in entries {
-        let file = entry?.file_name();
-        let number = file.to_str().and_then(|name| name.strip_suffix(".log"));
+    for path in entries(folder)? {
+        let file = path.file_name().and_then(OsStr::to_str);
+        let number = file.and_then(|name| name.strip_suffix(".log"));
         let number = number.and_then(|number| number.parse().ok());
-        found.extend(number.filter(|number| file.to_str() == Some(&name(*number))));
+        found.extend(number.filter(|number| file == Some(name(*number).as_str())));
     }
     found.sort_unstable();
     Ok(found)
