@@ -97,7 +97,7 @@ def main():
           f"where nothing else is said; {facts['cores']}; a ratio above 1 means that vatn is better\n")
     reporter.show(what)
     print(f"\nload threads (the fastest of those tried): redis-benchmark {bench.loads.redis_threads}, "
-          f"vatn bench {bench.loads.vatn_threads}; versus_load: one a connection")
+          f"vatn bench {bench.loads.vatn_threads}; versus_load: one a core")
     given.results.mkdir(parents=True, exist_ok=True)
     reporter.write_json(given.results / f"{given.stem}.json", what, facts)
     reporter.plot(given.results / f"{given.stem}.svg", what, facts)

@@ -1,5 +1,7 @@
-//! Random keys, got or set, on many connections: in a closed loop, or at a rate (see `paced`).
+//! Random keys, got or set, on many connections: in a closed loop (see `closed`), or at a
+//! rate (see `paced`).
 
+use crate::closed::{self, Looped, Plan};
 use crate::paced::{self, Pace};
 use crate::protocol::{Shape, Template};
 use crate::wire::Wire;
@@ -100,24 +102,6 @@ impl Tally {
 /// A tally that the reporter looks at too.
 pub type Shared = Arc<Mutex<Tally>>;
 
-/// Takes the answers to `requests` requests that were sent at `since`. Nobody waits for the tally
-/// while an answer is waited for.
-fn take(tally: &Shared, wire: &mut Wire, requests: u64, since: Instant) -> Fallible<()> {
-    let mut left = requests;
-    while left > 0 {
-        let mut shapes = Vec::new();
-        let taken = wire.replies(left, |_, shape| {
-            shapes.extend((shape != Shape::Value).then_some(shape));
-            Ok(())
-        })?;
-        let mut tally = lock(tally)?;
-        shapes.into_iter().for_each(|shape| tally.saw(shape));
-        tally.took(taken, since);
-        left -= taken;
-    }
-    Ok(())
-}
-
 pub fn lock(tally: &Shared) -> Fallible<MutexGuard<'_, Tally>> {
     Ok(tally.lock().map_err(|_| "another thread panicked")?)
 }
@@ -154,14 +138,29 @@ impl Drive {
         Ok(self.figures(&total, total.ended - begin))
     }
 
-    /// A thread for each connection.
+    /// As many threads as there are cores, and no more than connections.
     fn start_closed(&self, wires: Vec<Wire>, begin: Instant) -> Fallible<Started> {
+        let plan = Plan {
+            template: self.template(),
+            pipeline: self.pipeline,
+            begin,
+            end: begin + Duration::from_secs_f64(self.seconds),
+        };
+        let cores = thread::available_parallelism()?.get();
+        let mut shares: Vec<Vec<Looped>> =
+            (0..cores.min(wires.len())).map(|_| Vec::new()).collect();
+        let count = shares.len();
+        for (place, wire) in wires.into_iter().enumerate() {
+            let keys = Keys::new(place as u64, self.target.keys);
+            if let Some(share) = shares.get_mut(place % count) {
+                share.push(Looped::new(wire, keys)?);
+            }
+        }
         let (mut threads, mut tallies) = (Vec::new(), Vec::new());
-        for (wire, index) in wires.into_iter().zip(0..) {
-            let tally: Shared = Arc::new(Mutex::new(Tally::new()?));
+        for share in shares {
+            let (tally, plan): (Shared, _) = (Arc::new(Mutex::new(Tally::new()?)), plan.clone());
             tallies.push(Arc::clone(&tally));
-            let drive = self.clone();
-            threads.push(thread::spawn(move || drive.closed(wire, index, begin, &tally)));
+            threads.push(thread::spawn(move || closed::run(share, &plan, &tally)));
         }
         Ok((threads, tallies))
     }
@@ -185,22 +184,6 @@ impl Drive {
             println!("{}", self.figures(&part, now - since));
             part.pour_into(total)?;
             since = now;
-        }
-        Ok(())
-    }
-
-    fn closed(&self, mut wire: Wire, index: u64, begin: Instant, tally: &Shared) -> Fallible<()> {
-        let (mut keys, template) = (Keys::new(index, self.target.keys), self.template());
-        let mut out = Vec::new();
-        let end = begin + Duration::from_secs_f64(self.seconds);
-        thread::sleep(begin - Instant::now());
-        let mut sent = Instant::now();
-        while sent < end {
-            out.clear();
-            (0..self.pipeline).for_each(|_| template.append(&mut out, keys.next()));
-            wire.send(&out)?;
-            take(tally, &mut wire, self.pipeline, sent)?;
-            sent = Instant::now();
         }
         Ok(())
     }

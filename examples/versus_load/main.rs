@@ -1,13 +1,14 @@
 //! One load generator for two protocols, so that vatn and redis can be put under the same load by
-//! the same code: requests that are copies of a template, a thread a connection with a blocking
-//! socket, or at a given rate two threads for all.
+//! the same code: requests that are copies of a template, on connections that a few threads share.
 //! `benches/versus` drives it; it prints one line of JSON.
 //!
 //!     cargo run --release --example versus_load -- drive vatn 127.0.0.1:7533 --operation get
 
+mod closed;
 mod drive;
 mod fan;
 mod fill;
+mod outgoing;
 mod paced;
 mod protocol;
 mod range;

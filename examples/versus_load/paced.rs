@@ -1,18 +1,17 @@
 //! Requests that are sent when they are due, whether earlier ones are answered or not; their
 //! latency counts from when they were due.
 //!
-//! One thread sends on all connections and one reads from all, so that what is measured is the
-//! server: with threads for each connection, a hundred of them waited for the cores that the server
-//! was using, and a bare echo took as long as a store.
+//! One thread sends on all connections and one reads from all: with threads for each connection, a
+//! hundred of them waited for the cores that the server was using, and a bare echo took as long as
+//! a store.
 
 use crate::Fallible;
 use crate::drive::{Keys, Shared, lock};
+use crate::outgoing::Outgoing;
 use crate::protocol::Template;
 use crate::wire::Wire;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use std::io::{ErrorKind, Write};
-use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -40,13 +39,6 @@ impl Pace {
     }
 }
 
-/// A connection, as its sender sees it.
-struct Outgoing {
-    stream: TcpStream,
-    /// What the socket has not taken yet.
-    rest: Vec<u8>,
-}
-
 /// A connection, as its reader sees it.
 struct Incoming {
     wire: Wire,
@@ -66,7 +58,7 @@ pub fn start(
 ) -> Fallible<Vec<JoinHandle<Fallible<()>>>> {
     let (mut outgoing, mut incoming) = (Vec::new(), Vec::new());
     for (turn, wire) in wires.into_iter().enumerate() {
-        outgoing.push(Outgoing { stream: wire.split()?, rest: Vec::new() });
+        outgoing.push(Outgoing::new(wire.split()?));
         incoming.push(Incoming { wire, turn, answered: 0 });
     }
     let sender = thread::spawn(move || send(outgoing, pace, keys, &template));
@@ -83,7 +75,8 @@ fn send(
     for turn in 0..pace.turns() {
         thread::sleep(pace.due(turn).saturating_duration_since(Instant::now()));
         let place = turn % connections.len();
-        if let Some(Outgoing { rest, .. }) = connections.get_mut(place) {
+        if let Some(connection) = connections.get_mut(place) {
+            let rest = &mut connection.rest;
             (0..pace.pipeline).for_each(|_| template.append(rest, keys.next()));
         }
         connections.iter_mut().try_for_each(Outgoing::flush)?;
@@ -93,22 +86,6 @@ fn send(
         thread::yield_now();
     }
     Ok(())
-}
-
-impl Outgoing {
-    /// Writes what the socket takes.
-    fn flush(&mut self) -> Fallible<()> {
-        let mut written = 0;
-        while let Some(rest) = self.rest.get(written..).filter(|rest| !rest.is_empty()) {
-            match self.stream.write(rest) {
-                Ok(count) => written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.rest.drain(..written);
-        Ok(())
-    }
 }
 
 fn read(mut connections: Vec<Incoming>, pace: Pace, tally: &Shared) -> Fallible<()> {

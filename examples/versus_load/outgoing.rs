@@ -1,0 +1,33 @@
+//! What is sent on a connection that does not wait.
+
+use crate::Fallible;
+use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
+
+/// A connection, as its sender sees it.
+pub struct Outgoing {
+    stream: TcpStream,
+    /// What the socket has not taken yet.
+    pub rest: Vec<u8>,
+}
+
+impl Outgoing {
+    /// `stream` does not block.
+    pub fn new(stream: TcpStream) -> Self {
+        Outgoing { stream, rest: Vec::new() }
+    }
+
+    /// Writes what the socket takes.
+    pub fn flush(&mut self) -> Fallible<()> {
+        let mut written = 0;
+        while let Some(rest) = self.rest.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.rest.drain(..written);
+        Ok(())
+    }
+}
