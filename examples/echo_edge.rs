@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use tokio::sync::watch;
 use vatn::limits::Limits;
+use vatn::loops::Loops;
 use vatn::zmq::link::{Closed, Link};
 use vatn::zmq::listener::{Listener, Seats};
 use vatn::zmq::pool::Pool;
@@ -29,7 +30,7 @@ async fn echo(stream: Stream, limits: Arc<Limits>, incoming: Arc<Pool>) -> Resul
     }
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let endpoint = std::env::args().nth(1).unwrap_or("tcp://127.0.0.1:0".to_owned()).parse()?;
     let listener = Listener::bind("the first argument", &endpoint).await?;
@@ -39,7 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (_keep, stop) = watch::channel(false);
     let seats = Seats::new(limits.max_connections, || {});
     listener
-        .run(seats, stop, move |stream| {
+        .run(seats, &Loops::for_all_cores()?, stop, move |stream| {
             let (limits, incoming) = (Arc::clone(&limits), Arc::clone(&incoming));
             async move {
                 let _ = echo(stream, limits, incoming).await;

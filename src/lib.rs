@@ -31,6 +31,7 @@ pub mod engine;
 pub mod http;
 pub mod limits;
 pub mod log;
+pub mod loops;
 pub mod server;
 pub mod store;
 pub mod wire;

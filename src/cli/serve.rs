@@ -100,9 +100,8 @@ impl Serve {
     pub(super) fn run(self, out: &mut Output) -> Result<(), Failure> {
         log_to_stderr(self.debug);
         let config = self.config()?;
-        let runtime = tokio::runtime::Runtime::new();
-        let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-        runtime.block_on(serve(config, out))
+        // Connections have threads of their own.
+        super::wait_for(serve(config, out))
     }
 
     fn config(self) -> Result<Config, Failure> {

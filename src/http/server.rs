@@ -7,11 +7,12 @@ use super::stream::{Shared, Stream};
 use crate::descriptors;
 use crate::engine::Engine;
 use crate::limits::Limits;
+use crate::loops::Loops;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,9 +81,9 @@ impl Http {
         format!("http://{}", self.address)
     }
 
-    /// Serves until `stop` says true, then until every connection has ended.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
-        serve(self.listener, self.app, &self.limits, stop, GRACE).await;
+    /// Serves on `loops` until `stop` says true, then until every connection has ended.
+    pub async fn run(self, loops: Arc<Loops>, stop: watch::Receiver<bool>) {
+        serve(self.listener, self.app, &self.limits, &loops, stop, GRACE).await;
     }
 }
 
@@ -105,13 +106,15 @@ pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     Err(last)
 }
 
-/// Serves HTTP until `stop` is true (or its sender gone), then finishes the requests in flight.
+/// Serves HTTP on `loops` until `stop` is true (or its sender gone), then finishes the requests in
+/// flight.
 ///
 /// Returns when every connection is closed, which takes `grace` at most.
 pub async fn serve(
     listener: TcpListener,
     app: App,
     limits: &Limits,
+    loops: &Loops,
     mut stop: watch::Receiver<bool>,
     grace: Duration,
 ) {
@@ -126,10 +129,14 @@ pub async fn serve(
             accepted = accept(&listener, &free, &mut has_warned) => accepted,
         };
         let Some((socket, seat)) = accepted else { continue };
-        let (app, stop) = (app.clone(), stop.clone());
-        tokio::spawn(async move {
-            drive(socket, app, deadlines, stop, grace).await;
-            drop(seat);
+        let (app, stop, place) = (app.clone(), stop.clone(), loops.place());
+        let handle = place.handle().clone();
+        handle.spawn(async move {
+            match TcpStream::from_std(socket) {
+                Ok(socket) => drive(socket, app, deadlines, stop, grace).await,
+                Err(error) => warn!("an HTTP connection cannot be served: {error}"),
+            }
+            drop((seat, place));
         });
     }
     drop(listener);
@@ -144,14 +151,14 @@ async fn accept(
     listener: &TcpListener,
     free: &Arc<Semaphore>,
     has_warned: &mut bool,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let seat = Arc::clone(free).acquire_owned().await.ok()?;
     let accepted = match descriptors::check_spare() {
         Ok(()) => listener.accept().await,
         Err(error) => Err(error),
     };
-    match accepted {
-        Ok((socket, _)) => {
+    match accepted.and_then(|(socket, _)| socket.into_std()) {
+        Ok(socket) => {
             *has_warned = false;
             let _ = socket.set_nodelay(true);
             Some((socket, seat))

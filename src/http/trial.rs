@@ -7,6 +7,7 @@ use super::store::Counted;
 use super::{App, Health, Names, Store};
 use crate::engine::{Awaited, ChangesQuery, Counters};
 use crate::limits::Limits;
+use crate::loops::Loops;
 use crate::wire::reply::Shown;
 use crate::wire::{Command, Refusal, Reply, Seq};
 use bytes::Bytes;
@@ -147,8 +148,9 @@ impl Edge {
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = watch::channel(false);
         let app = App::new(Arc::clone(&store), Names::default(), &limits);
+        let loops = Loops::for_all_cores().expect("threads");
         let served = tokio::spawn(async move {
-            serve(listener, app, &limits, stopped, grace).await;
+            serve(listener, app, &limits, &loops, stopped, grace).await;
         });
         Self { address, store, stop, served }
     }

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::disk::{DiskError, FjallDisk};
 use crate::engine::Engine;
 use crate::http::{BindError, Http};
+use crate::loops::Loops;
 use crate::zmq::{EdgeError, Publisher, Router};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -107,6 +108,7 @@ struct Doors {
     router: Router,
     publisher: Publisher,
     http: Http,
+    loops: Arc<Loops>,
 }
 
 impl Doors {
@@ -114,7 +116,10 @@ impl Doors {
         let http = Http::bind(Arc::clone(&engine)).await?;
         let router = Router::bind(&config.routers, Arc::clone(&engine)).await?;
         let publisher = Publisher::bind(&config.publishers, engine).await?;
-        Ok(Self { router, publisher, http })
+        let loops = Loops::for_all_cores().map_err(|error| {
+            ServeError::Internal(format!("cannot start the threads for connections: {error}"))
+        })?;
+        Ok(Self { router, publisher, http, loops: Arc::new(loops) })
     }
 
     fn open(self, backbone: Backbone) -> Broker {
@@ -126,9 +131,9 @@ impl Doors {
         let (stop_doors, stopping) = watch::channel(false);
         let (stop_publisher, publisher_stopping) = watch::channel(false);
         let mut doors = JoinSet::new();
-        doors.spawn(self.router.run(stopping.clone()));
-        doors.spawn(self.http.run(stopping));
-        let publisher = tokio::spawn(self.publisher.run(publisher_stopping));
+        doors.spawn(self.router.run(Arc::clone(&self.loops), stopping.clone()));
+        doors.spawn(self.http.run(Arc::clone(&self.loops), stopping));
+        let publisher = tokio::spawn(self.publisher.run(self.loops, publisher_stopping));
         Broker { backbone, endpoints, doors, stop_doors, publisher, stop_publisher }
     }
 }

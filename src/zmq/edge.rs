@@ -5,6 +5,7 @@ use super::listener::{BindError, Listener, Seats};
 use super::pool::Pool;
 use super::stream::Stream;
 use crate::limits::Limits;
+use crate::loops::Loops;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -63,15 +64,17 @@ impl Edge {
         Arc::clone(&self.incoming)
     }
 
-    /// Serves until `stop` says true, then until every connection has ended.
-    pub async fn run<F, T>(self, stop: watch::Receiver<bool>, serve: F)
+    /// Serves on `loops` until `stop` says true, then until every connection has ended.
+    pub async fn run<F, T>(self, loops: Arc<Loops>, stop: watch::Receiver<bool>, serve: F)
     where
         F: Fn(Stream) -> T + Clone + Send + Sync + 'static,
         T: Future<Output = ()> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
-            tasks.spawn(listener.run(Arc::clone(&self.seats), stop.clone(), serve.clone()));
+            let (seats, loops) = (Arc::clone(&self.seats), Arc::clone(&loops));
+            let (stop, serve) = (stop.clone(), serve.clone());
+            tasks.spawn(async move { listener.run(seats, &loops, stop, serve).await });
         }
         tasks.join_all().await;
     }

@@ -1,8 +1,9 @@
 //! Listens on one endpoint and gives each connection a task of its own.
 
 use super::endpoint::Endpoint;
-use super::stream::Stream;
+use super::stream::{Detached, Stream};
 use crate::descriptors;
+use crate::loops::Loops;
 use std::fmt;
 use std::fs;
 use std::future::Future;
@@ -135,11 +136,16 @@ impl Listener {
         &self.endpoint
     }
 
-    /// Accepts until `stop` says true, then waits until every connection has ended. `serve` is told
-    /// `stop` by its own copy.
-    pub async fn run<F, T>(self, seats: Arc<Seats>, mut stop: watch::Receiver<bool>, serve: F)
-    where
-        F: Fn(Stream) -> T,
+    /// Accepts until `stop` says true, then waits until every connection has ended; they are served
+    /// on `loops`. `serve` is told `stop` by its own copy.
+    pub async fn run<F, T>(
+        self,
+        seats: Arc<Seats>,
+        loops: &Loops,
+        mut stop: watch::Receiver<bool>,
+        serve: F,
+    ) where
+        F: Fn(Stream) -> T + Clone + Send + 'static,
         T: Future<Output = ()> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
@@ -154,11 +160,18 @@ impl Listener {
                 Ok(stream) => {
                     pause = Duration::ZERO;
                     if let Some(seat) = seats.take() {
-                        let served = serve(stream);
-                        tasks.spawn(async move {
-                            served.await;
-                            drop(seat);
-                        });
+                        let (place, serve) = (loops.place(), serve.clone());
+                        let handle = place.handle().clone();
+                        tasks.spawn_on(
+                            async move {
+                                match stream.attach() {
+                                    Ok(stream) => serve(stream).await,
+                                    Err(error) => tracing::warn!("cannot serve: {error}"),
+                                }
+                                drop((seat, place));
+                            },
+                            &handle,
+                        );
                     }
                 }
                 // Out of file descriptors or memory, most likely: retrying at once would only spin.
@@ -176,7 +189,7 @@ impl Listener {
         }
     }
 
-    async fn accept(&self, pause: Duration) -> io::Result<Stream> {
+    async fn accept(&self, pause: Duration) -> io::Result<Detached> {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
@@ -186,9 +199,11 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 // A peer that is gone already will be noticed by reading.
                 let _ = stream.set_nodelay(true);
-                Ok(Stream::Tcp(stream))
+                Ok(Detached::Tcp(stream.into_std()?))
             }
-            Socket::Ipc { listener, .. } => Ok(Stream::Ipc(listener.accept().await?.0)),
+            Socket::Ipc { listener, .. } => {
+                Ok(Detached::Ipc(listener.accept().await?.0.into_std()?))
+            }
         }
     }
 }

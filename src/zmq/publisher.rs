@@ -14,6 +14,7 @@ use super::zmtp::{Kind, Signal, write_frame, write_frame_head};
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::log::feed::{FeedRead, FeedReader};
+use crate::loops::Loops;
 use crate::wire::change::{Change, Header};
 use crate::wire::{Level, Seq};
 use std::future::poll_fn;
@@ -63,8 +64,8 @@ impl Publisher {
         self.edge.endpoints()
     }
 
-    /// Serves until `stop` says true; what was committed by then is still told.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
+    /// Serves on `loops` until `stop` says true; what was committed by then is still told.
+    pub async fn run(self, loops: Arc<Loops>, stop: watch::Receiver<bool>) {
         let shared = Arc::new((self.engine, self.limits, self.edge.incoming()));
         let stopping = stop.clone();
         let serve = move |stream| {
@@ -80,7 +81,7 @@ impl Publisher {
                 tracing::debug!("a subscriber's connection ended: {ended}");
             }
         };
-        self.edge.run(stop, serve).await;
+        self.edge.run(loops, stop, serve).await;
     }
 }
 

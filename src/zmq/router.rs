@@ -14,6 +14,7 @@ use super::stream::Stream;
 use super::zmtp::Kind;
 use crate::engine::{Answers, Engine};
 use crate::limits::WAITING_EACH_MAX;
+use crate::loops::Loops;
 use crate::wire::Seq;
 use std::cell::RefCell;
 use std::future::{poll_fn, ready};
@@ -58,9 +59,9 @@ impl Router {
         self.edge.endpoints()
     }
 
-    /// Serves until `stop` says true, then until everything that was taken is answered. The engine
-    /// must still commit until this returns.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
+    /// Serves on `loops` until `stop` says true, then until everything that was taken is answered.
+    /// The engine must still commit until this returns.
+    pub async fn run(self, loops: Arc<Loops>, stop: watch::Receiver<bool>) {
         let (engine, outgoing, incoming) = (self.engine, self.outgoing, self.edge.incoming());
         let stopping = stop.clone();
         let serve = move |stream| {
@@ -76,7 +77,7 @@ impl Router {
                 tracing::debug!("a client's connection ended: {ended}");
             }
         };
-        self.edge.run(stop, serve).await;
+        self.edge.run(loops, stop, serve).await;
     }
 }
 

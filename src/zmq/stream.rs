@@ -1,6 +1,8 @@
 //! One accepted byte stream, TCP or Unix.
 
 use std::io;
+use std::net;
+use std::os::unix;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +15,25 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Ipc(UnixStream),
+}
+
+/// A connected socket that no event loop knows of.
+#[derive(Debug)]
+pub enum Detached {
+    /// Over TCP.
+    Tcp(net::TcpStream),
+    /// Over a Unix socket.
+    Ipc(unix::net::UnixStream),
+}
+
+impl Detached {
+    /// The same socket, on the event loop of this thread.
+    pub fn attach(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
+            Self::Ipc(stream) => UnixStream::from_std(stream).map(Stream::Ipc),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -13,6 +13,7 @@ use vatn::disk::{Disk, MemoryDisk};
 use vatn::engine::{Engine, recover};
 use vatn::limits::Limits;
 use vatn::log::Log;
+use vatn::loops::Loops;
 use vatn::zmq::{Publisher, Router};
 
 /// Edges and an engine; no worker, so that the write queue only fills.
@@ -56,11 +57,13 @@ impl Edges {
         });
         let (router, publisher) = (bound.0.endpoints(), bound.1.endpoints());
         let stopped = Arc::clone(&has_router_stopped);
+        let loops = Arc::new(Loops::for_all_cores().unwrap());
+        let router_loops = Arc::clone(&loops);
         runtime.spawn(async move {
-            bound.0.run(router_stopping).await;
+            bound.0.run(router_loops, router_stopping).await;
             stopped.store(true, Ordering::Release);
         });
-        runtime.spawn(bound.1.run(publisher_stopping));
+        runtime.spawn(bound.1.run(loops, publisher_stopping));
         Self {
             disk,
             engine,
