@@ -32,6 +32,7 @@ pub mod http;
 pub mod limits;
 pub mod log;
 pub mod loops;
+pub mod relay;
 pub mod server;
 pub mod store;
 pub mod wire;

@@ -4,6 +4,7 @@
 //! A runtime whose threads take each other's work wakes another thread whenever two sockets have
 //! something: where a request takes a microsecond, that costs more than the request.
 
+use crate::relay::Relay;
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ impl EventLoop {
     fn start() -> io::Result<Arc<Self>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
+        runtime.spawn(Arc::<Relay>::default().run());
         let (running, ended) = oneshot::channel();
         // That the sender is gone is what it waits for.
         let run = move || drop(runtime.block_on(ended));

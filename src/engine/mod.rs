@@ -46,7 +46,7 @@ use std::time::Instant;
 use syncer::Syncer;
 use tokio::sync::watch;
 
-pub use crate::log::watermarks::Release;
+pub use crate::log::watermarks::{Release, Waiter};
 
 /// How often a thread looks whether the core is free before it sleeps, where others can run
 /// meanwhile.
@@ -213,6 +213,11 @@ impl Engine {
     /// Whether a reply that waits for `gate` may be sent.
     pub fn release(&self, gate: Gate) -> Release {
         if gate == Gate::OPEN { Release::Ready } else { self.watermarks.release(gate) }
+    }
+
+    /// Someone who waits for one gate after another.
+    pub fn waiter(&self) -> Waiter<'_> {
+        self.watermarks.waiter()
     }
 
     /// Changes with every step of the watermarks, with a failure of the disk, and with the stop.

@@ -1,11 +1,12 @@
 //! One command at a time, for edges that wait for each: HTTP.
 
+use super::Engine;
 use super::answers::Answers;
-use super::{Engine, Release};
 use crate::wire::reader::Reader;
 use crate::wire::refusal::Code;
 use crate::wire::{Command, Refusal, Request};
 use bytes::Bytes;
+use std::future::poll_fn;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -32,16 +33,9 @@ impl Engine {
         let Some(answer) = answers.list.first() else {
             return Err(internal("no answer"));
         };
-        let mut progress = self.progress();
-        let release = loop {
-            match self.release(answer.gate) {
-                Release::Waiting => {}
-                released => break released,
-            }
-            if progress.changed().await.is_err() {
-                break Release::Failed;
-            }
-        };
+        let mut waiter = self.waiter();
+        poll_fn(|cx| waiter.poll_released(cx, answer.gate)).await;
+        let release = self.release(answer.gate);
         let mut response = Vec::new();
         if !self.complete(answer, release, &mut response) {
             response = answers.bytes;

@@ -16,6 +16,7 @@ pub mod restore;
 pub mod rounds;
 pub mod segments;
 pub mod tables;
+mod waiters;
 pub mod watermarks;
 
 pub use feed::Feed;

@@ -1,9 +1,11 @@
 //! How far the writes have come, level by level, and who waits to hear of it.
 
+use super::waiters::Waiters;
 use crate::disk::DiskError;
 use crate::wire::{Gate, Seq};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use tokio::sync::watch;
 
 /// How far the writes have come. All writes up to a seq have reached the level of that name.
@@ -42,6 +44,7 @@ pub struct Watermarks {
     in_tables: AtomicU64,
     has_failed: AtomicBool,
     progress: watch::Sender<Progress>,
+    waiters: Waiters,
 }
 
 impl Watermarks {
@@ -55,6 +58,7 @@ impl Watermarks {
             in_tables: AtomicU64::new(in_tables),
             has_failed: AtomicBool::new(false),
             progress: watch::Sender::new(start),
+            waiters: Waiters::default(),
         }
     }
 
@@ -70,10 +74,7 @@ impl Watermarks {
 
     /// Whether a reply that waits for `gate` may be sent.
     pub fn release(&self, gate: Gate) -> Release {
-        let is_open = self.stored.load(Ordering::Acquire) >= gate.stored
-            && self.synced.load(Ordering::Acquire) >= gate.synced
-            && self.in_tables.load(Ordering::Acquire) >= gate.in_tables;
-        match is_open {
+        match self.is_open(gate) {
             true => Release::Ready,
             // Not the flag: who subscribes after the failure was told must find it here. What is on
             // its way when a worker fails may still get there.
@@ -84,6 +85,17 @@ impl Watermarks {
         }
     }
 
+    fn is_open(&self, gate: Gate) -> bool {
+        self.stored.load(Ordering::Acquire) >= gate.stored
+            && self.synced.load(Ordering::Acquire) >= gate.synced
+            && self.in_tables.load(Ordering::Acquire) >= gate.in_tables
+    }
+
+    /// Someone who waits for one gate after another.
+    pub fn waiter(&self) -> Waiter<'_> {
+        Waiter { watermarks: self, joined: None }
+    }
+
     /// All writes up to `stored` are with the system, all up to `synced` on the medium.
     pub fn committed(&self, stored: Seq, synced: Seq) {
         self.stored.fetch_max(stored, Ordering::AcqRel);
@@ -92,6 +104,7 @@ impl Watermarks {
             progress.stored = progress.stored.max(stored);
             progress.synced = progress.synced.max(synced);
         });
+        self.waiters.wake(|gate| self.is_open(gate));
     }
 
     /// Waits until all writes up to `seq` are with the operating system; fails when they will not
@@ -115,6 +128,7 @@ impl Watermarks {
     pub fn tabled(&self, seq: Seq) {
         self.in_tables.fetch_max(seq, Ordering::AcqRel);
         self.progress.send_modify(|progress| progress.in_tables = progress.in_tables.max(seq));
+        self.waiters.wake(|gate| self.is_open(gate));
     }
 
     /// No write will come any further. The first reason stays; returns whether it is this one.
@@ -130,6 +144,7 @@ impl Watermarks {
             is_first
         });
         if is_first {
+            self.waiters.wake_all();
             tracing::error!("the disk failed, writes are refused from now on: {reason}");
         }
         is_first
@@ -138,9 +153,10 @@ impl Watermarks {
     /// The committer has ended.
     pub fn settle(&self) {
         self.progress.send_modify(|progress| progress.is_settled = true);
+        self.waiters.wake_all();
     }
 
-    /// Wakes whoever waits, to look again.
+    /// Wakes whoever hears of every step, to look again.
     pub fn nudge(&self) {
         self.progress.send_modify(|_| {});
     }
@@ -166,6 +182,42 @@ impl Watermarks {
     }
 }
 
+/// Someone who waits for one gate after another, and hears of no other.
+#[derive(Debug)]
+pub struct Waiter<'w> {
+    watermarks: &'w Watermarks,
+    joined: Option<(u64, Gate)>,
+}
+
+impl Waiter<'_> {
+    /// Ready when `gate` is open, and when it never will be. Always to be polled by the same task.
+    pub fn poll_released(&mut self, context: &Context<'_>, gate: Gate) -> Poll<()> {
+        let Watermarks { waiters, .. } = self.watermarks;
+        let is_released = || self.watermarks.release(gate) != Release::Waiting;
+        if is_released() {
+            return Poll::Ready(());
+        }
+        if self.joined.is_none_or(|(_, joined)| joined != gate) {
+            self.leave();
+            let ticket = waiters.join(gate, context.waker(), is_released);
+            self.joined = ticket.map(|ticket| (ticket, gate));
+        }
+        if self.joined.is_some() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    fn leave(&mut self) {
+        if let Some((ticket, _)) = self.joined.take() {
+            self.watermarks.waiters.leave(ticket);
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,5 +232,24 @@ mod tests {
         assert!(!progress.has_changed().unwrap());
         assert_eq!(watermarks.failure().as_deref(), Some("the first"));
         assert!(watermarks.has_failed());
+    }
+    /// Whether `waiter` may go on; nothing is really woken.
+    fn is_released(waiter: &mut Waiter<'_>, synced: Seq) -> bool {
+        let gate = Gate { synced, ..Gate::OPEN };
+        waiter.poll_released(&Context::from_waker(std::task::Waker::noop()), gate).is_ready()
+    }
+
+    #[test]
+    fn who_waits_hears_of_its_gate_and_of_the_end_of_hope() {
+        let watermarks = Watermarks::at(3, 3);
+        let (mut first, mut second) = (watermarks.waiter(), watermarks.waiter());
+        assert!(is_released(&mut first, 3));
+        assert!(!is_released(&mut first, 4) && !is_released(&mut second, 9));
+        watermarks.committed(5, 5);
+        assert!(is_released(&mut first, 4) && !is_released(&mut first, 6));
+        watermarks.fail(&"the disk".into());
+        assert!(!is_released(&mut second, 9), "what is on its way may still get there");
+        watermarks.settle();
+        assert!(is_released(&mut first, 6) && is_released(&mut second, 9));
     }
 }

@@ -82,6 +82,12 @@ impl Outbox {
         self.detached.len()
     }
 
+    /// What the first of all waits for, if that is all that is waited for.
+    pub fn gate(&self) -> Option<Gate> {
+        let first = self.units.front().filter(|unit| !unit.is_deferred)?;
+        self.detached.is_empty().then_some(first.gate)
+    }
+
     /// When the first `wait` gives up; `None` while it could not be told.
     pub fn deadline(&self, link: &Link) -> Option<Instant> {
         if !may_overtake(link) {

@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use super::pool::{Pool, Share};
 use super::stream::Stream;
 use super::zmtp::Kind;
-use crate::engine::{Answers, Engine};
+use crate::engine::{Answers, Engine, Waiter};
 use crate::limits::WAITING_EACH_MAX;
 use crate::loops::Loops;
 use crate::wire::Seq;
@@ -118,6 +118,7 @@ struct Session<'e> {
     engine: &'e Engine,
     outbox: Outbox,
     outgoing: Share,
+    waiter: Waiter<'e>,
     cursor: Cursor,
     look: Interval,
     looked: Instant,
@@ -138,6 +139,7 @@ impl<'e> Session<'e> {
             engine,
             outbox: Outbox::default(),
             outgoing,
+            waiter: engine.waiter(),
             cursor: Cursor::default(),
             look,
             looked: Instant::now(),
@@ -178,7 +180,7 @@ impl<'e> Session<'e> {
                 yield_now().await;
             }
             let reading = blocked == Blocked::Idle && self.stop_until.is_none();
-            let wake_at = self.wake_at();
+            let (wake_at, gate) = (self.wake_at(), self.outbox.gate());
             tokio::select! {
                 // In this order: a peer that always has something for us does not stop the clock.
                 biased;
@@ -192,7 +194,9 @@ impl<'e> Session<'e> {
                 }
                 turned = poll_fn(|cx| self.link.poll_turn(cx, reading)) => turned?,
                 () = ready(()), if has_turn => {}
-                _ = progress.changed(), if !self.outbox.is_empty() => {}
+                () = poll_fn(|cx| self.waiter.poll_released(cx, gate.unwrap_or_default())),
+                    if gate.is_some() => {}
+                _ = progress.changed(), if gate.is_none() && !self.outbox.is_empty() => {}
                 _ = room.changed(), if blocked == Blocked::NoRoom => {}
                 () = sleep_until(wake_at.unwrap_or(self.looked)), if wake_at.is_some() => {}
             }
