@@ -87,16 +87,15 @@ class Bench:
                 self.turn(row, redis, vatn, lambda server: self.loads.versus(
                     server, "drive", "--operation", operation, "--connections", 1, "--pipeline", 1, field="p50_us"))
             for operation in ("get", "set"):
-                row = self.table.row(f"{operation.upper()}, pipeline 16, one load generator", PLAIN, None)
-                self.turn(row, redis, vatn,
-                          lambda server: self.loads.versus(server, "drive", "--operation", operation))
+                row = self.table.row(f"{operation.upper()}, pipeline 16, each its own generator", PLAIN, None)
+                self.turn(row, redis, vatn, lambda server: self.loads.own(server, operation, 50, 16))
 
     def everysec(self):
         with self.both("everysec") as (redis, vatn):
             for pipeline in (16, 100):
                 self.rate(redis, vatn, f"SET, pipeline {pipeline}, stored", EVERYSEC, 2.5, "set", pipeline, "stored")
             self.rate(redis, vatn, "SET, 1 in flight, stored", EVERYSEC, 1.3, "set", 1, "stored")
-            peaks = {server.name: self.loads.versus(server, "drive", "--operation", "set", "--level", "stored").value
+            peaks = {server.name: self.loads.closed(server, "set", 50, 16, "stored").value
                      for server in (redis, vatn)}
             for server in (redis, vatn):
                 server.settle()
@@ -174,8 +173,7 @@ class Bench:
             self.loads.fill(vatn)
             with self.running(Echo, self.echo_edge, str(self.directory / "echo.log")) as echo:
                 row = self.table.row("GET, pipeline 100, of the bare echo", "echo of the edge", 0.7)
-                self.turn(row, echo, vatn, lambda server: self.loads.versus(
-                    server, "drive", "--operation", "get", "--pipeline", 100))
+                self.turn(row, echo, vatn, lambda server: self.loads.closed(server, "get", 50, 100, "queued"))
 
     def range(self):
         with self.both("none", own_keys=True, index=True) as (redis, vatn):

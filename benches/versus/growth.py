@@ -88,7 +88,6 @@ class Growth:
 
 def costed(loads, server, operation, connections, pipeline):
     """A rate, and the CPU time that a command cost the server: under load, and with what was left for afterwards."""
-    loads.try_out(server, operation, connections, pipeline)
     before = server.cpu_seconds()
     measured = loads.closed(server, operation, connections, pipeline, "queued")
     under_load = server.cpu_seconds() - before

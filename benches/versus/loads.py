@@ -118,10 +118,15 @@ class Loads:
         return measured(detail["requests_per_second"], figures["seconds"], *used, detail)
 
     def closed(self, server, operation, connections, pipeline, level):
-        """The generator that each side brings."""
+        """Requests that wait for those before them, from the generator that is the same for both."""
+        return self.versus(server, "drive", "--operation", operation, "--connections", connections,
+                           "--pipeline", pipeline, "--level", level)
+
+    def own(self, server, operation, connections, pipeline):
+        """The same from the generator that each side brings."""
         if server.name == "redis":
             return self.redis_benchmark(server, operation, connections, pipeline)
-        return self.vatn_bench(server, operation, connections, pipeline, level)
+        return self.vatn_bench(server, operation, connections, pipeline)
 
     def versus(self, server, mode, *flags, field="per_second", bench_keys=True, seconds=None):
         """The generator that is the same for both."""
@@ -135,7 +140,8 @@ class Loads:
         figures = json.loads(out)
         assert figures.get("absent", 0) == 0, f"{figures['absent']} keys were not there"
         assert figures.get("refused", 0) == 0, f"{figures['refused']} writes were refused"
-        return measured(figures[field], figures["seconds"], *used, figures)
+        detail = figures | {"commands": figures.get("requests")}
+        return measured(figures[field], figures["seconds"], *used, detail)
 
     def wrk(self, server, script):
         seconds = max(1, round(self.seconds))
