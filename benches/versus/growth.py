@@ -74,7 +74,6 @@ class Growth:
     def measure_held(self, bench, held):
         bench.loads = bench.loads.resized(*held)
         with bench.both("none") as (redis, vatn):
-            bench.choose_threads(redis, vatn)
             for point in self.points:
                 for operation, pipeline in OPERATIONS if point.held() == held else ():
                     bench.turn(self.rows[operation, pipeline, point], redis, vatn, lambda server: costed(

@@ -88,16 +88,18 @@ def main():
             what.measure(bench, given.pairs)
         else:
             groups.measure(bench, given.only, given.pairs)
-    facts["load_threads"] = {"redis-benchmark": bench.loads.redis_threads, "vatn bench": bench.loads.vatn_threads}
-    facts["load_threads_tried"] = bench.thread_trials
+    if bench.thread_trials:
+        facts["load_threads"] = {"redis-benchmark": bench.loads.redis_threads, "vatn bench": bench.loads.vatn_threads}
+        facts["load_threads_tried"] = bench.thread_trials
     facts["minutes"] = round((time.monotonic() - begun) / 60, 1)
     facts["load_average_after"] = round(os.getloadavg()[0], 2)
 
     print(f"\n{given.pairs} pairs in {facts['minutes']} minutes; {given.keys:,} keys, values of {VALUE_BYTES} bytes, "
           f"where nothing else is said; {facts['cores']}; a ratio above 1 means that vatn is better\n")
     reporter.show(what)
-    print(f"\nload threads (the fastest of those tried): redis-benchmark {bench.loads.redis_threads}, "
-          f"vatn bench {bench.loads.vatn_threads}; versus_load: one a core")
+    if bench.thread_trials:
+        print(f"\nload threads (the fastest of those tried): redis-benchmark {bench.loads.redis_threads}, "
+              f"vatn bench {bench.loads.vatn_threads}; versus_load: one a core")
     given.results.mkdir(parents=True, exist_ok=True)
     reporter.write_json(given.results / f"{given.stem}.json", what, facts)
     reporter.plot(given.results / f"{given.stem}.svg", what, facts)
