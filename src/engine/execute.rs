@@ -67,15 +67,17 @@ impl Engine {
             // What has expired is taken out before anyone looks, and that is a write; where there
             // are none any more, it is only not shown.
             if !core.store.has_expired(context.now) || self.watermarks.has_failed() {
-                warm(&core.store, hashes);
+                if hashes.len() >= WARM_FROM {
+                    warm(&core.store, hashes, false);
+                }
                 return self.each(requests, hashes, answers, |task, request, answers| {
                     self.read(&core, task, context, request, answers)
                 });
             }
         }
+        self.warm_beforehand(hashes);
         let mut guard = self.core_mut();
         let core = &mut *guard;
-        warm(&core.store, hashes);
         if !self.watermarks.has_failed() {
             core.store.expire(context, EXPIRE_AT_ONCE, &mut core.pending);
         }
@@ -93,6 +95,16 @@ impl Engine {
             self.wake_committer();
         }
         executed
+    }
+
+    /// Has the memory of all keys fetched before the core is taken alone: those who write wait for
+    /// memory at the same time then, and not for each other.
+    fn warm_beforehand(&self, hashes: &[Option<u64>]) {
+        if hashes.len() >= WARM_FROM
+            && let Some(core) = self.core_soon()
+        {
+            warm(&core.store, hashes, true);
+        }
     }
 
     /// Has `one` execute each command, and appends the responses; returns how many were executed.
@@ -279,11 +291,9 @@ impl Engine {
     }
 }
 
-/// Has the memory of all keys fetched together, where there are some.
-fn warm(store: &Store, hashes: &[Option<u64>]) {
-    if hashes.len() >= WARM_FROM {
-        store.warm(hashes.iter().copied().flatten());
-    }
+/// Has the memory of all keys fetched together.
+fn warm(store: &Store, hashes: &[Option<u64>], for_writes: bool) {
+    store.warm(hashes.iter().copied().flatten(), for_writes);
 }
 
 /// Whether a request only reads the map, or tells of the broker.

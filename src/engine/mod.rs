@@ -39,7 +39,7 @@ use later::LaterRoom;
 use lead::Seat;
 use std::sync::{
     Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
-    Weak,
+    TryLockResult, Weak,
 };
 use std::thread::Thread;
 use std::time::Instant;
@@ -151,19 +151,35 @@ impl Engine {
 
     /// The core, shared with other readers.
     fn core(&self) -> RwLockReadGuard<'_, Core> {
-        self.core.read().unwrap_or_else(|poisoned| {
-            self.fail_for_panic();
-            PoisonError::into_inner(poisoned)
+        self.core_soon().unwrap_or_else(|| {
+            self.core.read().unwrap_or_else(|poisoned| {
+                self.fail_for_panic();
+                PoisonError::into_inner(poisoned)
+            })
         })
     }
 
-    /// The core, alone. Who holds it is done within microseconds, so a waiting thread looks again
-    /// for a while before it sleeps: to be put to sleep and woken costs more than most waits, and
-    /// the others wait for it meanwhile.
+    /// The same, unless it takes long.
+    fn core_soon(&self) -> Option<RwLockReadGuard<'_, Core>> {
+        self.spin_for(|| self.core.try_read())
+    }
+
+    /// The core, alone.
     fn core_mut(&self) -> RwLockWriteGuard<'_, Core> {
-        for _ in 0..self.looks {
-            match self.core.try_write() {
-                Ok(core) => return core,
+        self.spin_for(|| self.core.try_write()).unwrap_or_else(|| {
+            self.core.write().unwrap_or_else(|poisoned| {
+                self.fail_for_panic();
+                PoisonError::into_inner(poisoned)
+            })
+        })
+    }
+
+    /// Looks for a while whether a lock is free. Who holds the core is done within microseconds: to
+    /// be put to sleep and woken costs more than most waits, and the others wait for it meanwhile.
+    fn spin_for<G>(&self, mut try_lock: impl FnMut() -> TryLockResult<G>) -> Option<G> {
+        for _ in 0..=self.looks {
+            match try_lock() {
+                Ok(guard) => return Some(guard),
                 Err(TryLockError::Poisoned(_)) => break,
                 Err(TryLockError::WouldBlock) => {}
             }
@@ -171,10 +187,7 @@ impl Engine {
                 std::hint::spin_loop();
             }
         }
-        self.core.write().unwrap_or_else(|poisoned| {
-            self.fail_for_panic();
-            PoisonError::into_inner(poisoned)
-        })
+        None
     }
 
     /// A panic while the core was held leaves it readable, and stops writes for good.

@@ -30,6 +30,11 @@ impl Dirty {
         self.words.get(word).is_some_and(|word| word & bit != 0)
     }
 
+    /// Reads what is known of `handle`: for the caches, not for the bits.
+    pub fn touch(&self, handle: Handle) -> u8 {
+        self.words.get(place(handle).0).map_or(0, |word| *word as u8)
+    }
+
     /// Puts `handle` in.
     pub fn add(&mut self, handle: Handle) {
         let (number, bit) = place(handle);

@@ -95,9 +95,10 @@ impl Map {
         self.find(key).map(|handle| self.at(handle))
     }
 
-    /// Brings what lookups of keys will read into the processor's caches. One after the other,
-    /// lookups wait for memory twice each; here the waits of all of them overlap.
-    pub fn warm(&self, mut hashes: impl Iterator<Item = u64>) {
+    /// Brings what lookups of keys will read into the processor's caches, and, where they are
+    /// `for_writes`, what a write reads besides. One after the other, lookups wait for memory twice
+    /// each; here the waits of all of them overlap.
+    pub fn warm(&self, mut hashes: impl Iterator<Item = u64>, for_writes: bool) {
         let mut handles = [0; WARM_AT_ONCE];
         loop {
             let mut count = 0;
@@ -107,8 +108,13 @@ impl Map {
                 *place = found.copied().unwrap_or_default();
                 count += 1;
             }
+            let found = || handles.iter().take(count);
             let touch = |sum: u8, handle: &Handle| sum.wrapping_add(self.arena.touch(*handle));
-            black_box(handles.iter().take(count).fold(0, touch));
+            black_box(found().fold(0, touch));
+            if for_writes {
+                let touch = |sum: u8, handle: &Handle| sum.wrapping_add(self.dirty.touch(*handle));
+                black_box(found().fold(0, touch));
+            }
             if count < WARM_AT_ONCE {
                 return;
             }

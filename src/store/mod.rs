@@ -131,9 +131,10 @@ impl Store {
         self.map.hasher().clone()
     }
 
-    /// Brings what is known of the keys with these hashes into the processor's caches.
-    pub fn warm(&self, hashes: impl Iterator<Item = u64>) {
-        self.map.warm(hashes);
+    /// Brings what is known of the keys with these hashes into the processor's caches, for reads or
+    /// for writes.
+    pub fn warm(&self, hashes: impl Iterator<Item = u64>, for_writes: bool) {
+        self.map.warm(hashes, for_writes);
     }
 
     /// A key whose hash may be known.
