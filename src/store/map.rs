@@ -3,10 +3,10 @@
 use super::arena::{Arena, Handle, Slot};
 use super::dirty::Dirty;
 use super::hashed::{HashedKey, KeyHasher};
+use super::index::Index;
 use super::order::Order;
 use crate::clock::Millis;
 use crate::wire::reply::Meta;
-use hashbrown::HashTable;
 use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::ops::Bound;
@@ -48,8 +48,7 @@ const WARM_AT_ONCE: usize = 32;
 #[derive(Debug, Default)]
 pub struct Map {
     arena: Arena,
-    /// Finds a key.
-    hash: HashTable<Handle>,
+    index: Index,
     hasher: KeyHasher,
     order: Order,
     /// The entries that the tables do not show as they are.
@@ -63,12 +62,12 @@ pub struct Map {
 impl Map {
     /// How many keys there are, those that have expired unseen included.
     pub fn len(&self) -> usize {
-        self.hash.len()
+        self.index.len()
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.hash.is_empty()
+        self.len() == 0
     }
 
     /// Bytes of memory that entries and keys take, about; the indexes take some ten more a key.
@@ -82,7 +81,7 @@ impl Map {
     }
 
     fn find(&self, key: HashedKey<'_>) -> Option<Handle> {
-        self.hash.find(key.hash, |handle| self.arena.key(*handle) == key.bytes).copied()
+        self.index.find(&self.arena, key)
     }
 
     /// The entry of `key`, expired or not.
@@ -103,9 +102,7 @@ impl Map {
         loop {
             let mut count = 0;
             for (place, hash) in handles.iter_mut().zip(hashes.by_ref()) {
-                // The first that may be it: most often it is.
-                let found = self.hash.find(hash, |_| true);
-                *place = found.copied().unwrap_or_default();
+                *place = self.index.guess(hash).unwrap_or_default();
                 count += 1;
             }
             let found = || handles.iter().take(count);
@@ -134,10 +131,9 @@ impl Map {
         value: &[u8],
         before: impl FnOnce(Option<Entry<'_>>),
     ) -> Option<Head> {
-        let Self { arena, hash, order, dirty, .. } = self;
+        let Self { arena, index, order, dirty, .. } = self;
         let key = hashed.bytes;
-        let place = hash.find_mut(hashed.hash, |handle| arena.key(*handle) == key);
-        let old = match place {
+        let old = match index.find_mut(arena, hashed) {
             Some(place) => {
                 let Slot { head: old, value: old_value, .. } = arena.get(*place);
                 before(Some(Entry { head: old, value: old_value }));
@@ -168,9 +164,9 @@ impl Map {
 
     /// Puts an entry at a key that is not there.
     fn add(&mut self, key: HashedKey<'_>, head: &Head, value: &[u8]) -> Handle {
-        let Self { arena, hash, hasher, order, .. } = self;
+        let Self { arena, index, hasher, order, .. } = self;
         let handle = arena.insert(head, key.bytes, value);
-        hash.insert_unique(key.hash, handle, |handle| hasher.hash(arena.key(*handle)));
+        index.insert(arena, hasher, key.hash, handle);
         order.insert(arena, handle);
         handle
     }
@@ -182,10 +178,9 @@ impl Map {
 
     /// The same; `before` is shown the entry, before it goes.
     pub fn take(&mut self, hashed: HashedKey<'_>, before: impl FnOnce(Entry<'_>)) -> Option<Head> {
-        let Self { arena, hash, order, dirty, .. } = self;
+        let Self { arena, index, order, dirty, .. } = self;
         let key = hashed.bytes;
-        let found = hash.find_entry(hashed.hash, |handle| arena.key(*handle) == key).ok()?;
-        let (handle, _) = found.remove();
+        let handle = index.remove(arena, hashed)?;
         let Slot { head, value, .. } = arena.get(handle);
         before(Entry { head, value });
         order.remove(arena, key);
@@ -199,8 +194,8 @@ impl Map {
 
     /// Makes room for so many keys.
     pub fn reserve(&mut self, keys: usize) {
-        let Self { arena, hash, hasher, .. } = self;
-        hash.reserve(keys, |handle| hasher.hash(arena.key(*handle)));
+        let Self { arena, index, hasher, .. } = self;
+        index.reserve(arena, hasher, keys);
     }
 
     /// Puts in an entry that the tables show as it is. Entries that come in the order of their keys

@@ -1,100 +1,91 @@
-//! The order of the keys: handles in blocks, the blocks in a list, both sorted by the keys they
-//! name.
+//! The order of the keys: handles in blocks, the blocks on shelves, sorted by the keys they name.
 //!
-//! Four bytes a key and a little slack. Point reads and overwrites do not come here (the map has a
-//! hash for them); inserts, removals and ranges do, and cost two binary searches.
+//! Eight bytes a key and a little slack. Point reads and overwrites do not come here (the map has a
+//! hash for them); inserts, removals and ranges do.
 
 use super::arena::{Arena, Handle};
+use super::sorted::{Keyed, Sorted};
 use std::ops::Bound;
 
-/// Handles in a block, at the most.
-const BLOCK_MAX: usize = 512;
+/// Handles in a block, and blocks on a shelf, at the most. Few in its tests, for many shelves.
+const ITEMS_MAX: usize = if cfg!(test) { 16 } else { 512 };
 /// A block smaller than this is joined with its neighbour where both fit.
-const BLOCK_SMALL: usize = BLOCK_MAX / 8;
+const BLOCK_SMALL: usize = ITEMS_MAX / 8;
+
+type Block = Sorted<Handle>;
+type Shelf = Sorted<Block>;
 
 /// The handles of an arena's entries, in the order of their keys.
 #[derive(Debug, Default)]
 pub struct Order {
-    /// None is empty.
-    blocks: Vec<Vec<Handle>>,
+    /// None is empty, and no block on one is.
+    shelves: Sorted<Shelf>,
 }
 
-/// A place before a handle: the block, and the index in it.
-type Place = (usize, usize);
+/// A place before a handle: the shelf, the block on it, and the index in that.
+type Place = (usize, usize, usize);
 
 impl Order {
-    /// The place of the first key for which `is_before` is false. It is true of the first keys, and
-    /// false of the rest.
-    fn partition(&self, arena: &Arena, is_before: impl Fn(&[u8]) -> bool) -> Place {
-        let first_is_before =
-            |block: &Vec<Handle>| block.first().is_some_and(|handle| is_before(arena.key(*handle)));
-        let Some(block) = self.blocks.partition_point(first_is_before).checked_sub(1) else {
-            return (0, 0);
-        };
-        let index = self
-            .blocks
-            .get(block)
-            .map_or(0, |handles| handles.partition_point(|handle| is_before(arena.key(*handle))));
-        (block, index)
+    fn shelf(&self, number: usize) -> &[Block] {
+        self.shelves.items().get(number).map_or(&[], Shelf::items)
     }
 
-    /// The place after the last key, if `key` belongs there: keys that come in order need no
-    /// search.
-    fn end_if_last(&self, arena: &Arena, key: &[u8]) -> Option<Place> {
-        let number = self.blocks.len().checked_sub(1)?;
-        let block = self.blocks.get(number)?;
-        (arena.key(*block.last()?) < key).then_some((number, block.len()))
+    fn block(&self, shelf: usize, block: usize) -> &[Handle] {
+        self.shelf(shelf).get(block).map_or(&[], Block::items)
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &[Handle]> {
+        self.shelves.items().iter().flat_map(Shelf::items).map(Block::items)
+    }
+
+    /// The place after all keys before `key`, and, with `or_equal`, after `key`.
+    fn place(&self, arena: &Arena, key: &[u8], or_equal: bool) -> Place {
+        let number = self.shelves.index_for(arena, key, or_equal);
+        let Some(shelf) = self.shelves.items().get(number) else { return (0, 0, 0) };
+        let block = shelf.index_for(arena, key, or_equal);
+        let index = shelf.items().get(block).map_or(0, |block| block.rank(arena, key, or_equal));
+        (number, block, index)
+    }
+
+    /// The place of `key`, if it is in.
+    fn place_of(&self, arena: &Arena, key: &[u8]) -> Option<Place> {
+        let (shelf, block, after) = self.place(arena, key, true);
+        let index = after.checked_sub(1)?;
+        let handle = self.block(shelf, block).get(index)?;
+        (arena.key(*handle) == key).then_some((shelf, block, index))
     }
 
     /// Whether every key is before `key`.
     pub fn is_after_all(&self, arena: &Arena, key: &[u8]) -> bool {
-        self.blocks.is_empty() || self.end_if_last(arena, key).is_some()
+        self.shelves.items().is_empty() || self.shelves.last_key(arena) < key
     }
 
     /// Adds the handle of a key that is not in yet.
     pub fn insert(&mut self, arena: &Arena, handle: Handle) {
         let key = arena.key(handle);
-        let (number, index) = self
-            .end_if_last(arena, key)
-            .unwrap_or_else(|| self.partition(arena, |other| other < key));
-        let is_last_block = number + 1 == self.blocks.len();
-        let Some(block) = self.blocks.get_mut(number) else {
-            self.blocks.push(vec![handle]);
+        // Keys that come in order need no search.
+        let is_last = self.is_after_all(arena, key);
+        self.shelves.admit(arena, key);
+        let number = match is_last {
+            true => self.shelves.items().len().saturating_sub(1),
+            false => self.shelves.index_for(arena, key, false),
+        };
+        let Some(shelf) = self.shelves.item_mut(number) else {
+            let block = Block::one(handle, arena);
+            self.shelves = Sorted::one(Shelf::one(block, arena), arena);
             return;
         };
-        if block.len() < BLOCK_MAX {
-            block.insert(index, handle);
-            return;
+        insert_on(shelf, arena, key, handle, is_last);
+        if shelf.items().len() > ITEMS_MAX {
+            let upper = shelf.split_off(arena, if is_last { ITEMS_MAX } else { ITEMS_MAX / 2 });
+            self.shelves.look(arena, number);
+            self.shelves.insert(arena, number + 1, upper);
         }
-        if is_last_block && index == block.len() {
-            // Keys that come in order fill their blocks.
-            let mut next = Vec::with_capacity(BLOCK_MAX / 4);
-            next.push(handle);
-            self.blocks.push(next);
-            return;
-        }
-        let mut upper = block.split_off(BLOCK_MAX / 2);
-        block.shrink_to(BLOCK_MAX / 2 + BLOCK_MAX / 4);
-        match index.checked_sub(BLOCK_MAX / 2) {
-            Some(index) => upper.insert(index, handle),
-            None => block.insert(index, handle),
-        }
-        self.blocks.insert(number + 1, upper);
-    }
-
-    /// The place of `key`, whose handle is known to be in.
-    fn place_of(&self, arena: &Arena, key: &[u8]) -> Option<(usize, usize)> {
-        let (block, index) = self.partition(arena, |other| other < key);
-        // The key may be the first of the next block.
-        let is_inside = self.blocks.get(block).is_some_and(|handles| index < handles.len());
-        let (block, index) = if is_inside { (block, index) } else { (block + 1, 0) };
-        let handle = self.blocks.get(block)?.get(index)?;
-        (arena.key(*handle) == key).then_some((block, index))
     }
 
     /// The handle that has so many before it.
     pub fn nth(&self, mut index: usize) -> Option<Handle> {
-        for block in &self.blocks {
+        for block in self.blocks() {
             match block.get(index) {
                 Some(handle) => return Some(*handle),
                 None => index -= block.len(),
@@ -105,33 +96,26 @@ impl Order {
 
     /// Puts another handle in the place of one with the same key.
     pub fn replace(&mut self, arena: &Arena, key: &[u8], handle: Handle) {
-        if let Some((block, index)) = self.place_of(arena, key)
-            && let Some(place) = self.blocks.get_mut(block).and_then(|block| block.get_mut(index))
-        {
-            *place = handle;
+        let Some((shelf, block, index)) = self.place_of(arena, key) else { return };
+        let shelf = self.shelves.item_mut(shelf);
+        if let Some(block) = shelf.and_then(|shelf| shelf.item_mut(block)) {
+            block.replace(index, handle);
         }
     }
 
     /// Takes out the handle of `key`; the arena still has it.
     pub fn remove(&mut self, arena: &Arena, key: &[u8]) {
-        let Some((number, index)) = self.place_of(arena, key) else { return };
-        let Some(block) = self.blocks.get_mut(number) else { return };
+        let Some((number, place, index)) = self.place_of(arena, key) else { return };
+        let Some(shelf) = self.shelves.item_mut(number) else { return };
+        let Some(block) = shelf.item_mut(place) else { return };
         block.remove(index);
-        if block.is_empty() {
-            self.blocks.remove(number);
-        } else if block.len() < BLOCK_SMALL {
-            self.join(number);
+        match block.items().len() {
+            0 => drop(shelf.remove(place)),
+            1..BLOCK_SMALL => join(shelf, arena, place),
+            _ => {}
         }
-    }
-
-    /// Joins a small block with the one after it, where both fit in half a block.
-    fn join(&mut self, number: usize) {
-        let sizes = self.blocks.get(number).zip(self.blocks.get(number + 1));
-        if sizes.is_some_and(|(one, next)| one.len() + next.len() <= BLOCK_MAX / 2) {
-            let next = self.blocks.remove(number + 1);
-            if let Some(block) = self.blocks.get_mut(number) {
-                block.extend(next);
-            }
+        if shelf.items().is_empty() {
+            self.shelves.remove(number);
         }
     }
 
@@ -143,39 +127,86 @@ impl Order {
         upper: Bound<&[u8]>,
     ) -> impl DoubleEndedIterator<Item = Handle> + use<'o> {
         let start = match lower {
-            Bound::Unbounded => (0, 0),
-            Bound::Included(key) => self.partition(arena, |other| other < key),
-            Bound::Excluded(key) => self.partition(arena, |other| other <= key),
+            Bound::Unbounded => (0, 0, 0),
+            Bound::Included(key) => self.place(arena, key, false),
+            Bound::Excluded(key) => self.place(arena, key, true),
         };
         let end = match upper {
-            Bound::Unbounded => (self.blocks.len(), 0),
-            Bound::Included(key) => self.partition(arena, |other| other <= key),
-            Bound::Excluded(key) => self.partition(arena, |other| other < key),
+            Bound::Unbounded => self.end(),
+            Bound::Included(key) => self.place(arena, key, true),
+            Bound::Excluded(key) => self.place(arena, key, false),
         };
-        let blocks = start.0..(end.0 + 1).min(self.blocks.len()).max(start.0);
-        blocks.flat_map(move |number| {
-            let handles = self.blocks.get(number).map_or(&[][..], Vec::as_slice);
-            let from = if number == start.0 { start.1 } else { 0 };
-            let to = if number == end.0 { end.1 } else { handles.len() };
-            handles.get(from.min(to)..to).unwrap_or_default().iter().copied()
+        self.blocks_between(start, end).flatten().copied()
+    }
+
+    fn end(&self) -> Place {
+        (self.shelves.items().len(), 0, 0)
+    }
+
+    /// What lies between two places, block by block.
+    fn blocks_between<'o>(
+        &'o self,
+        start: Place,
+        end: Place,
+    ) -> impl DoubleEndedIterator<Item = &'o [Handle]> + use<'o> {
+        let shelves = start.0..(end.0 + 1).min(self.shelves.items().len()).max(start.0);
+        let blocks = shelves.flat_map(move |shelf| {
+            let from = if shelf == start.0 { start.1 } else { 0 };
+            let to = if shelf == end.0 { end.1 + 1 } else { self.shelf(shelf).len() };
+            (from..to.max(from)).map(move |block| (shelf, block))
+        });
+        blocks.map(move |place| {
+            let handles = self.block(place.0, place.1);
+            let from = if place == (start.0, start.1) { start.2 } else { 0 };
+            let to = if place == (end.0, end.1) { end.2 } else { handles.len() };
+            handles.get(from.min(to)..to).unwrap_or_default()
         })
     }
 
     /// How many keys lie between two bounds; costs no look at those in between.
     pub fn count(&self, arena: &Arena, lower: &[u8], upper: Option<&[u8]>) -> usize {
-        let start = self.partition(arena, |other| other < lower);
-        let end = match upper {
-            Some(key) => self.partition(arena, |other| other < key),
-            None => (self.blocks.len(), 0),
-        };
-        let whole: usize = self
-            .blocks
-            .iter()
-            .skip(start.0)
-            .take(end.0.saturating_sub(start.0))
-            .map(Vec::len)
-            .sum();
-        (whole + end.1).saturating_sub(start.1)
+        let start = self.place(arena, lower, false);
+        let end = upper.map_or_else(|| self.end(), |key| self.place(arena, key, false));
+        self.blocks_between(start, end).map(<[Handle]>::len).sum()
+    }
+}
+
+/// Adds the handle of a key to a shelf; with `is_last` it is after all others.
+fn insert_on(shelf: &mut Shelf, arena: &Arena, key: &[u8], handle: Handle, is_last: bool) {
+    shelf.admit(arena, key);
+    let end = shelf.items().len();
+    let mut place = match is_last {
+        true => end.saturating_sub(1),
+        false => shelf.index_for(arena, key, false),
+    };
+    let is_full = shelf.items().get(place).is_some_and(|block| block.items().len() == ITEMS_MAX);
+    if is_full && is_last {
+        // Keys that come in order fill their blocks.
+        shelf.insert(arena, end, Block::one(handle, arena));
+        return;
+    }
+    if is_full && let Some(block) = shelf.item_mut(place) {
+        let upper = block.split_off(arena, ITEMS_MAX / 2);
+        shelf.look(arena, place);
+        shelf.insert(arena, place + 1, upper);
+        place = shelf.index_for(arena, key, false);
+    }
+    let Some(block) = shelf.item_mut(place) else { return };
+    block.admit(arena, key);
+    let index = if is_last { block.items().len() } else { block.rank(arena, key, false) };
+    block.insert(arena, index, handle);
+}
+
+/// Joins a small block with the one after it, where both fit in half a block.
+fn join(shelf: &mut Shelf, arena: &Arena, place: usize) {
+    let lengths = shelf.items().get(place).zip(shelf.items().get(place + 1));
+    let fit =
+        |(one, next): (&Block, &Block)| one.items().len() + next.items().len() <= ITEMS_MAX / 2;
+    if lengths.is_some_and(fit) {
+        let next = shelf.remove(place + 1);
+        if let Some(block) = shelf.item_mut(place) {
+            block.join(arena, next);
+        }
     }
 }
 
@@ -188,36 +219,85 @@ mod tests {
 
     const HEAD: Head = Head { seq: 1, expires_at: 0, level: Level::Memory, persisted: false };
 
+    /// Keys that differ late, early, only in their length, or in zeros.
+    fn key(random: &mut fastrand::Rng) -> Vec<u8> {
+        let number = random.u32(..3_000);
+        match random.u8(..4) {
+            0 => format!("bench:v:{number:010}").into_bytes(),
+            1 => number.to_be_bytes().to_vec(),
+            2 => {
+                (0..random.usize(..7)).map(|_| *random.choice(&[0, b'b', 0xFF]).unwrap()).collect()
+            }
+            _ => [&b"bench"[..], &vec![0; number as usize % 9]].concat(),
+        }
+    }
+
+    fn check(order: &Order, arena: &Arena, model: &BTreeMap<Vec<u8>, Handle>, bounds: [&[u8]; 2]) {
+        let [low, high] = bounds;
+        let got = order.range(arena, Bound::Excluded(low), Bound::Included(high));
+        let want = model.range::<[u8], _>((Bound::Excluded(low), Bound::Included(high)));
+        assert!(got.eq(want.map(|(_, handle)| *handle)), "after {low:?}, to {high:?}");
+        let got = order.range(arena, Bound::Included(low), Bound::Excluded(high));
+        let want = model.range::<[u8], _>((Bound::Included(low), Bound::Excluded(high)));
+        assert!(
+            got.rev().eq(want.rev().map(|(_, handle)| *handle)),
+            "from {low:?}, until {high:?}"
+        );
+        let count = model.range::<[u8], _>((Bound::Included(low), Bound::Excluded(high))).count();
+        assert_eq!(order.count(arena, low, Some(high)), count);
+        let all = order.range(arena, Bound::Unbounded, Bound::Unbounded);
+        assert!(all.eq(model.values().copied()));
+        assert!(order.blocks().all(|block| !block.is_empty()));
+        let middle = model.len() / 2;
+        assert_eq!(order.nth(middle), model.values().nth(middle).copied());
+        assert_eq!(order.nth(model.len()), None);
+    }
+
     #[test]
     fn it_keeps_the_order_that_a_plain_map_keeps() {
-        let mut random = fastrand::Rng::with_seed(3);
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
         let (mut arena, mut order, mut model) =
             (Arena::default(), Order::default(), BTreeMap::new());
-        for step in 0..30_000_u32 {
-            let number = if step < 9_000 { step } else { random.u32(..12_000) };
-            let key = number.to_be_bytes();
-            if let Some(handle) = model.remove(&key) {
-                order.remove(&arena, &key);
+        for step in 0..40_000_u32 {
+            // It fills, and is emptied, again and again.
+            let (is_filling, is_in_order) = (step % 10_000 < 6_000, step % 10_000 < 2_000);
+            let key = match is_in_order {
+                true => step.to_be_bytes().to_vec(),
+                false => key(&mut random),
+            };
+            let gone = if is_filling { key.clone() } else { nearest(&model, &key) };
+            let is_after_all = model.last_key_value().is_none_or(|(last, _)| *last < key);
+            assert_eq!(order.is_after_all(&arena, &key), is_after_all);
+            if let Some(handle) = model.get(&gone).copied() {
+                if random.u8(..4) == 0 {
+                    let moved = arena.insert(&HEAD, &gone, b"longer");
+                    order.replace(&arena, &gone, moved);
+                    model.insert(gone, moved);
+                } else {
+                    order.remove(&arena, &gone);
+                    model.remove(&gone);
+                }
                 arena.remove(handle);
-            } else {
+            } else if is_filling {
                 let handle = arena.insert(&HEAD, &key, &[]);
                 order.insert(&arena, handle);
                 model.insert(key, handle);
             }
-            if step % 512 == 0 {
-                let (low, high) =
-                    (random.u32(..12_000).to_be_bytes(), random.u32(..12_000).to_be_bytes());
-                let (low, high) = (low.min(high), low.max(high));
-                let bounds = (Bound::Excluded(&low[..]), Bound::Included(&high[..]));
-                let got: Vec<_> = order.range(&arena, bounds.0, bounds.1).collect();
-                let want = model.iter().filter(|(key, _)| low < **key && **key <= high);
-                assert_eq!(got, want.map(|(_, handle)| *handle).collect::<Vec<_>>(), "step {step}");
-                let count = order.count(&arena, &low, Some(&high));
-                assert_eq!(count, model.keys().filter(|key| low <= **key && **key < high).count());
-                let all = order.range(&arena, Bound::Unbounded, Bound::Unbounded).rev();
-                assert!(all.eq(model.values().rev().copied()), "step {step}");
-                assert!(order.blocks.iter().all(|block| !block.is_empty()));
+            if step % 64 == 0 {
+                let bounds = [self::key(&mut random), self::key(&mut random)];
+                let (low, high) = (bounds.iter().min().unwrap(), bounds.iter().max().unwrap());
+                if low < high {
+                    check(&order, &arena, &model, [low, high]);
+                }
             }
         }
+    }
+
+    /// A key that is in, at or after `key` where there is one.
+    fn nearest(model: &BTreeMap<Vec<u8>, Handle>, key: &Vec<u8>) -> Vec<u8> {
+        let found = model.range::<Vec<u8>, _>(key..).next().or_else(|| model.first_key_value());
+        found.map(|(key, _)| key.clone()).unwrap_or_default()
     }
 }
