@@ -12,6 +12,8 @@ from table import FLATDB_GET, FLATDB_PUT
 HERE = pathlib.Path(__file__).parent
 # How long the runs at a held rate are at least.
 PACED_SECONDS = 3
+# From how many times as many keys new ones are drawn.
+NEW_KEYS = 5
 PLAIN, EVERYSEC, ALWAYS = "no persistence", "AOF everysec", "AOF always"
 
 
@@ -121,6 +123,14 @@ class Bench:
             self.rate(redis, vatn, "SET, pipeline 16, synced", ALWAYS, 4.0, "set", 16, "synced")
             self.rate(redis, vatn, "SET, 1 in flight, synced", ALWAYS, 1.3, "set", 1, "synced")
 
+    def new(self):
+        """Random ones of so many keys, to empty servers: most are new, and come in no order."""
+        loads = self.loads.resized(NEW_KEYS * self.loads.keys, self.loads.value_bytes)
+        for pipeline in (16, 100):
+            with self.server(Redis, "none") as redis, self.server(Vatn) as vatn:
+                row = self.table.row(f"SET of new keys, pipeline {pipeline}, queued", PLAIN, None)
+                self.turn(row, redis, vatn, lambda server: loads.closed(server, "set", 50, pipeline, "queued"))
+
     def memory(self):
         """Resident memory of the keys, and the time from start to ready with them."""
         filled, loaded, ready = {}, {}, {}
@@ -191,7 +201,7 @@ def queued(operation):
     return ", queued" if operation == "set" else ""
 
 
-GROUPS = ["plain", "everysec", "always", "memory", "pub", "http", "echo", "range"]
+GROUPS = ["plain", "everysec", "always", "new", "memory", "pub", "http", "echo", "range"]
 
 
 def measure(bench, names, pairs):

@@ -38,13 +38,13 @@ pub(super) struct Sorted<T> {
     /// Of each item's first key, or of one before it and after all keys of the item before: what
     /// was first may be gone.
     heads: Vec<Head>,
-    /// All keys begin with the same bytes, so many at the least.
-    shared: usize,
+    /// All keys begin with these bytes.
+    shared: Box<[u8]>,
 }
 
 impl<T> Default for Sorted<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), heads: Vec::new(), shared: 0 }
+        Self { items: Vec::new(), heads: Vec::new(), shared: Box::default() }
     }
 }
 
@@ -79,13 +79,12 @@ impl<T: Keyed> Sorted<T> {
     /// How many items have a first key before `key`, or, with `or_equal`, at `key`. Where the first
     /// key of an item is gone, the item may count though those that are left come after `key`.
     pub(super) fn rank(&self, arena: &Arena, key: &[u8], or_equal: bool) -> usize {
-        let shared = self.first_key(arena).get(..self.shared).unwrap_or_default();
-        match key.get(..self.shared).unwrap_or(key).cmp(shared) {
+        match key.get(..self.shared.len()).unwrap_or(key).cmp(&self.shared) {
             Ordering::Less => return 0,
             Ordering::Greater => return self.items.len(),
             Ordering::Equal => {}
         }
-        let head = head(key, self.shared);
+        let head = self.head(key);
         let below = self.heads.partition_point(|other| *other < head);
         let alike = self.heads.iter().skip(below).take_while(|other| **other == head).count();
         let alike = self.items.get(below..below + alike).unwrap_or_default();
@@ -104,9 +103,8 @@ impl<T: Keyed> Sorted<T> {
 
     /// Readies the list for a key that it does not hold yet.
     pub(super) fn admit(&mut self, arena: &Arena, key: &[u8]) {
-        let shared = self.first_key(arena).get(..self.shared).unwrap_or_default();
-        if !key.starts_with(shared) {
-            self.shared = common(shared, key);
+        if !key.starts_with(&self.shared) {
+            self.shared = common(&self.shared, key).into();
             self.read_heads(arena);
         }
     }
@@ -119,7 +117,7 @@ impl<T: Keyed> Sorted<T> {
             self.items.reserve_exact(more);
             self.heads.reserve_exact(more);
         }
-        self.heads.insert(index, head(item.first_key(arena), self.shared));
+        self.heads.insert(index, self.head(item.first_key(arena)));
         self.items.insert(index, item);
     }
 
@@ -155,34 +153,40 @@ impl<T: Keyed> Sorted<T> {
 
     /// Looks at the first key of an item anew.
     pub(super) fn look(&mut self, arena: &Arena, index: usize) {
-        if let Some((item, place)) = self.items.get(index).zip(self.heads.get_mut(index)) {
-            *place = head(item.first_key(arena), self.shared);
+        let head = self.items.get(index).map(|item| self.head(item.first_key(arena)));
+        if let Some((place, head)) = self.heads.get_mut(index).zip(head) {
+            *place = head;
         }
     }
 
     /// Looks at all keys anew.
     fn survey(&mut self, arena: &Arena) {
-        self.shared = common(self.first_key(arena), self.last_key(arena));
+        self.shared = common(self.first_key(arena), self.last_key(arena)).into();
         self.read_heads(arena);
     }
 
     fn read_heads(&mut self, arena: &Arena) {
-        let Self { items, heads, shared } = self;
+        let mut heads = std::mem::take(&mut self.heads);
         heads.clear();
-        heads.extend(items.iter().map(|item| head(item.first_key(arena), *shared)));
+        heads.extend(self.items.iter().map(|item| self.head(item.first_key(arena))));
+        self.heads = heads;
+    }
+
+    /// Of two keys the one with the smaller head is the smaller; where the heads are the same, the
+    /// rest decides.
+    fn head(&self, key: &[u8]) -> Head {
+        let rest = key.get(self.shared.len()..).unwrap_or_default();
+        let bytes = rest.first_chunk().copied().unwrap_or_else(|| {
+            let mut padded = [0; size_of::<Head>()];
+            padded.iter_mut().zip(rest).for_each(|(byte, of_key)| *byte = *of_key);
+            padded
+        });
+        Head::from_be_bytes(bytes)
     }
 }
 
-/// With how many bytes both begin.
-fn common(one: &[u8], other: &[u8]) -> usize {
-    one.iter().zip(other).take_while(|(one, other)| one == other).count()
-}
-
-/// Of keys that begin with the same `shared` bytes, the one with the smaller head is the smaller;
-/// where the heads are the same, the rest decides.
-fn head(key: &[u8], shared: usize) -> Head {
-    let rest = key.get(shared..).unwrap_or_default();
-    let mut bytes = [0; size_of::<Head>()];
-    bytes.iter_mut().zip(rest).for_each(|(byte, of_key)| *byte = *of_key);
-    Head::from_be_bytes(bytes)
+/// What both begin with.
+fn common<'k>(one: &'k [u8], other: &[u8]) -> &'k [u8] {
+    let alike = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+    one.get(..alike).unwrap_or_default()
 }
