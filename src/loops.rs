@@ -41,8 +41,24 @@ impl Loops {
         Self::start(thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN))
     }
 
-    /// A place for a connection, where there are the fewest.
-    pub fn place(&self) -> Place {
+    /// Gives the connection that `work` serves to the thread that has the fewest: returns where to
+    /// spawn it, and what; the place is free again when that ends. A socket belongs to the loop on
+    /// which it was made a tokio socket, so that is for `work` to do.
+    pub fn place<W>(&self, work: W) -> (Handle, impl Future<Output = W::Output> + use<W>)
+    where
+        W: Future,
+    {
+        let place = self.find();
+        let handle = place.0.handle.clone();
+        let placed = async move {
+            let done = work.await;
+            drop(place);
+            done
+        };
+        (handle, placed)
+    }
+
+    fn find(&self) -> Place {
         let count = |event_loop: &EventLoop| event_loop.connections.load(Ordering::Relaxed);
         let fewest = self.others.iter().fold(&self.first, |fewest, other| {
             if count(other) < count(fewest) { other } else { fewest }
@@ -67,15 +83,7 @@ impl EventLoop {
 
 /// A connection's place on one of the threads; free again when dropped.
 #[derive(Debug)]
-pub struct Place(Arc<EventLoop>);
-
-impl Place {
-    /// Where to spawn what serves the connection. A socket belongs to the loop on which it was made
-    /// a tokio socket.
-    pub fn handle(&self) -> &Handle {
-        &self.0.handle
-    }
-}
+struct Place(Arc<EventLoop>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -86,45 +94,62 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::pending;
+    use std::sync::mpsc;
+    use tokio::task::JoinHandle;
 
-    fn ids(loops: &Loops, count: usize) -> Vec<(Place, thread::ThreadId)> {
-        let places = (0..count).map(|_| loops.place());
-        let with_id = |place: Place| {
-            let (tell, told) = std::sync::mpsc::channel();
-            place.handle().spawn(async move { tell.send(thread::current().id()) });
-            let id = told.recv().unwrap();
-            (place, id)
-        };
-        places.map(with_id).collect()
+    /// A connection that lasts until it is told to leave.
+    struct Connection {
+        leave: oneshot::Sender<()>,
+        task: JoinHandle<()>,
+        thread: thread::ThreadId,
+    }
+
+    impl Connection {
+        fn on(loops: &Loops) -> Self {
+            let (tell, told) = mpsc::channel();
+            let (leave, left) = oneshot::channel();
+            let (handle, served) = loops.place(async move {
+                tell.send(thread::current().id()).unwrap();
+                let _ = left.await;
+            });
+            let task = handle.spawn(served);
+            Self { leave, task, thread: told.recv().unwrap() }
+        }
+
+        fn end(self) {
+            drop(self.leave);
+            wait(self.task).unwrap();
+        }
+    }
+
+    fn wait<T>(task: JoinHandle<T>) -> Result<T, tokio::task::JoinError> {
+        Builder::new_current_thread().build().unwrap().block_on(task)
     }
 
     #[test]
     fn a_connection_goes_where_there_are_the_fewest() {
         let loops = Loops::start(NonZero::new(3).unwrap()).unwrap();
-        let mut places = ids(&loops, 6);
-        let threads: Vec<_> = places.iter().map(|(_, id)| *id).collect();
+        let mut all: Vec<_> = (0..6).map(|_| Connection::on(&loops)).collect();
+        let threads: Vec<_> = all.iter().map(|connection| connection.thread).collect();
         assert_eq!(threads[..3], threads[3..]);
         assert!(threads[0] != threads[1] && threads[1] != threads[2] && threads[0] != threads[2]);
-        drop((places.remove(4), places.remove(1)));
-        let [(_, third), (_, fourth)] = &ids(&loops, 2)[..] else { panic!() };
-        assert_eq!([*third, *fourth], [threads[1], threads[1]]);
+        all.remove(4).end();
+        all.remove(1).end();
+        let next = [Connection::on(&loops), Connection::on(&loops)];
+        assert_eq!(next.map(|connection| connection.thread), [threads[1], threads[1]]);
     }
 
     #[test]
     fn a_loop_goes_on_while_it_has_a_connection() {
         let loops = Loops::start(NonZero::<usize>::MIN).unwrap();
-        let place = loops.place();
+        let connection = Connection::on(&loops);
+        let (handle, _) = loops.place(async {});
         drop(loops);
-        let (tell, told) = std::sync::mpsc::channel();
-        let task = place.handle().spawn(async move {
-            tokio::task::yield_now().await;
-            tell.send(()).unwrap();
-            std::future::pending::<()>().await;
-        });
-        told.recv().unwrap();
-        assert!(!task.is_finished());
-        drop(place);
-        let ended = Builder::new_current_thread().build().unwrap().block_on(task);
-        assert!(ended.unwrap_err().is_cancelled());
+        let later = handle.spawn(async { tokio::task::yield_now().await });
+        wait(later).unwrap();
+        let endless = handle.spawn(pending::<()>());
+        connection.end();
+        assert!(wait(endless).unwrap_err().is_cancelled());
     }
 }

@@ -129,15 +129,15 @@ pub async fn serve(
             accepted = accept(&listener, &free, &mut has_warned) => accepted,
         };
         let Some((socket, seat)) = accepted else { continue };
-        let (app, stop, place) = (app.clone(), stop.clone(), loops.place());
-        let handle = place.handle().clone();
-        handle.spawn(async move {
+        let (app, stop) = (app.clone(), stop.clone());
+        let (handle, served) = loops.place(async move {
             match TcpStream::from_std(socket) {
                 Ok(socket) => drive(socket, app, deadlines, stop, grace).await,
                 Err(error) => warn!("an HTTP connection cannot be served: {error}"),
             }
-            drop((seat, place));
+            drop(seat);
         });
+        handle.spawn(served);
     }
     drop(listener);
     // Every seat is free again when every connection has ended.

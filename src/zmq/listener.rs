@@ -160,18 +160,15 @@ impl Listener {
                 Ok(stream) => {
                     pause = Duration::ZERO;
                     if let Some(seat) = seats.take() {
-                        let (place, serve) = (loops.place(), serve.clone());
-                        let handle = place.handle().clone();
-                        tasks.spawn_on(
-                            async move {
-                                match stream.attach() {
-                                    Ok(stream) => serve(stream).await,
-                                    Err(error) => tracing::warn!("cannot serve: {error}"),
-                                }
-                                drop((seat, place));
-                            },
-                            &handle,
-                        );
+                        let serve = serve.clone();
+                        let (handle, served) = loops.place(async move {
+                            match stream.attach() {
+                                Ok(stream) => serve(stream).await,
+                                Err(error) => tracing::warn!("cannot serve: {error}"),
+                            }
+                            drop(seat);
+                        });
+                        tasks.spawn_on(served, &handle);
                     }
                 }
                 // Out of file descriptors or memory, most likely: retrying at once would only spin.
