@@ -64,10 +64,10 @@ class Bench:
             server.settle()
         tell(row)
 
-    def rate(self, redis, vatn, name, peer, target, operation, pipeline, level, connections=50):
+    def rate(self, redis, vatn, name, peer, target, operation, pipeline, level, loads=None):
+        loads = loads or self.loads
         row = self.table.row(name, peer, target)
-        self.turn(row, redis, vatn,
-                  lambda server: self.loads.closed(server, operation, connections, pipeline, level))
+        self.turn(row, redis, vatn, lambda server: loads.closed(server, operation, 50, pipeline, level))
 
     def choose_threads(self, redis, vatn):
         if self.thread_trials is None:
@@ -128,8 +128,8 @@ class Bench:
         loads = self.loads.resized(NEW_KEYS * self.loads.keys, self.loads.value_bytes)
         for pipeline in (16, 100):
             with self.server(Redis, "none") as redis, self.server(Vatn) as vatn:
-                row = self.table.row(f"SET of new keys, pipeline {pipeline}, queued", PLAIN, None)
-                self.turn(row, redis, vatn, lambda server: loads.closed(server, "set", 50, pipeline, "queued"))
+                self.rate(redis, vatn, f"SET of new keys, pipeline {pipeline}, queued", PLAIN, None,
+                          "set", pipeline, "queued", loads)
 
     def memory(self):
         """Resident memory of the keys, and the time from start to ready with them."""

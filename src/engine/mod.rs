@@ -38,8 +38,8 @@ use crate::wire::{ChangeBuffer, Gate, Seq};
 use later::LaterRoom;
 use lead::Seat;
 use std::sync::{
-    Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
-    TryLockResult, Weak,
+    Arc, LockResult, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    TryLockError, TryLockResult, Weak,
 };
 use std::thread::Thread;
 use std::time::Instant;
@@ -151,12 +151,7 @@ impl Engine {
 
     /// The core, shared with other readers.
     fn core(&self) -> RwLockReadGuard<'_, Core> {
-        self.core_soon().unwrap_or_else(|| {
-            self.core.read().unwrap_or_else(|poisoned| {
-                self.fail_for_panic();
-                PoisonError::into_inner(poisoned)
-            })
-        })
+        self.core_soon().unwrap_or_else(|| self.despite_panic(self.core.read()))
     }
 
     /// The same, unless it takes long.
@@ -166,12 +161,8 @@ impl Engine {
 
     /// The core, alone.
     fn core_mut(&self) -> RwLockWriteGuard<'_, Core> {
-        self.spin_for(|| self.core.try_write()).unwrap_or_else(|| {
-            self.core.write().unwrap_or_else(|poisoned| {
-                self.fail_for_panic();
-                PoisonError::into_inner(poisoned)
-            })
-        })
+        let core = self.spin_for(|| self.core.try_write());
+        core.unwrap_or_else(|| self.despite_panic(self.core.write()))
     }
 
     /// Looks for a while whether a lock is free. Who holds the core is done within microseconds: to
@@ -191,8 +182,13 @@ impl Engine {
     }
 
     /// A panic while the core was held leaves it readable, and stops writes for good.
-    fn fail_for_panic(&self) {
-        self.fail(&Arc::from("an internal error while a command was applied; restart the broker"));
+    fn despite_panic<G>(&self, locked: LockResult<G>) -> G {
+        locked.unwrap_or_else(|poisoned| {
+            self.fail(&Arc::from(
+                "an internal error while a command was applied; restart the broker",
+            ));
+            PoisonError::into_inner(poisoned)
+        })
     }
 
     /// Whether others run while this thread does something else.

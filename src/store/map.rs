@@ -70,7 +70,7 @@ impl Map {
         self.len() == 0
     }
 
-    /// Bytes of memory that entries and keys take, about; the indexes take some ten more a key.
+    /// Bytes of memory that entries and keys take, about; the indexes some fourteen more a key.
     pub fn bytes(&self) -> usize {
         self.arena.bytes()
     }

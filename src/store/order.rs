@@ -63,13 +63,8 @@ impl Order {
     /// Adds the handle of a key that is not in yet.
     pub fn insert(&mut self, arena: &Arena, handle: Handle) {
         let key = arena.key(handle);
-        // Keys that come in order need no search.
         let is_last = self.is_after_all(arena, key);
-        self.shelves.admit(arena, key);
-        let number = match is_last {
-            true => self.shelves.items().len().saturating_sub(1),
-            false => self.shelves.index_for(arena, key, false),
-        };
+        let number = self.shelves.admit(arena, key, is_last).saturating_sub(1);
         let Some(shelf) = self.shelves.item_mut(number) else {
             let block = Block::one(handle, arena);
             self.shelves = Sorted::one(Shelf::one(block, arena), arena);
@@ -173,16 +168,11 @@ impl Order {
 
 /// Adds the handle of a key to a shelf; with `is_last` it is after all others.
 fn insert_on(shelf: &mut Shelf, arena: &Arena, key: &[u8], handle: Handle, is_last: bool) {
-    shelf.admit(arena, key);
-    let end = shelf.items().len();
-    let mut place = match is_last {
-        true => end.saturating_sub(1),
-        false => shelf.index_for(arena, key, false),
-    };
+    let mut place = shelf.admit(arena, key, is_last).saturating_sub(1);
     let is_full = shelf.items().get(place).is_some_and(|block| block.items().len() == ITEMS_MAX);
     if is_full && is_last {
         // Keys that come in order fill their blocks.
-        shelf.insert(arena, end, Block::one(handle, arena));
+        shelf.insert(arena, place + 1, Block::one(handle, arena));
         return;
     }
     if is_full && let Some(block) = shelf.item_mut(place) {
@@ -192,8 +182,7 @@ fn insert_on(shelf: &mut Shelf, arena: &Arena, key: &[u8], handle: Handle, is_la
         place = shelf.index_for(arena, key, false);
     }
     let Some(block) = shelf.item_mut(place) else { return };
-    block.admit(arena, key);
-    let index = if is_last { block.items().len() } else { block.rank(arena, key, false) };
+    let index = block.admit(arena, key, is_last);
     block.insert(arena, index, handle);
 }
 

@@ -1,8 +1,8 @@
 //! A sorted list that is searched by a few bytes of each key, kept beside it.
 //!
-//! The keys are elsewhere in memory, and to look at one costs a wait for it. So the list knows how
-//! many bytes all its keys begin with, and keeps the four that follow them of each: a search waits
-//! for the memory of two or three keys instead of ten. A B-tree's nodes with prefixes cut off, and
+//! The keys are elsewhere in memory, and to look at one costs a wait for it. So the list has what
+//! all its keys begin with, and the four bytes that follow of each: a search looks only at keys
+//! that are alike there. A B-tree's nodes with prefixes cut off, and
 //! the "poor man's normalized keys" of its entries (Graefe, Modern B-Tree Techniques, 2011).
 
 use super::arena::{Arena, Handle};
@@ -101,12 +101,14 @@ impl<T: Keyed> Sorted<T> {
         self.rank(arena, key, or_equal).saturating_sub(1)
     }
 
-    /// Readies the list for a key that it does not hold yet.
-    pub(super) fn admit(&mut self, arena: &Arena, key: &[u8]) {
+    /// Readies the list for a key that it does not hold yet; returns its rank. One that is known to
+    /// come after all others needs no search.
+    pub(super) fn admit(&mut self, arena: &Arena, key: &[u8], is_last: bool) -> usize {
         if !key.starts_with(&self.shared) {
             self.shared = common(&self.shared, key).into();
             self.read_heads(arena);
         }
+        if is_last { self.items.len() } else { self.rank(arena, key, false) }
     }
 
     /// Puts an item in; its keys are admitted, and come after those of the items before `index`.
