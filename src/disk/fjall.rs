@@ -398,8 +398,8 @@ impl Disk for FjallDisk {
         self.log.appends_at_once()
     }
 
-    fn make_ahead(&self) {
-        self.log.make_ahead();
+    fn make_ahead(&self) -> bool {
+        self.log.make_ahead()
     }
 
     fn load(&self, next: &mut NextRows<'_>) -> Result<(), DiskError> {

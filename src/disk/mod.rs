@@ -110,8 +110,11 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
     /// Makes everything committed so far survive a loss of power.
     fn sync(&self) -> Result<(), DiskError>;
 
-    /// Does ahead of time what the next commits would wait for; called now and then.
-    fn make_ahead(&self) {}
+    /// Does ahead of time a piece of what the next commits would wait for; called now and then.
+    /// Returns whether there was something to do.
+    fn make_ahead(&self) -> bool {
+        false
+    }
 
     /// Reads one row.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError>;

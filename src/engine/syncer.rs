@@ -17,6 +17,8 @@ const SYNC_AGE_MS: u64 = 1_000;
 pub(super) const UNSYNCED_BYTES: u64 = 4 << 20;
 /// How often the age is looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// How long the medium is left to others after a piece of what is done ahead of time.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// The syncer, as others see it.
 #[derive(Debug, Default)]
@@ -55,9 +57,9 @@ impl Engine {
 
     fn sync_until_stopped(&self) -> Result<(), DiskError> {
         while !self.syncer.is_stopping.load(Ordering::Acquire) && !self.watermarks.has_failed() {
-            self.disk.make_ahead();
+            let is_busy = self.disk.make_ahead();
             if !self.is_sync_due() {
-                std::thread::park_timeout(TICK);
+                std::thread::park_timeout(if is_busy { PAUSE } else { TICK });
                 continue;
             }
             let (stored, now) = (self.watermarks.progress().stored, self.clock.now());

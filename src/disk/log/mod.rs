@@ -169,17 +169,18 @@ impl LogFiles {
         Ok(begun)
     }
 
-    /// Makes the next file ahead of time, when it will soon be needed and that is worth it. What
-    /// fails here is no loss.
-    pub(super) fn make_ahead(&self) {
-        let half = self.file_bytes / 2;
-        if self.writer().last.as_ref().is_none_or(|(log, _)| log.length() < half) {
-            return;
-        }
-        let made = self.spares.make_ahead(&self.folder, self.file_bytes + ROOM_BYTES);
-        if let Err(error) = made {
+    /// Makes a piece of the next file ahead of time, when it will be needed and that is worth it;
+    /// returns whether it did. What fails here is no loss.
+    pub(super) fn make_ahead(&self) -> bool {
+        let bytes = self.file_bytes + ROOM_BYTES;
+        let length = self.writer().last.as_ref().map_or(0, |(log, _)| log.length());
+        // It is there when this one is half full.
+        let goal = length.saturating_mul(2 * bytes) / self.file_bytes;
+        let made = self.spares.make_ahead(&self.folder, goal, bytes);
+        made.unwrap_or_else(|error| {
             tracing::debug!("no log file was made ahead of time: {error}");
-        }
+            false
+        })
     }
 
     /// Makes everything appended so far survive a loss of power, while somebody waits for it.

@@ -5,12 +5,15 @@
 //! next new one; where there is none yet and syncs are waited for, one is filled with zeros ahead
 //! of time. What it held proves nothing: every log file has a salt of its own. PostgreSQL does the
 //! same with the segments of its log.
+//!
+//! It is filled in pieces, as the log goes on: the medium takes all zeros at once before whatever is
+//! written after them, and all who wait for a sync would wait for that.
 
 use super::walk::entries;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What the name of such a file ends with; no log file has it.
@@ -20,6 +23,7 @@ const SPARES_MAX: usize = 16;
 /// When somebody has waited so often for a sync of one file, the next one is made ahead of time:
 /// its zeros are written besides all else, which pays only where syncs are waited for.
 const WAITS_MIN: usize = 64;
+/// A piece of them.
 const ZEROS_BYTES: usize = 1 << 20;
 
 /// The files, and how many are worth keeping. No call of the system is made while they are locked:
@@ -27,6 +31,10 @@ const ZEROS_BYTES: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Spares {
     stock: Mutex<Stock>,
+    /// The file that is filled at the moment.
+    unfinished: Mutex<Option<Unfinished>>,
+    /// How far it is.
+    unfinished_bytes: AtomicU64,
     /// How often somebody waited for a sync since the last log file was begun.
     waits: AtomicUsize,
 }
@@ -40,6 +48,13 @@ struct Stock {
     wanted: usize,
 }
 
+/// A file that gets its zeros.
+#[derive(Debug)]
+struct Unfinished {
+    file: File,
+    path: PathBuf,
+}
+
 /// A file that can be written again.
 #[derive(Debug)]
 pub(super) struct Spare {
@@ -51,6 +66,10 @@ pub(super) struct Spare {
 impl Spares {
     fn stock(&self) -> MutexGuard<'_, Stock> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, Option<Unfinished>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A file for a new log file, if there is one.
@@ -102,24 +121,61 @@ impl Spares {
         self.waits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Makes a file of so many bytes in `folder`, where one is wanted ahead of time.
-    pub(super) fn make_ahead(&self, folder: &Path, bytes: u64) -> io::Result<()> {
-        let is_due = self.waits.load(Ordering::Relaxed) >= WAITS_MIN;
-        if !is_due || !self.stock().kept.is_empty() {
-            return Ok(());
+    /// Where a file is wanted ahead of time: fills one in `folder` by a piece more, if it has less
+    /// than `goal` bytes; it is made when it has `bytes`. Returns whether it did.
+    pub(super) fn make_ahead(&self, folder: &Path, goal: u64, bytes: u64) -> io::Result<bool> {
+        let mut unfinished = self.unfinished();
+        let is_wanted = || {
+            self.waits.load(Ordering::Relaxed) >= WAITS_MIN && self.stock().kept.is_empty()
+        };
+        let filled = self.unfinished_bytes.load(Ordering::Relaxed);
+        if filled >= goal.min(bytes) || (unfinished.is_none() && !is_wanted()) {
+            return Ok(false);
         }
-        self.add(make_one(folder, bytes)?)
+        let mut one = match unfinished.take() {
+            Some(one) => one,
+            None => Unfinished::begin(folder)?,
+        };
+        self.unfinished_bytes.store(0, Ordering::Relaxed);
+        one.fill().or_else(|error| remove(&one.path).and(Err(error)))?;
+        let filled = filled + ZEROS_BYTES as u64;
+        if filled < bytes {
+            self.unfinished_bytes.store(filled, Ordering::Relaxed);
+            *unfinished = Some(one);
+            return Ok(true);
+        }
+        self.add(one.path).map(|()| true)
     }
 
     /// Bytes of all.
     pub(super) fn bytes(&self) -> u64 {
-        self.stock().kept.iter().map(|spare| spare.bytes).sum()
+        let kept: u64 = self.stock().kept.iter().map(|spare| spare.bytes).sum();
+        kept + self.unfinished_bytes.load(Ordering::Relaxed)
     }
 
     /// Removes all.
     pub(super) fn clear(&self) -> io::Result<()> {
         let kept = std::mem::take(&mut self.stock().kept);
-        kept.iter().try_for_each(|spare| remove(&spare.path))
+        self.unfinished_bytes.store(0, Ordering::Relaxed);
+        let unfinished = self.unfinished().take();
+        let paths = kept.iter().map(|spare| &spare.path);
+        paths.chain(unfinished.iter().map(|one| &one.path)).try_for_each(|path| remove(path))
+    }
+}
+
+impl Unfinished {
+    fn begin(folder: &Path) -> io::Result<Self> {
+        let path = folder.join("ahead").with_extension(ENDING);
+        // The one before it may have been taken, and have no other name yet: it is not to be
+        // touched.
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        Ok(Self { file, path })
+    }
+
+    /// Adds a piece, and has it on the medium.
+    fn fill(&mut self) -> io::Result<()> {
+        self.file.write_all(&vec![0; ZEROS_BYTES])?;
+        self.file.sync_all()
     }
 }
 
@@ -144,20 +200,6 @@ pub(super) fn remove_left(folder: &Path) -> io::Result<()> {
     entries(folder)?.into_iter().filter(is_spare).try_for_each(|path| remove(&path))
 }
 
-/// Makes a file of zeros in `folder`. What is left of it when it fails is removed.
-fn make_one(folder: &Path, bytes: u64) -> io::Result<PathBuf> {
-    let path = folder.join("ahead").with_extension(ENDING);
-    // The one before it may have been taken, and have no other name yet: it is not to be touched.
-    let mut file = File::options().write(true).create_new(true).open(&path)?;
-    let zeros = vec![0; ZEROS_BYTES];
-    let mut pieces = 0..bytes.div_ceil(ZEROS_BYTES as u64);
-    let filled = pieces.try_for_each(|_| file.write_all(&zeros)).and_then(|()| file.sync_all());
-    match filled {
-        Ok(()) => Ok(path),
-        Err(error) => remove(&path).and(Err(error)),
-    }
-}
-
 fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -175,7 +217,7 @@ mod tests {
         let spares = Spares::default();
         let make = || {
             spares.waits.store(WAITS_MIN, Ordering::Relaxed);
-            spares.make_ahead(folder.path(), 100)
+            spares.make_ahead(folder.path(), 100, 100)
         };
         make().unwrap();
         let spare = spares.take().unwrap();
@@ -186,5 +228,26 @@ mod tests {
         assert!(std::fs::read(&whole).unwrap().starts_with(b"head\0"));
         make().unwrap();
         assert_eq!(std::fs::metadata(&whole).unwrap().len(), bytes);
+    }
+
+    #[test]
+    fn a_file_is_filled_piece_by_piece_as_far_as_the_log_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let spares = Spares::default();
+        const PIECE: u64 = ZEROS_BYTES as u64;
+        let make = |goal| spares.make_ahead(folder.path(), goal, 3 * PIECE).unwrap();
+        assert!(!make(PIECE), "nobody waits for a sync");
+        spares.waits.store(WAITS_MIN, Ordering::Relaxed);
+        assert!(make(PIECE) && !make(PIECE));
+        assert_eq!(spares.bytes(), PIECE);
+        assert!(spares.take().is_none(), "it is not whole");
+        assert!(make(PIECE + 1) && !make(PIECE + 1), "one that was begun is wanted");
+        assert!(make(u64::MAX) && !make(u64::MAX));
+        assert_eq!(spares.take().unwrap().bytes, 3 * PIECE);
+        spares.waits.store(WAITS_MIN, Ordering::Relaxed);
+        std::fs::remove_file(folder.path().join("ahead").with_extension(ENDING)).unwrap();
+        assert!(make(1));
+        spares.clear().unwrap();
+        assert_eq!((spares.bytes(), entries(folder.path()).unwrap().len()), (0, 0));
     }
 }
