@@ -221,12 +221,17 @@ async fn while_writers_run_a_backup_is_the_state_at_its_seq() -> Result {
         let told = Duration::from_millis(entry.ttl_ms.unwrap());
         assert!(left.abs_diff(told) < slack, "{key:?} has {told:?} left instead of {left:?}");
     }
-    let mut client = connect(&copy).await?;
+    goes_on_after(&copy, seq, &backed_up).await
+}
+
+/// The next write gets the next seq. What was to live for milliseconds may have expired in the copy
+/// only, and that takes a seq each.
+async fn goes_on_after(copy: &Broker, seq: u64, backed_up: &BTreeMap<Vec<u8>, Told>) -> Result {
+    let mut client = connect(copy).await?;
     let next = client.set(b"next", &Packed::from(1), &WriteOptions::default()).await?;
     let changes = client.changes(seq, &HistoryOptions::default()).await?.changes;
     let seqs: Vec<_> = changes.iter().map(|change| change.seq).collect();
     assert_eq!(seqs, Vec::from_iter(seq + 1..=next), "the copy goes on where the backup ends");
-    // What was to live for milliseconds may have expired in the copy only.
     for change in changes.iter().filter(|change| change.seq != next) {
         let expires = backed_up.get(&change.key.to_vec()).and_then(|told| told.3);
         assert!(change.op == Op::Expire && expires.is_some(), "{change:?}, which was {expires:?}");

@@ -52,12 +52,13 @@ pub(super) struct Figures {
 }
 
 impl Load {
+    /// The connection of number `index`.
     pub(super) async fn connect(
-        bench: &Bench,
-        endpoint: &Endpoint,
+        bench: Bench,
+        endpoint: Endpoint,
         index: u64,
-        patience: Duration,
     ) -> Result<Self, ClientError> {
+        let patience = bench.connection.patience.options().connect_timeout;
         let level = bench.writing.durability;
         let template = |operation| Template::new(operation, bench.value_size, level);
         // The requests that do not divide evenly go to the first connections.
@@ -67,7 +68,7 @@ impl Load {
         };
         Ok(Load {
             endpoint: endpoint.to_string(),
-            dealer: Dealer::connect(endpoint, patience).await?,
+            dealer: Dealer::connect(&endpoint, patience).await?,
             templates: Operation::ALL.map(template),
             mix: bench.mix.clone(),
             keys: bench.keys,

@@ -1,16 +1,16 @@
 //! `vatn bench`: how fast the broker answers.
 
+mod drivers;
 mod load;
 mod mix;
 mod report;
 mod template;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use self::drivers::Drivers;
 use self::load::{Load, Tally};
 use self::mix::Mix;
 use super::Failure;
@@ -89,7 +89,7 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
         runtime.block_on(self.measure(out))
     }
@@ -99,8 +99,8 @@ impl Bench {
         if self.mix.has_gets() && !self.no_load {
             self.write_all_keys(&mut client).await?;
         }
-        let loads = self.connect().await?;
-        let (tally, elapsed) = self.drive(loads).await?;
+        let drivers = self.connect().await?;
+        let (tally, elapsed) = self.drive(drivers).await?;
         if self.clean {
             delete_keys(&mut client).await?;
         }
@@ -111,32 +111,27 @@ impl Bench {
         }
     }
 
-    async fn connect(&self) -> Result<Vec<Load>, Failure> {
+    /// Connects, on threads with event loops of their own, as the broker's are.
+    async fn connect(&self) -> Result<Drivers, Failure> {
         let endpoint: Endpoint =
             self.connection.connect.parse().map_err(|error| naming_flag("--connect", error))?;
-        let patience = self.connection.patience.options().connect_timeout;
-        let mut loads = Vec::new();
+        let mut drivers = Drivers::start()?;
         for index in 0..u64::from(self.connections) {
-            loads.push(Load::connect(self, &endpoint, index, patience).await?);
+            let connecting = Load::connect(self.clone(), endpoint.clone(), index);
+            drivers.add(connecting).await?;
         }
-        Ok(loads)
+        Ok(drivers)
     }
 
     /// Lets all connections run side by side until the time or the requests are over.
-    async fn drive(&self, loads: Vec<Load>) -> Result<(Tally, Duration), Failure> {
-        let stop = Arc::new(AtomicBool::new(false));
+    async fn drive(&self, drivers: Drivers) -> Result<(Tally, Duration), Failure> {
         let start = Instant::now();
-        let tasks: Vec<_> =
-            loads.into_iter().map(|load| tokio::spawn(load.run(Arc::clone(&stop)))).collect();
+        drivers.begin();
         if self.requests.is_none() {
             tokio::time::sleep(Duration::from_secs_f64(self.duration)).await;
-            stop.store(true, Ordering::Relaxed);
+            drivers.stop();
         }
-        let mut total = Tally::default();
-        for task in tasks {
-            let tally = task.await.map_err(|error| Failure::failed(error.to_string()))??;
-            total.add(&tally);
-        }
+        let total = drivers.total().await?;
         Ok((total, start.elapsed()))
     }
 

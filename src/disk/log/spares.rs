@@ -6,8 +6,8 @@
 //! of time. What it held proves nothing: every log file has a salt of its own. PostgreSQL does the
 //! same with the segments of its log.
 //!
-//! It is filled in pieces, as the log goes on: the medium takes all zeros at once before whatever is
-//! written after them, and all who wait for a sync would wait for that.
+//! It is filled in pieces, as the log goes on: a sync takes with it whatever else is on its way to
+//! the medium, so that all who wait for one would wait for all zeros at once.
 
 use super::walk::entries;
 use std::fs::File;
@@ -125,26 +125,25 @@ impl Spares {
     /// than `goal` bytes; it is made when it has `bytes`. Returns whether it did.
     pub(super) fn make_ahead(&self, folder: &Path, goal: u64, bytes: u64) -> io::Result<bool> {
         let mut unfinished = self.unfinished();
-        let is_wanted = || {
-            self.waits.load(Ordering::Relaxed) >= WAITS_MIN && self.stock().kept.is_empty()
-        };
         let filled = self.unfinished_bytes.load(Ordering::Relaxed);
-        if filled >= goal.min(bytes) || (unfinished.is_none() && !is_wanted()) {
+        if filled >= goal.min(bytes) || (unfinished.is_none() && !self.is_wanted()) {
             return Ok(false);
         }
-        let mut one = match unfinished.take() {
-            Some(one) => one,
-            None => Unfinished::begin(folder)?,
-        };
-        self.unfinished_bytes.store(0, Ordering::Relaxed);
-        one.fill().or_else(|error| remove(&one.path).and(Err(error)))?;
-        let filled = filled + ZEROS_BYTES as u64;
-        if filled < bytes {
-            self.unfinished_bytes.store(filled, Ordering::Relaxed);
-            *unfinished = Some(one);
-            return Ok(true);
+        let begun = unfinished.take().map_or_else(|| Unfinished::begin(folder), Ok);
+        let one = begun.and_then(Unfinished::fill_on);
+        let filled = if one.is_ok() { filled + ZEROS_BYTES as u64 } else { 0 };
+        let is_whole = filled >= bytes;
+        self.unfinished_bytes.store(if is_whole { 0 } else { filled }, Ordering::Relaxed);
+        match one? {
+            one if is_whole => self.add(one.path)?,
+            one => *unfinished = Some(one),
         }
-        self.add(one.path).map(|()| true)
+        Ok(true)
+    }
+
+    /// Whether one is to be begun: syncs are waited for, and there is none.
+    fn is_wanted(&self) -> bool {
+        self.waits.load(Ordering::Relaxed) >= WAITS_MIN && self.stock().kept.is_empty()
     }
 
     /// Bytes of all.
@@ -172,10 +171,13 @@ impl Unfinished {
         Ok(Self { file, path })
     }
 
-    /// Adds a piece, and has it on the medium.
-    fn fill(&mut self) -> io::Result<()> {
-        self.file.write_all(&vec![0; ZEROS_BYTES])?;
-        self.file.sync_all()
+    /// Adds a piece, and has it on the medium. When that fails, the file is removed.
+    fn fill_on(mut self) -> io::Result<Self> {
+        let filled = self.file.write_all(&vec![0; ZEROS_BYTES]).and_then(|()| self.file.sync_all());
+        match filled {
+            Ok(()) => Ok(self),
+            Err(error) => remove(&self.path).and(Err(error)),
+        }
     }
 }
 
