@@ -107,8 +107,8 @@ class Loads:
     def vatn_bench(self, server, operation, connections, pipeline, level="queued", threads=None):
         command = [self.binary, "bench", "--connect", server.router, "--json", "--no-load", "-m", operation]
         command += ["-c", connections, "-P", pipeline, "-k", self.keys, "-s", self.value_bytes, "-t", self.seconds]
-        command += ["--durability", level]
-        out, *used = run(server, command, self.cores.load, TOKIO_WORKER_THREADS=str(threads or self.vatn_threads))
+        command += ["--durability", level, "--threads", threads or self.vatn_threads]
+        out, *used = run(server, command, self.cores.load)
         figures = json.loads(out)
         assert figures["absent"] == 0, f"{figures['absent']} keys were not there"
         detail = {**figures["all"], "commands": figures["all"]["requests"]}

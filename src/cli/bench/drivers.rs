@@ -1,5 +1,6 @@
 //! The connections of a benchmark, each on one thread from its beginning to its end.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,9 +29,11 @@ enum Told {
 }
 
 impl Drivers {
-    pub(super) fn start() -> Result<Self, Failure> {
-        let loops = Loops::for_all_cores()
-            .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
+    /// Starts so many threads, or one for each core.
+    pub(super) fn start(threads: Option<NonZero<usize>>) -> Result<Self, Failure> {
+        let loops = threads.map_or_else(Loops::for_all_cores, Loops::start);
+        let loops =
+            loops.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
         let (tell, told) = mpsc::unbounded_channel();
         let (begin, stop) = (watch::Sender::new(false), Arc::default());
         Ok(Self { loops, begin, stop, count: 0, told, tell })
@@ -44,13 +47,13 @@ impl Drivers {
         let (tell, stop) = (self.tell.clone(), Arc::clone(&self.stop));
         let mut begin = self.begin.subscribe();
         let (handle, placed) = self.loops.place(async move {
-            // Where nobody listens any more, another connection has failed.
             let run = async {
                 let load = connecting.await?;
                 let _ = tell.send(Told::Connected);
-                let _ = begin.wait_for(|begin| *begin).await;
-                load.run(stop).await
+                let has_begun = begin.wait_for(|begin| *begin).await.is_ok();
+                if has_begun { load.run(stop).await } else { Ok(Tally::default()) }
             };
+            // Where nobody listens any more, another connection has failed.
             let _ = match run.await {
                 Ok(tally) => tell.send(Told::Ended(Box::new(tally))),
                 Err(error) => tell.send(Told::Failed(error)),

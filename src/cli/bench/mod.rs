@@ -6,6 +6,7 @@ mod mix;
 mod report;
 mod template;
 
+use std::num::NonZero;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -36,6 +37,10 @@ pub(super) struct Bench {
     #[arg(short = 'c', long, value_name = "N", default_value_t = 50)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     connections: u32,
+
+    /// How many threads share the connections [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
 
     /// How many messages each connection keeps under way
     #[arg(short = 'P', long, value_name = "N", default_value_t = 16)]
@@ -115,7 +120,8 @@ impl Bench {
     async fn connect(&self) -> Result<Drivers, Failure> {
         let endpoint: Endpoint =
             self.connection.connect.parse().map_err(|error| naming_flag("--connect", error))?;
-        let mut drivers = Drivers::start()?;
+        let mut drivers =
+            Drivers::start(self.threads.and_then(|count| NonZero::new(count.into())))?;
         for index in 0..u64::from(self.connections) {
             let connecting = Load::connect(self.clone(), endpoint.clone(), index);
             drivers.add(connecting).await?;
