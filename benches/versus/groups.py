@@ -5,6 +5,7 @@ import contextlib
 import pathlib
 import time
 
+import machine
 from loads import Measured
 from servers import Echo, Redis, Vatn, remove
 from table import FLATDB_GET, FLATDB_PUT
@@ -84,13 +85,19 @@ class Bench:
                 self.rate(redis, vatn, f"{operation.upper()}, 1 in flight{queued(operation)}", PLAIN, 1.3,
                           operation, 1, "queued")
             for operation in ("get", "set"):
-                row = self.table.row(f"{operation.upper()}, 1 connection, p50{queued(operation)}", PLAIN, 1.0, "us",
-                                     lower_is_better=True)
-                self.turn(row, redis, vatn, lambda server: self.loads.versus(
-                    server, "drive", "--operation", operation, "--connections", 1, "--pipeline", 1, field="p50_us"))
+                for where, cores in self.loads.cores.placements():
+                    row = self.table.row(f"{operation.upper()}, 1 connection{where}, p50{queued(operation)}", PLAIN, 1.0,
+                                         "us", lower_is_better=True)
+                    self.turn(row, redis, vatn,
+                              lambda server, cores=cores: self.one_connection(server, operation, cores))
             for operation in ("get", "set"):
                 row = self.table.row(f"{operation.upper()}, pipeline 16, each its own generator", PLAIN, None)
                 self.turn(row, redis, vatn, lambda server: self.loads.own(server, operation, 50, 16))
+
+    def one_connection(self, server, operation, cores):
+        with machine.held(server.pid, cores.server):
+            return self.loads.versus(server, "drive", "--operation", operation, "--connections", 1, "--pipeline", 1,
+                                     field="p50_us", cores=cores.load)
 
     def everysec(self):
         with self.both("everysec") as (redis, vatn):

@@ -125,7 +125,7 @@ class Loads:
             return self.redis_benchmark(server, operation, connections, pipeline)
         return self.vatn_bench(server, operation, connections, pipeline)
 
-    def versus(self, server, mode, *flags, field="per_second", bench_keys=True, seconds=None):
+    def versus(self, server, mode, *flags, field="per_second", bench_keys=True, seconds=None, cores=None):
         """The generator that is the same for both."""
         command = [self.versus_load, mode, server.name, server.address, "--seconds", seconds or self.seconds, *flags]
         command += ["--value-size", self.value_bytes]
@@ -133,7 +133,7 @@ class Loads:
             command += ["--keys", self.keys]
             if server.name != "redis" and bench_keys:
                 command += ["--prefix", "bench:v:", "--digits", 10]
-        out, *used = run(server, command, self.cores.load)
+        out, *used = run(server, command, self.cores.load if cores is None else cores)
         figures = json.loads(out)
         assert figures.get("absent", 0) == 0, f"{figures['absent']} keys were not there"
         assert figures.get("refused", 0) == 0, f"{figures['refused']} writes were refused"

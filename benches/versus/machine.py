@@ -1,5 +1,6 @@
 """The machine: what it is, what a process of it uses, and the tools that have to be there."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -32,6 +33,14 @@ class Cores:
         server, others = there[:count], there[count:]
         return cls(server, others if len(others) >= count else server)
 
+    def placements(self):
+        """Where one connection's two ends may be, with words for it: left to itself, the system has them on one core or
+        on two as it happens, and the latency is one of two."""
+        there = tuple(sorted(os.sched_getaffinity(0)))
+        if self.server or len(there) == 1:
+            return [("", self)]
+        return [(" on one core", Cores(there[:1], there[:1])), (" on two cores", Cores(there[1:], there[:1]))]
+
     def load_count(self):
         return len(self.load) or os.cpu_count() or 1
 
@@ -52,6 +61,24 @@ def pinned(cores, command):
     """The command, held to those cores."""
     words = [str(word) for word in command]
     return ["taskset", "--cpu-list", ",".join(map(str, cores)), *words] if cores else words
+
+
+@contextlib.contextmanager
+def held(pid, cores):
+    """Holds a process to those cores for a while, where any are named."""
+    before = os.sched_getaffinity(pid)
+    try:
+        hold(pid, cores or before)
+        yield
+    finally:
+        hold(pid, before)
+
+
+def hold(pid, cores):
+    for thread in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        # A thread may have ended meanwhile.
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def cpu_seconds(pid):
