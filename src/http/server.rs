@@ -8,6 +8,7 @@ use crate::descriptors;
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::loops::Loops;
+use axum::http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use std::convert::Infallible;
@@ -191,10 +192,17 @@ async fn drive(
 ) {
     let shared = Arc::new(Shared::default());
     let (known, pulse) = (Arc::clone(&shared), &shared.pulse);
-    let served = app.clone();
+    let (served, stopping) = (app.clone(), stop.clone());
     let service = service_fn(move |request| {
-        let (app, known) = (served.clone(), Arc::clone(&known));
-        async move { Ok::<_, Infallible>(app.answer(request, &known).await) }
+        let (app, known, stop) = (served.clone(), Arc::clone(&known), stopping.clone());
+        async move {
+            let mut answer = app.answer(request, &known).await;
+            // The stop may not have come to this connection's own wait for it yet.
+            if *stop.borrow() {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let stream = Stream::new(socket, Arc::clone(&shared));
     let mut connection = pin!(builder().serve_connection(stream, service));
