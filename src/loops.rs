@@ -44,15 +44,13 @@ impl Loops {
     /// Gives the connection that `work` serves to the thread that has the fewest: returns where to
     /// spawn it, and what; the place is free again when that ends. A socket belongs to the loop on
     /// which it was made a tokio socket, so that is for `work` to do.
-    pub fn place<W>(&self, work: W) -> (Handle, impl Future<Output = ()> + use<W>)
-    where
-        W: Future<Output = ()>,
-    {
+    pub fn place<W: Future>(&self, work: W) -> (Handle, impl Future<Output = W::Output> + use<W>) {
         let place = self.find();
         let handle = place.0.handle.clone();
         let placed = async move {
-            work.await;
+            let done = work.await;
             drop(place);
+            done
         };
         (handle, placed)
     }

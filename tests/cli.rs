@@ -468,9 +468,9 @@ mod a_benchmark {
     #[test]
     fn counts_what_it_did() {
         let broker = broker();
-        let arguments =
-            ["bench", "-c", "3", "--threads", "2", "-k", "50", "-s", "10", "-n", "1000"];
+        let arguments = ["bench", "-c", "3", "-P", "4", "-k", "50", "-s", "10", "-n", "1000"];
         let more = ["--per-message", "7", "-m", "get,set,incr", "--json", "--durability", "memory"];
+        let more = [&more[..], &["--threads", "2"]].concat();
         let report = broker.vatn(&[&arguments[..], &more].concat()).json();
         assert_eq!(report["all"]["requests"], 1000);
         assert_eq!((&report["errors"], &report["absent"]), (&json!({}), &json!(0)));

@@ -70,7 +70,7 @@ impl Load {
             endpoint: endpoint.to_string(),
             dealer: Dealer::connect(&endpoint, patience).await?,
             templates: Operation::ALL.map(template),
-            mix: bench.mix.clone(),
+            mix: bench.mix,
             keys: bench.keys,
             random: bench.seed ^ (index << 40),
             pipeline: bench.pipeline as usize,

@@ -33,7 +33,7 @@ pub(super) struct Spares {
     stock: Mutex<Stock>,
     /// The file that is filled at the moment.
     unfinished: Mutex<Option<Unfinished>>,
-    /// How far it is.
+    /// How far it is; apart from it, so that who asks does not wait for a piece.
     unfinished_bytes: AtomicU64,
     /// How often somebody waited for a sync since the last log file was begun.
     waits: AtomicUsize,
