@@ -118,8 +118,13 @@ impl Engine {
         position.on_its_way = Some(OnItsWay { record: Arc::clone(&record), undo });
         let sync = if wants_sync { Sync::Data } else { Sync::Buffer };
         tracing::trace!(items = record.items, bytes = record.len(), ?sync, "commit");
+        let began = Instant::now();
         position.log.append(&record, sync)?;
         self.counters.commits.up();
+        if wants_sync {
+            // Before anybody hears of it, and comes back.
+            self.gathered(began, record.items);
+        }
         position.stored = record.last_seq;
         if !position.log.has_unsynced() {
             position.synced = record.last_seq;
@@ -182,6 +187,10 @@ impl Engine {
                 let age = first_seen.get_or_insert_with(Instant::now).elapsed();
                 wait = LINGER.saturating_sub(age);
             }
+            if let Some(time) = self.gather(&mut core) {
+                core = self.sleep(core, time);
+                continue;
+            }
             if (core.is_due() || wait.is_zero())
                 && let Some(mut position) = self.sit()
             {
@@ -223,13 +232,18 @@ impl Engine {
 impl Core {
     /// Whether the committer has something to do that does not wait.
     pub(super) fn is_due(&self) -> bool {
-        let is_full = self.pending.bytes().len() >= RECORD_BYTES;
-        self.is_stopping || self.wants_sync || is_full || self.is_urgent
+        self.is_stopping || self.wants_sync || self.is_full() || self.is_urgent
+    }
+
+    /// Whether there is enough for a record.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.bytes().len() >= RECORD_BYTES
     }
 
     /// Takes everything that is pending.
     pub(super) fn take_batch(&mut self, position: &mut Position) -> Batch {
         self.is_urgent = false;
+        self.enough_items = 0;
         self.taken = Weight::default();
         let is_last = self.pending.is_empty() && self.is_stopping;
         let is_strong = self.pending.strongest() == Level::Synced;

@@ -2,7 +2,6 @@
 
 use super::answers::{Answer, Answers, Kind, stopping};
 use super::{Core, Engine, Release};
-use crate::limits::RECORD_BYTES;
 use crate::store::{Applied, Context, Store, Task};
 use crate::wire::command::{Changes, Wait, Weight};
 use crate::wire::refusal::{Code, Detail};
@@ -285,9 +284,9 @@ impl Engine {
             core.taken = core.taken.plus(new);
             self.queue.take(new.items, new.bytes);
         }
-        let is_full = core.pending.bytes().len() >= RECORD_BYTES;
         let is_first = core.taken == new && new.items > 0;
-        core.is_urgent || is_full || is_first
+        let is_due = core.is_urgent && core.pending.items() >= core.enough_items;
+        is_due || core.is_full() || is_first
     }
 }
 

@@ -11,6 +11,7 @@ mod changes;
 mod commit;
 pub mod counters;
 mod execute;
+mod gathering;
 pub mod later;
 mod lead;
 pub mod recovery;
@@ -35,6 +36,7 @@ use crate::log::{Feed, Log, Record, Segments, Watermarks, WriteQueue};
 use crate::store::{Context, KeyHasher, Store};
 use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Gate, Seq};
+use gathering::Gathering;
 use later::LaterRoom;
 use lead::Seat;
 use std::sync::{
@@ -61,6 +63,8 @@ pub struct Engine {
     hasher: KeyHasher,
     /// Taken with the core held, left without it.
     seat: Mutex<Seat>,
+    /// The committer's own.
+    gathering: Mutex<Gathering>,
     looks: usize,
     /// The committer's thread, to be woken.
     committer: OnceLock<Thread>,
@@ -93,6 +97,8 @@ struct Core {
     is_urgent: bool,
     /// Somebody waits for it to be on the medium.
     wants_sync: bool,
+    /// Unless the committer is to wait until there are so many changes.
+    enough_items: usize,
     /// The committer sleeps and wants to be woken.
     is_committer_idle: bool,
     is_stopping: bool,
@@ -123,6 +129,7 @@ impl Engine {
             last_written,
             is_urgent: false,
             wants_sync: false,
+            enough_items: 0,
             is_committer_idle: false,
             is_stopping: false,
         };
@@ -132,6 +139,7 @@ impl Engine {
             hasher: core.store.hasher(),
             core: RwLock::new(core),
             seat: Mutex::default(),
+            gathering: Mutex::default(),
             looks: if has_one_core() { 0 } else { LOOKS },
             committer: OnceLock::new(),
             syncer: Syncer::default(),
