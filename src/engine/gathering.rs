@@ -149,43 +149,28 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
-    use crate::config::Config;
-    use crate::disk::{Disk, MemoryDisk};
-    use crate::engine::{Answers, Release, recover};
-    use crate::wire::command::{Command, Set};
-    use crate::wire::{Gate, Level, Request};
+    use crate::engine::Release;
+    use crate::engine::lead::tests::{engine, set};
+    use crate::wire::Level;
     use std::sync::Arc;
 
     /// No test waits longer than this for anything.
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn synced(engine: &Engine) -> Gate {
-        let (key, durability) = ((&b"k"[..]).into(), Some(Level::Synced));
-        let set = Set { key, value: b"\x01", ttl_ms: None, condition: None, durability };
-        let request = Request { id: Some(1), notification: false, command: Ok(Command::Set(set)) };
-        let mut answers = Answers::default();
-        assert_eq!(engine.execute(&[request], true, &mut answers), 1);
-        answers.list[0].gate
-    }
-
     #[test]
     fn a_sync_that_waits_begins_when_enough_have_come_and_at_the_stop() {
-        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
-        let (config, clock) = (Config::without_edges("memory"), Clock::system());
-        let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
-        let (engine, log) = Engine::new(config, clock, disk, recovered).unwrap();
+        let (engine, log) = engine(&Arc::default());
         let last = Some(Ended { at: Instant::now(), enough: 2 });
         let (sync, way) = (200 * PATIENCE, Way::Keep { waits: true });
         *engine.gathering() = Gathering { sync, last, way, ..Gathering::default() };
         let committing = Arc::clone(&engine);
         let committer = std::thread::spawn(move || committing.commit(log));
-        let first = synced(&engine);
-        let second = synced(&engine);
+        let first = set(&engine, Level::Synced);
+        let second = set(&engine, Level::Synced);
         wait_until(|| engine.release(second) == Release::Ready);
         assert_eq!(engine.release(first), Release::Ready);
         assert_eq!(engine.counters.commits.get(), 1, "one for both");
-        let third = synced(&engine);
+        let third = set(&engine, Level::Synced);
         engine.stop();
         wait_until(|| committer.is_finished());
         assert_eq!(engine.release(third), Release::Ready);

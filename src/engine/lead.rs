@@ -117,7 +117,7 @@ impl Core {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::config::Config;
@@ -129,14 +129,14 @@ mod tests {
     use std::sync::Arc;
 
     /// An engine whose committer never comes.
-    fn engine(disk: &Arc<MemoryDisk>) -> (Arc<Engine>, Log) {
+    pub(in crate::engine) fn engine(disk: &Arc<MemoryDisk>) -> (Arc<Engine>, Log) {
         let config = Config::without_edges("memory");
         let (disk, clock) = (Arc::clone(disk) as Arc<dyn Disk>, Clock::system());
         let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
         Engine::new(config, clock, disk, recovered).unwrap()
     }
 
-    fn set(engine: &Engine, level: Level) -> Gate {
+    pub(in crate::engine) fn set(engine: &Engine, level: Level) -> Gate {
         let (key, durability) = ((&b"k"[..]).into(), Some(level));
         let set = Set { key, value: b"\x01", ttl_ms: None, condition: None, durability };
         let command = Ok(Command::Set(set));
