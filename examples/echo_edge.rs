@@ -22,10 +22,10 @@ async fn echo(stream: Stream, limits: Arc<Limits>, incoming: Arc<Pool>) -> Resul
             for index in 0..message.len() {
                 let more = index + 1 < message.len();
                 let frame = inbox.frame(&message, index).unwrap_or_default();
-                write_frame(link.out(!more), more, frame);
+                write_frame(link.outlet.out(!more), more, frame);
             }
         }
-        let reading = link.unwritten() < limits.max_unread_bytes;
+        let reading = link.outlet.unwritten() < limits.max_unread_bytes;
         poll_fn(|cx| link.poll_turn(cx, reading)).await?;
     }
 }

@@ -25,6 +25,21 @@ pub struct Batch<'m> {
     shapes: Vec<Shape>,
 }
 
+/// The allocations of a batch that was, for the next one.
+#[derive(Debug, Default)]
+pub struct Room {
+    requests: Vec<Request<'static>>,
+    shapes: Vec<Shape>,
+}
+
+/// The allocation of `requests`, for others: the library collects in place.
+fn emptied<'b>(mut requests: Vec<Request<'_>>) -> Vec<Request<'b>> {
+    requests.clear();
+    // More than that came once, in one message of many frames.
+    requests.shrink_to(BATCH_REQUESTS);
+    requests.into_iter().map_while(|_| None).collect()
+}
+
 /// The part of one message that is in the batch: all of it that is not executed yet.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
@@ -36,10 +51,11 @@ struct Shape {
 
 impl<'m> Batch<'m> {
     /// Decodes the messages at the front, the first from `cursor` on.
-    pub fn decode(inbox: &'m Inbox, cursor: Cursor) -> Self {
+    pub fn decode(room: Room, inbox: &'m Inbox, cursor: Cursor) -> Self {
         let likely = inbox.messages.len().min(BATCH_REQUESTS);
-        let mut batch =
-            Self { requests: Vec::with_capacity(likely), shapes: Vec::with_capacity(likely) };
+        let mut batch = Self { requests: emptied(room.requests), shapes: room.shapes };
+        batch.requests.reserve(likely);
+        batch.shapes.reserve(likely);
         let mut cursor = Some(cursor);
         for message in &inbox.messages {
             if batch.requests.len() >= BATCH_REQUESTS {
@@ -68,6 +84,14 @@ impl<'m> Batch<'m> {
             has_delimiter,
             is_answered: cursor.is_answered,
         });
+    }
+
+    /// Forgets the requests, and keeps the room that they took.
+    pub fn into_room(self) -> Room {
+        let Self { requests, mut shapes } = self;
+        shapes.clear();
+        shapes.shrink_to(BATCH_REQUESTS);
+        Room { requests: emptied(requests), shapes }
     }
 
     /// After `executed` requests: tells `replies` of each message in turn how many of the answers

@@ -5,7 +5,7 @@
 //! read buffer of its own: the scratch buffer belongs to the thread, and only the bytes that
 //! arrived are kept.
 
-use super::backlog::Backlog;
+use super::outlet::Outlet;
 use super::pool::{Pool, Share};
 use super::stream::Stream;
 use super::zmtp::{Codec, Inbox, Kind, Violation};
@@ -86,10 +86,6 @@ struct Vitals {
 pub struct Link {
     stream: Stream,
     codec: Codec,
-    wire: Backlog,
-    /// Greeting, handshake and PONG, until the wire is between two messages.
-    control: Vec<u8>,
-    between_messages: bool,
     incoming: Share,
     vitals: Vitals,
     has_more: bool,
@@ -97,6 +93,8 @@ pub struct Link {
     is_full: bool,
     /// What came in; whoever serves the link empties it.
     pub inbox: Inbox,
+    /// What goes out; whoever serves the link fills it.
+    pub outlet: Outlet,
 }
 
 impl Link {
@@ -110,16 +108,14 @@ impl Link {
         let mut link = Self {
             stream,
             codec: Codec::new(kind, limits),
-            wire: Backlog::default(),
-            control: Vec::new(),
-            between_messages: true,
             incoming: Share::of(incoming),
             vitals: Vitals::default(),
             has_more: false,
             is_full: false,
             inbox: Inbox::default(),
+            outlet: Outlet::default(),
         };
-        link.codec.take_replies(&mut link.control);
+        link.codec.take_replies(link.outlet.control());
         let greeted = poll_fn(|cx| {
             while !link.codec.is_ready() {
                 ready!(link.poll_turn(cx, true))?;
@@ -131,26 +127,9 @@ impl Link {
         Ok(link)
     }
 
-    /// Where to append frames for the peer; `whole` says that they end a message.
-    pub fn out(&mut self, whole: bool) -> &mut Vec<u8> {
-        self.send_control();
-        self.between_messages = whole;
-        self.wire.end()
-    }
-
-    /// Whether what is queued ends with a whole message.
-    pub fn is_between_messages(&self) -> bool {
-        self.between_messages
-    }
-
     /// Whether the last read filled the buffer, so that the next may find more at once.
     pub fn has_more(&self) -> bool {
         self.has_more
-    }
-
-    /// How many bytes wait for the peer to read.
-    pub fn unwritten(&self) -> usize {
-        self.wire.len() + self.control.len()
     }
 
     /// Writes what waits, then reads if `reading`. Ready when something was read, when the peer has
@@ -171,13 +150,16 @@ impl Link {
 
     /// Writes until nothing waits or the socket is full. True when anything was written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
-        self.send_control();
         self.is_full = false;
         let mut wrote = false;
-        while !self.wire.is_empty() && !self.is_full {
-            match Pin::new(&mut self.stream).poll_write(cx, self.wire.front()) {
+        while !self.is_full {
+            let waiting = self.outlet.front();
+            if waiting.is_empty() {
+                break;
+            }
+            match Pin::new(&mut self.stream).poll_write(cx, waiting) {
                 Poll::Ready(Ok(0)) => return Err(Closed::ByPeer),
-                Poll::Ready(Ok(count)) => self.wire.consume(count),
+                Poll::Ready(Ok(count)) => self.outlet.consume(count),
                 Poll::Ready(Err(error)) => return Err(closed(error)),
                 Poll::Pending => self.is_full = true,
             }
@@ -197,7 +179,7 @@ impl Link {
             }
             self.vitals.heard = true;
             self.has_more = input.len() == READ_BYTES;
-            let fed = self.codec.feed(input, &mut self.inbox, &mut self.control);
+            let fed = self.codec.feed(input, &mut self.inbox, self.outlet.control());
             if let Err(violation) = fed {
                 // The peer may learn why, if it still listens.
                 let _ = self.poll_write(cx);
@@ -210,12 +192,6 @@ impl Link {
         })
     }
 
-    fn send_control(&mut self) {
-        if self.between_messages && !self.control.is_empty() {
-            self.wire.end().append(&mut self.control);
-        }
-    }
-
     /// Called now and then, with the time since the last call. Cuts a peer that does not read, does
     /// not finish what it began, or is gone; asks one that is quiet. `reading` is false while we do
     /// not read.
@@ -223,7 +199,7 @@ impl Link {
         let stalled_after = Duration::from_millis(limits.stalled_peer_ms);
         let heartbeat = Duration::from_millis(limits.heartbeat_ms);
         let vitals = &mut self.vitals;
-        let idle = std::mem::take(&mut vitals.wrote) || self.wire.is_empty();
+        let idle = std::mem::take(&mut vitals.wrote) || self.outlet.front().is_empty();
         vitals.stalled = if idle { Duration::ZERO } else { vitals.stalled + since };
         if vitals.stalled >= stalled_after {
             return Err(Closed::Stalled);
@@ -243,7 +219,7 @@ impl Link {
         if !vitals.pinged && vitals.quiet >= heartbeat && self.codec.peer_knows_ping() {
             vitals.pinged = true;
             self.codec.ping()?;
-            self.codec.take_replies(&mut self.control);
+            self.codec.take_replies(self.outlet.control());
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Replies on their way to one peer: in the order of its requests, each held until it may be seen.
 
 use super::backlog::Backlog;
-use super::link::Link;
+use super::outlet::Outlet;
 use super::zmtp::{write_frame, write_frame_head};
 use crate::engine::{Answer, Engine, Kind, Release};
 use crate::wire::Gate;
@@ -89,8 +89,8 @@ impl Outbox {
     }
 
     /// When the first `wait` gives up; `None` while it could not be told.
-    pub fn deadline(&self, link: &Link) -> Option<Instant> {
-        if !may_overtake(link) {
+    pub fn deadline(&self, outlet: &Outlet) -> Option<Instant> {
+        if !may_overtake(outlet) {
             return None;
         }
         self.detached.iter().filter_map(|one| one.deadline).min()
@@ -100,7 +100,7 @@ impl Outbox {
     pub fn push(
         &mut self,
         engine: &Engine,
-        link: &mut Link,
+        outlet: &mut Outlet,
         bytes: &[u8],
         replies: &[Answer],
         framing: Framing,
@@ -118,7 +118,7 @@ impl Outbox {
         }
         let is_ready = !unit.is_deferred && engine.release(unit.gate) == Release::Ready;
         if self.units.is_empty() && is_ready {
-            encode(link.out(framing.ends), bytes, replies, framing, |_, _| {});
+            encode(outlet.out(framing.ends), bytes, replies, framing, |_, _| {});
             return;
         }
         if framing.begins && framing.ends && replies.iter().any(|reply| reply.kind.may_overtake()) {
@@ -154,15 +154,15 @@ impl Outbox {
         self.detached.push(one);
     }
 
-    /// Moves what may be seen to the link.
-    pub fn release(&mut self, engine: &Engine, link: &mut Link) {
-        self.release_units(engine, link);
-        if !self.detached.is_empty() && may_overtake(link) {
-            self.release_detached(engine, link);
+    /// Moves what may be seen to the outlet.
+    pub fn release(&mut self, engine: &Engine, outlet: &mut Outlet) {
+        self.release_units(engine, outlet);
+        if !self.detached.is_empty() && may_overtake(outlet) {
+            self.release_detached(engine, outlet);
         }
     }
 
-    fn release_units(&mut self, engine: &Engine, link: &mut Link) {
+    fn release_units(&mut self, engine: &Engine, outlet: &mut Outlet) {
         let mut released = 0;
         let mut is_whole = true;
         while let Some(unit) = self.units.front().copied() {
@@ -178,28 +178,28 @@ impl Outbox {
                 is_whole = unit.framing.ends;
                 self.replies.drain(..unit.replies);
             } else {
-                self.send(released, is_whole, link);
+                self.send(released, is_whole, outlet);
                 released = 0;
                 let frames = self.held.front().get(..unit.bytes).unwrap_or_default();
                 let replies = self.replies.drain(..unit.replies);
-                rebuild(engine, link.out(unit.framing.ends), frames, replies, unit.framing);
+                rebuild(engine, outlet.out(unit.framing.ends), frames, replies, unit.framing);
                 self.held.consume(unit.bytes);
             }
             self.units.pop_front();
         }
-        self.send(released, is_whole, link);
+        self.send(released, is_whole, outlet);
     }
 
     /// Sends `released` bytes from the front as they are.
-    fn send(&mut self, released: usize, is_whole: bool, link: &mut Link) {
+    fn send(&mut self, released: usize, is_whole: bool, outlet: &mut Outlet) {
         if released > 0 {
             let frames = self.held.front().get(..released).unwrap_or_default();
-            link.out(is_whole).extend_from_slice(frames);
+            outlet.out(is_whole).extend_from_slice(frames);
             self.held.consume(released);
         }
     }
 
-    fn release_detached(&mut self, engine: &Engine, link: &mut Link) {
+    fn release_detached(&mut self, engine: &Engine, outlet: &mut Outlet) {
         let now = Instant::now();
         let is_due = |one: &mut Detached| {
             let is_made = engine.release(one.unit.gate) != Release::Waiting
@@ -207,21 +207,21 @@ impl Outbox {
             is_made || one.deadline.is_some_and(|deadline| deadline <= now)
         };
         let mut due = self.detached.extract_if(.., is_due);
-        while may_overtake(link)
+        while may_overtake(outlet)
             && let Some(one) = due.next()
         {
             self.detached_bytes -= one.unit.bytes;
             self.detached_replies -= one.unit.replies;
             let framing = one.unit.framing;
-            rebuild(engine, link.out(true), &one.frames, one.replies.into_iter(), framing);
+            rebuild(engine, outlet.out(true), &one.frames, one.replies.into_iter(), framing);
         }
     }
 }
 
 /// Whether a message out of order may be sent: nothing may come between the frames of another, and
 /// what a peer does not read stays where it is counted.
-fn may_overtake(link: &Link) -> bool {
-    link.is_between_messages() && link.unwritten() < DETACHED_UNWRITTEN_BYTES
+fn may_overtake(outlet: &Outlet) -> bool {
+    outlet.is_between_messages() && outlet.unwritten() < DETACHED_UNWRITTEN_BYTES
 }
 
 /// Whether a reply is made elsewhere, and is not there yet.

@@ -156,11 +156,11 @@ impl Subscriber<'_> {
             self.subscribe()?;
             committed.mark_unchanged();
             let told = self.tell();
-            let finished = told == Told::All && self.link.unwritten() == 0;
+            let finished = told == Told::All && self.link.outlet.unwritten() == 0;
             if deadline.is_some_and(|deadline| finished || Instant::now() >= deadline) {
                 return Ok(());
             }
-            let reading = self.link.unwritten() < UNWRITTEN_BYTES;
+            let reading = self.link.outlet.unwritten() < UNWRITTEN_BYTES;
             tokio::select! {
                 turned = poll_fn(|cx| self.link.poll_turn(cx, reading)) => turned?,
                 _ = committed.changed(), if told == Told::All && self.reader.is_some() => {}
@@ -217,7 +217,7 @@ impl Subscriber<'_> {
     /// Queues what is new, as far as there is room.
     fn tell(&mut self) -> Told {
         let Some(reader) = &mut self.reader else { return Told::All };
-        if self.link.unwritten() >= UNWRITTEN_BYTES {
+        if self.link.outlet.unwritten() >= UNWRITTEN_BYTES {
             return Told::Full;
         }
         let FeedRead { records, lost } = reader.read(READ_BYTES);
@@ -231,7 +231,7 @@ impl Subscriber<'_> {
         }
         for change in records.iter().flat_map(|record| record.changes()) {
             if self.subscriptions.matches(change.key) {
-                encode(self.link.out(true), &change, self.prev);
+                encode(self.link.outlet.out(true), &change, self.prev);
                 self.prev = change.seq;
             }
         }
@@ -241,7 +241,7 @@ impl Subscriber<'_> {
     /// The beat tells up to which seq everything was sent; a subscriber that lags gets none.
     fn beat(&mut self) {
         if let Some(seq) = self.reader.as_ref().map(FeedReader::seq)
-            && self.link.unwritten() < UNWRITTEN_BYTES
+            && self.link.outlet.unwritten() < UNWRITTEN_BYTES
             && self.subscriptions.matches(BEAT)
         {
             self.notice(BEAT, "beat", seq);
@@ -251,7 +251,7 @@ impl Subscriber<'_> {
     fn notice(&mut self, topic: &[u8], op: &str, seq: Seq) {
         let (prev, level) = (self.prev, Level::Memory);
         let notice = Header { seq, op, index: 0, count: 0, prev, ttl_ms: None, level };
-        let out = self.link.out(true);
+        let out = self.link.outlet.out(true);
         write_frame(out, true, topic);
         write_header(out, &notice);
         write_frame(out, false, &[]);

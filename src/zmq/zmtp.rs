@@ -20,6 +20,9 @@ const HANDSHAKE_BYTES: usize = 8 * 1024;
 const PAYLOAD_SLOT: usize = size_of::<omq_proto::Payload>();
 /// Unfinished frames shorter than this stay with the codec, which keeps each piece as it came.
 const PIECEWISE_BYTES: usize = 256;
+/// What an empty inbox keeps of its allocation: room for a few commands, and little where many
+/// connections are idle.
+const KEPT_BYTES: usize = 4 * 1024;
 /// The first allocation for an unfinished frame.
 const FIRST_GROWTH_BYTES: usize = 16 * 1024;
 
@@ -126,7 +129,10 @@ impl Inbox {
     pub fn rest(&mut self) {
         if self.messages.is_empty() {
             self.cost = 0;
-            self.bytes = Vec::new();
+            self.bytes.clear();
+            if self.bytes.capacity() > KEPT_BYTES {
+                self.bytes = Vec::new();
+            }
         }
     }
 
@@ -231,7 +237,7 @@ impl Codec {
         let found = |place| inbox.push(Parts::Plain(place));
         let len = plain::split(input, before, self.bounds, found);
         let (taken, rest) = input.split_at(len.min(input.len()));
-        // A copy of just what was read: an idle connection then holds no read buffer at all.
+        // A copy of just what was read: an idle connection then holds next to nothing.
         inbox.bytes.extend_from_slice(taken);
         self.was_plain |= !taken.is_empty();
         rest

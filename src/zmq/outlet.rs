@@ -1,0 +1,80 @@
+//! What is on its way to a peer: the frames of its messages, and between two of them what the
+//! protocol itself has to say.
+
+use super::backlog::Backlog;
+
+/// Bytes for one peer, in the order in which they are written.
+#[derive(Debug)]
+pub struct Outlet {
+    wire: Backlog,
+    /// Greeting, handshake and PONG, until the wire is between two messages.
+    control: Vec<u8>,
+    between_messages: bool,
+}
+
+impl Default for Outlet {
+    fn default() -> Self {
+        Self { wire: Backlog::default(), control: Vec::new(), between_messages: true }
+    }
+}
+
+impl Outlet {
+    /// Where to append frames for the peer; `whole` says that they end a message.
+    pub fn out(&mut self, whole: bool) -> &mut Vec<u8> {
+        self.send_control();
+        self.between_messages = whole;
+        self.wire.end()
+    }
+
+    /// Whether what is queued ends with a whole message.
+    pub fn is_between_messages(&self) -> bool {
+        self.between_messages
+    }
+
+    /// How many bytes wait for the peer to read.
+    pub fn unwritten(&self) -> usize {
+        self.wire.len() + self.control.len()
+    }
+
+    /// Where to append what the protocol has to say.
+    pub(super) fn control(&mut self) -> &mut Vec<u8> {
+        &mut self.control
+    }
+
+    /// What may be written now, from the front.
+    pub(super) fn front(&mut self) -> &[u8] {
+        self.send_control();
+        self.wire.front()
+    }
+
+    /// So many bytes of that are written.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.wire.consume(count);
+    }
+
+    fn send_control(&mut self) {
+        if self.between_messages && !self.control.is_empty() {
+            self.wire.end().append(&mut self.control);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_protocol_says_comes_between_two_messages() {
+        let mut outlet = Outlet::default();
+        outlet.out(false).extend_from_slice(b"first frame, ");
+        outlet.control().extend_from_slice(b"pong, ");
+        assert_eq!(outlet.front(), b"first frame, ");
+        assert_eq!(outlet.unwritten(), 19);
+        outlet.out(true).extend_from_slice(b"last frame, ");
+        outlet.out(true).extend_from_slice(b"next");
+        assert_eq!(outlet.front(), b"first frame, last frame, pong, next");
+        outlet.consume(31);
+        assert_eq!(outlet.front(), b"next");
+        assert_eq!(outlet.unwritten(), 4);
+    }
+}

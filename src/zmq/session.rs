@@ -1,0 +1,311 @@
+//! One client's connection: takes its commands, and answers each in the order of its requests.
+//!
+//! One task a connection. A turn: release what may be seen, execute what came in, write, read. What
+//! one read brought is one call of the engine. A peer that does not read is not read from, and not
+//! executed for, so its requests wait in its own socket.
+
+use super::batch::{Batch, Cursor, Room};
+use super::link::{Closed, Link, look_period};
+use super::outbox::Outbox;
+use super::pool::Share;
+use super::seldom::Seldom;
+use crate::engine::{Answers, Engine, Waiter};
+use crate::limits::WAITING_EACH_MAX;
+use crate::log::watermarks::Progress;
+use crate::wire::{Gate, Seq};
+use std::cell::RefCell;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::yield_now;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+/// The engine's lock is held for no more requests than this at once.
+const EXECUTE_AT_ONCE: usize = 256;
+/// What the buffer for replies keeps of its allocation.
+const ANSWERS_KEPT_BYTES: usize = 256 * 1024;
+/// How long peers may take to read their last replies when the broker stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Allocations that the sessions of a thread use one after the other.
+#[derive(Default)]
+struct Scratch {
+    answers: Answers,
+    batch: Room,
+}
+
+/// What execution waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blocked {
+    /// Requests.
+    Idle,
+    /// Another turn: others come first.
+    Turn,
+    /// The peer: it is to read its replies.
+    Full,
+    /// Room in the write queue.
+    NoRoom,
+}
+
+/// What comes next.
+enum Next {
+    /// A turn: something was read, written, released or due.
+    Turned(Result<(), Closed>),
+    /// A look at the clock.
+    Look(Instant),
+    /// The broker's stop.
+    Stop,
+}
+
+/// What is seldom waited for.
+struct Others<'w> {
+    /// Any step of the watermarks, for replies that wait for more than a gate.
+    progress: Option<&'w mut watch::Receiver<Progress>>,
+    /// Room in the write queue.
+    room: Option<&'w mut watch::Receiver<u64>>,
+    wake_at: Option<Instant>,
+}
+
+impl Others<'_> {
+    fn is_any(&self) -> bool {
+        self.progress.is_some() || self.room.is_some() || self.wake_at.is_some()
+    }
+
+    /// Until the first of them.
+    async fn wait(self) {
+        let Self { progress, room, wake_at } = self;
+        tokio::select! {
+            biased;
+            () = changed(progress) => {}
+            () = changed(room) => {}
+            () = until(wake_at) => {}
+        }
+    }
+}
+
+async fn changed<T>(receiver: Option<&mut watch::Receiver<T>>) {
+    match receiver {
+        // The sender is the engine's, and so lives as long as its edges.
+        Some(receiver) => drop(receiver.changed().await),
+        None => pending().await,
+    }
+}
+
+async fn until(wake_at: Option<Instant>) {
+    match wake_at {
+        Some(wake_at) => sleep_until(wake_at).await,
+        None => pending().await,
+    }
+}
+
+/// One client's connection.
+pub(super) struct Session<'e> {
+    link: Link,
+    engine: &'e Engine,
+    outbox: Outbox,
+    outgoing: Share,
+    waiter: Waiter<'e>,
+    cursor: Cursor,
+    looked: Instant,
+    /// What was written up to here is to be appended by this connection, if none does so before.
+    to_append: Seq,
+    /// Until when the next write may wait for room in the queue.
+    room_until: Option<Instant>,
+    /// The broker stops: until when the peer may read its last replies.
+    stop_until: Option<Instant>,
+}
+
+impl<'e> Session<'e> {
+    pub(super) fn new(link: Link, engine: &'e Engine, outgoing: Share) -> Self {
+        Self {
+            link,
+            engine,
+            outbox: Outbox::default(),
+            outgoing,
+            waiter: engine.waiter(),
+            cursor: Cursor::default(),
+            looked: Instant::now(),
+            to_append: 0,
+            room_until: None,
+            stop_until: None,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Closed {
+        match self.serve(&mut stop).await {
+            Err(closed) => closed,
+            Ok(()) => {
+                self.link.close().await;
+                Closed::Stopped
+            }
+        }
+    }
+
+    /// Until the peer is gone, or everything is answered after `stop`.
+    async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Closed> {
+        let mut progress = self.engine.progress();
+        let mut room = self.engine.room();
+        let mut stopped = pin!(stop.wait_for(|stop| *stop));
+        let mut stopped = Seldom::new(|cx| stopped.as_mut().poll(cx).map(drop));
+        let mut look = interval(look_period(&self.engine.config().limits));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = Seldom::new(move |cx| look.poll_tick(cx));
+        loop {
+            progress.mark_unchanged();
+            room.mark_unchanged();
+            self.outbox.release(self.engine, &mut self.link.outlet);
+            self.engine.append(std::mem::take(&mut self.to_append));
+            let blocked = self.execute();
+            // A `flush` or `wait` for what has been reached has no progress to wait for.
+            self.outbox.release(self.engine, &mut self.link.outlet);
+            if self.is_finished(blocked) {
+                return Ok(());
+            }
+            let has_turn = blocked == Blocked::Turn || self.to_append > 0;
+            if has_turn || self.link.has_more() {
+                // What others write meanwhile is appended together with this.
+                yield_now().await;
+            }
+            let reading = blocked == Blocked::Idle && self.stop_until.is_none();
+            let (wake_at, gate) = (self.wake_at(), self.outbox.gate());
+            let others = Others {
+                progress: (gate.is_none() && !self.outbox.is_empty()).then_some(&mut progress),
+                room: (blocked == Blocked::NoRoom).then_some(&mut room),
+                wake_at,
+            };
+            let are_others = others.is_any();
+            let mut others = pin!(others.wait());
+            let next = poll_fn(|cx| {
+                // In this order: a peer that always has something for us does not stop the clock.
+                if self.stop_until.is_none() && stopped.poll(cx).is_ready() {
+                    return Poll::Ready(Next::Stop);
+                }
+                if let Poll::Ready(now) = look.poll(cx) {
+                    return Poll::Ready(Next::Look(now));
+                }
+                if let Poll::Ready(turned) = self.link.poll_turn(cx, reading) {
+                    return Poll::Ready(Next::Turned(turned));
+                }
+                if has_turn || self.poll_released(cx, gate).is_ready() {
+                    return Poll::Ready(Next::Turned(Ok(())));
+                }
+                if !are_others {
+                    return Poll::Pending;
+                }
+                others.as_mut().poll(cx).map(|()| Next::Turned(Ok(())))
+            });
+            match next.await {
+                Next::Turned(turned) => turned?,
+                Next::Look(now) => self.look(now, reading)?,
+                Next::Stop => self.stop_until = Some(Instant::now() + STOP_PATIENCE),
+            }
+        }
+    }
+
+    fn poll_released(&mut self, context: &Context<'_>, gate: Option<Gate>) -> Poll<()> {
+        gate.map_or(Poll::Pending, |gate| self.waiter.poll_released(context, gate))
+    }
+
+    fn look(&mut self, now: Instant, reading: bool) -> Result<(), Closed> {
+        let since = now.saturating_duration_since(self.looked);
+        self.looked = now;
+        self.link.look(since, reading, &self.engine.config().limits)
+    }
+
+    fn is_finished(&self, blocked: Blocked) -> bool {
+        let is_answered =
+            blocked == Blocked::Idle && self.outbox.is_empty() && self.link.outlet.unwritten() == 0;
+        self.stop_until.is_some_and(|until| is_answered || Instant::now() >= until)
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let due = self.outbox.deadline(&self.link.outlet);
+        [self.room_until, self.stop_until, due].into_iter().flatten().min()
+    }
+
+    /// Executes what came in, as far as the peer's bounds and the queue allow.
+    fn execute(&mut self) -> Blocked {
+        let limits = &self.engine.config().limits;
+        let waiting = self.outbox.bytes() + self.link.outlet.unwritten();
+        let has_memory = self.outgoing.hold(waiting);
+        // Also where no request waits: PING is answered without one.
+        if !has_memory || waiting >= limits.max_unread_bytes {
+            return Blocked::Full;
+        }
+        if self.link.inbox.messages.is_empty() {
+            return Blocked::Idle;
+        }
+        if self.outbox.replies() >= limits.max_in_flight
+            || self.outbox.waiting() >= WAITING_EACH_MAX
+        {
+            return Blocked::Full;
+        }
+        let requests_max = limits.max_in_flight - self.outbox.replies();
+        let room = self.outgoing.room().min(limits.max_unread_bytes - waiting);
+        let blocked = SCRATCH.with_borrow_mut(|scratch| {
+            scratch.answers.bytes_max = room;
+            let blocked = self.execute_batch(requests_max, scratch);
+            let answers = &mut scratch.answers;
+            self.to_append = answers.to_append;
+            answers.clear();
+            answers.bytes.shrink_to(ANSWERS_KEPT_BYTES);
+            blocked
+        });
+        let waiting = self.outbox.bytes() + self.link.outlet.unwritten();
+        self.outgoing.hold(waiting);
+        blocked
+    }
+
+    fn execute_batch(&mut self, requests_max: usize, scratch: &mut Scratch) -> Blocked {
+        let Scratch { answers, batch: room } = scratch;
+        let refuse_full = self.stop_until.is_some() || self.is_room_late();
+        let Link { inbox, outlet, .. } = &mut self.link;
+        let batch = Batch::decode(std::mem::take(room), inbox, self.cursor);
+        let allowed = batch.requests.get(..requests_max).unwrap_or(&batch.requests);
+        let mut executed = 0;
+        for requests in allowed.chunks(EXECUTE_AT_ONCE) {
+            let count = self.engine.execute(requests, refuse_full, answers);
+            executed += count;
+            if count < requests.len() {
+                break;
+            }
+        }
+        let is_stuck = executed < allowed.len() && !answers.is_full();
+        let mut replies = answers.list.as_slice();
+        let (done, cursor) = batch.route(executed, |count, framing| {
+            let (ours, others) = replies.split_at(count.min(replies.len()));
+            replies = others;
+            self.outbox.push(self.engine, outlet, &answers.bytes, ours, framing);
+        });
+        *room = batch.into_room();
+        inbox.messages.drain(..done);
+        self.cursor = cursor;
+        let blocked = match (is_stuck, inbox.messages.is_empty()) {
+            (true, _) => Blocked::NoRoom,
+            (false, true) => Blocked::Idle,
+            (false, false) => Blocked::Turn,
+        };
+        self.wait_for_room(blocked, executed);
+        blocked
+    }
+
+    fn is_room_late(&self) -> bool {
+        self.room_until.is_some_and(|until| Instant::now() >= until)
+    }
+
+    /// A write waits so long for room, counted from when it came first in line.
+    fn wait_for_room(&mut self, blocked: Blocked, executed: usize) {
+        if blocked != Blocked::NoRoom {
+            self.room_until = None;
+        } else if self.room_until.is_none() || executed > 0 {
+            let wait = Duration::from_millis(self.engine.config().queue.wait_ms);
+            self.room_until = Some(Instant::now() + wait);
+        }
+    }
+}
