@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use vatn::limits::Limits;
 use vatn::loops::Loops;
@@ -36,11 +37,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = Listener::bind("the first argument", &endpoint).await?;
     println!("listening {}", listener.endpoint());
     let limits = Arc::new(Limits::default());
+    let loops = Loops::start(None, Duration::from_micros(limits.idle_look_us))?;
     let incoming = Pool::new(limits.max_incoming_bytes);
     let (_keep, stop) = watch::channel(false);
     let seats = Seats::new(limits.max_connections, || {});
     listener
-        .run(seats, &Loops::for_all_cores()?, stop, move |stream| {
+        .run(seats, &loops, stop, move |stream| {
             let (limits, incoming) = (Arc::clone(&limits), Arc::clone(&incoming));
             async move {
                 let _ = echo(stream, limits, incoming).await;

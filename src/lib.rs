@@ -29,6 +29,7 @@ pub mod descriptors;
 pub mod disk;
 pub mod engine;
 pub mod http;
+pub mod idle;
 pub mod limits;
 pub mod log;
 pub mod loops;

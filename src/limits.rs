@@ -71,6 +71,11 @@ pub struct Limits {
     #[arg(long, env = "VATN_HEARTBEAT_MS", default_value_t = 30_000, value_name = "MS")]
     pub heartbeat_ms: u64,
 
+    /// A thread that one connection alone keeps busy looks for so long, in microseconds, whether
+    /// the next request has come, before it sleeps; 0 for never
+    #[arg(long, env = "VATN_IDLE_LOOK_US", default_value_t = 50, value_name = "US")]
+    pub idle_look_us: u64,
+
     /// A quiet HTTP connection is closed after so long
     #[arg(long, env = "VATN_HTTP_IDLE_MS", default_value_t = 60_000, value_name = "MS")]
     pub http_idle_ms: u64,
@@ -109,6 +114,7 @@ impl Default for Limits {
             handshake_ms: 5_000,
             stalled_peer_ms: 30_000,
             heartbeat_ms: 30_000,
+            idle_look_us: 50,
             http_idle_ms: 60_000,
             http_unread_bytes: 512 << 20,
             max_subscriptions: 4096,

@@ -4,20 +4,26 @@
 //! A runtime whose threads take each other's work wakes another thread whenever two sockets have
 //! something: where a request takes a microsecond, that costs more than the request.
 
+use crate::idle;
 use crate::relay::Relay;
+use std::future::poll_fn;
 use std::io;
 use std::num::NonZero;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// The event loops of a broker. They end when this is dropped, and the last connection has ended.
 #[derive(Debug)]
 pub struct Loops {
     first: Arc<EventLoop>,
     others: Vec<Arc<EventLoop>>,
+    /// How many connections there have been.
+    placed: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -29,16 +35,14 @@ struct EventLoop {
 }
 
 impl Loops {
-    /// Starts `count` threads.
-    pub fn start(count: NonZero<usize>) -> io::Result<Self> {
-        let first = EventLoop::start()?;
-        let others = (1..count.get()).map(|_| EventLoop::start()).collect::<io::Result<_>>()?;
-        Ok(Self { first, others })
-    }
-
-    /// A thread for each core that the process may use.
-    pub fn for_all_cores() -> io::Result<Self> {
-        Self::start(thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN))
+    /// Starts `count` threads, or one for each core that the process may use. Each looks for so
+    /// long before it sleeps (see [`idle`]).
+    pub fn start(count: Option<NonZero<usize>>, look: Duration) -> io::Result<Self> {
+        let cores = || thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+        let count = count.unwrap_or_else(cores).get();
+        let first = EventLoop::start(look)?;
+        let others = (1..count).map(|_| EventLoop::start(look)).collect::<io::Result<_>>()?;
+        Ok(Self { first, others, placed: AtomicUsize::new(0) })
     }
 
     /// Gives the connection that `work` serves to the thread that has the fewest: returns where to
@@ -47,8 +51,14 @@ impl Loops {
     pub fn place<W: Future>(&self, work: W) -> (Handle, impl Future<Output = W::Output> + use<W>) {
         let place = self.find();
         let handle = place.0.handle.clone();
+        let number = self.placed.fetch_add(1, Ordering::Relaxed);
         let placed = async move {
-            let done = work.await;
+            let mut work = pin!(work);
+            let done = poll_fn(|cx| {
+                idle::turn(number);
+                work.as_mut().poll(cx)
+            });
+            let done = done.await;
             drop(place);
             done
         };
@@ -66,9 +76,23 @@ impl Loops {
 }
 
 impl EventLoop {
-    fn start() -> io::Result<Arc<Self>> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+    fn start(look: Duration) -> io::Result<Arc<Self>> {
+        let once_more = Arc::new(Notify::new());
+        let looks = Arc::clone(&once_more);
+        let mut builder = Builder::new_current_thread();
+        builder.on_thread_park(move || {
+            // With a task to run, the loop asks the system what there is, and does not wait.
+            if idle::is_to_look(look) {
+                looks.notify_one();
+            }
+        });
+        let runtime = builder.enable_all().build()?;
         let handle = runtime.handle().clone();
+        runtime.spawn(async move {
+            loop {
+                once_more.notified().await;
+            }
+        });
         runtime.spawn(Arc::<Relay>::default().run());
         let (running, ended) = oneshot::channel();
         // That the sender is gone is what it waits for.
@@ -94,6 +118,8 @@ mod tests {
     use std::future::pending;
     use std::sync::mpsc;
     use tokio::task::JoinHandle;
+
+    const LOOK: Duration = Duration::from_micros(50);
 
     /// A connection that lasts until it is told to leave.
     struct Connection {
@@ -126,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_connection_goes_where_there_are_the_fewest() {
-        let loops = Loops::start(NonZero::new(3).unwrap()).unwrap();
+        let loops = Loops::start(NonZero::new(3), LOOK).unwrap();
         let mut all: Vec<_> = (0..6).map(|_| Connection::on(&loops)).collect();
         let threads: Vec<_> = all.iter().map(|connection| connection.thread).collect();
         assert_eq!(threads[..3], threads[3..]);
@@ -139,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_loop_goes_on_while_it_has_a_connection() {
-        let loops = Loops::start(NonZero::<usize>::MIN).unwrap();
+        let loops = Loops::start(NonZero::new(1), LOOK).unwrap();
         let connection = Connection::on(&loops);
         let (handle, _) = loops.place(async {});
         drop(loops);

@@ -9,9 +9,10 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 /// The floor each room stands on; a room imports only from lower floors, and from itself.
-const FLOORS: [(&str, u32); 18] = [
+const FLOORS: [(&str, u32); 19] = [
     ("clock", 0),
     ("descriptors", 0),
+    ("idle", 0),
     ("limits", 0),
     ("relay", 0),
     ("loops", 1),

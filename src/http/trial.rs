@@ -148,7 +148,7 @@ impl Edge {
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = watch::channel(false);
         let app = App::new(Arc::clone(&store), Names::default(), &limits);
-        let loops = Loops::for_all_cores().expect("threads");
+        let loops = Loops::start(None, Duration::ZERO).expect("threads");
         let served = tokio::spawn(async move {
             serve(listener, app, &limits, &loops, stopped, grace).await;
         });

@@ -9,6 +9,7 @@ use crate::http::{BindError, Http};
 use crate::loops::Loops;
 use crate::zmq::{EdgeError, Publisher, Router};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -113,10 +114,11 @@ struct Doors {
 
 impl Doors {
     async fn bind(config: &Config, engine: Arc<Engine>) -> Result<Self, ServeError> {
+        let look = Duration::from_micros(config.limits.idle_look_us);
         let http = Http::bind(Arc::clone(&engine)).await?;
         let router = Router::bind(&config.routers, Arc::clone(&engine)).await?;
         let publisher = Publisher::bind(&config.publishers, engine).await?;
-        let loops = Loops::for_all_cores().map_err(|error| {
+        let loops = Loops::start(None, look).map_err(|error| {
             ServeError::Internal(format!("cannot start the threads for connections: {error}"))
         })?;
         Ok(Self { router, publisher, http, loops: Arc::new(loops) })

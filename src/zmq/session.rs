@@ -10,6 +10,7 @@ use super::outbox::Outbox;
 use super::pool::Share;
 use super::seldom::Seldom;
 use crate::engine::{Answers, Engine, Waiter};
+use crate::idle;
 use crate::limits::WAITING_EACH_MAX;
 use crate::log::watermarks::Progress;
 use crate::wire::{Gate, Seq};
@@ -179,6 +180,9 @@ impl<'e> Session<'e> {
                 room: (blocked == Blocked::NoRoom).then_some(&mut room),
                 wake_at,
             };
+            if !self.outbox.is_empty() {
+                idle::none_is_due();
+            }
             let are_others = others.is_any();
             let mut others = pin!(others.wait());
             let next = poll_fn(|cx| {

@@ -57,7 +57,7 @@ impl Edges {
         });
         let (router, publisher) = (bound.0.endpoints(), bound.1.endpoints());
         let stopped = Arc::clone(&has_router_stopped);
-        let loops = Arc::new(Loops::for_all_cores().unwrap());
+        let loops = Arc::new(Loops::start(None, Duration::ZERO).unwrap());
         let router_loops = Arc::clone(&loops);
         runtime.spawn(async move {
             bound.0.run(router_loops, router_stopping).await;

@@ -3,6 +3,7 @@
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -26,7 +27,7 @@ pub(super) struct Drivers {
 impl Drivers {
     /// Starts so many threads, or one for each core.
     pub(super) fn start(threads: Option<NonZero<usize>>) -> Result<Self, Failure> {
-        let loops = threads.map_or_else(Loops::for_all_cores, Loops::start);
+        let loops = Loops::start(threads, Duration::ZERO);
         let loops =
             loops.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
         let (begin, stop) = (watch::Sender::new(false), Arc::default());
