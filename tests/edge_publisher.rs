@@ -94,11 +94,19 @@ fn pack(value: &Value) -> Vec<u8> {
 
 #[test]
 fn a_subscriber_gets_what_begins_with_its_prefixes_and_can_prove_it() {
-    let edges = start();
-    let mut writer = writer(&edges);
+    let alone = start();
+    gets_what_begins_with_its_prefixes(&alone);
+    // Records are encoded for all subscribers together, where there are several.
+    let among_others = start();
+    let _others = [b"".as_slice(), b"a1"].map(|prefix| subscriber(&among_others, &[prefix]));
+    gets_what_begins_with_its_prefixes(&among_others);
+}
+
+fn gets_what_begins_with_its_prefixes(edges: &Edges) {
+    let mut writer = writer(edges);
     assert_eq!(set(&mut writer, "before", 0.into(), vec![]), 1);
     until("told", || edges.engine.feed().last_seq() == 1);
-    let mut peer = subscriber(&edges, &[b"a", b"b/"]);
+    let mut peer = subscriber(edges, &[b"a", b"b/"]);
     set(&mut writer, "a1", 1.into(), vec![("durability".into(), "queued".into())]);
     set(&mut writer, "b", 2.into(), vec![]);
     let pairs = ["b/2", "c", "a3"].map(|key| Value::Array(vec![key.into(), 3.into()]));

@@ -24,6 +24,7 @@ mod seldom;
 mod session;
 pub mod stream;
 mod subscriptions;
+mod told;
 pub mod zmtp;
 
 pub use edge::EdgeError;

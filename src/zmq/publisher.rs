@@ -10,12 +10,14 @@ use super::link::{Closed, Link, look_period};
 use super::pool::{Pool, Share};
 use super::stream::Stream;
 use super::subscriptions::Subscriptions;
-use super::zmtp::{Kind, Signal, write_frame, write_frame_head};
+use super::told::{self, Told};
+use super::zmtp::{Kind, Signal, write_frame};
 use crate::engine::Engine;
 use crate::limits::Limits;
+use crate::log::Record;
 use crate::log::feed::{FeedRead, FeedReader};
 use crate::loops::Loops;
-use crate::wire::change::{Change, Header};
+use crate::wire::change::Header;
 use crate::wire::{Level, Seq};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -123,7 +125,7 @@ struct Subscriber<'e> {
 
 /// How far telling went.
 #[derive(PartialEq, Eq)]
-enum Told {
+enum Telling {
     /// Everything.
     All,
     /// As much as is done in one turn.
@@ -156,15 +158,15 @@ impl Subscriber<'_> {
             self.subscribe()?;
             committed.mark_unchanged();
             let told = self.tell();
-            let finished = told == Told::All && self.link.outlet.unwritten() == 0;
+            let finished = told == Telling::All && self.link.outlet.unwritten() == 0;
             if deadline.is_some_and(|deadline| finished || Instant::now() >= deadline) {
                 return Ok(());
             }
             let reading = self.link.outlet.unwritten() < UNWRITTEN_BYTES;
             tokio::select! {
                 turned = poll_fn(|cx| self.link.poll_turn(cx, reading)) => turned?,
-                _ = committed.changed(), if told == Told::All && self.reader.is_some() => {}
-                () = yield_now(), if told == Told::Some => {}
+                _ = committed.changed(), if told == Telling::All && self.reader.is_some() => {}
+                () = yield_now(), if told == Telling::Some => {}
                 _ = beat.tick() => self.beat(),
                 now = look.tick() => {
                     let since = now.saturating_duration_since(looked);
@@ -215,10 +217,10 @@ impl Subscriber<'_> {
     }
 
     /// Queues what is new, as far as there is room.
-    fn tell(&mut self) -> Told {
-        let Some(reader) = &mut self.reader else { return Told::All };
+    fn tell(&mut self) -> Telling {
+        let Some(reader) = &mut self.reader else { return Telling::All };
         if self.link.outlet.unwritten() >= UNWRITTEN_BYTES {
-            return Told::Full;
+            return Telling::Full;
         }
         let FeedRead { records, lost } = reader.read(READ_BYTES);
         if let Some(lost) = lost {
@@ -227,22 +229,47 @@ impl Subscriber<'_> {
             self.prev = lost;
         }
         if records.is_empty() {
-            return Told::All;
+            return Telling::All;
         }
-        for change in records.iter().flat_map(|record| record.changes()) {
-            if self.subscriptions.matches(change.key) {
-                encode(self.link.outlet.out(true), &change, self.prev);
-                self.prev = change.seq;
+        let has_others = self.engine.counters().subscribers.get() > 1;
+        for record in &records {
+            match has_others.then(|| Told::of(record)).flatten() {
+                Some(told) => self.tell_encoded(&told),
+                None => self.tell_record(record),
             }
         }
-        Told::Some
+        Telling::Some
+    }
+
+    fn tell_record(&mut self, record: &Record) {
+        let wanted = self.subscriptions.matcher();
+        for change in record.changes().filter(|change| wanted.matches(change.key)) {
+            told::append(self.link.outlet.out(true), &change, self.prev);
+            self.prev = change.seq;
+        }
+    }
+
+    fn tell_encoded(&mut self, told: &Told) {
+        let wanted = self.subscriptions.matcher();
+        for (change, prev, message) in told.each() {
+            if !wanted.matches(change.key) {
+                continue;
+            }
+            let out = self.link.outlet.out(true);
+            if prev == self.prev {
+                out.extend_from_slice(message);
+            } else {
+                told::append(out, &change, self.prev);
+            }
+            self.prev = change.seq;
+        }
     }
 
     /// The beat tells up to which seq everything was sent; a subscriber that lags gets none.
     fn beat(&mut self) {
         if let Some(seq) = self.reader.as_ref().map(FeedReader::seq)
             && self.link.outlet.unwritten() < UNWRITTEN_BYTES
-            && self.subscriptions.matches(BEAT)
+            && self.subscriptions.matcher().matches(BEAT)
         {
             self.notice(BEAT, "beat", seq);
         }
@@ -253,26 +280,7 @@ impl Subscriber<'_> {
         let notice = Header { seq, op, index: 0, count: 0, prev, ttl_ms: None, level };
         let out = self.link.outlet.out(true);
         write_frame(out, true, topic);
-        write_header(out, &notice);
+        told::write_header(out, &notice);
         write_frame(out, false, &[]);
     }
-}
-
-/// Appends the second frame.
-fn write_header(out: &mut Vec<u8>, header: &Header<'_>) {
-    write_frame_head(out, true, 0);
-    let start = out.len();
-    header.encode(out);
-    // Seven short elements never need the long form of a frame.
-    let len = out.len() - start;
-    if let Some(slot) = out.get_mut(start - 1) {
-        *slot = len as u8;
-    }
-}
-
-/// Appends a change as a message of three frames: key, header, value.
-fn encode(out: &mut Vec<u8>, change: &Change<'_>, prev: Seq) {
-    write_frame(out, true, change.key);
-    write_header(out, &change.header(prev));
-    write_frame(out, false, change.value);
 }

@@ -2,7 +2,6 @@
 
 use crate::limits::Limits;
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 /// Most bytes of all prefixes of one subscriber together.
 const PREFIX_BYTES_MAX: usize = 1 << 20;
@@ -11,6 +10,8 @@ const PREFIX_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Subscriptions {
     prefixes: BTreeMap<Box<[u8]>, u32>,
+    /// Those of them that begin with no other one, in order; once they are asked for.
+    shortest: Option<Vec<Box<[u8]>>>,
     bytes: usize,
     count_max: usize,
 }
@@ -18,7 +19,8 @@ pub struct Subscriptions {
 impl Subscriptions {
     /// No prefix yet.
     pub fn new(limits: &Limits) -> Self {
-        Self { prefixes: BTreeMap::new(), bytes: 0, count_max: limits.max_subscriptions }
+        let (prefixes, shortest) = (BTreeMap::new(), None);
+        Self { prefixes, shortest, bytes: 0, count_max: limits.max_subscriptions }
     }
 
     /// Whether nothing is wanted.
@@ -26,9 +28,9 @@ impl Subscriptions {
         self.prefixes.is_empty()
     }
 
-    /// How many bytes the prefixes have.
+    /// How many bytes the prefixes take: each may be there twice.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        2 * self.bytes
     }
 
     /// Adds a prefix; false when that is too much.
@@ -42,6 +44,7 @@ impl Subscriptions {
             return false;
         }
         self.bytes = bytes;
+        self.shortest = None;
         self.prefixes.insert(prefix.into(), 1);
         true
     }
@@ -51,27 +54,40 @@ impl Subscriptions {
         let Some(times) = self.prefixes.get_mut(prefix) else { return };
         *times -= 1;
         if *times == 0 {
+            self.shortest = None;
             self.prefixes.remove(prefix);
             self.bytes -= prefix.len();
         }
     }
 
-    /// Whether `topic` begins with one of the prefixes.
-    pub fn matches(&self, mut topic: &[u8]) -> bool {
-        // Every prefix of the topic that is in the set is also a prefix of whatever lies between
-        // the two in order. So look at the nearest below, and if it is none, go on with what both
-        // have in common.
-        loop {
-            let below = (Bound::Unbounded, Bound::Included(topic));
-            let Some((nearest, _)) = self.prefixes.range::<[u8], _>(below).next_back() else {
-                return false;
-            };
-            if topic.starts_with(nearest) {
-                return true;
+    /// What tells whether a topic is wanted, until the next change.
+    pub fn matcher(&mut self) -> Matcher<'_> {
+        let Self { prefixes, shortest, .. } = self;
+        Matcher(shortest.get_or_insert_with(|| {
+            let mut shortest: Vec<Box<[u8]>> = Vec::new();
+            for prefix in prefixes.keys() {
+                // In order, what begins with another one comes after it.
+                if !shortest.last().is_some_and(|last| prefix.starts_with(last)) {
+                    shortest.push(prefix.clone());
+                }
             }
-            let common = topic.iter().zip(nearest.iter()).take_while(|(a, b)| a == b).count();
-            topic = topic.get(..common).unwrap_or_default();
-        }
+            shortest
+        }))
+    }
+}
+
+/// Prefixes in order, none of which begins with another one.
+#[derive(Debug, Clone, Copy)]
+pub struct Matcher<'s>(&'s [Box<[u8]>]);
+
+impl Matcher<'_> {
+    /// Whether `topic` begins with one of the prefixes.
+    pub fn matches(&self, topic: &[u8]) -> bool {
+        // All that lies between a prefix of the topic and the topic begins with that prefix too. So
+        // if there is one, it is the nearest below.
+        let below = self.0.partition_point(|prefix| **prefix <= *topic);
+        let nearest = below.checked_sub(1).and_then(|place| self.0.get(place));
+        nearest.is_some_and(|prefix| topic.starts_with(prefix))
     }
 }
 
@@ -91,14 +107,21 @@ mod tests {
         };
         for round in 0..300 {
             let mut set = none();
-            let prefixes: Vec<_> = (0..round % 12).map(|_| word()).collect();
+            let mut prefixes: Vec<_> = (0..round % 12).map(|_| word()).collect();
             for prefix in &prefixes {
                 assert!(set.add(prefix));
+                set.matcher();
+            }
+            let gone = word();
+            if prefixes.contains(&gone) {
+                // Once of the times that it was asked for.
+                set.remove(&gone);
+                prefixes.remove(prefixes.iter().position(|prefix| *prefix == gone).unwrap());
             }
             for _ in 0..100 {
                 let topic = word();
                 let wanted = prefixes.iter().any(|prefix| topic.starts_with(prefix));
-                assert_eq!(set.matches(&topic), wanted, "{topic:?} in {prefixes:?}");
+                assert_eq!(set.matcher().matches(&topic), wanted, "{topic:?} in {prefixes:?}");
             }
         }
     }
@@ -109,9 +132,9 @@ mod tests {
         assert!(set.add(b"a") && set.add(b"a"));
         set.remove(b"a");
         set.remove(b"never there");
-        assert!(set.matches(b"abc"));
+        assert!(set.matcher().matches(b"abc"));
         set.remove(b"a");
-        assert!(!set.matches(b"abc") && set.is_empty() && set.bytes() == 0);
+        assert!(!set.matcher().matches(b"abc") && set.is_empty() && set.bytes() == 0);
     }
 
     #[test]
