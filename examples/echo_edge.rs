@@ -1,7 +1,8 @@
 //! The listening edge without an engine: every message comes back as it went. It is the ceiling
-//! against which the broker's own rate is judged.
+//! against which the broker's own rate is judged. With `answer`, each request is decoded, and
+//! answered as a GET of a value of 100 bytes would be: what an edge has to do, and still no engine.
 //!
-//!     cargo run --release --example echo_edge -- tcp://127.0.0.1:7599
+//!     cargo run --release --example echo_edge -- tcp://127.0.0.1:7599 [answer]
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -9,13 +10,36 @@ use std::time::Duration;
 use tokio::sync::watch;
 use vatn::limits::Limits;
 use vatn::loops::Loops;
+use vatn::wire::{Reply, Request, response};
 use vatn::zmq::link::{Closed, Link};
 use vatn::zmq::listener::{Listener, Seats};
 use vatn::zmq::pool::Pool;
 use vatn::zmq::stream::Stream;
 use vatn::zmq::zmtp::{Kind, write_frame};
 
-async fn echo(stream: Stream, limits: Arc<Limits>, incoming: Arc<Pool>) -> Result<(), Closed> {
+/// A MessagePack `bin` of 100 bytes.
+const VALUE: [u8; 102] = {
+    let mut value = [b'x'; 102];
+    (value[0], value[1]) = (0xC4, 100);
+    value
+};
+
+/// The response to a request.
+fn answer(frame: &[u8], response: &mut Vec<u8>) {
+    let Request { id, command, .. } = Request::decode(frame);
+    match command {
+        Ok(_) => response::success(response, id, &Reply::Value(&VALUE)),
+        Err(refusal) => response::refusal(response, id, &refusal),
+    }
+}
+
+async fn echo(
+    stream: Stream,
+    limits: Arc<Limits>,
+    incoming: Arc<Pool>,
+    answers: bool,
+) -> Result<(), Closed> {
+    let mut body = Vec::new();
     let mut link = Link::greet(stream, Kind::Router, &limits, &incoming).await?;
     loop {
         let mut inbox = std::mem::take(&mut link.inbox);
@@ -23,7 +47,12 @@ async fn echo(stream: Stream, limits: Arc<Limits>, incoming: Arc<Pool>) -> Resul
             for index in 0..message.len() {
                 let more = index + 1 < message.len();
                 let frame = inbox.frame(&message, index).unwrap_or_default();
-                write_frame(link.outlet.out(!more), more, frame);
+                if answers {
+                    body.clear();
+                    answer(frame, &mut body);
+                }
+                let back = if answers { &body } else { frame };
+                write_frame(link.outlet.out(!more), more, back);
             }
         }
         let reading = link.outlet.unwritten() < limits.max_unread_bytes;
@@ -34,6 +63,11 @@ async fn echo(stream: Stream, limits: Arc<Limits>, incoming: Arc<Pool>) -> Resul
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let endpoint = std::env::args().nth(1).unwrap_or("tcp://127.0.0.1:0".to_owned()).parse()?;
+    let answers = match std::env::args().nth(2).as_deref() {
+        None => false,
+        Some("answer") => true,
+        Some(other) => return Err(format!("'{other}': it is `answer`, or nothing").into()),
+    };
     let listener = Listener::bind("the first argument", &endpoint).await?;
     println!("listening {}", listener.endpoint());
     let limits = Arc::new(Limits::default());
@@ -45,7 +79,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .run(seats, &loops, stop, move |stream| {
             let (limits, incoming) = (Arc::clone(&limits), Arc::clone(&incoming));
             async move {
-                let _ = echo(stream, limits, incoming).await;
+                let _ = echo(stream, limits, incoming, answers).await;
             }
         })
         .await;

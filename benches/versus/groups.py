@@ -188,9 +188,11 @@ class Bench:
     def echo(self):
         with self.server(Vatn) as vatn:
             self.loads.fill(vatn)
-            with self.running(Echo, self.echo_edge, str(self.directory / "echo.log")) as echo:
-                row = self.table.row("GET, pipeline 100, of the bare echo", "echo of the edge", 0.7)
-                self.turn(row, echo, vatn, lambda server: self.loads.closed(server, "get", 50, 100, "queued"))
+            for name, target, flags in (("GET, pipeline 100, of the bare echo", 0.7, []),
+                                        ("the same, of an echo that decodes and answers", None, ["answer"])):
+                with self.running(Echo, self.echo_edge, str(self.directory / "echo.log"), *flags) as echo:
+                    row = self.table.row(name, "echo of the edge", target)
+                    self.turn(row, echo, vatn, lambda server: self.loads.closed(server, "get", 50, 100, "queued"))
 
     def range(self):
         with self.both("none", own_keys=True, index=True) as (redis, vatn):

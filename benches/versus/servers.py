@@ -134,12 +134,12 @@ class Vatn(Server):
 
 
 class Echo(Server):
-    """The listening edge without an engine."""
+    """The listening edge without an engine: as an echo, or, with `answer`, with what a GET is answered."""
 
     name = "echo"
 
-    def __init__(self, binary, log):
-        super().__init__([binary, "tcp://127.0.0.1:0"], r"^listening ", log)
+    def __init__(self, binary, log, *flags):
+        super().__init__([binary, "tcp://127.0.0.1:0", *flags], r"^listening ", log)
         self.address = self.lines[0].split()[1].removeprefix("tcp://")
 
 

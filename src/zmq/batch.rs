@@ -33,7 +33,7 @@ pub struct Room {
 }
 
 /// The allocation of `requests`, for others: the library collects in place.
-fn emptied<'b>(mut requests: Vec<Request<'_>>) -> Vec<Request<'b>> {
+fn emptied(mut requests: Vec<Request<'_>>) -> Vec<Request<'static>> {
     requests.clear();
     // More than that came once, in one message of many frames.
     requests.shrink_to(BATCH_REQUESTS);
@@ -53,7 +53,7 @@ impl<'m> Batch<'m> {
     /// Decodes the messages at the front, the first from `cursor` on.
     pub fn decode(room: Room, inbox: &'m Inbox, cursor: Cursor) -> Self {
         let likely = inbox.messages.len().min(BATCH_REQUESTS);
-        let mut batch = Self { requests: emptied(room.requests), shapes: room.shapes };
+        let mut batch = Self { requests: room.requests, shapes: room.shapes };
         batch.requests.reserve(likely);
         batch.shapes.reserve(likely);
         let mut cursor = Some(cursor);

@@ -25,6 +25,7 @@ const SPARES_MAX: usize = 16;
 const WAITS_MIN: usize = 64;
 /// A piece of them.
 const ZEROS_BYTES: usize = 1 << 20;
+static ZEROS: [u8; ZEROS_BYTES] = [0; ZEROS_BYTES];
 
 /// The files, and how many are worth keeping. No call of the system is made while they are locked:
 /// whoever appends would wait for it.
@@ -173,7 +174,7 @@ impl Unfinished {
 
     /// Adds a piece, and has it on the medium. When that fails, the file is removed.
     fn fill_on(mut self) -> io::Result<Self> {
-        let filled = self.file.write_all(&vec![0; ZEROS_BYTES]).and_then(|()| self.file.sync_all());
+        let filled = self.file.write_all(&ZEROS).and_then(|()| self.file.sync_all());
         match filled {
             Ok(()) => Ok(self),
             Err(error) => remove(&self.path).and(Err(error)),
