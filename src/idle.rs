@@ -1,5 +1,5 @@
-//! What a thread does before it sleeps: where one connection alone keeps it busy, with short pauses,
-//! it looks for a while whether that one has sent its next request.
+//! What a thread does before it sleeps: where one connection alone keeps it busy, and comes back
+//! soon, it looks for a while whether the next request is there.
 //!
 //! To be put to sleep and woken takes a thread longer than all the work for a request does, most of
 //! all where that lets its core halt: a client that asks, waits and asks again spends most of its

@@ -34,10 +34,10 @@ class Cores:
         return cls(server, others if len(others) >= count else server)
 
     def placements(self):
-        """Where one connection's two ends may be, with words for it: left to itself, the system has them on one core or
-        on two as it happens, and the latency is one of two."""
-        there = tuple(sorted(os.sched_getaffinity(0)))
-        if self.server or len(there) == 1:
+        """Where one connection's two ends may be, with words for it: where they share cores, the system has them on one
+        core or on two as it happens, and the latency is one of two."""
+        there = self.server or tuple(sorted(os.sched_getaffinity(0)))
+        if self.load != self.server or len(there) == 1:
             return [("", self)]
         return [(" on one core", Cores(there[:1], there[:1])), (" on two cores", Cores(there[1:], there[:1]))]
 
