@@ -35,6 +35,7 @@ pub const CASES: &[Case] = &[
     Case { name: "log: seal a record, per change", prepare: seal },
     Case { name: "log: read a record back, per change", prepare: unseal },
     Case { name: "zmq: a message in and one out", prepare: edge::messages },
+    Case { name: "zmq: a GET that comes alone, both ends", prepare: edge::one_by_one },
     Case { name: "engine: 16 GETs together, per GET", prepare: edge::execute_gets },
     Case { name: "engine: 16 SETs together, per SET", prepare: edge::execute_sets },
 ];

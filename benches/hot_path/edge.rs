@@ -3,12 +3,19 @@
 use crate::cases::{Work, all_sets, decoded, gets, sets, value};
 use std::hint::black_box;
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
 use vatn::clock::Clock;
 use vatn::config::Config;
 use vatn::disk::{Disk, MemoryDisk};
 use vatn::engine::{Answers, Engine, recover};
 use vatn::limits::Limits;
 use vatn::wire::Request;
+use vatn::zmq::pool::{Pool, Share};
+use vatn::zmq::router::connection;
+use vatn::zmq::stream::Stream;
 use vatn::zmq::zmtp::{Codec, Inbox, Kind, write_frame};
 
 /// Requests that one read of a socket brings.
@@ -47,14 +54,61 @@ pub fn execute_sets(operations: u64) -> Work {
     execute(decoded(sets(operations)))
 }
 
+/// A client that asks, waits and asks again: its session and its own side of the socket, on one
+/// thread.
+pub fn one_by_one(operations: u64) -> Work {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let engine = engine();
+    let mut client = runtime.block_on(async {
+        let (ours, mut client) = UnixStream::pair().expect("sockets");
+        let (stop, stopping) = watch::channel(false);
+        tokio::spawn(async move {
+            let (incoming, outgoing) = (Pool::new(1 << 20), Pool::new(1 << 20));
+            let outgoing = Share::of(&outgoing);
+            connection(Stream::Ipc(ours), &engine, &incoming, outgoing, stopping).await;
+            drop(stop);
+        });
+        client.write_all(&GREETING).await.expect("it listens");
+        client.write_all(READY).await.expect("it listens");
+        // Its greeting, and its READY: as long as ours, but for the name of the socket.
+        let mut greeted = [0; GREETING.len() + READY.len()];
+        client.read_exact(&mut greeted).await.expect("it greets");
+        client
+    });
+    let asks: Vec<Vec<u8>> = gets(operations, 0)
+        .into_iter()
+        .map(|frame| {
+            let mut ask = Vec::new();
+            write_frame(&mut ask, false, frame);
+            ask
+        })
+        .collect();
+    Box::new(move || {
+        runtime.block_on(async {
+            let mut answer = [0; 256];
+            for ask in &asks {
+                client.write_all(ask).await.expect("it reads");
+                let read = client.read(&mut answer).await.expect("it answers");
+                assert!(read > value().as_bytes().len());
+            }
+        });
+    })
+}
+
+const GREETING: [u8; 64] = {
+    let mut greeting = [0; 64];
+    (greeting[0], greeting[8], greeting[9], greeting[10]) = (0xFF, 1, 0x7F, 3);
+    (greeting[11], greeting[12], greeting[13]) = (1, b'N', b'U');
+    (greeting[14], greeting[15]) = (b'L', b'L');
+    greeting
+};
+const READY: &[u8] = b"\x04\x1C\x05READY\x0BSocket-Type\0\0\0\x06DEALER";
+
 /// A router's side of a connection, its handshake done.
 fn greeted() -> Codec {
     let mut codec = Codec::new(Kind::Router, &Limits::default());
-    let mut greeting = [0; 64];
-    greeting[..16].copy_from_slice(b"\xFF\0\0\0\0\0\0\0\x01\x7F\x03\x01NULL");
-    let ready = b"\x04\x1C\x05READY\x0BSocket-Type\0\0\0\x06DEALER";
     let (mut inbox, mut replies) = (Inbox::default(), Vec::new());
-    for bytes in [greeting.as_slice(), ready] {
+    for bytes in [GREETING.as_slice(), READY] {
         codec.feed(bytes, &mut inbox, &mut replies).expect("a valid handshake");
     }
     assert!(codec.is_ready());

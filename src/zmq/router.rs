@@ -57,7 +57,9 @@ impl Router {
     }
 }
 
-async fn connection(
+/// Serves one client, whose handshake is still to come, until it is gone or `stop` says true.
+/// `incoming` and `outgoing` are the memory that connections share.
+pub async fn connection(
     stream: Stream,
     engine: &Engine,
     incoming: &Arc<Pool>,
