@@ -113,6 +113,9 @@ fn gets_what_begins_with_its_prefixes(edges: &Edges) {
     writer.call(2, "set_multi", vec![Value::Array(pairs.to_vec())]).result.unwrap();
     writer.call(3, "delete", vec!["a1".into()]).result.unwrap();
     set(&mut writer, "a", 9.into(), vec![("ttl_ms".into(), 60_000.into())]);
+    // The first of these is not for it, so it is told another `prev` than whoever gets all.
+    let pairs = ["c2", "a5", "a6"].map(|key| Value::Array(vec![key.into(), 4.into()]));
+    writer.call(4, "set_multi", vec![Value::Array(pairs.to_vec())]).result.unwrap();
     let told = |topic: &str, seq, op: &str, place, prev, value: Option<u64>| Told {
         topic: topic.into(),
         seq,
@@ -131,6 +134,8 @@ fn gets_what_begins_with_its_prefixes(edges: &Edges) {
         told("a3", 4, "set", (2, 3), 4, Some(3)),
         told("a1", 5, "delete", (0, 1), 4, None),
         last,
+        told("a5", 7, "set", (1, 3), 6, Some(4)),
+        told("a6", 7, "set", (2, 3), 7, Some(4)),
     ];
     for want in wanted {
         assert_eq!(Told::next(&mut peer), want);

@@ -105,7 +105,8 @@ async fn subscriber(
     };
     let subscriptions = Subscriptions::new(limits);
     let memory = Share::of(incoming);
-    Subscriber { link, engine, limits, subscriptions, memory, reader: None, prev: 0 }
+    let (reader, prev, wants_most) = (None, 0, false);
+    Subscriber { link, engine, limits, subscriptions, memory, reader, prev, wants_most }
         .run(stop)
         .await
 }
@@ -121,6 +122,8 @@ struct Subscriber<'e> {
     reader: Option<FeedReader>,
     /// The seq of the last change that was sent to it.
     prev: Seq,
+    /// It got most of the last record: one that is encoded whole is of use to it.
+    wants_most: bool,
 }
 
 /// How far telling went.
@@ -233,28 +236,35 @@ impl Subscriber<'_> {
         }
         let has_others = self.engine.counters().subscribers.get() > 1;
         for record in &records {
-            match has_others.then(|| Told::of(record)).flatten() {
+            let shared = if has_others && self.wants_most { Told::of(record) } else { None };
+            let count = match shared {
                 Some(told) => self.tell_encoded(&told),
                 None => self.tell_record(record),
-            }
+            };
+            self.wants_most = count * 2 > record.items;
         }
         Telling::Some
     }
 
-    fn tell_record(&mut self, record: &Record) {
-        let wanted = self.subscriptions.matcher();
+    /// Returns how many changes it got.
+    fn tell_record(&mut self, record: &Record) -> usize {
+        let (wanted, mut count) = (self.subscriptions.matcher(), 0);
         for change in record.changes().filter(|change| wanted.matches(change.key)) {
             told::append(self.link.outlet.out(true), &change, self.prev);
             self.prev = change.seq;
+            count += 1;
         }
+        count
     }
 
-    fn tell_encoded(&mut self, told: &Told) {
-        let wanted = self.subscriptions.matcher();
+    /// The same of a record that is encoded.
+    fn tell_encoded(&mut self, told: &Told) -> usize {
+        let (wanted, mut count) = (self.subscriptions.matcher(), 0);
         for (change, prev, message) in told.each() {
             if !wanted.matches(change.key) {
                 continue;
             }
+            count += 1;
             let out = self.link.outlet.out(true);
             if prev == self.prev {
                 out.extend_from_slice(message);
@@ -263,6 +273,7 @@ impl Subscriber<'_> {
             }
             self.prev = change.seq;
         }
+        count
     }
 
     /// The beat tells up to which seq everything was sent; a subscriber that lags gets none.

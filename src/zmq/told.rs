@@ -1,7 +1,7 @@
 //! A change as a subscriber gets it: a message of three frames.
 //!
 //! Subscribers get the same bytes, but for `prev` where one did not get the change before. So a
-//! record is encoded once for all that are on one thread, and each takes its part of it.
+//! record is encoded once for all on one thread that get most of it, and each takes its part.
 
 use super::zmtp::{write_frame, write_frame_head};
 use crate::log::Record;
