@@ -31,6 +31,13 @@ pub struct Round {
     walks: bool,
 }
 
+impl Round {
+    /// Takes the next key of the list, if it comes before `key`.
+    fn listed_before(&mut self, key: &[u8]) -> Option<Box<[u8]>> {
+        self.listed.pop_if(|listed| **listed < *key)
+    }
+}
+
 impl Store {
     /// Begins a round over all keys, in `parts` stretches of about as many keys each.
     pub fn begin_round(&mut self, parts: usize) -> Vec<Round> {
@@ -71,14 +78,15 @@ impl Store {
         let bounds = (as_ref(&round.start), as_ref(&round.end));
         let (dirty, next) = self.map.dirty_between(bounds, LOOK_AT_ONCE, WRITE_AT_ONCE);
         for handle in dirty {
-            let (key, entry) = self.map.at(handle);
-            while let Some(removed) = round.listed.pop_if(|removed| **removed < *key) {
-                append(&removed, None, out);
+            while let Some(removed) = round.listed_before(self.map.at(handle).0) {
+                // It may be there again, and the tables may show it since the round before.
+                append(&removed, self.map.take_dirty(&removed), out);
                 if is_full(out) {
                     round.start = Bound::Excluded(removed);
                     return true;
                 }
             }
+            let (key, entry) = self.map.at(handle);
             round.listed.pop_if(|listed| **listed == *key);
             append(key, Some(entry), out);
             let is_full = is_full(out);
@@ -189,6 +197,33 @@ mod tests {
         let (dirty, _) = store.map.dirty_between(everywhere, usize::MAX, 1);
         let (removed, few) = store.map.take_unwritten();
         !dirty.is_empty() || !removed.is_empty() || few != Some(vec![])
+    }
+
+    /// A key that goes and comes back before a round has got to it is written by that round, and
+    /// the next one has it in its list of those that are gone.
+    #[test]
+    fn a_key_that_came_back_during_a_round_stays_in_the_next() {
+        let (mut store, mut table) = (Store::default(), Table::default());
+        let key = |number: u32| number.to_be_bytes();
+        // So many that a round looks through the map.
+        let set_all = |store: &mut Store, seq| {
+            for number in (0..6_000).filter(|number| *number != 5_000 || seq == 1) {
+                store.map.insert(&key(number), head(seq, Level::Stored), &[seq as u8]);
+            }
+        };
+        set_all(&mut store, 1);
+        let mut is_first = true;
+        run(&mut store, 1, &mut table, |store| {
+            if std::mem::take(&mut is_first) {
+                store.map.remove(&key(5_000));
+                store.map.insert(&key(5_000), head(2, Level::Stored), &[2]);
+            }
+        });
+        assert!(table == persisted(&store));
+        set_all(&mut store, 3);
+        run(&mut store, 1, &mut table, |_| {});
+        assert_eq!(table.get(&key(5_000)[..]), Some(&vec![2]));
+        assert!(table == persisted(&store));
     }
 
     #[test]
