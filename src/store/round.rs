@@ -160,6 +160,19 @@ mod tests {
         }
     }
 
+    /// Now and then sets a stretch of keys, and as often removes it.
+    fn disturb_stretch(store: &mut Store, random: &mut fastrand::Rng, seq: u64, keys: u32) {
+        let (kind, from) = (random.u8(..6), random.u32(..keys));
+        for number in from..keys.min(from + random.u32(..keys / 4)) {
+            let key = number.to_be_bytes();
+            match kind {
+                0 => drop(store.map.remove(&key)),
+                1 => drop(store.map.insert(&key, head(seq, Level::Stored), &[seq as u8])),
+                _ => return,
+            }
+        }
+    }
+
     fn run(
         store: &mut Store,
         parts: usize,
@@ -246,6 +259,7 @@ mod tests {
                     run(&mut store, parts, &mut table, |store| {
                         seq += 1;
                         disturb(store, &mut random, seq, keys);
+                        disturb_stretch(store, &mut random, seq, keys);
                     });
                 }
             }
