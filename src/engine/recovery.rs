@@ -141,6 +141,12 @@ fn replay_log(
     let is_done = |segment: &Segment| segment.bytes > 0 && segment.last_seq <= in_tables;
     let done = segments.iter().take_while(|segment| is_done(segment)).count();
     let mut open: Vec<Segment> = segments.drain(done..).map(|one| Segment::new(one.id)).collect();
+    // Versions before could trim the last segment that was noted. What the tables lack must be in
+    // one, or it would be trimmed before it is in the tables.
+    let is_unnoted = segments.is_empty() && open.is_empty();
+    if is_unnoted {
+        open.push(Segment::new(in_tables + 1));
+    }
     let first = open.first().map_or(in_tables + 1, |segment| segment.id);
     history::read(disk, first.saturating_sub(1), &mut |record, bytes| {
         let place = open.partition_point(|segment| segment.id <= record.first_seq);
@@ -156,7 +162,7 @@ fn replay_log(
         }
         true
     })?;
-    segments.extend(open);
+    segments.extend(open.into_iter().filter(|segment| segment.bytes > 0 || !is_unnoted));
     match tables::gap(segments.first().map(|segment| segment.id), in_tables) {
         Some(gap) => Err(DiskError::new("the store", gap)),
         None => Ok((tail, segments)),
@@ -172,4 +178,49 @@ pub fn close(disk: &dyn Disk, clock: &Clock, seq: Seq) -> Result<(), DiskError> 
         tracing::warn!("the next start will take longer: {error}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::disk::MemoryDisk;
+    use crate::engine::Engine;
+    use crate::limits::SEQ_RESERVE;
+    use crate::log::Record;
+    use crate::wire::Level;
+    use crate::wire::change::Op;
+    use std::sync::Arc;
+
+    fn record(seq: Seq) -> Record {
+        let mut pending = ChangeBuffer::default();
+        let mark = pending.begin(seq, Level::Synced, 0);
+        pending.push(Op::Set, false, None, b"k", b"\x01");
+        pending.end(mark);
+        Record::new(pending)
+    }
+
+    #[test]
+    fn what_the_tables_lack_stays_in_a_log_without_a_noted_segment() {
+        let disk = Arc::<MemoryDisk>::default();
+        let clock = Clock::manual(1);
+        recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
+        let key = 101_u64.to_be_bytes().to_vec();
+        let value = record(101).encode().map(Into::into);
+        let facts = vec![
+            tables::number_row(meta::IN_TABLES, 100),
+            tables::ceiling_row(100 + SEQ_RESERVE),
+            crate::disk::Row { space: Space::Log, key: key.clone(), value },
+        ];
+        disk.commit(facts, Sync::Data).unwrap();
+        for _ in 0..2 {
+            let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
+            assert_eq!((recovered.tail.len(), recovered.store.len()), (1, 1));
+            let shared = Arc::clone(&disk) as Arc<dyn Disk>;
+            let config = Config::without_edges("memory");
+            // A crash comes before the tail is in the tables.
+            drop(Engine::new(config, clock.clone(), shared, recovered).unwrap());
+            assert!(disk.get(Space::Log, &key).unwrap().is_some(), "it is nowhere else");
+        }
+    }
 }
