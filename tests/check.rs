@@ -86,6 +86,15 @@ fn a_store_that_is_whole_is_said_to_be() {
 }
 
 #[test]
+fn tables_that_are_newer_than_they_say_are_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    build(folder.path());
+    // As a crash leaves it that comes after a round's rows and before its facts.
+    tamper(folder.path(), vec![tables::number_row(meta::IN_TABLES, 40)]);
+    well(folder.path());
+}
+
+#[test]
 fn a_flipped_row_is_named_never_served_and_mended_from_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let whole = build(folder.path());

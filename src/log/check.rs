@@ -237,7 +237,12 @@ impl Check<'_> {
         if items != record.items {
             return Err("it has another number of changes than it says".to_owned());
         }
-        for change in record.changes().filter(|change| change.seq <= self.found.in_tables) {
+        for change in record.changes() {
+            if change.seq > self.found.in_tables {
+                // A round writes each key as it is by then, so the tables may have this one already.
+                self.expected.remove(change.key);
+                continue;
+            }
             let is_there = matches!(change.op, Op::Set | Op::Touch);
             self.expected.insert(change.key.to_vec(), (change.seq, is_there));
         }
