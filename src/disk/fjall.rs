@@ -47,6 +47,8 @@ pub struct FjallDisk {
     log: LogFiles,
     /// What fjall may lose with the power. A killed process may have left something.
     has_unsynced: AtomicBool,
+    /// Held while fjall syncs: who finds nothing left to sync is to find it synced.
+    syncing: Mutex<()>,
     /// What was noted last of how far the log is on the medium.
     log_ends: Mutex<Option<Durable>>,
     path: PathBuf,
@@ -124,8 +126,8 @@ impl FjallDisk {
             }
         };
         let (has_unsynced, log_ends) = (AtomicBool::new(true), Mutex::new(known.ends));
-        let (place, path) = (Place::of(path)?, path.to_owned());
-        Ok(Self { spaces: Some(spaces), log, has_unsynced, log_ends, path, place })
+        let (place, path, syncing) = (Place::of(path)?, path.to_owned(), Mutex::default());
+        Ok(Self { spaces: Some(spaces), log, has_unsynced, syncing, log_ends, path, place })
     }
 
     /// Looks at the files of the database at `path` without opening it, and says which are damaged.
@@ -218,18 +220,23 @@ impl FjallDisk {
         done.inspect_err(|error| self.place.note(error))
     }
 
-    /// Makes the log durable, as far as it goes now, before rows of the tables are committed;
-    /// returns the row that tells how far that is, if it is news.
-    fn log_first(&self) -> Result<Option<Row<'static>>, DiskError> {
+    /// Makes the log durable, as far as it goes now, before rows of the tables; commits those
+    /// together with the row that tells how far that is, if it is news.
+    fn commit_after_log(&self, mut rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
         self.logged(self.log.sync())?;
+        // Held until it is committed: whoever finds it noted is to find it there.
         let mut noted = self.log_ends.lock().unwrap_or_else(PoisonError::into_inner);
         let ends = self.log.durable().filter(|ends| *noted != Some(*ends));
-        *noted = ends.or(*noted);
-        Ok(ends.map(|ends| {
+        rows.extend(ends.map(|ends| {
             let value: Vec<u8> =
                 [ends.first, ends.salt, ends.at].iter().flat_map(|n| n.to_le_bytes()).collect();
             Row { space: Space::Meta, key: LOG_ENDS.to_vec(), value: Some(value.into()) }
-        }))
+        }));
+        if !rows.is_empty() {
+            self.commit_rows(rows, sync)?;
+        }
+        *noted = ends.or(*noted);
+        Ok(())
     }
 
     fn spaces(&self) -> Result<&Spaces, DiskError> {
@@ -378,14 +385,13 @@ fn first_key(key: &[u8]) -> u64 {
 impl Disk for FjallDisk {
     fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
         self.log.is_well()?;
-        let (records, mut rows): (Vec<_>, Vec<_>) =
+        let (records, rows): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|row| row.space == Space::Log);
-        if rows.iter().any(|row| row.space == Space::Table) {
-            rows.extend(self.log_first()?);
-        }
         // The log looks after its own file, and the next sync after the directory.
         let is_looked_after = rows.is_empty() && !records.is_empty() && sync == Sync::Buffer;
-        if !rows.is_empty() {
+        if rows.iter().any(|row| row.space == Space::Table) {
+            self.commit_after_log(rows, sync)?;
+        } else if !rows.is_empty() {
             self.commit_rows(rows, sync)?;
         }
         if !records.is_empty() {
@@ -421,9 +427,7 @@ impl Disk for FjallDisk {
                 }
             }
             // What the rows show must not survive where the log of it does not.
-            if let Some(ends) = self.log_first()? {
-                self.commit_rows(vec![ends], Sync::Buffer)?;
-            }
+            self.commit_after_log(Vec::new(), Sync::Buffer)?;
             self.sync()?;
             sorted.finish().map_err(failed)
         });
@@ -433,13 +437,17 @@ impl Disk for FjallDisk {
 
     fn sync(&self) -> Result<(), DiskError> {
         self.logged(self.log.sync())?;
+        let alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         if self.has_unsynced.swap(false, Ordering::AcqRel) {
             let spaces = self.spaces()?;
             guarded("syncing", || {
                 let synced = spaces.database.persist(PersistMode::SyncAll);
                 synced.map_err(|error| self.failed("syncing", &error))
-            })?;
+            })
+            // Nor is who comes after a failure to find it synced.
+            .inspect_err(|_| self.has_unsynced.store(true, Ordering::Release))?;
         }
+        drop(alone);
         self.place.is_kept()
     }
 

@@ -66,7 +66,9 @@ impl Engine {
             self.counters.unsynced_bytes.set(0);
             self.disk.sync()?;
             self.watermarks.committed(stored, stored);
-            let is_all = self.watermarks.progress().stored == stored;
+            // A record is counted before it is stored, and may not be on the medium yet.
+            let is_all = self.watermarks.progress().stored == stored
+                && self.counters.unsynced_bytes.get() == 0;
             self.counters.unsynced_since.set(if is_all { 0 } else { now });
         }
         Ok(())
