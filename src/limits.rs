@@ -43,6 +43,11 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_INCOMING_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
     pub max_incoming_bytes: usize,
 
+    /// Most bytes of keys and values in memory; then only deletes are taken [default: as many as the
+    /// map can name, about 31 GiB of entries of up to 64 KiB]
+    #[arg(long, env = "VATN_MAX_DATA_BYTES", value_name = "BYTES")]
+    pub max_data_bytes: Option<usize>,
+
     /// Most frames (requests) in one message
     #[arg(long, env = "VATN_MAX_FRAMES", default_value_t = 65_536, value_name = "N")]
     pub max_frames: usize,
@@ -107,6 +112,7 @@ impl Default for Limits {
             max_connections: 4096,
             max_message_bytes: 64 << 20,
             max_incoming_bytes: 512 << 20,
+            max_data_bytes: None,
             max_frames: 65_536,
             max_in_flight: 65_536,
             max_unread_bytes: 64 << 20,
@@ -132,6 +138,7 @@ impl Limits {
             ("--max-connections", self.max_connections, 1),
             ("--max-message-bytes", self.max_message_bytes, 1024),
             ("--max-incoming-bytes", self.max_incoming_bytes, self.max_message_bytes),
+            ("--max-data-bytes", self.max_data_bytes.unwrap_or(usize::MAX), 1 << 20),
             ("--max-frames", self.max_frames, 1),
             ("--max-in-flight", self.max_in_flight, 1),
             ("--max-unread-bytes", self.max_unread_bytes, 1024),

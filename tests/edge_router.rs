@@ -175,6 +175,27 @@ fn a_full_queue_slows_writers_then_refuses_them_and_nobody_else() {
 }
 
 #[test]
+fn data_over_its_bound_is_refused_and_deletes_make_room() {
+    let limits = Limits { max_data_bytes: Some(1 << 20), ..Limits::default() };
+    let edges = Edges::start(limits, QueueConfig::default());
+    let mut peer = Peer::connect(&edges.router, "DEALER");
+    let mut call = |method: &str, params: Vec<Value>| peer.call(1, method, params).result;
+    let write =
+        |key: String| vec![key.into(), "x".repeat(1000).into(), option("durability", "memory")];
+    let fits = (0..2_000).take_while(|n| call("set", write(format!("k{n}"))).is_ok()).count();
+    assert!((900..1_049).contains(&fits), "{fits} of 1,000 bytes fit into a MiB");
+    let too_large = Err("TOO_LARGE".to_owned());
+    let value = Value::Array(vec!["other".into(), "x".repeat(1000).into()]);
+    let one = Value::Array(vec!["set".into(), value]);
+    assert_eq!(call("batch", vec![Value::Array(vec![one])]), too_large);
+    assert_eq!(call("get", vec![format!("k{fits}").into()]), Ok(Value::Nil));
+    assert_eq!(call("count", vec![]), Ok(fits.into()), "reads go on, and nothing was changed");
+    assert_eq!(call("delete", vec!["k7".into(), option("durability", "memory")]), Ok(true.into()));
+    assert!(call("set", write("new".to_owned())).is_ok());
+    assert_eq!(call("set", write("newer".to_owned())), too_large);
+}
+
+#[test]
 fn room_that_comes_in_time_lets_a_waiting_writer_go_on() {
     let queue = QueueConfig { items: 3, wait_ms: 20_000, ..QueueConfig::default() };
     let mut edges = Edges::start(Limits::default(), queue);

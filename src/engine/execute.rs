@@ -2,6 +2,7 @@
 
 use super::answers::{Answer, Answers, Kind, stopping};
 use super::{Core, Engine, Release};
+use crate::store::map::PAGES_BYTES_MAX;
 use crate::store::{Applied, Context, Store, Task};
 use crate::wire::command::{Changes, Wait, Weight};
 use crate::wire::refusal::{Code, Detail};
@@ -188,7 +189,7 @@ impl Engine {
         answers: &mut Answers,
     ) -> Outcome {
         if let Some(weight) = task.command.weight()
-            && let Some(outcome) = self.admit(core, weight, refuse_full)
+            && let Some(outcome) = self.admit(core, task.command, weight, refuse_full)
         {
             return outcome;
         }
@@ -226,12 +227,23 @@ impl Engine {
 
     /// Whether a write of this weight may be applied now: `None` if so. Room is there before the
     /// map changes, or a refusal would leave memory ahead of the log.
-    fn admit(&self, core: &Core, weight: Weight, refuse_full: bool) -> Option<Outcome> {
+    fn admit(
+        &self,
+        core: &Core,
+        command: &Command<'_>,
+        weight: Weight,
+        refuse_full: bool,
+    ) -> Option<Outcome> {
         if self.watermarks.has_failed() {
             return Some(Outcome::Refused(self.storage_refusal()));
         }
         if core.is_stopping {
             return Some(Outcome::Refused(stopping()));
+        }
+        if !matches!(command, Command::Delete(_) | Command::DeleteMulti(_))
+            && let Some(refusal) = self.lacks_memory(core, weight)
+        {
+            return Some(Outcome::Refused(refusal));
         }
         if self.queue.has_room(weight, core.untaken()) {
             return None;
@@ -250,6 +262,22 @@ impl Engine {
             .with("items", Detail::Number(items as u64))
             .with("bytes", Detail::Number(bytes as u64));
         Some(Outcome::Refused(refusal))
+    }
+
+    /// Why a write that adds something may not be applied, if the map may not grow by it.
+    fn lacks_memory(&self, core: &Core, weight: Weight) -> Option<Refusal> {
+        let max = self.config.limits.max_data_bytes.unwrap_or(usize::MAX);
+        if core.store.has_room(weight.bytes, max) {
+            return None;
+        }
+        let max = max.min(PAGES_BYTES_MAX);
+        let message = format!(
+            "the data would be over max_data_bytes ({max}); nothing was changed: delete keys, or \
+             raise --max-data-bytes"
+        );
+        let refusal = Refusal::new(Code::TooLarge, message);
+        let limit = Detail::Text("max_data_bytes".to_owned());
+        Some(refusal.with("limit", limit).with("max", Detail::Number(max as u64)))
     }
 
     fn flush(&self, core: &mut Core) -> Outcome {

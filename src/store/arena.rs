@@ -36,6 +36,14 @@ const LARGE: u8 = 0b0001_0000;
 /// Names a slot.
 pub type Handle = u32;
 
+/// More pages have no handles.
+const PAGES_MAX: usize = (1 << Handle::BITS) / UNITS_PER_PAGE;
+/// So many are left to whatever is no new write: what expires, is taken back or replayed; and one
+/// page for each class, since a class begins one however little it is to hold.
+const PAGES_LEFT: usize = 1 << 10;
+/// What new writes may fill of all pages.
+pub const PAGES_BYTES_MAX: usize = (PAGES_MAX - PAGES_LEFT) * PAGE_BYTES;
+
 /// What is known of an entry besides its key and value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -89,6 +97,8 @@ pub struct Arena {
     with_room: Vec<Vec<usize>>,
     large: Vec<Box<[u8]>>,
     large_bytes: usize,
+    /// Bytes of slots that hold an entry.
+    slot_bytes: usize,
     free_large: Vec<u32>,
     /// Buffers of emptied pages, for the next ones.
     spare: Vec<Box<[u8]>>,
@@ -155,6 +165,7 @@ impl Arena {
         }
         let number = page_of(handle);
         let Some(page) = self.pages.get_mut(number) else { return };
+        self.slot_bytes -= page.slot_bytes;
         page.live -= 1;
         if page.live == 0 {
             // An entry in a list of pages with room is found stale there.
@@ -199,6 +210,18 @@ impl Arena {
     pub fn bytes(&self) -> usize {
         let pages = self.pages.len() - self.free_pages.len();
         pages * PAGE_BYTES + self.large_bytes
+    }
+
+    /// Bytes of entries: those of slots that are free in a page are not counted.
+    pub fn held_bytes(&self) -> usize {
+        self.slot_bytes + self.large_bytes
+    }
+
+    /// Whether entries of so many bytes find a place, whatever their sizes.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let pages = self.pages.len() - self.free_pages.len();
+        // A slot is up to an eighth larger than what it holds, and the end of a page may be lost.
+        pages + PAGES_LEFT + bytes.div_ceil(PAGE_BYTES) * 2 <= PAGES_MAX
     }
 
     #[inline]
@@ -276,6 +299,7 @@ impl Arena {
             usize::from,
         );
         page.live += 1;
+        self.slot_bytes += slot_bytes;
         (number * UNITS_PER_PAGE + slot * slot_bytes / UNIT) as Handle
     }
 
@@ -293,6 +317,8 @@ impl Arena {
             }
         }
         let number = self.free_pages.pop().unwrap_or_else(|| {
+            // Its handles would be those of the first page.
+            assert!(self.pages.len() < PAGES_MAX, "the map has no further page");
             self.pages.push(Page::default());
             self.pages.len() - 1
         });
@@ -448,9 +474,33 @@ mod tests {
         for (handle, head, key, value) in &held {
             assert_eq!(arena.get(*handle), Slot { head: *head, key, value });
         }
+        assert!(arena.held_bytes() > 0 && arena.held_bytes() <= arena.bytes());
         for (handle, ..) in held {
             arena.remove(handle);
         }
-        assert_eq!(arena.bytes(), 0);
+        assert_eq!((arena.bytes(), arena.held_bytes()), (0, 0));
+    }
+
+    /// An arena of so many pages, without the bytes of them.
+    fn of_pages(count: usize) -> Arena {
+        let pages = (0..count).map(|_| Page { live: 1, ..Page::default() }).collect();
+        Arena { pages, ..Arena::default() }
+    }
+
+    #[test]
+    fn there_is_no_room_before_there_are_no_handles() {
+        assert!(of_pages(PAGES_MAX - PAGES_LEFT - 2).has_room(PAGE_BYTES));
+        assert!(!of_pages(PAGES_MAX - PAGES_LEFT - 2).has_room(PAGE_BYTES + 1));
+        assert!(!of_pages(0).has_room(usize::MAX));
+        let mut last = of_pages(PAGES_MAX - 1);
+        let handle = last.insert(&head(1, 0), b"key", b"value");
+        assert_eq!(page_of(handle), PAGES_MAX - 1);
+        assert_eq!(last.get(handle).value, b"value");
+    }
+
+    #[test]
+    #[should_panic = "no further page"]
+    fn no_page_gets_the_handles_of_another() {
+        of_pages(PAGES_MAX).insert(&head(1, 0), b"key", b"value");
     }
 }

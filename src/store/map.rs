@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::ops::Bound;
 
-pub use super::arena::Head;
+pub use super::arena::{Head, PAGES_BYTES_MAX};
 
 /// Keys of their own.
 pub type Keys = Vec<Box<[u8]>>;
@@ -73,6 +73,11 @@ impl Map {
     /// Bytes of memory that entries and keys take, about; the indexes some fourteen more a key.
     pub fn bytes(&self) -> usize {
         self.arena.bytes()
+    }
+
+    /// Whether entries of so many bytes may come, where all together may have `max`.
+    pub fn has_room(&self, bytes: usize, max: usize) -> bool {
+        self.arena.held_bytes().saturating_add(bytes) <= max && self.arena.has_room(bytes)
     }
 
     /// What hashes the keys.

@@ -88,6 +88,11 @@ impl Store {
         self.map.bytes()
     }
 
+    /// Whether entries of so many bytes may come, where all together may have `max`.
+    pub fn has_room(&self, bytes: usize, max: usize) -> bool {
+        self.map.has_room(bytes, max)
+    }
+
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
