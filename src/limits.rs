@@ -43,8 +43,8 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_INCOMING_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
     pub max_incoming_bytes: usize,
 
-    /// Most bytes of keys and values in memory; then only deletes are taken [default: as many as the
-    /// map can name, about 31 GiB of entries of up to 64 KiB]
+    /// Most bytes of keys and values in memory; then only deletes are taken [default: as many as
+    /// the map can name, about 31 GiB of entries of up to 64 KiB]
     #[arg(long, env = "VATN_MAX_DATA_BYTES", value_name = "BYTES")]
     pub max_data_bytes: Option<usize>,
 

@@ -239,7 +239,7 @@ impl Check<'_> {
         }
         for change in record.changes() {
             if change.seq > self.found.in_tables {
-                // A round writes each key as it is by then, so the tables may have this one already.
+                // A round writes each key as it is by then: the tables may have this one already.
                 self.expected.remove(change.key);
                 continue;
             }

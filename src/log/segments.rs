@@ -99,10 +99,10 @@ impl Segments {
         self.list().front().map_or(1, |segment| segment.id)
     }
 
-    /// Drops the oldest segments while they are over what is to be retained, and `in_tables` has come
-    /// to the segment after: then the tables hold every write in them, and that next one is noted
-    /// on the disk. With no segment noted, or one that begins later than the tables end, a restart
-    /// could not tell what was trimmed from what it has to replay.
+    /// Drops the oldest segments while they are over what is to be retained, and `in_tables` has
+    /// come to the segment after: then the tables hold every write in them, and that next one is
+    /// noted on the disk. With no segment noted, or one that begins later than the tables end, a
+    /// restart could not tell what was trimmed from what it has to replay.
     ///
     /// The caller has made durable whatever replaces them.
     pub fn trim(
