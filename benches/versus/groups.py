@@ -65,10 +65,11 @@ class Bench:
             server.settle()
         tell(row)
 
-    def rate(self, redis, vatn, name, peer, target, operation, pipeline, level, loads=None):
+    def rate(self, redis, vatn, name, peer, target, operation, pipeline, level, loads=None, by_path=False):
         loads = loads or self.loads
         row = self.table.row(name, peer, target)
-        self.turn(row, redis, vatn, lambda server: loads.closed(server, operation, 50, pipeline, level))
+        self.turn(row, redis, vatn, lambda server: loads.closed(
+            server, operation, 50, pipeline, level, server.socket if by_path else None))
 
     def choose_threads(self, redis, vatn):
         if self.thread_trials is None:
@@ -82,8 +83,9 @@ class Bench:
                     self.rate(redis, vatn, f"{operation.upper()}, pipeline {pipeline}{queued(operation)}", PLAIN, 2.0,
                               operation, pipeline, "queued")
             for operation in ("get", "set"):
-                self.rate(redis, vatn, f"{operation.upper()}, 1 in flight{queued(operation)}", PLAIN, 1.3,
-                          operation, 1, "queued")
+                for name, by_path in (("1 in flight", False), ("1 in flight, Unix sockets", True)):
+                    self.rate(redis, vatn, f"{operation.upper()}, {name}{queued(operation)}", PLAIN, 1.3,
+                              operation, 1, "queued", by_path=by_path)
             for operation in ("get", "set"):
                 for where, cores in self.loads.cores.placements():
                     row = self.table.row(f"{operation.upper()}, 1 connection{where}, p50{queued(operation)}", PLAIN, 1.0,
@@ -96,8 +98,8 @@ class Bench:
 
     def one_connection(self, server, operation, cores):
         with machine.held(server.pid, cores.server):
-            return self.loads.versus(server, "drive", "--operation", operation, "--connections", 1, "--pipeline", 1,
-                                     field="p50_us", cores=cores.load)
+            return self.loads.latency(server, "p50_us", "--operation", operation, "--connections", 1, "--pipeline", 1,
+                                      cores=cores.load)
 
     def everysec(self):
         with self.both("everysec") as (redis, vatn):
@@ -116,8 +118,8 @@ class Bench:
 
     def paced(self, server, rate):
         """p99.9 at a rate. One stall of the machine is a thousandth of a short run, so this one is longer."""
-        return self.loads.versus(server, "drive", "--operation", "set", "--level", "stored", "--rate", rate,
-                                 field="p99_9_us", seconds=max(self.loads.seconds, PACED_SECONDS))
+        return self.loads.latency(server, "p99_9_us", "--operation", "set", "--level", "stored", "--rate", rate,
+                                  seconds=max(self.loads.seconds, PACED_SECONDS))
 
     def floor(self, vatn, rate):
         """The same messages at the same rate, to an edge without an engine: what the machine and the load add."""

@@ -23,9 +23,9 @@ class Measured:
     detail: dict = dataclasses.field(default_factory=dict)
 
 
-def run(server, command, cores=(), **environment):
+def run(server, command, cores=(), started=machine.batch, **environment):
     """Runs a load generator to its end: (its output, CPU seconds of the server, CPU seconds of its own)."""
-    command = machine.pinned(cores, command)
+    command = started(cores, command)
     before = server.cpu_seconds()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment)
     out = process.stdout.read()
@@ -114,10 +114,10 @@ class Loads:
         detail = {**figures["all"], "commands": figures["all"]["requests"]}
         return measured(detail["requests_per_second"], figures["seconds"], *used, detail)
 
-    def closed(self, server, operation, connections, pipeline, level):
+    def closed(self, server, operation, connections, pipeline, level, address=None):
         """Requests that wait for those before them, from the generator that is the same for both."""
         return self.versus(server, "drive", "--operation", operation, "--connections", connections,
-                           "--pipeline", pipeline, "--level", level)
+                           "--pipeline", pipeline, "--level", level, address=address)
 
     def own(self, server, operation, connections, pipeline):
         """The same from the generator that each side brings."""
@@ -125,15 +125,21 @@ class Loads:
             return self.redis_benchmark(server, operation, connections, pipeline)
         return self.vatn_bench(server, operation, connections, pipeline)
 
-    def versus(self, server, mode, *flags, field="per_second", bench_keys=True, seconds=None, cores=None):
+    def latency(self, server, field, *flags, **how):
+        """A latency under the same load. It must see an answer when it is there, so it is no batch process."""
+        return self.versus(server, "drive", *flags, field=field, started=machine.pinned, **how)
+
+    def versus(self, server, mode, *flags, field="per_second", bench_keys=True, seconds=None, cores=None, address=None,
+               started=machine.batch):
         """The generator that is the same for both."""
-        command = [self.versus_load, mode, server.name, server.address, "--seconds", seconds or self.seconds, *flags]
+        address = address or server.address
+        command = [self.versus_load, mode, server.name, address, "--seconds", seconds or self.seconds, *flags]
         command += ["--value-size", self.value_bytes]
         if mode in ("drive", "range"):
             command += ["--keys", self.keys]
             if server.name != "redis" and bench_keys:
                 command += ["--prefix", "bench:v:", "--digits", 10]
-        out, *used = run(server, command, self.cores.load if cores is None else cores)
+        out, *used = run(server, command, self.cores.load if cores is None else cores, started)
         figures = json.loads(out)
         assert figures.get("absent", 0) == 0, f"{figures['absent']} keys were not there"
         assert figures.get("refused", 0) == 0, f"{figures['refused']} writes were refused"

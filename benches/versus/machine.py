@@ -63,6 +63,12 @@ def pinned(cores, command):
     return ["taskset", "--cpu-list", ",".join(map(str, cores)), *words] if cores else words
 
 
+def batch(cores, command):
+    """A load generator's command, held to those cores, and as a batch process: an answer that wakes it does not take
+    the core from the server in the middle of its turn. The clients that it stands for have cores of their own."""
+    return ["chrt", "--batch", "0", *pinned(cores, command)]
+
+
 @contextlib.contextmanager
 def held(pid, cores):
     """Holds a process to those cores for a while, where any are named."""

@@ -93,7 +93,8 @@ class Redis(Server):
         self.directory.mkdir(exist_ok=True)
         self.port = machine.free_port()
         self.address = f"127.0.0.1:{self.port}"
-        settings = {"port": self.port, "dir": directory, **self.SETTINGS, **self.PERSISTENCE[persistence]}
+        self.socket = f"{directory}.sock"
+        settings = {"port": self.port, "unixsocket": self.socket, "dir": directory, **self.SETTINGS, **self.PERSISTENCE[persistence]}
         flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         super().__init__(["redis-server", *flags], "Ready to accept connections", f"{directory}.log")
 
@@ -122,9 +123,13 @@ class Vatn(Server):
     def __init__(self, binary, directory, *flags):
         self.binary = binary
         command = [binary, "serve", "--database", directory, "--port", "0"]
-        command += ["--router", "tcp://127.0.0.1:0", "--publisher", "tcp://127.0.0.1:0", *flags]
+        self.socket = f"{directory}.sock"
+        command += ["--router", "tcp://127.0.0.1:0", "--router", f"ipc://{self.socket}"]
+        command += ["--publisher", "tcp://127.0.0.1:0", *flags]
         super().__init__(command, r"^ready ", f"{directory}.log")
-        endpoints = dict(line.split()[1:3] for line in self.lines if line.startswith("listening"))
+        endpoints = [line.split()[1:3] for line in self.lines if line.startswith("listening")]
+        # Of several of a kind the first.
+        endpoints = dict(reversed(endpoints))
         self.router, self.http = endpoints["router"], endpoints["http"]
         self.address = self.router.removeprefix("tcp://")
         self.publisher = endpoints["publisher"].removeprefix("tcp://")

@@ -45,7 +45,7 @@ struct Target {
     /// What it speaks
     protocol: Protocol,
 
-    /// HOST:PORT
+    /// HOST:PORT, or the path of a Unix socket
     address: String,
 
     /// How many keys there are

@@ -1,19 +1,19 @@
 //! What is sent on a connection that does not wait.
 
 use crate::Fallible;
+use socket2::Socket;
 use std::io::{ErrorKind, Write};
-use std::net::TcpStream;
 
 /// A connection, as its sender sees it.
 pub struct Outgoing {
-    stream: TcpStream,
+    stream: Socket,
     /// What the socket has not taken yet.
     pub rest: Vec<u8>,
 }
 
 impl Outgoing {
     /// `stream` does not block.
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: Socket) -> Self {
         Outgoing { stream, rest: Vec::new() }
     }
 

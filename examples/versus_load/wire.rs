@@ -2,15 +2,17 @@
 
 use crate::Fallible;
 use crate::protocol::{Protocol, Shape};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::ToSocketAddrs;
+use std::path::Path;
 
 const READ_BYTES: usize = 256 * 1024;
 
 /// A connection that has shaken hands.
 pub struct Wire {
     protocol: Protocol,
-    stream: TcpStream,
+    stream: Socket,
     input: Vec<u8>,
     /// Where in `input` the next reply begins, and where what has been read ends.
     start: usize,
@@ -19,8 +21,7 @@ pub struct Wire {
 
 impl Wire {
     pub fn connect(protocol: Protocol, address: &str, socket_type: &str) -> Fallible<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
+        let stream = open(address)?;
         let input = vec![0; READ_BYTES];
         let mut wire = Wire { protocol, stream, input, start: 0, end: 0 };
         wire.shake_hands(socket_type)?;
@@ -28,18 +29,18 @@ impl Wire {
     }
 
     /// Another handle of the same connection, to write with while this one reads.
-    pub fn writer(&self) -> Fallible<TcpStream> {
+    pub fn writer(&self) -> Fallible<Socket> {
         Ok(self.stream.try_clone()?)
     }
 
     /// The same, and no call on either waits from now on.
-    pub fn split(&self) -> Fallible<TcpStream> {
+    pub fn split(&self) -> Fallible<Socket> {
         self.stream.set_nonblocking(true)?;
         self.writer()
     }
 
     /// The socket, to wait for.
-    pub fn stream(&self) -> &TcpStream {
+    pub fn stream(&self) -> &Socket {
         &self.stream
     }
 
@@ -150,6 +151,20 @@ impl Wire {
             }
         }
     }
+}
+
+/// Connects to HOST:PORT, or to the Unix socket of a path, which has a slash.
+fn open(address: &str) -> Fallible<Socket> {
+    if address.contains('/') {
+        let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        stream.connect(&SockAddr::unix(Path::new(address))?)?;
+        return Ok(stream);
+    }
+    let address = address.to_socket_addrs()?.next().ok_or("the host has no address")?;
+    let stream = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    stream.connect(&address.into())?;
+    stream.set_tcp_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Whether a call on a split connection would have had to wait.
