@@ -233,6 +233,10 @@ impl Engine {
         if core.is_stopping {
             return Some(Outcome::Refused(stopping()));
         }
+        let bytes_max = self.config.limits.write_bytes();
+        if weight.is_over(bytes_max) {
+            return Some(Outcome::Refused(Refusal::too_large("write_bytes", bytes_max)));
+        }
         if self.queue.has_room(weight, core.untaken()) {
             return None;
         }

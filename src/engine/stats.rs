@@ -25,6 +25,7 @@ struct HelloReply<'e> {
 struct LimitsReply {
     key_bytes: usize,
     message_bytes: usize,
+    write_bytes: usize,
     frames: usize,
     in_flight: usize,
     unread_bytes: usize,
@@ -79,6 +80,7 @@ impl LimitsReply {
         Self {
             key_bytes: crate::limits::KEY_BYTES_MAX,
             message_bytes: limits.max_message_bytes,
+            write_bytes: limits.write_bytes(),
             frames: limits.max_frames,
             in_flight: limits.max_in_flight,
             unread_bytes: limits.max_unread_bytes,

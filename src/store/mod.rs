@@ -13,6 +13,7 @@ mod expire;
 mod hashed;
 mod incr;
 mod index;
+mod joined;
 pub mod map;
 mod order;
 mod range;

@@ -121,7 +121,7 @@ mod tests {
         let mut store = Store::default();
         for (level, kept) in [(Level::Queued, 0), (Level::Memory, 0), (Level::Stored, 2)] {
             let pairs = vec![((&b"a"[..]).into(), &b"\x01"[..]), ((&b"b"[..]).into(), b"\x02")];
-            let set = SetMulti { pairs, ttl_ms: None, durability: Some(level) };
+            let set = SetMulti { prefix: &[], pairs, ttl_ms: None, durability: Some(level) };
             apply(&mut store, &Command::SetMulti(set), 1);
             assert_eq!(store.take_undo(Undo::default()).replaced().count(), kept, "{level}");
         }

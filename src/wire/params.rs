@@ -158,16 +158,27 @@ fn too_many(left: usize) -> Refusal {
 /// Checks a key's length and first byte.
 #[inline]
 pub fn check_key(key: &[u8]) -> Result<(), Refusal> {
-    if key.len() > KEY_BYTES_MAX || key.first() == Some(&KEY_RESERVED) {
-        return Err(bad_key(key));
+    check(key.len(), key.first())
+}
+
+/// Checks the key that `prefix` and `key` make together.
+#[inline]
+pub fn check_joined(prefix: &[u8], key: &[u8]) -> Result<(), Refusal> {
+    check(prefix.len() + key.len(), prefix.first().or(key.first()))
+}
+
+#[inline]
+fn check(bytes: usize, first: Option<&u8>) -> Result<(), Refusal> {
+    if bytes > KEY_BYTES_MAX || first == Some(&KEY_RESERVED) {
+        return Err(bad_key(bytes));
     }
     Ok(())
 }
 
 #[cold]
-fn bad_key(key: &[u8]) -> Refusal {
-    let message = if key.len() > KEY_BYTES_MAX {
-        format!("the key has {} bytes; at most {KEY_BYTES_MAX} are allowed", key.len())
+fn bad_key(bytes: usize) -> Refusal {
+    let message = if bytes > KEY_BYTES_MAX {
+        format!("the key has {bytes} bytes; at most {KEY_BYTES_MAX} are allowed")
     } else {
         "keys that begin with the byte 0xFF are reserved".to_owned()
     };
@@ -177,11 +188,11 @@ fn bad_key(key: &[u8]) -> Refusal {
 /// The key that `prefix` and `key` make together, checked.
 #[inline]
 pub fn join_key<'a>(prefix: &'a [u8], key: &'a [u8]) -> Result<Key<'a>, Refusal> {
+    check_joined(prefix, key)?;
     if prefix.is_empty() {
-        return check_key(key).map(|()| Cow::Borrowed(key));
+        return Ok(Cow::Borrowed(key));
     }
-    let joined = [prefix, key].concat();
-    check_key(&joined).map(|()| Cow::Owned(joined))
+    Ok(Cow::Owned([prefix, key].concat()))
 }
 
 /// Reads one key of a list and checks it.

@@ -1,0 +1,79 @@
+//! Promise 6 where a short request asks for much: it is refused before it takes the memory or the
+//! time, and everybody else is served.
+
+#![allow(clippy::unwrap_used)] // A test may panic.
+
+mod support;
+
+use rmpv::Value;
+use support::broker::Broker;
+use support::commands::request;
+use support::honest::Honest;
+use support::peer::{Peer, Response, message};
+
+const MIB: u64 = 1 << 20;
+
+/// What a broker may take beyond what it had, for messages of this size and their replies.
+const GROWTH_MAX: u64 = 200 * MIB;
+
+/// A broker, an honest client at work on it, and how much memory it had before the trial.
+struct Trial {
+    broker: Broker,
+    honest: Honest,
+    memory_before: u64,
+}
+
+impl Trial {
+    fn begin() -> Self {
+        let broker = Broker::start(&["--durability", "queued"]);
+        let honest = Honest::start(&broker.router);
+        let memory_before = broker.peak_memory();
+        Self { broker, honest, memory_before }
+    }
+
+    fn peer(&self) -> Peer {
+        Peer::connect(&self.broker.router, "DEALER")
+    }
+
+    fn end(self, growth: u64) {
+        let account = self.honest.finish();
+        let grown = self.broker.peak_memory().saturating_sub(self.memory_before);
+        println!("{account:?}, grown by {} MiB", grown / MIB);
+        assert!(grown <= growth, "grown by {} MiB", grown / MIB);
+        assert!(self.broker.stop().success());
+    }
+}
+
+fn options(name: &str, value: impl Into<Value>) -> Value {
+    Value::Map(vec![(name.into(), value.into())])
+}
+
+fn refused(code: &str) -> Result<Value, String> {
+    Err(code.to_owned())
+}
+
+#[test]
+fn a_prefix_before_many_keys_is_not_put_there_before_there_is_room() {
+    let trial = Trial::begin();
+    let mut peer = trial.peer();
+    let prefix = "p".repeat(32_000);
+    let pairs: Vec<Value> = vec![Value::Array(vec!["".into(), Value::Nil]); 20_000];
+    let keys: Vec<Value> = (0..20_000).map(|key| Value::from(format!("{key}"))).collect();
+    let set = request(1, "set_multi", vec![pairs.into(), options("key_prefix", &*prefix)]).0;
+    let delete = request(2, "delete_multi", vec![keys.into(), options("key_prefix", &*prefix)]).0;
+    peer.send(&message(&[&set, &delete])).unwrap();
+    let answers = peer.receive().unwrap();
+    assert_eq!(answers.len(), 2);
+    for answer in answers {
+        let response = Response::decode(&answer);
+        assert_eq!(response.result, refused("TOO_LARGE"));
+    }
+    // What is within the bounds is joined, and applied.
+    let pairs = vec![Value::Array(vec!["a".into(), 1.into()])];
+    let short = options("key_prefix", "pre:");
+    peer.call(3, "set_multi", vec![pairs.into(), short.clone()]).result.unwrap();
+    assert_eq!(peer.call(4, "get", vec!["pre:a".into()]).result, Ok(1.into()));
+    let keys = Value::Array(vec!["a".into()]);
+    assert_eq!(peer.call(5, "delete_multi", vec![keys, short]).result, Ok(1.into()));
+    trial.end(GROWTH_MAX);
+}
