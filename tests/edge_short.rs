@@ -48,6 +48,10 @@ fn options(name: &str, value: impl Into<Value>) -> Value {
     Value::Map(vec![(name.into(), value.into())])
 }
 
+fn touch(key: &str) -> Value {
+    Value::Array(vec!["touch".into(), Value::Array(vec![key.into(), 3_600_000.into()])])
+}
+
 fn refused(code: &str) -> Result<Value, String> {
     Err(code.to_owned())
 }
@@ -76,4 +80,23 @@ fn a_prefix_before_many_keys_is_not_put_there_before_there_is_room() {
     let keys = Value::Array(vec!["a".into()]);
     assert_eq!(peer.call(5, "delete_multi", vec![keys, short]).result, Ok(1.into()));
     trial.end(GROWTH_MAX);
+}
+
+#[test]
+fn a_batch_that_touches_a_large_value_again_and_again_is_refused_whole() {
+    let trial = Trial::begin();
+    let mut peer = trial.peer();
+    let value = Value::Binary(vec![7; 10 << 20]);
+    peer.call(1, "set", vec!["k".into(), value.clone()]).result.unwrap();
+    let touches: Vec<Value> = vec![touch("k"); 200];
+    let batch = peer.call(2, "batch", vec![touches.into()]);
+    assert_eq!(batch.result, refused("TOO_LARGE"));
+    // Nothing of it is left, not even the touches that fitted.
+    let meta = peer.call(3, "get", vec!["k".into(), options("meta", true)]).result.unwrap();
+    assert_eq!((&meta[0], &meta[2]), (&value, &Value::Nil));
+    let few = Value::Array(vec![touch("k"), touch("k"), touch("none")]);
+    let touched = Value::Array(vec![true.into(), true.into(), false.into()]);
+    assert_eq!(peer.call(4, "batch", vec![few]).result, Ok(touched));
+    // The value, its way back and the record, as often as one write may hold it.
+    trial.end(2 * GROWTH_MAX);
 }

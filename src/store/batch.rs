@@ -1,7 +1,7 @@
 //! `batch`: several commands as one write, all or nothing.
 
-use super::Store;
 use super::write::Write;
+use super::{Context, Store};
 use crate::wire::command::Batch;
 use crate::wire::{Gate, Refusal, writer};
 
@@ -40,10 +40,14 @@ impl Store {
                 write.gate.join(gate);
                 read
             };
-            done.map_err(|refusal| refusal.in_batch(index, command.method()))?.encode(&mut results);
-            if results.len() > write.context.reply_bytes {
-                let refusal = Refusal::too_large("max_message_bytes", write.context.reply_bytes);
-                return Err(refusal.in_batch(index, command.method()));
+            let refused = |refusal: Refusal| refusal.in_batch(index, command.method());
+            done.map_err(refused)?.encode(&mut results);
+            let Context { reply_bytes, write_bytes, .. } = *write.context;
+            if results.len() > reply_bytes {
+                return Err(refused(Refusal::too_large("max_message_bytes", reply_bytes)));
+            }
+            if write.is_over() {
+                return Err(refused(Refusal::too_large("write_bytes", write_bytes)));
             }
         }
         Ok(results)

@@ -54,6 +54,7 @@ mod tests {
             page_items: most,
             page_bytes: most,
             reply_bytes: most,
+            write_bytes: most,
         };
         let mut store = Store::default();
         let mut changes = ChangeBuffer::default();

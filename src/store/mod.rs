@@ -47,8 +47,10 @@ pub struct Context {
     pub page_items: usize,
     /// Most bytes in a page of `range`; one item always fits.
     pub page_bytes: usize,
-    /// Most bytes in the reply of `get_multi`.
+    /// Most bytes in the reply of `get_multi`, and of `batch`.
     pub reply_bytes: usize,
+    /// Most bytes of the keys and values that a batch writes.
+    pub write_bytes: usize,
 }
 
 /// What came of a command.
