@@ -295,6 +295,13 @@ impl Map {
         (found, next)
     }
 
+    /// How many of the keys that begin with `prefix` have expired unseen at `now`. Looks at all
+    /// that have, whatever they begin with.
+    pub fn count_expired(&self, prefix: &[u8], now: Millis) -> usize {
+        let expired = self.expiries.iter().take_while(|(time, _)| *time <= now);
+        expired.filter(|(_, key)| key.starts_with(prefix)).count()
+    }
+
     /// How many keys begin with `prefix`, those that have expired unseen included.
     pub fn count(&self, prefix: &[u8]) -> usize {
         let end = prefix_end(prefix);

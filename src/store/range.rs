@@ -31,13 +31,8 @@ impl Store {
 
     pub(super) fn count(&self, count: &Count<'_>, now: Millis, gate: &mut Gate) -> Reply<'_> {
         gate.join(self.writes);
-        if !self.map.has_expired(now) {
-            return Reply::Uint(self.map.count(count.prefix) as u64);
-        }
-        let end = prefix_end(count.prefix);
-        let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let between = self.map.range(Bound::Included(count.prefix), upper);
-        Reply::Uint(between.filter(|(_, entry)| entry.head.is_live(now)).count() as u64)
+        let expired = self.map.count_expired(count.prefix, now);
+        Reply::Uint((self.map.count(count.prefix) - expired) as u64)
     }
 }
 
