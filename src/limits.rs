@@ -11,6 +11,9 @@ pub const KEY_BYTES_MAX: usize = 32_768;
 pub const KEY_RESERVED: u8 = 0xFF;
 /// How deep arrays and maps may nest in a value or a request.
 pub const DEPTH_MAX: usize = 64;
+/// Most keys, pairs and commands in one request, those in a batch's commands with them; and most
+/// entries that a batch's reads pass over. They are read and executed in one go.
+pub const COMMAND_ITEMS_MAX: usize = 1 << 18;
 /// How many sequence numbers a crash may skip, so that none is ever given out twice.
 pub const SEQ_RESERVE: u64 = 1 << 24;
 /// A log record is written when the pending writes reach about this size, in bytes.

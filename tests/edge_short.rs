@@ -10,6 +10,7 @@ use support::broker::Broker;
 use support::commands::request;
 use support::honest::Honest;
 use support::peer::{Peer, Response, message};
+use vatn::wire::writer;
 
 const MIB: u64 = 1 << 20;
 
@@ -98,5 +99,59 @@ fn a_batch_that_touches_a_large_value_again_and_again_is_refused_whole() {
     let touched = Value::Array(vec![true.into(), true.into(), false.into()]);
     assert_eq!(peer.call(4, "batch", vec![few]).result, Ok(touched));
     // The value, its way back and the record, as often as one write may hold it.
+    trial.end(2 * GROWTH_MAX);
+}
+
+/// The frame of a request whose only argument is a list of `len` elements, all these bytes.
+fn list_request(method: &str, element: &[u8], len: usize) -> Vec<u8> {
+    let mut frame = vec![0x94, 0x00, 0x07];
+    writer::str(&mut frame, method);
+    writer::array_len(&mut frame, 1);
+    writer::array_len(&mut frame, len);
+    frame.extend_from_slice(&element.repeat(len));
+    frame
+}
+
+#[test]
+fn more_keys_or_commands_than_a_request_may_hold_are_refused() {
+    const MOST: usize = 262_144;
+    let trial = Trial::begin();
+    let mut peer = trial.peer();
+    let mut call = |frame: &[u8]| {
+        peer.send(&message(&[frame])).unwrap();
+        peer.response().result
+    };
+    let count = b"\x92\xa5count\x90";
+    assert_eq!(call(&list_request("batch", count, MOST + 1)), refused("TOO_LARGE"));
+    assert_eq!(call(&list_request("get_multi", b"\xa0", MOST + 1)), refused("TOO_LARGE"));
+    assert_eq!(call(&list_request("delete_multi", b"\xa0", MOST + 1)), refused("TOO_LARGE"));
+    let pair = b"\x92\xa1k\xc0";
+    assert_eq!(call(&list_request("set_multi", pair, MOST + 1)), refused("TOO_LARGE"));
+    // A batch's commands share the bound, and count themselves.
+    let half =
+        [b"\x92".as_slice(), &list_request("get_multi", b"\xa0", MOST / 2 - 1)[3..]].concat();
+    assert_eq!(call(&list_request("batch", &half, 3)), refused("TOO_LARGE"));
+    assert!(call(&list_request("batch", &half, 2)).is_ok());
+    assert_eq!(call(&list_request("get_multi", b"\xa0", MOST)), Ok(Value::Array(Vec::new())));
+    // Of what was refused nothing was written, and what fits is.
+    assert_eq!(call(&list_request("get_multi", b"\xa1k", 1)), Ok(Value::Array(Vec::new())));
+    assert!(call(&list_request("set_multi", pair, MOST)).is_ok());
+    trial.end(2 * GROWTH_MAX);
+}
+
+#[test]
+fn a_batch_of_ranges_passes_over_as_many_items_as_a_request_may_hold() {
+    let trial = Trial::begin();
+    let mut peer = trial.peer();
+    let pair = |key: u32| Value::Array(vec![key.to_string().into(), 1.into()]);
+    let pairs: Vec<Value> = (0..10_000).map(pair).collect();
+    peer.call(1, "set_multi", vec![pairs.into()]).result.unwrap();
+    let range = |options| Value::Array(vec!["range".into(), Value::Array(vec![options])]);
+    let set = Value::Array(vec!["set".into(), Value::Array(vec!["new".into(), 1.into()])]);
+    let all = range(options("keys_only", true));
+    let commands: Vec<Value> = std::iter::once(set).chain(vec![all.clone(); 27]).collect();
+    assert_eq!(peer.call(2, "batch", vec![commands.into()]).result, refused("TOO_LARGE"));
+    assert_eq!(peer.call(3, "get", vec!["new".into()]).result, Ok(Value::Nil));
+    assert!(peer.call(4, "batch", vec![vec![all; 26].into()]).result.is_ok());
     trial.end(2 * GROWTH_MAX);
 }

@@ -30,6 +30,7 @@ struct LimitsReply {
     in_flight: usize,
     unread_bytes: usize,
     depth: usize,
+    command_items: usize,
     range_items: usize,
     range_bytes: usize,
 }
@@ -85,6 +86,7 @@ impl LimitsReply {
             in_flight: limits.max_in_flight,
             unread_bytes: limits.max_unread_bytes,
             depth: crate::limits::DEPTH_MAX,
+            command_items: crate::limits::COMMAND_ITEMS_MAX,
             range_items: limits.range_items,
             range_bytes: limits.range_bytes,
         }

@@ -295,11 +295,10 @@ impl Map {
         (found, next)
     }
 
-    /// How many of the keys that begin with `prefix` have expired unseen at `now`. Looks at all
-    /// that have, whatever they begin with.
-    pub fn count_expired(&self, prefix: &[u8], now: Millis) -> usize {
-        let expired = self.expiries.iter().take_while(|(time, _)| *time <= now);
-        expired.filter(|(_, key)| key.starts_with(prefix)).count()
+    /// The keys that have expired unseen at `now`.
+    pub fn expired(&self, now: Millis) -> impl Iterator<Item = &[u8]> {
+        let expired = self.expiries.iter().take_while(move |(time, _)| *time <= now);
+        expired.map(|(_, key)| key.as_ref())
     }
 
     /// How many keys begin with `prefix`, those that have expired unseen included.

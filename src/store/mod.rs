@@ -33,6 +33,7 @@ use crate::wire::{ChangeBuffer, Command, Gate, Level, Refusal, Reply, Seq};
 pub use hashed::{HashedKey, KeyHasher, Task};
 
 use map::Map;
+use read::Sight;
 use undo::Undo;
 use write::Write;
 
@@ -126,9 +127,9 @@ impl Store {
 
     /// Runs a command that only reads.
     pub fn query<'s, 'c>(&'s self, task: impl Into<Task<'c>>, context: &Context) -> Applied<'s> {
-        let mut gate = Gate::OPEN;
-        let reply = self.read(task.into(), context, &mut gate);
-        Applied { reply, gate }
+        let mut sight = Sight::default();
+        let reply = self.read(task.into(), context, &mut sight);
+        Applied { reply, gate: sight.gate }
     }
 
     /// What hashes the keys.
@@ -159,15 +160,16 @@ impl Store {
         &'s self,
         task: Task<'_>,
         context: &Context,
-        gate: &mut Gate,
+        sight: &mut Sight,
     ) -> Result<Reply<'s>, Refusal> {
         match task.command {
             Command::Get(get) => {
-                Ok(self.get(get, self.hashed(&get.key, task.hash), context.now, gate))
+                let key = self.hashed(&get.key, task.hash);
+                Ok(self.get(get, key, context.now, &mut sight.gate))
             }
-            Command::GetMulti(get) => self.get_multi(get, context, gate),
-            Command::Range(range) => Ok(self.range(range, context, gate)),
-            Command::Count(count) => Ok(self.count(count, context.now, gate)),
+            Command::GetMulti(get) => self.get_multi(get, context, &mut sight.gate),
+            Command::Range(range) => Ok(self.range(range, context, sight)),
+            Command::Count(count) => Ok(self.count(count, context.now, sight)),
             Command::Ping(ping) => {
                 Ok(ping.payload.map_or(Reply::Nil, |payload| Reply::Encoded(payload.to_vec())))
             }

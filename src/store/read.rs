@@ -6,6 +6,15 @@ use crate::clock::Millis;
 use crate::wire::command::{Get, GetMulti};
 use crate::wire::{Gate, Refusal, Reply};
 
+/// What a read came to see.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    /// What showing it waits for.
+    pub(super) gate: Gate,
+    /// How many entries it passed over in their order, shown or not.
+    pub(super) looks: usize,
+}
+
 impl Store {
     /// The live entry of `key`, and what showing it, or its absence, waits for.
     pub(super) fn look(

@@ -3,7 +3,7 @@
 use super::Key;
 use super::reader::{Fault, Read, Reader};
 use super::refusal::{Code, Refusal};
-use crate::limits::{KEY_BYTES_MAX, KEY_RESERVED};
+use crate::limits::{COMMAND_ITEMS_MAX, KEY_BYTES_MAX, KEY_RESERVED};
 use std::borrow::Cow;
 
 /// A cursor over the params array of a request.
@@ -12,14 +12,35 @@ pub struct Params<'r, 'a> {
     reader: &'r mut Reader<'a>,
     left: usize,
     in_batch: bool,
+    /// Keys, pairs and commands so far.
+    items: usize,
 }
 
 impl<'r, 'a> Params<'r, 'a> {
     /// Reads the head of the params array.
     #[inline]
-    pub fn open(reader: &'r mut Reader<'a>, in_batch: bool) -> Read<Self> {
+    pub fn open(reader: &'r mut Reader<'a>) -> Read<Self> {
         let left = reader.array_len()?;
-        Ok(Self { reader, left, in_batch })
+        Ok(Self { reader, left, in_batch: false, items: 0 })
+    }
+
+    /// Reads that of a command inside a batch, before which there were so many `items`.
+    pub fn open_in_batch(reader: &'r mut Reader<'a>, items: usize) -> Read<Self> {
+        Ok(Self { in_batch: true, items, ..Self::open(reader)? })
+    }
+
+    /// How many keys, pairs and commands there were up to here.
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// Counts one more.
+    pub fn count_item(&mut self) -> Result<(), Refusal> {
+        self.items += 1;
+        if self.items > COMMAND_ITEMS_MAX {
+            return Err(Refusal::too_large("command_items", COMMAND_ITEMS_MAX));
+        }
+        Ok(())
     }
 
     /// Whether these are the params of a command inside a batch.
@@ -81,6 +102,7 @@ impl<'r, 'a> Params<'r, 'a> {
         // Each element takes a byte at least, so what is there bounds what a claim may reserve.
         let mut items = Vec::with_capacity(len.min(self.reader.rest().len()).min(1024));
         for _ in 0..len {
+            self.count_item()?;
             items.push(read(self.reader)?);
         }
         Ok(items)
