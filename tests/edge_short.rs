@@ -155,3 +155,22 @@ fn a_batch_of_ranges_passes_over_as_many_items_as_a_request_may_hold() {
     assert!(peer.call(4, "batch", vec![vec![all; 26].into()]).result.is_ok());
     trial.end(2 * GROWTH_MAX);
 }
+
+#[test]
+fn a_refusal_shows_no_more_of_a_name_than_people_read() {
+    let trial = Trial::begin();
+    let mut peer = trial.peer();
+    let mut name = Vec::new();
+    writer::bin(&mut name, &vec![0xFF; 20 << 20]);
+    let ends = [
+        [b"\xa5batch\x91\x91\x92".as_slice(), &name, b"\x90"].concat(),
+        [&name, b"\x90".as_slice()].concat(),
+        [b"\xa3get\x92\xa1k\x81".as_slice(), &name, b"\xc3"].concat(),
+    ];
+    for end in ends {
+        peer.send(&message(&[&[b"\x94\x00\x01", end.as_slice()].concat()])).unwrap();
+        let answer = peer.receive().unwrap().concat();
+        assert!(answer.len() < 1_000, "{} bytes of refusal", answer.len());
+    }
+    trial.end(GROWTH_MAX);
+}

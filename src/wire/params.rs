@@ -2,7 +2,7 @@
 
 use super::Key;
 use super::reader::{Fault, Read, Reader};
-use super::refusal::{Code, Refusal};
+use super::refusal::{self, Code, Refusal};
 use crate::limits::{COMMAND_ITEMS_MAX, KEY_BYTES_MAX, KEY_RESERVED};
 use std::borrow::Cow;
 
@@ -167,7 +167,7 @@ impl<'r, 'a> Params<'r, 'a> {
 
 #[cold]
 fn unknown(known: &[&str], name: &[u8]) -> Refusal {
-    let shown: String = String::from_utf8_lossy(name).chars().take(64).collect();
+    let shown = refusal::shown(name, Refusal::NAME_CHARS);
     let options = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     Refusal::argument(&shown, format!("is not an option here; the options are: {options}"))
 }

@@ -22,7 +22,7 @@ pub use touch::Touch;
 
 use super::level::Level;
 use super::params::Params;
-use super::refusal::{Code, Refusal};
+use super::refusal::{self, Code, Refusal};
 
 /// Every method, as `proto/commands.json` lists them.
 pub const METHODS: [&str; 18] = [
@@ -242,7 +242,7 @@ impl<'a> Command<'a> {
 }
 
 fn shown(method: &[u8]) -> String {
-    String::from_utf8_lossy(method).chars().take(64).collect()
+    refusal::shown(method, Refusal::NAME_CHARS)
 }
 
 fn unknown(method: &[u8]) -> Refusal {
