@@ -11,6 +11,9 @@ pub const KEY_BYTES_MAX: usize = 32_768;
 pub const KEY_RESERVED: u8 = 0xFF;
 /// How deep arrays and maps may nest in a value or a request.
 pub const DEPTH_MAX: usize = 64;
+/// How many reads of the retained log may go on, whoever waits for them. Each has a file open, of
+/// the descriptors that are kept for the store.
+pub const CHANGES_READS_MAX: usize = 16;
 /// Most keys, pairs and commands in one request, those in a batch's commands with them; and most
 /// entries that a batch's reads pass over. They are read and executed in one go.
 pub const COMMAND_ITEMS_MAX: usize = 1 << 18;
