@@ -66,8 +66,13 @@ fn page<'s>(
     let most = range.limit.unwrap_or(usize::MAX).min(context.page_items);
     let mut items: Vec<(&[u8], Shown<'_>)> = Vec::with_capacity(most.min(128));
     let mut bytes = 0;
-    let between = between.inspect(|_| sight.looks += 1);
-    for (key, entry) in between.filter(|(_, entry)| entry.head.is_live(context.now)) {
+    for (key, entry) in between {
+        sight.looks += 1;
+        if !entry.head.is_live(context.now) {
+            // Whoever misses it sees that it was there.
+            sight.gate.require(entry.head.level, entry.head.seq);
+            continue;
+        }
         let shown = match (range.keys_only, range.meta) {
             (true, _) => Shown::Key,
             (false, true) => Shown::Meta(entry.meta(context.now)),
