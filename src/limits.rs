@@ -35,9 +35,8 @@ pub const CHANGES_PAGES_MAX: usize = 64;
 pub const MESSAGE_BYTES_MAX: usize = 512 << 20;
 /// The largest `--queue-bytes`.
 pub const QUEUE_BYTES_MAX: usize = 2 << 30;
-/// The largest `--queue-items`. So many seqs, and as many of keys that expire meanwhile, may be
-/// given out before the log promises more.
-pub const QUEUE_ITEMS_MAX: usize = SEQ_RESERVE as usize / 4;
+/// The largest `--queue-items`: so many seqs may be given out before the log promises more.
+pub const QUEUE_ITEMS_MAX: usize = 8_000_000;
 /// fjall's own bound on a key.
 pub const FJALL_KEY_BYTES_MAX: usize = 65_535;
 
@@ -175,7 +174,8 @@ pub fn at_most(flag: &str, value: usize, most: usize) -> Option<String> {
 
 // What is pending is over the queue's bytes by one write at the most, and that by one value.
 const _: () = assert!(QUEUE_BYTES_MAX + 3 * MESSAGE_BYTES_MAX < u32::MAX as usize);
-const _: () = assert!(2 * QUEUE_ITEMS_MAX as u64 <= SEQ_RESERVE / 2);
+// One write is admitted where nothing waits, whatever is in it. It has one seq.
+const _: () = assert!((QUEUE_ITEMS_MAX as u64) < SEQ_RESERVE / 2);
 const _: () = assert!(TABLE_KEY_BYTES_MAX <= FJALL_KEY_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES < 64 << 20);
 const _: () = assert!(DEPTH_MAX < 256, "the depth is counted on the decoder's stack");

@@ -34,7 +34,7 @@ impl Store {
         sight.gate.join(self.writes);
         let expired = self.map.expired(now).inspect(|_| sight.looks += 1);
         let expired = expired.filter(|key| key.starts_with(count.prefix)).count();
-        Reply::Uint((self.map.count(count.prefix) - expired) as u64)
+        Reply::Uint(self.map.count(count.prefix).saturating_sub(expired) as u64)
     }
 }
 
