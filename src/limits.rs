@@ -11,6 +11,12 @@ pub const KEY_BYTES_MAX: usize = 32_768;
 pub const KEY_RESERVED: u8 = 0xFF;
 /// How deep arrays and maps may nest in a value or a request.
 pub const DEPTH_MAX: usize = 64;
+/// How many reads of the retained log may go on, whoever waits for them. Each has a file open, of
+/// the descriptors that are kept for the store.
+pub const CHANGES_READS_MAX: usize = 16;
+/// Most keys, pairs and commands in one request, those in a batch's commands with them; and most
+/// entries that a batch's reads pass over. They are read and executed in one go.
+pub const COMMAND_ITEMS_MAX: usize = 1 << 18;
 /// How many sequence numbers a crash may skip, so that none is ever given out twice.
 pub const SEQ_RESERVE: u64 = 1 << 24;
 /// A log record is written when the pending writes reach about this size, in bytes.
@@ -24,6 +30,13 @@ pub const CHANGES_WAITING_MAX: usize = 10_000;
 pub const WAITING_EACH_MAX: usize = 256;
 /// How many pages of the history may be in memory on their way to a client.
 pub const CHANGES_PAGES_MAX: usize = 64;
+/// The largest `--max-message-bytes`. With the queue's bytes and what a write may be over, a record
+/// of everything that is pending fits the four bytes of its length.
+pub const MESSAGE_BYTES_MAX: usize = 512 << 20;
+/// The largest `--queue-bytes`.
+pub const QUEUE_BYTES_MAX: usize = 2 << 30;
+/// The largest `--queue-items`: so many seqs may be given out before the log promises more.
+pub const QUEUE_ITEMS_MAX: usize = 8_000_000;
 /// fjall's own bound on a key.
 pub const FJALL_KEY_BYTES_MAX: usize = 65_535;
 
@@ -149,13 +162,27 @@ impl Limits {
             ("--range-items", self.range_items, 1),
             ("--range-bytes", self.range_bytes, 1024),
         ];
-        least
-            .iter()
-            .find(|(_, value, least)| value < least)
-            .map(|(flag, value, least)| format!("{flag} {value}: must be at least {least}"))
+        let fault = least.iter().find(|(_, value, least)| value < least);
+        let fault =
+            fault.map(|(flag, value, least)| format!("{flag} {value}: must be at least {least}"));
+        fault.or_else(|| at_most("--max-message-bytes", self.max_message_bytes, MESSAGE_BYTES_MAX))
+    }
+
+    /// The most that the keys and values of one write may take: what fits into one message does.
+    pub fn write_bytes(&self) -> usize {
+        self.max_message_bytes
     }
 }
 
+/// The fault of a flag that is above `most`.
+pub fn at_most(flag: &str, value: usize, most: usize) -> Option<String> {
+    (value > most).then(|| format!("{flag} {value}: must be at most {most}"))
+}
+
+// What is pending is over the queue's bytes by one write at the most, and that by one value.
+const _: () = assert!(QUEUE_BYTES_MAX + 3 * MESSAGE_BYTES_MAX < u32::MAX as usize);
+// One write is admitted where nothing waits, whatever is in it. It has one seq.
+const _: () = assert!((QUEUE_ITEMS_MAX as u64) < SEQ_RESERVE / 2);
 const _: () = assert!(TABLE_KEY_BYTES_MAX <= FJALL_KEY_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES < 64 << 20);
 const _: () = assert!(DEPTH_MAX < 256, "the depth is counted on the decoder's stack");
@@ -181,6 +208,9 @@ mod tests {
     fn a_limit_that_cannot_work_names_its_flag() {
         let limits = Limits { max_incoming_bytes: 10, ..Limits::default() };
         assert!(limits.fault().is_some_and(|text| text.starts_with("--max-incoming-bytes 10")));
+        let (max_message_bytes, max_incoming_bytes) = (MESSAGE_BYTES_MAX + 1, 1 << 40);
+        let limits = Limits { max_message_bytes, max_incoming_bytes, ..Limits::default() };
+        assert!(limits.fault().is_some_and(|text| text.ends_with("at most 536870912")));
         assert_eq!(Limits::default().fault(), None);
     }
 }

@@ -228,6 +228,10 @@ mod serving {
     fn with_a_bound_that_cannot_work_is_refused_by_its_flag() {
         let done = vatn(&["serve", "--queue-items", "0"]);
         assert_eq!(done.error(2), "--queue-items 0: must be at least 1");
+        let done = vatn(&["serve", "--queue-items", "8000001"]);
+        assert_eq!(done.error(2), "--queue-items 8000001: must be at most 8000000");
+        let done = vatn(&["serve", "--queue-bytes", "5000000000"]);
+        assert_eq!(done.error(2), "--queue-bytes 5000000000: must be at most 2147483648");
         let done = vatn(&["serve", "--max-frames", "0"]);
         assert!(done.error(2).starts_with("--max-frames 0"), "{done:?}");
     }

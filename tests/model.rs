@@ -39,6 +39,7 @@ fn context(now: u64) -> Context {
         page_items: 10_000,
         page_bytes: 1 << 20,
         reply_bytes: 1 << 20,
+        write_bytes: 1 << 20,
     }
 }
 

@@ -296,9 +296,13 @@ impl Written {
 fn made(command: &Command<'_>, keys: &mut BTreeSet<Vec<u8>>) {
     match command {
         Command::Set(set) => drop(keys.insert(set.key.to_vec())),
-        Command::SetMulti(set) => keys.extend(set.pairs.iter().map(|(key, _)| key.to_vec())),
+        Command::SetMulti(set) => {
+            keys.extend(set.pairs.iter().map(|(key, _)| [set.prefix, key].concat()));
+        }
         Command::Delete(delete) => drop(keys.insert(delete.key.to_vec())),
-        Command::DeleteMulti(delete) => keys.extend(delete.keys.iter().map(|key| key.to_vec())),
+        Command::DeleteMulti(delete) => {
+            keys.extend(delete.keys.iter().map(|key| [delete.prefix, key].concat()));
+        }
         Command::Incr(incr) => drop(keys.insert(incr.key.to_vec())),
         Command::Batch(batch) => batch.commands.iter().for_each(|inner| made(inner, keys)),
         _ => {}

@@ -92,6 +92,7 @@ fn context() -> Context {
         page_items: 10_000,
         page_bytes: 4 << 20,
         reply_bytes: 64 << 20,
+        write_bytes: 64 << 20,
     }
 }
 

@@ -754,6 +754,10 @@ def history():
     yield call("a wait that ends", "changes", [3, {"wait_ms": 1}], [[], 3])
     yield call("a seq that nobody wrote yet", "changes", [9], [[], 9])
     yield call("after_seq is missing", "changes", [], argument("after_seq"))
+    yield call("a prefix as long as a key may be", "changes", [0, {"prefix": Hex("da8000 70*32768", "a prefix of 32,768 bytes")}],
+               [[], 3])
+    yield call("a longer one", "changes", [0, {"prefix": Hex("da8001 70*32769", "a prefix of 32,769 bytes")}],
+               argument("prefix"))
     yield call("after_seq is wrong", "changes", ["0"], argument("after_seq"))
     yield call("limit 0", "changes", [0, {"limit": 0}], argument("limit"))
     yield call("prefix is wrong", "changes", [0, {"prefix": 1}], argument("prefix"))

@@ -15,7 +15,7 @@ use super::output::Output;
 use super::progress::Progress;
 use crate::client::Level;
 use crate::config::{Config, QueueConfig, RetainConfig};
-use crate::limits::Limits;
+use crate::limits::{self, Limits, QUEUE_BYTES_MAX, QUEUE_ITEMS_MAX};
 use crate::server::{Broker, ServeError};
 
 const NOTE: &str = "\
@@ -116,6 +116,11 @@ impl Serve {
             if value == 0 {
                 return Err(Failure::usage(format!("{flag} 0: must be at least 1")));
             }
+        }
+        let items = limits::at_most("--queue-items", self.queue_items, QUEUE_ITEMS_MAX);
+        let bytes = limits::at_most("--queue-bytes", self.queue_bytes, QUEUE_BYTES_MAX);
+        if let Some(fault) = items.or(bytes) {
+            return Err(Failure::usage(fault));
         }
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

@@ -200,12 +200,27 @@ impl Engine {
     }
 
     async fn page_from_disk(self: &Arc<Self>, query: &ChangesQuery) -> Result<Bytes, Refusal> {
+        let permit = self.laters.read().await;
         let (engine, query) = (Arc::clone(self), query.clone());
-        let read = tokio::task::spawn_blocking(move || engine.read_page(&query));
-        read.await.unwrap_or_else(|_| Err(unreadable("the reader stopped unexpectedly")))
+        // Dropped with this future, when nobody waits for the page any more.
+        let wanted = Arc::new(());
+        let is_wanted = Arc::downgrade(&wanted);
+        let read = tokio::task::spawn_blocking(move || {
+            let page = engine.read_page(&query, &|| is_wanted.strong_count() > 0);
+            drop(permit);
+            page
+        });
+        let page = read.await;
+        drop(wanted);
+        page.unwrap_or_else(|_| Err(unreadable("the reader stopped unexpectedly")))
     }
 
-    fn read_page(&self, query: &ChangesQuery) -> Result<Bytes, Refusal> {
+    /// Reads a page from the log, unless it is no longer wanted.
+    fn read_page(
+        &self,
+        query: &ChangesQuery,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Bytes, Refusal> {
         let mut page = self.empty_page(query);
         // What the log holds may be ahead of what has been shown to anyone.
         let shown = self.feed.last_seq();
@@ -213,7 +228,7 @@ impl Engine {
             if record.first_seq <= shown {
                 page.add(&record);
             }
-            !page.is_full && record.first_seq <= shown
+            !page.is_full && record.first_seq <= shown && is_wanted()
         });
         let first = self.segments.first_seq();
         if query.after.saturating_add(1) < first {

@@ -179,7 +179,7 @@ impl Engine {
             if core.pending.is_empty() {
                 (first_seen, core.is_urgent) = (None, false);
                 if !core.is_stopping && !core.wants_sync {
-                    self.expire(&mut core);
+                    self.expire_on_time(&mut core);
                 }
             }
             let mut wait = TICK;
@@ -207,9 +207,8 @@ impl Engine {
     }
 
     /// Keys expire on time, also where nobody asks for them.
-    fn expire(&self, core: &mut Core) {
-        let context = self.context();
-        core.store.expire(&context, EXPIRE_PER_TICK, &mut core.pending);
+    fn expire_on_time(&self, core: &mut Core) {
+        self.expire(core, &self.context(), EXPIRE_PER_TICK);
         // It is the committer that does this.
         let _ = self.hand_on(core);
     }

@@ -79,7 +79,7 @@ impl Engine {
         let mut guard = self.core_mut();
         let core = &mut *guard;
         if !self.watermarks.has_failed() {
-            core.store.expire(context, EXPIRE_AT_ONCE, &mut core.pending);
+            self.expire(core, context, EXPIRE_AT_ONCE);
         }
         let executed = self.each(requests, hashes, answers, |task, request, answers| {
             self.write(core, task, context, refuse_full, request, answers)
@@ -95,6 +95,13 @@ impl Engine {
             self.wake_committer();
         }
         executed
+    }
+
+    /// Takes out keys that have expired, `most` at the farthest and no more than there is room for
+    /// in the queue: the others are not shown, and go when there is.
+    pub(super) fn expire(&self, core: &mut Core, context: &Context, most: usize) {
+        let most = most.min(self.queue.spare_items(core.untaken()));
+        core.store.expire(context, most, &mut core.pending);
     }
 
     /// Has the memory of all keys fetched before the core is taken alone: those who write wait for
@@ -240,6 +247,10 @@ impl Engine {
         if core.is_stopping {
             return Some(Outcome::Refused(stopping()));
         }
+        let bytes_max = self.config.limits.write_bytes();
+        if weight.is_over(bytes_max) {
+            return Some(Outcome::Refused(Refusal::too_large("write_bytes", bytes_max)));
+        }
         if !matches!(command, Command::Delete(_) | Command::DeleteMulti(_))
             && let Some(refusal) = self.lacks_memory(core, weight)
         {
@@ -339,5 +350,38 @@ impl Core {
             items: self.pending.items() - self.taken.items,
             bytes: self.pending.bytes().len() - self.taken.bytes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lead::tests::engine_of;
+    use super::*;
+    use crate::config::{Config, QueueConfig};
+    use crate::wire::Level;
+    use crate::wire::command::{Count, Set};
+
+    #[test]
+    fn keys_expire_as_far_as_the_queue_has_room() {
+        let queue = QueueConfig { items: 7, ..QueueConfig::default() };
+        let config = Config { queue, ..Config::without_edges("memory") };
+        let (engine, _log) = engine_of(config, &Arc::default());
+        let mut answers = Answers::default();
+        let mut run = |command: Command<'_>| {
+            let request = Request { id: Some(1), notification: false, command: Ok(command) };
+            answers.clear();
+            assert_eq!(engine.execute(&[request], true, &mut answers), 1);
+            answers.bytes.last().copied()
+        };
+        for key in [b"a", b"b", b"c", b"d", b"e"] {
+            let (ttl_ms, durability) = (Some(1_000), Some(Level::Queued));
+            let set =
+                Set { key: key[..].into(), value: b"\x01", ttl_ms, condition: None, durability };
+            run(Command::Set(set));
+        }
+        engine.clock.advance_to(engine.clock.now() + 2_000);
+        assert_eq!(run(Command::Count(Count { prefix: b"" })), Some(0), "none is shown");
+        assert_eq!(engine.queue.load().0, 7, "two had room");
+        assert_eq!(engine.len(), 3, "three are to be taken out");
     }
 }

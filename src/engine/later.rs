@@ -1,7 +1,7 @@
 //! A reply that is made outside of the engine's lock, when it is due: `changes`.
 
 use super::{ChangesQuery, Engine};
-use crate::limits::{CHANGES_PAGES_MAX, CHANGES_WAITING_MAX};
+use crate::limits::{CHANGES_PAGES_MAX, CHANGES_READS_MAX, CHANGES_WAITING_MAX};
 use crate::wire::Refusal;
 use bytes::Bytes;
 use std::fmt;
@@ -43,16 +43,27 @@ impl Drop for Later {
     }
 }
 
-/// How many of them there may be, and how many may hold a page.
+/// How many of them there may be, how many may hold a page, and how many read the log at a time.
 #[derive(Debug)]
 pub(super) struct LaterRoom {
     waiting: Arc<AtomicUsize>,
     pages: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
 }
 
 impl Default for LaterRoom {
     fn default() -> Self {
-        Self { waiting: Arc::default(), pages: Arc::new(Semaphore::new(CHANGES_PAGES_MAX)) }
+        let pages = Arc::new(Semaphore::new(CHANGES_PAGES_MAX));
+        let reads = Arc::new(Semaphore::new(CHANGES_READS_MAX));
+        Self { waiting: Arc::default(), pages, reads }
+    }
+}
+
+impl LaterRoom {
+    /// Waits for the right to read the log. It is for the thread that reads: that goes on for a
+    /// while after whoever wanted its page has given up.
+    pub(super) async fn read(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.reads).acquire_owned().await.ok()
     }
 }
 
@@ -80,5 +91,131 @@ impl Engine {
             engine.watermarks.nudge();
         });
         Ok(Later { made, task: task.abort_handle(), waiting })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::disk::{Disk, DiskError, KeyValue, MemoryDisk, Row, Space, Sync};
+    use crate::engine::recover;
+    use crate::log::{Log, Record};
+    use crate::wire::change::Op;
+    use crate::wire::{ChangeBuffer, Level};
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
+
+    /// A disk whose log is read without end, once the test lets it.
+    #[derive(Debug, Default)]
+    struct EndlessDisk {
+        disk: MemoryDisk,
+        goes_on: AtomicBool,
+        is_over: AtomicBool,
+        reading: AtomicUsize,
+    }
+
+    impl Disk for EndlessDisk {
+        fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
+            self.disk.commit(rows, sync)
+        }
+
+        fn sync(&self) -> Result<(), DiskError> {
+            self.disk.sync()
+        }
+
+        fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+            self.disk.get(space, key)
+        }
+
+        fn scan(
+            &self,
+            space: Space,
+            from: &[u8],
+            each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        ) -> Result<(), DiskError> {
+            if space != Space::Log || self.is_over.load(Ordering::Acquire) {
+                return self.disk.scan(space, from, each);
+            }
+            self.reading.fetch_add(1, Ordering::AcqRel);
+            let (mut is_wanted, mut done) = (true, Ok(()));
+            while is_wanted && !self.is_over.load(Ordering::Acquire) && done.is_ok() {
+                std::thread::yield_now();
+                if self.goes_on.load(Ordering::Acquire) {
+                    done = self.disk.scan(space, from, &mut |key, record| {
+                        is_wanted = each(key, record);
+                        is_wanted
+                    });
+                }
+            }
+            self.reading.fetch_sub(1, Ordering::AcqRel);
+            done
+        }
+
+        fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
+            self.disk.floor(space, key)
+        }
+
+        fn trim_log(&self, before: u64) -> Result<(), DiskError> {
+            self.disk.trim_log(before)
+        }
+
+        fn bytes(&self) -> u64 {
+            self.disk.bytes()
+        }
+    }
+
+    fn open(disk: &Arc<EndlessDisk>) -> (Arc<Engine>, Log) {
+        let (disk, clock) = (Arc::clone(disk) as Arc<dyn Disk>, Clock::system());
+        let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
+        Engine::new(Config::without_edges("memory"), clock, disk, recovered).unwrap()
+    }
+
+    /// An engine whose history is in the log alone.
+    fn engine(disk: &Arc<EndlessDisk>) -> Arc<Engine> {
+        disk.is_over.store(true, Ordering::Release);
+        let (_, mut log) = open(disk);
+        let mut pending = ChangeBuffer::default();
+        let mark = pending.begin(1, Level::Synced, 0);
+        pending.push(Op::Set, false, None, b"k", b"\x01");
+        pending.end(mark);
+        log.append(&Record::new(pending), Sync::Data).unwrap();
+        let (engine, _) = open(disk);
+        disk.is_over.store(false, Ordering::Release);
+        engine
+    }
+
+    async fn comes(condition: impl Fn() -> bool) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !condition() && Instant::now() < deadline {
+            tokio::task::yield_now().await;
+        }
+        condition()
+    }
+
+    #[test]
+    fn an_abandoned_read_of_the_log_keeps_its_place_until_it_ends_and_ends_soon() {
+        let disk = Arc::<EndlessDisk>::default();
+        let engine = engine(&disk);
+        let query = ChangesQuery { after: 0, prefix: b"zz".to_vec(), limit: None, wait_ms: 0 };
+        let are_reading = |count| disk.reading.load(Ordering::Acquire) == count;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let held = || CHANGES_READS_MAX - engine.laters.reads.available_permits();
+        let (began, given_up, still_held, ended) = runtime.block_on(async {
+            let begin = |_| engine.begin_changes(query.clone()).unwrap();
+            let laters: Vec<Later> = (0..CHANGES_READS_MAX).map(begin).collect();
+            let began = comes(|| are_reading(CHANGES_READS_MAX)).await;
+            drop(laters);
+            // Then only those that read have the engine, besides the test.
+            let given_up = comes(|| Arc::strong_count(&engine) == 1 + CHANGES_READS_MAX).await;
+            let still_held = held();
+            disk.goes_on.store(true, Ordering::Release);
+            (began, given_up, still_held, comes(|| are_reading(0) && held() == 0).await)
+        });
+        disk.is_over.store(true, Ordering::Release);
+        assert!(began && given_up, "so many may go on: {began}, {given_up}");
+        assert_eq!(still_held, CHANGES_READS_MAX, "a read that goes on keeps its place");
+        assert!(ended, "nobody wanted them any more");
     }
 }

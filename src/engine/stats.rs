@@ -25,10 +25,12 @@ struct HelloReply<'e> {
 struct LimitsReply {
     key_bytes: usize,
     message_bytes: usize,
+    write_bytes: usize,
     frames: usize,
     in_flight: usize,
     unread_bytes: usize,
     depth: usize,
+    command_items: usize,
     range_items: usize,
     range_bytes: usize,
 }
@@ -79,10 +81,12 @@ impl LimitsReply {
         Self {
             key_bytes: crate::limits::KEY_BYTES_MAX,
             message_bytes: limits.max_message_bytes,
+            write_bytes: limits.write_bytes(),
             frames: limits.max_frames,
             in_flight: limits.max_in_flight,
             unread_bytes: limits.max_unread_bytes,
             depth: crate::limits::DEPTH_MAX,
+            command_items: crate::limits::COMMAND_ITEMS_MAX,
             range_items: limits.range_items,
             range_bytes: limits.range_bytes,
         }

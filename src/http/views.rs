@@ -57,7 +57,8 @@ pub async fn put<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request) -
     let keys = given.into_iter().map(|(key, _)| check_key(&key).map(|()| key));
     let pairs = keys.zip(&packed).map(|(key, value)| Ok((key?, value.as_slice())));
     let pairs = pairs.collect::<Result<_, Refusal>>()?;
-    edge.store.run(Command::SetMulti(SetMulti { pairs, ttl_ms: None, durability })).await?;
+    let set = SetMulti { prefix: &[], pairs, ttl_ms: None, durability };
+    edge.store.run(Command::SetMulti(set)).await?;
     Ok(answer(StatusCode::CREATED, Body::empty()))
 }
 
@@ -74,7 +75,8 @@ pub async fn delete<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request
             keys.push(key);
         }
     }
-    edge.store.run(Command::DeleteMulti(DeleteMulti { keys, durability })).await?;
+    let delete = DeleteMulti { prefix: &[], keys, durability };
+    edge.store.run(Command::DeleteMulti(delete)).await?;
     Ok(answer(StatusCode::OK, Body::empty()))
 }
 

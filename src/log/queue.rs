@@ -104,6 +104,15 @@ impl WriteQueue {
                 && bytes + weight.bytes <= self.config.bytes)
     }
 
+    /// How many more changes fit, above what is applied already and has not taken its room yet.
+    pub fn spare_items(&self, applied: Weight) -> usize {
+        let (items, bytes) = self.load();
+        if bytes + applied.bytes >= self.config.bytes {
+            return 0;
+        }
+        self.config.items.saturating_sub(items + applied.items)
+    }
+
     /// Takes room for what was applied.
     pub fn take(&self, items: usize, bytes: usize) {
         self.items.fetch_add(items, Ordering::AcqRel);

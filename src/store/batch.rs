@@ -1,9 +1,11 @@
 //! `batch`: several commands as one write, all or nothing.
 
-use super::Store;
+use super::read::Sight;
 use super::write::Write;
+use super::{Context, Store};
+use crate::limits::COMMAND_ITEMS_MAX;
 use crate::wire::command::Batch;
-use crate::wire::{Gate, Refusal, writer};
+use crate::wire::{Refusal, writer};
 
 impl Store {
     /// Runs the commands; returns the array of their results, encoded. When one is refused,
@@ -31,19 +33,29 @@ impl Store {
     fn run(&mut self, batch: &Batch<'_>, write: &mut Write<'_>) -> Result<Vec<u8>, Refusal> {
         let mut results = Vec::with_capacity(1 + batch.commands.len() * 2);
         writer::array_len(&mut results, batch.commands.len());
+        // Nobody else gets through while it reads.
+        let mut looks = 0;
         for (index, command) in batch.commands.iter().enumerate() {
             let done = if command.may_write() {
                 self.write(command, write)
             } else {
-                let mut gate = Gate::OPEN;
-                let read = self.read(command.into(), write.context, &mut gate);
-                write.gate.join(gate);
+                let mut sight = Sight::default();
+                let read = self.read(command.into(), write.context, &mut sight);
+                write.gate.join(sight.gate);
+                looks += sight.looks;
                 read
             };
-            done.map_err(|refusal| refusal.in_batch(index, command.method()))?.encode(&mut results);
-            if results.len() > write.context.reply_bytes {
-                let refusal = Refusal::too_large("max_message_bytes", write.context.reply_bytes);
-                return Err(refusal.in_batch(index, command.method()));
+            let refused = |refusal: Refusal| refusal.in_batch(index, command.method());
+            done.map_err(refused)?.encode(&mut results);
+            let Context { reply_bytes, write_bytes, .. } = *write.context;
+            if results.len() > reply_bytes {
+                return Err(refused(Refusal::too_large("max_message_bytes", reply_bytes)));
+            }
+            if looks > COMMAND_ITEMS_MAX {
+                return Err(refused(Refusal::too_large("command_items", COMMAND_ITEMS_MAX)));
+            }
+            if write.is_over() {
+                return Err(refused(Refusal::too_large("write_bytes", write_bytes)));
             }
         }
         Ok(results)

@@ -1,5 +1,6 @@
 //! `delete` and `delete_multi`.
 
+use super::joined::Joined;
 use super::write::Write;
 use super::{HashedKey, Store};
 use crate::wire::change::Op;
@@ -34,8 +35,10 @@ impl Store {
         write: &mut Write<'_>,
     ) -> Reply<'static> {
         write.has_many();
+        let mut joined = Joined::after(delete.prefix);
         let keys = delete.keys.iter();
-        let existed = keys.filter(|key| self.remove(self.hashed(key, None), write)).count();
+        let existed =
+            keys.filter(|key| self.remove(self.hashed(joined.with(key), None), write)).count();
         Reply::Uint(existed as u64)
     }
 

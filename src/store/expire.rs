@@ -43,7 +43,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::wire::Command;
-    use crate::wire::command::{Get, Set};
+    use crate::wire::command::{Get, GetMulti, Range, Set};
 
     #[test]
     fn who_misses_an_expired_value_waits_as_if_it_had_been_shown() {
@@ -54,14 +54,21 @@ mod tests {
             page_items: most,
             page_bytes: most,
             reply_bytes: most,
+            write_bytes: most,
         };
         let mut store = Store::default();
         let mut changes = ChangeBuffer::default();
         let key = (&b"k"[..]).into();
         let set = Set { key, value: b"\x01", ttl_ms: Some(1), condition: None, durability: None };
         assert!(store.apply(&Command::Set(set), &context(1), &mut changes).reply.is_ok());
-        assert_eq!(store.expire(&context(9), most, &mut changes), 1);
+        // Whether it has been taken out or not: many expire at once.
+        let waits = Gate { synced: 1, ..Gate::OPEN };
         let get = Command::Get(Get { key: (&b"k"[..]).into(), meta: false });
-        assert_eq!(store.query(&get, &context(9)).gate, Gate { synced: 1, ..Gate::OPEN });
+        assert_eq!(store.query(&get, &context(9)).gate, waits);
+        let get_multi = Command::GetMulti(GetMulti { keys: vec![b"k"] });
+        assert_eq!(store.query(&get_multi, &context(9)).gate, waits);
+        assert_eq!(store.query(&Command::Range(Range::default()), &context(9)).gate, waits);
+        assert_eq!(store.expire(&context(9), most, &mut changes), 1);
+        assert_eq!(store.query(&get, &context(9)).gate, waits);
     }
 }

@@ -300,6 +300,12 @@ impl Map {
         (found, next)
     }
 
+    /// The keys that have expired unseen at `now`.
+    pub fn expired(&self, now: Millis) -> impl Iterator<Item = &[u8]> {
+        let expired = self.expiries.iter().take_while(move |(time, _)| *time <= now);
+        expired.map(|(_, key)| key.as_ref())
+    }
+
     /// How many keys begin with `prefix`, those that have expired unseen included.
     pub fn count(&self, prefix: &[u8]) -> usize {
         let end = prefix_end(prefix);

@@ -13,6 +13,7 @@ mod expire;
 mod hashed;
 mod incr;
 mod index;
+mod joined;
 pub mod map;
 mod order;
 mod range;
@@ -32,6 +33,7 @@ use crate::wire::{ChangeBuffer, Command, Gate, Level, Refusal, Reply, Seq};
 pub use hashed::{HashedKey, KeyHasher, Task};
 
 use map::Map;
+use read::Sight;
 use undo::Undo;
 use write::Write;
 
@@ -46,8 +48,10 @@ pub struct Context {
     pub page_items: usize,
     /// Most bytes in a page of `range`; one item always fits.
     pub page_bytes: usize,
-    /// Most bytes in the reply of `get_multi`.
+    /// Most bytes in the reply of `get_multi`, and of `batch`.
     pub reply_bytes: usize,
+    /// Most bytes of the keys and values that a batch writes.
+    pub write_bytes: usize,
 }
 
 /// What came of a command.
@@ -128,9 +132,9 @@ impl Store {
 
     /// Runs a command that only reads.
     pub fn query<'s, 'c>(&'s self, task: impl Into<Task<'c>>, context: &Context) -> Applied<'s> {
-        let mut gate = Gate::OPEN;
-        let reply = self.read(task.into(), context, &mut gate);
-        Applied { reply, gate }
+        let mut sight = Sight::default();
+        let reply = self.read(task.into(), context, &mut sight);
+        Applied { reply, gate: sight.gate }
     }
 
     /// What hashes the keys.
@@ -161,15 +165,16 @@ impl Store {
         &'s self,
         task: Task<'_>,
         context: &Context,
-        gate: &mut Gate,
+        sight: &mut Sight,
     ) -> Result<Reply<'s>, Refusal> {
         match task.command {
             Command::Get(get) => {
-                Ok(self.get(get, self.hashed(&get.key, task.hash), context.now, gate))
+                let key = self.hashed(&get.key, task.hash);
+                Ok(self.get(get, key, context.now, &mut sight.gate))
             }
-            Command::GetMulti(get) => self.get_multi(get, context, gate),
-            Command::Range(range) => Ok(self.range(range, context, gate)),
-            Command::Count(count) => Ok(self.count(count, context.now, gate)),
+            Command::GetMulti(get) => self.get_multi(get, context, &mut sight.gate),
+            Command::Range(range) => Ok(self.range(range, context, sight)),
+            Command::Count(count) => Ok(self.count(count, context.now, sight)),
             Command::Ping(ping) => {
                 Ok(ping.payload.map_or(Reply::Nil, |payload| Reply::Encoded(payload.to_vec())))
             }

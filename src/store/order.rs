@@ -13,7 +13,30 @@ const ITEMS_MAX: usize = if cfg!(test) { 16 } else { 512 };
 const BLOCK_SMALL: usize = ITEMS_MAX / 8;
 
 type Block = Sorted<Handle>;
-type Shelf = Sorted<Block>;
+
+/// Blocks, and how many keys they hold together.
+#[derive(Debug)]
+struct Shelf {
+    blocks: Sorted<Block>,
+    keys: usize,
+}
+
+impl Shelf {
+    fn of(blocks: Sorted<Block>) -> Self {
+        let keys = blocks.items().iter().map(|block| block.items().len()).sum();
+        Self { blocks, keys }
+    }
+}
+
+impl Keyed for Shelf {
+    fn first_key<'k>(&'k self, arena: &'k Arena) -> &'k [u8] {
+        self.blocks.first_key(arena)
+    }
+
+    fn last_key<'k>(&'k self, arena: &'k Arena) -> &'k [u8] {
+        self.blocks.last_key(arena)
+    }
+}
 
 /// The handles of an arena's entries, in the order of their keys.
 #[derive(Debug, Default)]
@@ -27,7 +50,7 @@ type Place = (usize, usize, usize);
 
 impl Order {
     fn shelf(&self, number: usize) -> &[Block] {
-        self.shelves.items().get(number).map_or(&[], Shelf::items)
+        self.shelves.items().get(number).map_or(&[], |shelf| shelf.blocks.items())
     }
 
     fn block(&self, shelf: usize, block: usize) -> &[Handle] {
@@ -35,15 +58,16 @@ impl Order {
     }
 
     fn blocks(&self) -> impl Iterator<Item = &[Handle]> {
-        self.shelves.items().iter().flat_map(Shelf::items).map(Block::items)
+        self.shelves.items().iter().flat_map(|shelf| shelf.blocks.items()).map(Block::items)
     }
 
     /// The place after all keys before `key`, and, with `or_equal`, after `key`.
     fn place(&self, arena: &Arena, key: &[u8], or_equal: bool) -> Place {
         let number = self.shelves.index_for(arena, key, or_equal);
         let Some(shelf) = self.shelves.items().get(number) else { return (0, 0, 0) };
-        let block = shelf.index_for(arena, key, or_equal);
-        let index = shelf.items().get(block).map_or(0, |block| block.rank(arena, key, or_equal));
+        let Shelf { blocks, .. } = shelf;
+        let block = blocks.index_for(arena, key, or_equal);
+        let index = blocks.items().get(block).map_or(0, |block| block.rank(arena, key, or_equal));
         (number, block, index)
     }
 
@@ -67,12 +91,15 @@ impl Order {
         let number = self.shelves.admit(arena, key, is_last).saturating_sub(1);
         let Some(shelf) = self.shelves.item_mut(number) else {
             let block = Block::one(handle, arena);
-            self.shelves = Sorted::one(Shelf::one(block, arena), arena);
+            self.shelves = Sorted::one(Shelf::of(Sorted::one(block, arena)), arena);
             return;
         };
-        insert_on(shelf, arena, key, handle, is_last);
-        if shelf.items().len() > ITEMS_MAX {
-            let upper = shelf.split_off(arena, if is_last { ITEMS_MAX } else { ITEMS_MAX / 2 });
+        insert_on(&mut shelf.blocks, arena, key, handle, is_last);
+        shelf.keys += 1;
+        if shelf.blocks.items().len() > ITEMS_MAX {
+            let at = if is_last { ITEMS_MAX } else { ITEMS_MAX / 2 };
+            let upper = Shelf::of(shelf.blocks.split_off(arena, at));
+            shelf.keys -= upper.keys;
             self.shelves.look(arena, number);
             self.shelves.insert(arena, number + 1, upper);
         }
@@ -93,7 +120,7 @@ impl Order {
     pub fn replace(&mut self, arena: &Arena, key: &[u8], handle: Handle) {
         let Some((shelf, block, index)) = self.place_of(arena, key) else { return };
         let shelf = self.shelves.item_mut(shelf);
-        if let Some(block) = shelf.and_then(|shelf| shelf.item_mut(block)) {
+        if let Some(block) = shelf.and_then(|shelf| shelf.blocks.item_mut(block)) {
             block.replace(index, handle);
         }
     }
@@ -102,14 +129,15 @@ impl Order {
     pub fn remove(&mut self, arena: &Arena, key: &[u8]) {
         let Some((number, place, index)) = self.place_of(arena, key) else { return };
         let Some(shelf) = self.shelves.item_mut(number) else { return };
-        let Some(block) = shelf.item_mut(place) else { return };
+        let Some(block) = shelf.blocks.item_mut(place) else { return };
         block.remove(index);
+        shelf.keys -= 1;
         match block.items().len() {
-            0 => drop(shelf.remove(place)),
-            1..BLOCK_SMALL => join(shelf, arena, place),
+            0 => drop(shelf.blocks.remove(place)),
+            1..BLOCK_SMALL => join(&mut shelf.blocks, arena, place),
             _ => {}
         }
-        if shelf.items().is_empty() {
+        if shelf.blocks.items().is_empty() {
             self.shelves.remove(number);
         }
     }
@@ -158,16 +186,23 @@ impl Order {
         })
     }
 
-    /// How many keys lie between two bounds; costs no look at those in between.
+    /// How many keys lie between two bounds; costs no look at those in between, nor at their
+    /// blocks.
     pub fn count(&self, arena: &Arena, lower: &[u8], upper: Option<&[u8]>) -> usize {
         let start = self.place(arena, lower, false);
         let end = upper.map_or_else(|| self.end(), |key| self.place(arena, key, false));
-        self.blocks_between(start, end).map(<[Handle]>::len).sum()
+        self.keys_before(end).saturating_sub(self.keys_before(start))
+    }
+
+    fn keys_before(&self, (shelf, block, index): Place) -> usize {
+        let shelves: usize = self.shelves.items().iter().take(shelf).map(|shelf| shelf.keys).sum();
+        let blocks: usize = self.shelf(shelf).iter().take(block).map(|one| one.items().len()).sum();
+        shelves + blocks + index
     }
 }
 
 /// Adds the handle of a key to a shelf; with `is_last` it is after all others.
-fn insert_on(shelf: &mut Shelf, arena: &Arena, key: &[u8], handle: Handle, is_last: bool) {
+fn insert_on(shelf: &mut Sorted<Block>, arena: &Arena, key: &[u8], handle: Handle, is_last: bool) {
     let mut place = shelf.admit(arena, key, is_last).saturating_sub(1);
     let is_full = shelf.items().get(place).is_some_and(|block| block.items().len() == ITEMS_MAX);
     if is_full && is_last {
@@ -187,7 +222,7 @@ fn insert_on(shelf: &mut Shelf, arena: &Arena, key: &[u8], handle: Handle, is_la
 }
 
 /// Joins a small block with the one after it, where both fit in half a block.
-fn join(shelf: &mut Shelf, arena: &Arena, place: usize) {
+fn join(shelf: &mut Sorted<Block>, arena: &Arena, place: usize) {
     let lengths = shelf.items().get(place).zip(shelf.items().get(place + 1));
     let fit =
         |(one, next): (&Block, &Block)| one.items().len() + next.items().len() <= ITEMS_MAX / 2;
@@ -237,6 +272,10 @@ mod tests {
         let all = order.range(arena, Bound::Unbounded, Bound::Unbounded);
         assert!(all.eq(model.values().copied()));
         assert!(order.blocks().all(|block| !block.is_empty()));
+        for Shelf { blocks, keys } in order.shelves.items() {
+            let held: usize = blocks.items().iter().map(|block| block.items().len()).sum();
+            assert_eq!(*keys, held);
+        }
         let middle = model.len() / 2;
         assert_eq!(order.nth(middle), model.values().nth(middle).copied());
         assert_eq!(order.nth(model.len()), None);

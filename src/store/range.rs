@@ -1,11 +1,12 @@
 //! `range` and `count`.
 
 use super::map::{Entry, prefix_end};
+use super::read::Sight;
 use super::{Context, Store};
 use crate::clock::Millis;
+use crate::wire::Reply;
 use crate::wire::command::{Count, Range};
 use crate::wire::reply::Shown;
-use crate::wire::{Gate, Reply};
 use std::ops::Bound;
 
 /// What an item of a page takes besides its key and value, in bytes; an upper bound.
@@ -16,28 +17,24 @@ impl Store {
         &'s self,
         range: &Range<'_>,
         context: &Context,
-        gate: &mut Gate,
+        sight: &mut Sight,
     ) -> Reply<'s> {
-        gate.join(self.removals);
+        sight.gate.join(self.removals);
         let end = prefix_end(range.prefix);
         let (lower, upper) = bounds(range, end.as_deref());
         let between = self.map.range(lower, upper);
         if range.reverse {
-            page(between.rev(), range, context, gate)
+            page(between.rev(), range, context, sight)
         } else {
-            page(between, range, context, gate)
+            page(between, range, context, sight)
         }
     }
 
-    pub(super) fn count(&self, count: &Count<'_>, now: Millis, gate: &mut Gate) -> Reply<'_> {
-        gate.join(self.writes);
-        if !self.map.has_expired(now) {
-            return Reply::Uint(self.map.count(count.prefix) as u64);
-        }
-        let end = prefix_end(count.prefix);
-        let upper = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let between = self.map.range(Bound::Included(count.prefix), upper);
-        Reply::Uint(between.filter(|(_, entry)| entry.head.is_live(now)).count() as u64)
+    pub(super) fn count(&self, count: &Count<'_>, now: Millis, sight: &mut Sight) -> Reply<'_> {
+        sight.gate.join(self.writes);
+        let expired = self.map.expired(now).inspect(|_| sight.looks += 1);
+        let expired = expired.filter(|key| key.starts_with(count.prefix)).count();
+        Reply::Uint(self.map.count(count.prefix).saturating_sub(expired) as u64)
     }
 }
 
@@ -64,12 +61,18 @@ fn page<'s>(
     between: impl Iterator<Item = (&'s [u8], Entry<'s>)>,
     range: &Range<'_>,
     context: &Context,
-    gate: &mut Gate,
+    sight: &mut Sight,
 ) -> Reply<'s> {
     let most = range.limit.unwrap_or(usize::MAX).min(context.page_items);
     let mut items: Vec<(&[u8], Shown<'_>)> = Vec::with_capacity(most.min(128));
     let mut bytes = 0;
-    for (key, entry) in between.filter(|(_, entry)| entry.head.is_live(context.now)) {
+    for (key, entry) in between {
+        sight.looks += 1;
+        if !entry.head.is_live(context.now) {
+            // Whoever misses it sees that it was there.
+            sight.gate.require(entry.head.level, entry.head.seq);
+            continue;
+        }
         let shown = match (range.keys_only, range.meta) {
             (true, _) => Shown::Key,
             (false, true) => Shown::Meta(entry.meta(context.now)),
@@ -83,8 +86,51 @@ fn page<'s>(
             return Reply::Page { items, next };
         }
         bytes += size;
-        gate.require(entry.head.level, entry.head.seq);
+        sight.gate.require(entry.head.level, entry.head.seq);
         items.push((key, shown));
     }
     Reply::Page { items, next: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::command::Set;
+    use crate::wire::{ChangeBuffer, Command, Level};
+
+    #[test]
+    fn a_count_looks_only_at_what_has_expired_unseen() {
+        let (durability, most) = (Level::Queued, usize::MAX);
+        let context = |now| Context {
+            now,
+            durability,
+            page_items: most,
+            page_bytes: most,
+            reply_bytes: most,
+            write_bytes: most,
+        };
+        let (mut store, mut changes) = (Store::default(), ChangeBuffer::default());
+        for number in 0..10_u8 {
+            let key = vec![b'a' + number % 2, number];
+            let ttl_ms = (number < 3).then_some(5);
+            let set =
+                Set { key: key.into(), value: b"\x01", ttl_ms, condition: None, durability: None };
+            assert!(store.apply(&Command::Set(set), &context(1), &mut changes).reply.is_ok());
+        }
+        for (now, prefix, found, looks) in [
+            (2, &b""[..], 10, 0),
+            (2, b"a", 5, 0),
+            (9, b"", 7, 3),
+            (9, b"a", 3, 3),
+            (9, b"b", 4, 3),
+        ] {
+            let mut sight = Sight::default();
+            let counted = store.count(&Count { prefix }, now, &mut sight);
+            assert!(matches!(counted, Reply::Uint(count) if count == found), "{prefix:?} at {now}");
+            assert_eq!(sight.looks, looks, "{prefix:?} at {now}");
+        }
+        let mut sight = Sight::default();
+        store.range(&Range { limit: Some(2), ..Range::default() }, &context(9), &mut sight);
+        assert_eq!(sight.looks, 5, "two expired ones, two items, and the one that ends the page");
+    }
 }

@@ -6,6 +6,15 @@ use crate::clock::Millis;
 use crate::wire::command::{Get, GetMulti};
 use crate::wire::{Gate, Refusal, Reply};
 
+/// What a read came to see.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    /// What showing it waits for.
+    pub(super) gate: Gate,
+    /// How many entries it passed over in their order, shown or not.
+    pub(super) looks: usize,
+}
+
 impl Store {
     /// The live entry of `key`, and what showing it, or its absence, waits for.
     pub(super) fn look(
@@ -14,16 +23,16 @@ impl Store {
         now: Millis,
         gate: &mut Gate,
     ) -> Option<Entry<'_>> {
-        match self.map.get(key).filter(|entry| entry.head.is_live(now)) {
-            Some(entry) => {
-                gate.require(entry.head.level, entry.head.seq);
-                Some(entry)
-            }
-            None => {
-                gate.join(self.removals);
-                None
-            }
+        let found = self.map.get(key);
+        if let Some(entry) = &found {
+            // Also one that has expired: whoever misses it sees that it was there.
+            gate.require(entry.head.level, entry.head.seq);
         }
+        let live = found.filter(|entry| entry.head.is_live(now));
+        if live.is_none() {
+            gate.join(self.removals);
+        }
+        live
     }
 
     pub(super) fn get(

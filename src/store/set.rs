@@ -1,5 +1,6 @@
 //! `set` and `set_multi`.
 
+use super::joined::Joined;
 use super::write::Write;
 use super::{HashedKey, Store};
 use crate::wire::change::Op;
@@ -29,7 +30,9 @@ impl Store {
     ) -> Reply<'static> {
         let expires_at = write.deadline(set.ttl_ms);
         write.has_many();
+        let mut joined = Joined::after(set.prefix);
         for (key, value) in &set.pairs {
+            let key = joined.with(key);
             self.put(Op::Set, self.hashed(key, None), value, expires_at, write);
         }
         Reply::Uint(if set.pairs.is_empty() { self.seq } else { write.seq })

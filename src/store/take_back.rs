@@ -86,8 +86,14 @@ mod tests {
     /// Applies a command at a time, before what has expired was taken out.
     fn apply(store: &mut Store, command: &Command<'_>, now: u64) -> ChangeBuffer {
         let (durability, most) = (Level::Synced, usize::MAX);
-        let context =
-            Context { now, durability, page_items: most, page_bytes: most, reply_bytes: most };
+        let context = Context {
+            now,
+            durability,
+            page_items: most,
+            page_bytes: most,
+            reply_bytes: most,
+            write_bytes: most,
+        };
         let mut changes = ChangeBuffer::default();
         store.apply(command, &context, &mut changes).reply.unwrap();
         changes
@@ -121,7 +127,7 @@ mod tests {
         let mut store = Store::default();
         for (level, kept) in [(Level::Queued, 0), (Level::Memory, 0), (Level::Stored, 2)] {
             let pairs = vec![((&b"a"[..]).into(), &b"\x01"[..]), ((&b"b"[..]).into(), b"\x02")];
-            let set = SetMulti { pairs, ttl_ms: None, durability: Some(level) };
+            let set = SetMulti { prefix: &[], pairs, ttl_ms: None, durability: Some(level) };
             apply(&mut store, &Command::SetMulti(set), 1);
             assert_eq!(store.take_undo(Undo::default()).replaced().count(), kept, "{level}");
         }

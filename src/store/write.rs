@@ -5,6 +5,7 @@ use super::undo::Undo;
 use super::{Context, HashedKey, Store};
 use crate::clock::Millis;
 use crate::wire::change::{Mark, Op};
+use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Gate, Level, Seq};
 
 /// An open write. All its changes carry one seq.
@@ -43,6 +44,13 @@ impl<'w> Write<'w> {
     /// The time at which something with this time to live expires; 0 never.
     pub(super) fn deadline(&self, ttl_ms: Option<Millis>) -> Millis {
         ttl_ms.map_or(0, |ttl| self.context.now.saturating_add(ttl))
+    }
+
+    /// Whether its keys and values take more than a write may. What a command weighs is known
+    /// before it runs, but for what it finds: a touch writes the value that is there again.
+    pub(super) fn is_over(&self) -> bool {
+        let (items, bytes) = self.changes.since(self.mark);
+        Weight { items, bytes }.is_over(self.context.write_bytes)
     }
 
     /// Ends the write; returns whether it changed anything.

@@ -300,6 +300,11 @@ impl ChangeBuffer {
         self.end(mark);
     }
 
+    /// How many changes there are since `mark`, and their bytes.
+    pub fn since(&self, mark: Mark) -> (usize, usize) {
+        (self.items - mark.items, self.bytes.len() - mark.bytes)
+    }
+
     /// Forgets everything since `mark`.
     pub fn undo(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);

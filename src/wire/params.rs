@@ -2,8 +2,8 @@
 
 use super::Key;
 use super::reader::{Fault, Read, Reader};
-use super::refusal::{Code, Refusal};
-use crate::limits::{KEY_BYTES_MAX, KEY_RESERVED};
+use super::refusal::{self, Code, Refusal};
+use crate::limits::{COMMAND_ITEMS_MAX, KEY_BYTES_MAX, KEY_RESERVED};
 use std::borrow::Cow;
 
 /// A cursor over the params array of a request.
@@ -12,14 +12,35 @@ pub struct Params<'r, 'a> {
     reader: &'r mut Reader<'a>,
     left: usize,
     in_batch: bool,
+    /// Keys, pairs and commands so far.
+    items: usize,
 }
 
 impl<'r, 'a> Params<'r, 'a> {
     /// Reads the head of the params array.
     #[inline]
-    pub fn open(reader: &'r mut Reader<'a>, in_batch: bool) -> Read<Self> {
+    pub fn open(reader: &'r mut Reader<'a>) -> Read<Self> {
         let left = reader.array_len()?;
-        Ok(Self { reader, left, in_batch })
+        Ok(Self { reader, left, in_batch: false, items: 0 })
+    }
+
+    /// Reads that of a command inside a batch, before which there were so many `items`.
+    pub fn open_in_batch(reader: &'r mut Reader<'a>, items: usize) -> Read<Self> {
+        Ok(Self { in_batch: true, items, ..Self::open(reader)? })
+    }
+
+    /// How many keys, pairs and commands there were up to here.
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// Counts one more.
+    pub fn count_item(&mut self) -> Result<(), Refusal> {
+        self.items += 1;
+        if self.items > COMMAND_ITEMS_MAX {
+            return Err(Refusal::too_large("command_items", COMMAND_ITEMS_MAX));
+        }
+        Ok(())
     }
 
     /// Whether these are the params of a command inside a batch.
@@ -81,6 +102,7 @@ impl<'r, 'a> Params<'r, 'a> {
         // Each element takes a byte at least, so what is there bounds what a claim may reserve.
         let mut items = Vec::with_capacity(len.min(self.reader.rest().len()).min(1024));
         for _ in 0..len {
+            self.count_item()?;
             items.push(read(self.reader)?);
         }
         Ok(items)
@@ -145,7 +167,7 @@ impl<'r, 'a> Params<'r, 'a> {
 
 #[cold]
 fn unknown(known: &[&str], name: &[u8]) -> Refusal {
-    let shown: String = String::from_utf8_lossy(name).chars().take(64).collect();
+    let shown = refusal::shown(name, Refusal::NAME_CHARS);
     let options = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     Refusal::argument(&shown, format!("is not an option here; the options are: {options}"))
 }
@@ -158,16 +180,27 @@ fn too_many(left: usize) -> Refusal {
 /// Checks a key's length and first byte.
 #[inline]
 pub fn check_key(key: &[u8]) -> Result<(), Refusal> {
-    if key.len() > KEY_BYTES_MAX || key.first() == Some(&KEY_RESERVED) {
-        return Err(bad_key(key));
+    check(key.len(), key.first())
+}
+
+/// Checks the key that `prefix` and `key` make together.
+#[inline]
+pub fn check_joined(prefix: &[u8], key: &[u8]) -> Result<(), Refusal> {
+    check(prefix.len() + key.len(), prefix.first().or(key.first()))
+}
+
+#[inline]
+fn check(bytes: usize, first: Option<&u8>) -> Result<(), Refusal> {
+    if bytes > KEY_BYTES_MAX || first == Some(&KEY_RESERVED) {
+        return Err(bad_key(bytes));
     }
     Ok(())
 }
 
 #[cold]
-fn bad_key(key: &[u8]) -> Refusal {
-    let message = if key.len() > KEY_BYTES_MAX {
-        format!("the key has {} bytes; at most {KEY_BYTES_MAX} are allowed", key.len())
+fn bad_key(bytes: usize) -> Refusal {
+    let message = if bytes > KEY_BYTES_MAX {
+        format!("the key has {bytes} bytes; at most {KEY_BYTES_MAX} are allowed")
     } else {
         "keys that begin with the byte 0xFF are reserved".to_owned()
     };
@@ -177,11 +210,11 @@ fn bad_key(key: &[u8]) -> Refusal {
 /// The key that `prefix` and `key` make together, checked.
 #[inline]
 pub fn join_key<'a>(prefix: &'a [u8], key: &'a [u8]) -> Result<Key<'a>, Refusal> {
+    check_joined(prefix, key)?;
     if prefix.is_empty() {
-        return check_key(key).map(|()| Cow::Borrowed(key));
+        return Ok(Cow::Borrowed(key));
     }
-    let joined = [prefix, key].concat();
-    check_key(&joined).map(|()| Cow::Owned(joined))
+    Ok(Cow::Owned([prefix, key].concat()))
 }
 
 /// Reads one key of a list and checks it.

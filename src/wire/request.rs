@@ -63,7 +63,7 @@ impl Envelope {
             self.begin(reader)?;
         }
         let method = reader.bytes().map_err(|fault| fault.in_envelope("the method"))?;
-        let params = Params::open(reader, false).map_err(|fault| fault.in_envelope("params"))?;
+        let params = Params::open(reader).map_err(|fault| fault.in_envelope("params"))?;
         Ok((method, params))
     }
 

@@ -132,6 +132,7 @@ def test_hello_says_what_the_protocol_says(dealer):
     assert len(bytes.fromhex(hello["store_id"])) == 16
     assert hello["limits"]["key_bytes"] == 32_768 and hello["limits"]["depth"] == 64
     names = {"message_bytes", "frames", "in_flight", "unread_bytes", "range_items", "range_bytes"}
+    names |= {"command_items", "write_bytes"}
     assert names <= hello["limits"].keys()
     assert all(isinstance(limit, int) and limit > 0 for limit in hello["limits"].values())
     assert isinstance(hello["version"], str) and isinstance(hello["features"], list)

@@ -134,9 +134,8 @@ impl Model {
             Command::SetMulti(set) => Ok(self.set_multi(set, now, level, seq, changed)),
             Command::Delete(delete) => self.delete(delete, changed),
             Command::DeleteMulti(delete) => {
-                let existed =
-                    delete.keys.iter().filter(|key| self.cells.remove(key.as_ref()).is_some());
-                let existed = existed.count();
+                let keys = delete.keys.iter().map(|key| [delete.prefix, key].concat());
+                let existed = keys.filter(|key| self.cells.remove(key).is_some()).count();
                 *changed |= existed > 0;
                 Ok(encoded(&Reply::Uint(existed as u64)))
             }
@@ -224,7 +223,7 @@ impl Model {
         let expires_at = set.ttl_ms.map_or(0, |ttl| now + ttl);
         for (key, value) in &set.pairs {
             let cell = Cell { value: value.to_vec(), seq, expires_at, level };
-            self.cells.insert(key.to_vec(), cell);
+            self.cells.insert([set.prefix, key].concat(), cell);
             *changed = true;
         }
         encoded(&Reply::Uint(if set.pairs.is_empty() { self.seq } else { seq }))

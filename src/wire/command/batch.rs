@@ -1,6 +1,6 @@
 //! `batch`.
 
-use super::{Command, Weight};
+use super::{Command, Weight, shown};
 use crate::wire::Level;
 use crate::wire::options;
 use crate::wire::params::Params;
@@ -18,9 +18,9 @@ pub struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     pub(super) fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
-        let mut index = 0;
+        let (mut index, mut items) = (0, 0);
         let commands = params.list("commands", |reader| {
-            let command = decode_one(reader, index)?;
+            let command = decode_one(reader, index, &mut items)?;
             index += 1;
             Ok(command)
         })?;
@@ -37,7 +37,12 @@ impl<'a> Batch<'a> {
     }
 }
 
-fn decode_one<'a>(reader: &mut Reader<'a>, index: usize) -> Result<Command<'a>, Refusal> {
+/// Decodes the command at `index`, and adds what is in it to the `items` of those before.
+fn decode_one<'a>(
+    reader: &mut Reader<'a>,
+    index: usize,
+    items: &mut usize,
+) -> Result<Command<'a>, Refusal> {
     let shape = |fault: Fault| fault.at("commands").in_batch(index, "?");
     if reader.array_len().map_err(shape)? != 2 {
         return Err(
@@ -45,7 +50,8 @@ fn decode_one<'a>(reader: &mut Reader<'a>, index: usize) -> Result<Command<'a>, 
         );
     }
     let method = reader.bytes().map_err(shape)?;
-    let mut params = Params::open(reader, true).map_err(shape)?;
-    let name = String::from_utf8_lossy(method);
-    Command::decode(method, &mut params).map_err(|refusal| refusal.in_batch(index, &name))
+    let mut params = Params::open_in_batch(reader, *items).map_err(shape)?;
+    let command = params.count_item().and_then(|()| Command::decode(method, &mut params));
+    *items = params.items();
+    command.map_err(|refusal| refusal.in_batch(index, &shown(method)))
 }

@@ -1,6 +1,7 @@
 //! `changes` and `wait`.
 
 use crate::clock::Millis;
+use crate::limits::KEY_BYTES_MAX;
 use crate::wire::params::Params;
 use crate::wire::refusal::Refusal;
 use crate::wire::{Level, Reader, Seq};
@@ -24,7 +25,14 @@ impl<'a> Changes<'a> {
         let mut changes = Self { after, prefix: &[], limit: None, wait_ms: 0 };
         params.options(&["prefix", "limit", "wait_ms"], |name, reader| {
             match name {
-                "prefix" => changes.prefix = reader.bytes().map_err(|fault| fault.at(name))?,
+                "prefix" => {
+                    changes.prefix = reader.bytes().map_err(|fault| fault.at(name))?;
+                    // It is kept while the request waits, and no longer one can match.
+                    if changes.prefix.len() > KEY_BYTES_MAX {
+                        let what = format!("must have at most {KEY_BYTES_MAX} bytes, as a key");
+                        return Err(Refusal::argument(name, what));
+                    }
+                }
                 "limit" => {
                     let limit = reader.uint().map_err(|fault| fault.at(name))?;
                     if limit == 0 {

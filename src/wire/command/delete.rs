@@ -3,9 +3,10 @@
 use super::Weight;
 use super::get::unique;
 use crate::wire::options::{self, Condition};
-use crate::wire::params::{Params, join_key, list_key};
+use crate::wire::params::{Params, check_joined, join_key, list_key};
 use crate::wire::refusal::Refusal;
 use crate::wire::{Key, Level};
+use std::borrow::Cow;
 
 /// `delete [key, {return_value, if, durability, key_prefix}]`: whether it existed, or the old
 /// value.
@@ -45,6 +46,8 @@ impl<'a> Delete<'a> {
 /// `delete_multi [[keys], {durability, key_prefix}]`: how many existed; one atomic write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteMulti<'a> {
+    /// What stands before each key.
+    pub prefix: &'a [u8],
     /// The keys, each once.
     pub keys: Vec<Key<'a>>,
     /// When the reply may be sent.
@@ -63,11 +66,13 @@ impl<'a> DeleteMulti<'a> {
             }
             Ok(())
         })?;
-        let keys: Result<_, _> = keys.into_iter().map(|key| join_key(prefix, key)).collect();
-        Ok(Self { keys: keys?, durability })
+        keys.iter().try_for_each(|key| check_joined(prefix, key))?;
+        let keys = keys.into_iter().map(Cow::Borrowed).collect();
+        Ok(Self { prefix, keys, durability })
     }
 
     pub(super) fn weight(&self) -> Weight {
-        self.keys.iter().map(|key| Weight::of(key, &[])).fold(Weight::default(), Weight::plus)
+        let weights = self.keys.iter().map(|key| Weight::of(key, &[]));
+        weights.fold(Weight::default(), Weight::plus).with_prefix(self.prefix)
     }
 }

@@ -51,5 +51,8 @@ impl<'a> GetMulti<'a> {
 /// The keys without repeats, each at its first place.
 pub(super) fn unique(keys: Vec<&[u8]>) -> Vec<&[u8]> {
     let mut seen = std::collections::HashSet::with_capacity(keys.len());
-    keys.into_iter().filter(|key| seen.insert(*key)).collect()
+    let mut keys: Vec<_> = keys.into_iter().filter(|key| seen.insert(*key)).collect();
+    // The library collects in place, and a list of repeats may be long.
+    keys.shrink_to_fit();
+    keys
 }

@@ -22,7 +22,7 @@ pub use touch::Touch;
 
 use super::level::Level;
 use super::params::Params;
-use super::refusal::{Code, Refusal};
+use super::refusal::{self, Code, Refusal};
 
 /// Every method, as `proto/commands.json` lists them.
 pub const METHODS: [&str; 18] = [
@@ -97,10 +97,25 @@ pub struct Weight {
 /// What a log entry takes besides its key and value, in bytes; an upper bound.
 pub const ENTRY_OVERHEAD: usize = 48;
 
+/// What a change may take besides, where a write is measured against what it may hold: a request
+/// that fits into one message is never refused for what the log adds to it.
+const CHANGE_ALLOWANCE: usize = 2 * ENTRY_OVERHEAD;
+
 impl Weight {
     /// The weight of one change.
     pub fn of(key: &[u8], value: &[u8]) -> Self {
         Self { items: 1, bytes: key.len() + value.len() + ENTRY_OVERHEAD }
+    }
+
+    /// The weight with `prefix` before each key.
+    #[must_use]
+    fn with_prefix(self, prefix: &[u8]) -> Self {
+        Self { bytes: self.bytes + self.items * prefix.len(), ..self }
+    }
+
+    /// Whether keys and values take more than `bytes_max`.
+    pub fn is_over(self, bytes_max: usize) -> bool {
+        self.bytes > bytes_max.saturating_add(self.items.saturating_mul(CHANGE_ALLOWANCE))
     }
 
     /// The weight of both.
@@ -227,7 +242,7 @@ impl<'a> Command<'a> {
 }
 
 fn shown(method: &[u8]) -> String {
-    String::from_utf8_lossy(method).chars().take(64).collect()
+    refusal::shown(method, Refusal::NAME_CHARS)
 }
 
 fn unknown(method: &[u8]) -> Refusal {

@@ -1,7 +1,10 @@
 //! `hello` and `ping`.
 
 use crate::wire::params::Params;
-use crate::wire::refusal::Refusal;
+use crate::wire::refusal::{self, Refusal};
+
+/// How many characters are kept of the name that a client gives itself.
+const CLIENT_CHARS: usize = 256;
 
 /// `hello [{client}]`: a map of what the broker is and can do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,7 +18,7 @@ impl Hello {
         let mut hello = Self::default();
         params.options(&["client"], |name, reader| {
             let bytes = reader.bytes().map_err(|fault| fault.at(name))?;
-            hello.client = Some(String::from_utf8_lossy(bytes).chars().take(256).collect());
+            hello.client = Some(refusal::shown(bytes, CLIENT_CHARS));
             Ok(())
         })?;
         Ok(hello)

@@ -3,9 +3,10 @@
 use super::Weight;
 use crate::clock::Millis;
 use crate::wire::options::{self, Condition};
-use crate::wire::params::{Params, join_key};
+use crate::wire::params::{Params, check_joined, join_key};
 use crate::wire::refusal::Refusal;
 use crate::wire::{Key, Level};
+use std::borrow::Cow;
 
 /// `set [key, value, {ttl_ms, if, durability, key_prefix}]`: the seq of the write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,9 @@ impl<'a> Set<'a> {
 /// write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetMulti<'a> {
+    /// What stands before each key. It is put there when the pairs apply: a short request would
+    /// be a long list of long keys otherwise, before anyone has asked whether there is room.
+    pub prefix: &'a [u8],
     /// The pairs, in the order in which they apply.
     pub pairs: Vec<(Key<'a>, &'a [u8])>,
     /// The values expire after so long.
@@ -75,13 +79,16 @@ impl<'a> SetMulti<'a> {
             }
             Ok(())
         })?;
-        let pairs: Result<_, _> =
-            raw.into_iter().map(|(key, value)| Ok((join_key(prefix, key)?, value))).collect();
-        Ok(Self { pairs: pairs?, ttl_ms, durability })
+        let pair = |(key, value)| {
+            check_joined(prefix, key)?;
+            Ok((Cow::Borrowed(key), value))
+        };
+        let pairs: Result<_, _> = raw.into_iter().map(pair).collect();
+        Ok(Self { prefix, pairs: pairs?, ttl_ms, durability })
     }
 
     pub(super) fn weight(&self) -> Weight {
         let weights = self.pairs.iter().map(|(key, value)| Weight::of(key, value));
-        weights.fold(Weight::default(), Weight::plus)
+        weights.fold(Weight::default(), Weight::plus).with_prefix(self.prefix)
     }
 }
