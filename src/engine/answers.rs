@@ -7,6 +7,7 @@ use crate::wire::refusal::Code;
 use crate::wire::{Gate, Refusal, Reply, Seq, response};
 use std::ops::Range;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// The replies to some requests, in the order of the requests.
 #[derive(Debug)]
@@ -67,8 +68,8 @@ pub enum Kind {
     Flush,
     /// `true` when its gate opens, `false` when the time is up first; may be sent out of order.
     Wait {
-        /// How long at the most.
-        timeout_ms: Option<u64>,
+        /// When the time is up.
+        until: Option<Instant>,
     },
     /// Made elsewhere, sent when it is there; may be sent out of order.
     Later(Arc<Later>),
@@ -84,11 +85,19 @@ impl Kind {
     pub fn may_overtake(&self) -> bool {
         matches!(self, Self::Wait { .. } | Self::Later(_))
     }
+
+    /// When the reply is due though its gate has not opened.
+    pub fn until(&self) -> Option<Instant> {
+        match self {
+            Self::Wait { until } => *until,
+            _ => None,
+        }
+    }
 }
 
 impl Engine {
-    /// Appends the response of an answer whose gate is no longer waiting, where it is not its
-    /// encoded bytes: a deferred result, or the error for a gate that will never open.
+    /// Appends the response of an answer that is due, where it is not its encoded bytes: a deferred
+    /// result, or the error for a gate that will never open.
     ///
     /// Returns whether anything was appended; if not, the answer's own bytes are the response.
     pub fn complete(&self, answer: &Answer, release: Release, out: &mut Vec<u8>) -> bool {
@@ -127,6 +136,12 @@ impl Engine {
             Kind::Later(later) if later.result().is_none() => Release::Waiting,
             _ => self.release(answer.gate),
         }
+    }
+
+    /// Whether nothing is left to wait for at `now`: only then may an answer be completed and sent.
+    pub fn is_due(&self, answer: &Answer, now: Instant) -> bool {
+        self.look(answer) != Release::Waiting
+            || answer.kind.until().is_some_and(|until| until <= now)
     }
 
     /// `STORAGE`, with the system's words.

@@ -8,6 +8,8 @@ use crate::wire::refusal::{Code, Detail};
 use crate::wire::{Command, Gate, Refusal, Reply, Request, response};
 
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Most keys that expire in one call, so that many at once do not stop everybody.
 const EXPIRE_AT_ONCE: usize = 1_000;
@@ -266,7 +268,9 @@ impl Engine {
             // Not written yet: being with the system implies every weaker level.
             gate.stored = wait.seq;
         }
-        Outcome::Answered(self.hurry(core, gate), Kind::Wait { timeout_ms: wait.timeout_ms })
+        let timeout = wait.timeout_ms.map(Duration::from_millis);
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Outcome::Answered(self.hurry(core, gate), Kind::Wait { until })
     }
 
     fn later(&self, changes: &Changes<'_>) -> Outcome {

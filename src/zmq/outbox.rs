@@ -7,7 +7,6 @@ use crate::engine::{Answer, Engine, Kind, Release};
 use crate::wire::Gate;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// No further message that may overtake others is sent while so much is not written.
@@ -50,6 +49,22 @@ struct Unit {
     replies: usize,
     /// Some reply has no bytes until it is released.
     is_deferred: bool,
+    /// So many replies from the first on are known to be due.
+    due: usize,
+}
+
+impl Unit {
+    /// Whether all its `replies` are due. What was due once is not looked at again.
+    fn is_due<'r>(
+        &mut self,
+        engine: &Engine,
+        replies: impl Iterator<Item = &'r Answer>,
+        now: Instant,
+    ) -> bool {
+        let rest = replies.take(self.replies).skip(self.due);
+        self.due += rest.take_while(|reply| engine.is_due(reply, now)).count();
+        self.due == self.replies
+    }
 }
 
 /// A message with a `wait` in it.
@@ -58,7 +73,6 @@ struct Detached {
     unit: Unit,
     frames: Vec<u8>,
     replies: Vec<Answer>,
-    deadline: Option<Instant>,
 }
 
 impl Outbox {
@@ -93,7 +107,7 @@ impl Outbox {
         if !may_overtake(outlet) {
             return None;
         }
-        self.detached.iter().filter_map(|one| one.deadline).min()
+        self.detached.iter().filter_map(|one| one.replies.get(one.unit.due)?.kind.until()).min()
     }
 
     /// Sends `replies`, whose bytes are in `bytes`, or holds them until they may be seen.
@@ -111,6 +125,7 @@ impl Outbox {
             bytes: 0,
             replies: replies.len(),
             is_deferred: false,
+            due: 0,
         };
         for reply in replies {
             unit.gate.join(reply.gate);
@@ -135,20 +150,12 @@ impl Outbox {
     }
 
     fn detach(&mut self, mut unit: Unit, bytes: &[u8], replies: &[Answer]) {
-        let mut one = Detached { unit, frames: Vec::new(), replies: Vec::new(), deadline: None };
+        let mut one = Detached { unit, frames: Vec::new(), replies: Vec::new() };
         encode(&mut one.frames, bytes, replies, unit.framing, |reply, range| {
             one.replies.push(Answer { range, ..reply.clone() });
         });
         unit.bytes = one.frames.len();
         one.unit = unit;
-        one.deadline = replies
-            .iter()
-            .filter_map(|reply| match reply.kind {
-                Kind::Wait { timeout_ms } => timeout_ms,
-                _ => None,
-            })
-            .min()
-            .and_then(|timeout_ms| Instant::now().checked_add(Duration::from_millis(timeout_ms)));
         self.detached_bytes += unit.bytes;
         self.detached_replies += unit.replies;
         self.detached.push(one);
@@ -201,11 +208,7 @@ impl Outbox {
 
     fn release_detached(&mut self, engine: &Engine, outlet: &mut Outlet) {
         let now = Instant::now();
-        let is_due = |one: &mut Detached| {
-            let is_made = engine.release(one.unit.gate) != Release::Waiting
-                && !one.replies.iter().any(|reply| is_unmade(engine, reply));
-            is_made || one.deadline.is_some_and(|deadline| deadline <= now)
-        };
+        let is_due = |one: &mut Detached| one.unit.is_due(engine, one.replies.iter(), now);
         let mut due = self.detached.extract_if(.., is_due);
         while may_overtake(outlet)
             && let Some(one) = due.next()

@@ -1,0 +1,95 @@
+//! Messages with a `wait` or a waiting `changes` in them, alone or among other requests: each reply
+//! is due by itself, and none is sent before.
+
+mod support;
+
+use rmpv::Value;
+use std::time::Duration;
+use support::commands::request;
+use support::edges::{Edges, until};
+use support::peer::{Peer, Response, message};
+use vatn::config::QueueConfig;
+use vatn::limits::Limits;
+
+const QUIET: Duration = Duration::from_millis(100);
+/// A seq that nobody writes here.
+const FAR: u64 = 1 << 60;
+const MINUTE_MS: u64 = 60_000;
+
+fn edges() -> Edges {
+    Edges::start(Limits::default(), QueueConfig::default())
+}
+
+fn option(name: &str, value: impl Into<Value>) -> Value {
+    Value::Map(vec![(name.into(), value.into())])
+}
+
+fn set(id: u64, key: &str, level: &str) -> Vec<u8> {
+    request(id, "set", vec![key.into(), id.into(), option("durability", level)]).0
+}
+
+fn get(id: u64, key: &str) -> Vec<u8> {
+    request(id, "get", vec![key.into()]).0
+}
+
+fn ping(id: u64) -> Vec<u8> {
+    request(id, "ping", vec![]).0
+}
+
+fn wait(id: u64, seq: u64, timeout_ms: u64) -> Vec<u8> {
+    request(id, "wait", vec![seq.into(), "stored".into(), option("timeout_ms", timeout_ms)]).0
+}
+
+fn changes(id: u64, after: u64) -> Vec<u8> {
+    request(id, "changes", vec![after.into(), option("wait_ms", MINUTE_MS)]).0
+}
+
+fn send(peer: &mut Peer, requests: &[Vec<u8>]) {
+    let frames: Vec<&[u8]> = requests.iter().map(Vec::as_slice).collect();
+    peer.send(&message(&frames)).unwrap();
+}
+
+fn receive(peer: &mut Peer) -> Vec<Response> {
+    peer.receive().unwrap().iter().map(|frame| Response::decode(frame)).collect()
+}
+
+fn answer(id: u64, result: impl Into<Value>) -> Response {
+    Response { id: Some(id), result: Ok(result.into()) }
+}
+
+#[test]
+fn a_wait_that_gives_up_does_not_send_what_is_not_there_yet() {
+    let mut edges = edges();
+    let mut peers: Vec<_> = (0..4).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
+    send(&mut peers[0], &[set(1, "k", "synced"), wait(2, FAR, 0)]);
+    until("written", || edges.engine.len() == 1);
+    send(&mut peers[1], &[wait(3, FAR, 0), get(4, "k")]);
+    send(&mut peers[2], &[request(5, "flush", vec![]).0, wait(6, FAR, 0), ping(7)]);
+    send(&mut peers[3], &[changes(8, 0), wait(9, FAR, 0)]);
+    until("executed", || edges.engine.counters().commands.get() >= 9);
+    // Replies that come too early are swallowed here, and then missed.
+    assert!(peers.iter_mut().all(|peer| !peer.is_cut_within(QUIET)));
+    edges.commit();
+    assert_eq!(receive(&mut peers[0]), [answer(1, 1), answer(2, false)]);
+    assert_eq!(receive(&mut peers[1]), [answer(3, false), answer(4, 1)]);
+    let changed = receive(&mut peers[3]);
+    assert!(changed[0].result.as_ref().is_ok_and(Value::is_array), "{changed:?}");
+    assert_eq!(changed[1], answer(9, false));
+    // There is no worker, so what is flushed never gets into the tables.
+    assert!(!peers[2].is_cut_within(QUIET));
+    send(&mut peers[2], &[ping(10)]);
+    assert_eq!(receive(&mut peers[2]), [answer(10, Value::Nil)], "not the answer to the flush");
+}
+
+#[test]
+fn each_wait_of_a_message_has_its_own_time() {
+    let mut edges = edges();
+    edges.commit();
+    let mut peer = Peer::connect(&edges.router, "DEALER");
+    send(&mut peer, &[wait(1, FAR, 20), wait(2, 2, MINUTE_MS), wait(3, FAR, 0)]);
+    send(&mut peer, &[wait(4, FAR, 80)]);
+    assert_eq!(receive(&mut peer), [answer(4, false)], "the others go on waiting");
+    send(&mut peer, &[set(5, "a", "queued"), set(6, "b", "queued")]);
+    assert_eq!(receive(&mut peer), [answer(5, 1), answer(6, 2)]);
+    assert_eq!(receive(&mut peer), [answer(1, false), answer(2, true), answer(3, false)]);
+}
