@@ -93,3 +93,24 @@ fn each_wait_of_a_message_has_its_own_time() {
     assert_eq!(receive(&mut peer), [answer(5, 1), answer(6, 2)]);
     assert_eq!(receive(&mut peer), [answer(1, false), answer(2, true), answer(3, false)]);
 }
+
+#[test]
+fn a_wait_gives_up_in_time_in_a_message_too_large_to_be_executed_at_once() {
+    let limits = Limits { max_unread_bytes: 4_000_000, ..Limits::default() };
+    let edges = Edges::start(limits, QueueConfig::default());
+    let mut peer = Peer::connect(&edges.router, "DEALER");
+    let large = Value::Binary(vec![7; 1 << 20]);
+    let params = vec!["large".into(), large.clone(), option("durability", "memory")];
+    peer.send(&message(&[&request(1, "set", params).0])).unwrap();
+    assert_eq!(receive(&mut peer), [answer(1, 1)]);
+    let mut requests = vec![wait(2, FAR, 50), wait(3, FAR, 20)];
+    requests.extend((4..24).map(|id| get(id, "large")));
+    requests.extend([wait(24, FAR, 30), ping(25), wait(26, 0, MINUTE_MS)]);
+    send(&mut peer, &requests);
+    send(&mut peer, &[ping(27)]);
+    let answered = receive(&mut peer);
+    assert_eq!(answered[..2], [answer(2, false), answer(3, false)]);
+    assert!(answered[2..22].iter().all(|answer| answer.result.as_ref() == Ok(&large)));
+    assert_eq!(answered[22..], [answer(24, false), answer(25, Value::Nil), answer(26, true)]);
+    assert_eq!(receive(&mut peer), [answer(27, Value::Nil)]);
+}

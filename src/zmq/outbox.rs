@@ -3,7 +3,7 @@
 use super::backlog::Backlog;
 use super::outlet::Outlet;
 use super::zmtp::{write_frame, write_frame_head};
-use crate::engine::{Answer, Engine, Kind, Release};
+use crate::engine::{Answer, Engine, Release};
 use crate::wire::Gate;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -102,12 +102,16 @@ impl Outbox {
         self.detached.is_empty().then_some(first.gate)
     }
 
-    /// When the first `wait` gives up; `None` while it could not be told.
+    /// When the next `wait` gives up; `None` where its message could not be sent then.
     pub fn deadline(&self, outlet: &Outlet) -> Option<Instant> {
+        let unit = self.units.front();
+        let first = unit.and_then(|unit| self.replies.get(unit.due)?.kind.until());
         if !may_overtake(outlet) {
-            return None;
+            return first;
         }
-        self.detached.iter().filter_map(|one| one.replies.get(one.unit.due)?.kind.until()).min()
+        let detached = self.detached.iter();
+        let detached = detached.filter_map(|one| one.replies.get(one.unit.due)?.kind.until());
+        detached.chain(first).min()
     }
 
     /// Sends `replies`, whose bytes are in `bytes`, or holds them until they may be seen.
@@ -172,14 +176,16 @@ impl Outbox {
     fn release_units(&mut self, engine: &Engine, outlet: &mut Outlet) {
         let mut released = 0;
         let mut is_whole = true;
-        while let Some(unit) = self.units.front().copied() {
+        while let Some(unit) = self.units.front_mut() {
             let release = engine.release(unit.gate);
-            let mut replies = self.replies.iter().take(unit.replies);
-            let is_waiting = release == Release::Waiting
-                || unit.is_deferred && replies.any(|reply| is_unmade(engine, reply));
-            if is_waiting {
+            let is_due = match unit.is_deferred {
+                true => unit.is_due(engine, self.replies.iter(), Instant::now()),
+                false => release != Release::Waiting,
+            };
+            if !is_due {
                 break;
             }
+            let unit = *unit;
             if release == Release::Ready && !unit.is_deferred {
                 released += unit.bytes;
                 is_whole = unit.framing.ends;
@@ -225,11 +231,6 @@ impl Outbox {
 /// what a peer does not read stays where it is counted.
 fn may_overtake(outlet: &Outlet) -> bool {
     outlet.is_between_messages() && outlet.unwritten() < DETACHED_UNWRITTEN_BYTES
-}
-
-/// Whether a reply is made elsewhere, and is not there yet.
-fn is_unmade(engine: &Engine, reply: &Answer) -> bool {
-    matches!(reply.kind, Kind::Later(_)) && engine.look(reply) == Release::Waiting
 }
 
 /// Appends the frames of `replies`; each is handed to `placed` with the range of its frame's body.
