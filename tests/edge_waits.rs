@@ -114,3 +114,30 @@ fn a_wait_gives_up_in_time_in_a_message_too_large_to_be_executed_at_once() {
     assert_eq!(answered[22..], [answer(24, false), answer(25, Value::Nil), answer(26, true)]);
     assert_eq!(receive(&mut peer), [answer(27, Value::Nil)]);
 }
+
+#[test]
+fn a_peer_that_leaves_while_it_is_not_read_from_is_noticed() {
+    let limits = Limits { stalled_peer_ms: 200, heartbeat_ms: 200, ..Limits::default() };
+    let mut edges = Edges::start(limits, QueueConfig::default());
+    let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
+    let counters = || edges.engine.counters();
+    for peer in &mut peers {
+        let before = counters().commands.get();
+        (1..=256).for_each(|id| send(peer, &[wait(id, 1, 1 << 60)]));
+        until("as many as may wait", || counters().commands.get() == before + 256);
+        // It is read, and not executed; what comes after it is not even read.
+        send(peer, &[ping(257)]);
+    }
+    let mut stays = peers.remove(0);
+    // Of one, not even the end arrives: its system cannot send all that comes before.
+    peers[0].send_until_blocked(&message(&[&ping(258)]).repeat(1_000));
+    drop(peers);
+    until("those who left are gone", || counters().connections.get() == 1);
+    assert!(!stays.is_cut_within(QUIET));
+    edges.commit();
+    let mut writer = Peer::connect(&edges.router, "DEALER");
+    assert_eq!(writer.call(1, "set", vec!["k".into(), 1.into()]).result, Ok(1.into()));
+    let mut ids: Vec<_> = (0..257).map(|_| stays.response().id.unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=257).collect::<Vec<_>>());
+}

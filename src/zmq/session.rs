@@ -48,7 +48,7 @@ enum Blocked {
     Idle,
     /// Another turn: others come first.
     Turn,
-    /// The peer: it is to read its replies.
+    /// Replies that are held, or that the peer is to read.
     Full,
     /// Room in the write queue.
     NoRoom,
@@ -114,6 +114,8 @@ pub(super) struct Session<'e> {
     waiter: Waiter<'e>,
     cursor: Cursor,
     looked: Instant,
+    /// How long the peer has been gone while its requests wait for replies to be sent.
+    left: Duration,
     /// What was written up to here is to be appended by this connection, if none does so before.
     to_append: Seq,
     /// Until when the next write may wait for room in the queue.
@@ -132,6 +134,7 @@ impl<'e> Session<'e> {
             waiter: engine.waiter(),
             cursor: Cursor::default(),
             looked: Instant::now(),
+            left: Duration::ZERO,
             to_append: 0,
             room_until: None,
             stop_until: None,
@@ -206,7 +209,7 @@ impl<'e> Session<'e> {
             });
             match next.await {
                 Next::Turned(turned) => turned?,
-                Next::Look(now) => self.look(now, reading)?,
+                Next::Look(now) => self.look(now, reading, blocked)?,
                 Next::Stop => self.stop_until = Some(Instant::now() + STOP_PATIENCE),
             }
         }
@@ -216,10 +219,19 @@ impl<'e> Session<'e> {
         gate.map_or(Poll::Pending, |gate| self.waiter.poll_released(context, gate))
     }
 
-    fn look(&mut self, now: Instant, reading: bool) -> Result<(), Closed> {
+    fn look(&mut self, now: Instant, reading: bool, blocked: Blocked) -> Result<(), Closed> {
         let since = now.saturating_duration_since(self.looked);
         self.looked = now;
-        self.link.look(since, reading, &self.engine.config().limits)
+        let limits = &self.engine.config().limits;
+        self.link.look(since, reading, limits)?;
+        // A peer that is not read from is not heard to leave. What it sent before is executed where
+        // that goes on by itself, but not where nobody is left for whom it could.
+        let has_left = blocked == Blocked::Full && self.link.is_ended();
+        self.left = if has_left { self.left + since } else { Duration::ZERO };
+        if self.left >= Duration::from_millis(limits.stalled_peer_ms) {
+            return Err(Closed::ByPeer);
+        }
+        Ok(())
     }
 
     fn is_finished(&self, blocked: Blocked) -> bool {
