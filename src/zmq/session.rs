@@ -25,6 +25,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 /// The engine's lock is held for no more requests than this at once.
 const EXECUTE_AT_ONCE: usize = 256;
+/// Where there is little room for replies, no more requests are decoded than would fill it with
+/// replies of this length, or a few.
+const REPLY_BYTES: usize = 256;
+const REQUESTS_MIN: usize = 16;
 /// What the buffer for replies keeps of its allocation.
 const ANSWERS_KEPT_BYTES: usize = 256 * 1024;
 /// How long peers may take to read their last replies when the broker stops.
@@ -262,8 +266,9 @@ impl<'e> Session<'e> {
         {
             return Blocked::Full;
         }
-        let requests_max = limits.max_in_flight - self.outbox.replies();
         let room = self.outgoing.room().min(limits.max_unread_bytes - waiting);
+        let in_flight = limits.max_in_flight - self.outbox.replies();
+        let requests_max = in_flight.min((room / REPLY_BYTES).max(REQUESTS_MIN));
         let blocked = SCRATCH.with_borrow_mut(|scratch| {
             scratch.answers.bytes_max = room;
             let blocked = self.execute_batch(requests_max, scratch);
@@ -282,17 +287,16 @@ impl<'e> Session<'e> {
         let Scratch { answers, batch: room } = scratch;
         let refuse_full = self.stop_until.is_some() || self.is_room_late();
         let Link { inbox, outlet, .. } = &mut self.link;
-        let batch = Batch::decode(std::mem::take(room), inbox, self.cursor);
-        let allowed = batch.requests.get(..requests_max).unwrap_or(&batch.requests);
+        let batch = Batch::decode(std::mem::take(room), inbox, self.cursor, requests_max);
         let mut executed = 0;
-        for requests in allowed.chunks(EXECUTE_AT_ONCE) {
+        for requests in batch.requests.chunks(EXECUTE_AT_ONCE) {
             let count = self.engine.execute(requests, refuse_full, answers);
             executed += count;
             if count < requests.len() {
                 break;
             }
         }
-        let is_stuck = executed < allowed.len() && !answers.is_full();
+        let is_stuck = executed < batch.requests.len() && !answers.is_full();
         let mut replies = answers.list.as_slice();
         let (done, cursor) = batch.route(executed, |count, framing| {
             let (ours, others) = replies.split_at(count.min(replies.len()));
