@@ -141,3 +141,52 @@ fn a_peer_that_leaves_while_it_is_not_read_from_is_noticed() {
     ids.sort_unstable();
     assert_eq!(ids, (1..=257).collect::<Vec<_>>());
 }
+
+/// Sets `large` to a MiB.
+fn set_large(peer: &mut Peer) {
+    let large = Value::Binary(vec![7; 1 << 20]);
+    let params = vec!["large".into(), large, option("durability", "memory")];
+    assert!(peer.call(1, "set", params).result.is_ok());
+}
+
+fn is_page(answer: &Response) -> bool {
+    answer.result.as_ref().is_ok_and(Value::is_array)
+}
+
+#[test]
+fn more_changes_than_there_are_pages_are_answered_in_one_message() {
+    let mut edges = edges();
+    edges.commit();
+    let mut writer = Peer::connect(&edges.router, "DEALER");
+    assert_eq!(writer.call(1, "set", vec!["k".into(), 1.into()]).result, Ok(1.into()));
+    let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
+    let many: Vec<_> = (0..150).flat_map(|id| [changes(2 * id, 0), ping(2 * id + 1)]).collect();
+    peers.iter_mut().for_each(|peer| send(peer, &many));
+    for peer in &mut peers {
+        let answered = receive(peer);
+        let ids: Vec<_> = answered.iter().map(|answer| answer.id.unwrap()).collect();
+        assert_eq!(ids, (0..300).collect::<Vec<_>>());
+        assert!(answered.iter().step_by(2).all(is_page));
+    }
+}
+
+#[test]
+fn pages_that_cannot_be_sent_keep_nobody_from_theirs() {
+    let limits = Limits { max_unread_bytes: 4_000_000, ..Limits::default() };
+    let mut edges = Edges::start(limits, QueueConfig::default());
+    edges.commit();
+    let mut peer = Peer::connect(&edges.router, "DEALER");
+    set_large(&mut peer);
+    (0..100).for_each(|id| send(&mut peer, &[changes(id, 1)]));
+    // Its message is begun and not ended, so nothing can come between.
+    let mut requests: Vec<_> = (100..110).map(|id| get(id, "large")).collect();
+    requests.push(wait(110, FAR, MINUTE_MS));
+    send(&mut peer, &requests);
+    (0..3).for_each(|_| drop(peer.receive_frame().unwrap()));
+    let mut other = Peer::connect(&edges.router, "DEALER");
+    assert_eq!(other.call(1, "set", vec!["k".into(), 1.into()]).result, Ok(2.into()));
+    until("published", || edges.engine.feed().last_seq() == 2);
+    assert!(!peer.is_cut_within(QUIET));
+    send(&mut other, &[changes(2, 1)]);
+    assert!(is_page(&other.response()));
+}

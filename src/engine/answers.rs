@@ -21,14 +21,25 @@ pub struct Answers {
     /// What was written up to this seq is to be appended by whoever wrote, with
     /// [`Engine::append`]; 0 for nothing.
     pub to_append: Seq,
+    /// The next request waits for room in the queue.
+    pub is_blocked: bool,
+    /// One of the replies is made later.
+    pub(super) has_later: bool,
     /// Of the keys of the requests; only its allocation is kept.
     pub(super) hashes: Vec<Option<u64>>,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        let (bytes, list, bytes_max) = (Vec::new(), Vec::new(), usize::MAX);
-        Self { bytes, list, bytes_max, to_append: 0, hashes: Vec::new() }
+        Self {
+            bytes: Vec::new(),
+            list: Vec::new(),
+            bytes_max: usize::MAX,
+            to_append: 0,
+            is_blocked: false,
+            has_later: false,
+            hashes: Vec::new(),
+        }
     }
 }
 
@@ -43,6 +54,7 @@ impl Answers {
         self.bytes.clear();
         self.list.clear();
         self.to_append = 0;
+        (self.is_blocked, self.has_later) = (false, false);
     }
 }
 
@@ -138,10 +150,14 @@ impl Engine {
         }
     }
 
-    /// Whether nothing is left to wait for at `now`: only then may an answer be completed and sent.
+    /// Whether nothing is left to wait for at `now`: only then may an answer be completed and sent,
+    /// and one that is made later be made.
     pub fn is_due(&self, answer: &Answer, now: Instant) -> bool {
-        self.look(answer) != Release::Waiting
-            || answer.kind.until().is_some_and(|until| until <= now)
+        match &answer.kind {
+            Kind::Later(later) => later.is_due(),
+            Kind::Wait { until: Some(until) } if *until <= now => true,
+            _ => self.release(answer.gate) != Release::Waiting,
+        }
     }
 
     /// `STORAGE`, with the system's words.

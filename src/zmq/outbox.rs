@@ -3,7 +3,7 @@
 use super::backlog::Backlog;
 use super::outlet::Outlet;
 use super::zmtp::{write_frame, write_frame_head};
-use crate::engine::{Answer, Engine, Release};
+use crate::engine::{Answer, Engine, Kind, Later, Release};
 use crate::wire::Gate;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -38,6 +38,8 @@ pub struct Outbox {
     detached: Vec<Detached>,
     detached_bytes: usize,
     detached_replies: usize,
+    /// One of them is being made. Nothing may keep it from being sent then.
+    is_making: bool,
 }
 
 /// Replies of one message that are released together.
@@ -51,6 +53,8 @@ struct Unit {
     is_deferred: bool,
     /// So many replies from the first on are known to be due.
     due: usize,
+    /// Which reply is made later; the engine executes no two such together.
+    later: Option<usize>,
 }
 
 impl Unit {
@@ -65,6 +69,19 @@ impl Unit {
         self.due += rest.take_while(|reply| engine.is_due(reply, now)).count();
         self.due == self.replies
     }
+
+    /// The reply that is still to be made.
+    fn unmade<'r>(&self, mut replies: impl Iterator<Item = &'r Answer>) -> Option<&'r Later> {
+        match &replies.nth(self.later?)?.kind {
+            Kind::Later(later) if later.result().is_none() => Some(later),
+            _ => None,
+        }
+    }
+
+    /// Whether it leaves a message begun, so that nothing else can be sent before its end.
+    fn leaves_begun(&self) -> bool {
+        self.framing.begins && !self.framing.ends
+    }
 }
 
 /// A message with a `wait` in it.
@@ -73,6 +90,8 @@ struct Detached {
     unit: Unit,
     frames: Vec<u8>,
     replies: Vec<Answer>,
+    /// Its reply is being made; then it is sent.
+    is_next: bool,
 }
 
 impl Outbox {
@@ -130,13 +149,18 @@ impl Outbox {
             replies: replies.len(),
             is_deferred: false,
             due: 0,
+            later: None,
         };
-        for reply in replies {
+        for (index, reply) in replies.iter().enumerate() {
             unit.gate.join(reply.gate);
             unit.is_deferred |= !reply.kind.is_ready();
+            if matches!(reply.kind, Kind::Later(_)) {
+                unit.later = Some(index);
+            }
         }
         let is_ready = !unit.is_deferred && engine.release(unit.gate) == Release::Ready;
-        if self.units.is_empty() && is_ready {
+        let may_be_sent = is_ready && !(self.is_making && unit.leaves_begun());
+        if self.units.is_empty() && may_be_sent {
             encode(outlet.out(framing.ends), bytes, replies, framing, |_, _| {});
             return;
         }
@@ -154,7 +178,8 @@ impl Outbox {
     }
 
     fn detach(&mut self, mut unit: Unit, bytes: &[u8], replies: &[Answer]) {
-        let mut one = Detached { unit, frames: Vec::new(), replies: Vec::new() };
+        let (frames, replies_held) = (Vec::new(), Vec::with_capacity(replies.len()));
+        let mut one = Detached { unit, frames, replies: replies_held, is_next: false };
         encode(&mut one.frames, bytes, replies, unit.framing, |reply, range| {
             one.replies.push(Answer { range, ..reply.clone() });
         });
@@ -182,7 +207,11 @@ impl Outbox {
                 true => unit.is_due(engine, self.replies.iter(), Instant::now()),
                 false => release != Release::Waiting,
             };
-            if !is_due {
+            if !is_due || self.is_making && unit.leaves_begun() {
+                break;
+            }
+            if let Some(later) = unit.unmade(self.replies.iter()) {
+                later.make();
                 break;
             }
             let unit = *unit;
@@ -214,7 +243,22 @@ impl Outbox {
 
     fn release_detached(&mut self, engine: &Engine, outlet: &mut Outlet) {
         let now = Instant::now();
-        let is_due = |one: &mut Detached| one.unit.is_due(engine, one.replies.iter(), now);
+        let is_making = &mut self.is_making;
+        let is_due = |one: &mut Detached| {
+            if !one.unit.is_due(engine, one.replies.iter(), now) {
+                return false;
+            }
+            let Some(later) = one.unit.unmade(one.replies.iter()) else {
+                *is_making &= !one.is_next;
+                return true;
+            };
+            // One after the other, so that no connection takes what there is for all.
+            if !*is_making {
+                (*is_making, one.is_next) = (true, true);
+                later.make();
+            }
+            false
+        };
         let mut due = self.detached.extract_if(.., is_due);
         while may_overtake(outlet)
             && let Some(one) = due.next()

@@ -296,7 +296,6 @@ impl<'e> Session<'e> {
                 break;
             }
         }
-        let is_stuck = executed < batch.requests.len() && !answers.is_full();
         let mut replies = answers.list.as_slice();
         let (done, cursor) = batch.route(executed, |count, framing| {
             let (ours, others) = replies.split_at(count.min(replies.len()));
@@ -306,7 +305,7 @@ impl<'e> Session<'e> {
         *room = batch.into_room();
         inbox.messages.drain(..done);
         self.cursor = cursor;
-        let blocked = match (is_stuck, inbox.messages.is_empty()) {
+        let blocked = match (answers.is_blocked, inbox.messages.is_empty()) {
             (true, _) => Blocked::NoRoom,
             (false, true) => Blocked::Idle,
             (false, false) => Blocked::Turn,
