@@ -9,7 +9,7 @@ use support::commands::request;
 use support::edges::{Edges, until};
 use support::peer::{Peer, Response, message};
 use vatn::config::QueueConfig;
-use vatn::limits::Limits;
+use vatn::limits::{Limits, WAITING_EACH_MAX};
 
 const QUIET: Duration = Duration::from_millis(100);
 /// A seq that nobody writes here.
@@ -121,25 +121,26 @@ fn a_peer_that_leaves_while_it_is_not_read_from_is_noticed() {
     let mut edges = Edges::start(limits, QueueConfig::default());
     let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
     let counters = || edges.engine.counters();
+    let limit = 2 * WAITING_EACH_MAX as u64;
     for peer in &mut peers {
         let before = counters().commands.get();
-        (1..=256).for_each(|id| send(peer, &[wait(id, 1, 1 << 60)]));
-        until("as many as may wait", || counters().commands.get() == before + 256);
+        (1..=limit).for_each(|id| send(peer, &[wait(id, 1, 1 << 60)]));
+        until("as many as may wait", || counters().commands.get() == before + limit);
         // It is read, and not executed; what comes after it is not even read.
-        send(peer, &[ping(257)]);
+        send(peer, &[ping(limit + 1)]);
     }
     let mut stays = peers.remove(0);
     // Of one, not even the end arrives: its system cannot send all that comes before.
-    peers[0].send_until_blocked(&message(&[&ping(258)]).repeat(1_000));
+    peers[0].send_until_blocked(&message(&[&ping(limit + 2)]).repeat(1_000));
     drop(peers);
     until("those who left are gone", || counters().connections.get() == 1);
     assert!(!stays.is_cut_within(QUIET));
     edges.commit();
     let mut writer = Peer::connect(&edges.router, "DEALER");
     assert_eq!(writer.call(1, "set", vec!["k".into(), 1.into()]).result, Ok(1.into()));
-    let mut ids: Vec<_> = (0..257).map(|_| stays.response().id.unwrap()).collect();
+    let mut ids: Vec<_> = (0..=limit).map(|_| stays.response().id.unwrap()).collect();
     ids.sort_unstable();
-    assert_eq!(ids, (1..=257).collect::<Vec<_>>());
+    assert_eq!(ids, (1..=limit + 1).collect::<Vec<_>>());
 }
 
 /// Sets `large` to a MiB.
@@ -189,4 +190,47 @@ fn pages_that_cannot_be_sent_keep_nobody_from_theirs() {
     assert!(!peer.is_cut_within(QUIET));
     send(&mut other, &[changes(2, 1)]);
     assert!(is_page(&other.response()));
+}
+
+#[test]
+fn one_connection_leaves_others_room_to_wait() {
+    let mut edges = edges();
+    let mut hog = Peer::connect(&edges.router, "DEALER");
+    let many: Vec<_> = (0..12_000).map(|id| changes(id, 0)).collect();
+    send(&mut hog, &many);
+    let mut other = Peer::connect(&edges.router, "DEALER");
+    let executed = || edges.engine.counters().commands.get();
+    until("no more is executed", || {
+        let before = executed();
+        before > 0 && !other.is_cut_within(QUIET) && executed() == before
+    });
+    send(&mut other, &[changes(1, 0)]);
+    assert!(!other.is_cut_within(QUIET), "it waits");
+    edges.commit();
+    send(&mut other, &[set(2, "k", "queued")]);
+    let mut answered = [other.response(), other.response()];
+    answered.sort_unstable_by_key(|answer| answer.id);
+    assert!(is_page(&answered[0]), "{:?}", answered[0]);
+    let answered = receive(&mut hog);
+    assert!(answered.len() == 12_000 && answered.iter().all(is_page));
+}
+
+#[test]
+fn more_waits_than_may_overtake_are_answered_in_order() {
+    let mut edges = edges();
+    edges.commit();
+    let mut peer = Peer::connect(&edges.router, "DEALER");
+    let limit = WAITING_EACH_MAX as u64;
+    (0..limit).for_each(|id| send(&mut peer, &[wait(id, 1, MINUTE_MS)]));
+    until("as many as may overtake", || edges.engine.counters().commands.get() == limit);
+    send(&mut peer, &[wait(limit, FAR, 50), ping(limit + 1)]);
+    let many: Vec<_> = (0..3 * limit).map(|id| wait(id, FAR, 0)).collect();
+    send(&mut peer, &many);
+    assert_eq!(receive(&mut peer), [answer(limit, false), answer(limit + 1, Value::Nil)]);
+    assert!(receive(&mut peer).iter().all(|answer| answer.result == Ok(false.into())));
+    send(&mut peer, &[set(9_999, "k", "queued")]);
+    assert_eq!(receive(&mut peer), [answer(9_999, 1)]);
+    let mut ids: Vec<_> = (0..limit).map(|_| peer.response().id.unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..limit).collect::<Vec<_>>());
 }

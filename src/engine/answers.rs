@@ -18,6 +18,10 @@ pub struct Answers {
     pub list: Vec<Answer>,
     /// No further request is executed when the responses have so many bytes.
     pub bytes_max: usize,
+    /// Nor when so many of them wait for what may take long: for a `wait`, or a `changes`.
+    pub waiting_max: usize,
+    /// How many do.
+    pub(super) waiting: usize,
     /// What was written up to this seq is to be appended by whoever wrote, with
     /// [`Engine::append`]; 0 for nothing.
     pub to_append: Seq,
@@ -35,6 +39,8 @@ impl Default for Answers {
             bytes: Vec::new(),
             list: Vec::new(),
             bytes_max: usize::MAX,
+            waiting_max: usize::MAX,
+            waiting: 0,
             to_append: 0,
             is_blocked: false,
             has_later: false,
@@ -46,14 +52,14 @@ impl Default for Answers {
 impl Answers {
     /// Whether no further request is executed before these are sent.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() >= self.bytes_max
+        self.bytes.len() >= self.bytes_max || self.waiting >= self.waiting_max
     }
 
     /// Forgets all, and keeps the room.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
-        self.to_append = 0;
+        (self.waiting, self.to_append) = (0, 0);
         (self.is_blocked, self.has_later) = (false, false);
     }
 }

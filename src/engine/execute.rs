@@ -200,7 +200,7 @@ impl Engine {
         }
         match task.command {
             Command::Flush => self.flush(core),
-            Command::Wait(wait) => self.wait(core, *wait),
+            Command::Wait(wait) => self.wait(core, *wait, answers),
             Command::Changes(changes) => self.later(changes, answers),
             command if !command.may_write() => self.read(core, task, context, request, answers),
             _ => {
@@ -265,7 +265,8 @@ impl Engine {
         Outcome::Answered(self.hurry(core, gate), Kind::Flush)
     }
 
-    fn wait(&self, core: &mut Core, wait: Wait) -> Outcome {
+    fn wait(&self, core: &mut Core, wait: Wait, answers: &mut Answers) -> Outcome {
+        answers.waiting += 1;
         let mut gate = Gate::OPEN;
         gate.require(wait.level, wait.seq);
         if wait.seq > core.store.seq() {
@@ -278,6 +279,7 @@ impl Engine {
     }
 
     fn later(&self, changes: &Changes<'_>, answers: &mut Answers) -> Outcome {
+        answers.waiting += 1;
         answers.has_later = true;
         match self.begin_changes(changes.into()) {
             Ok(later) => Outcome::Answered(Gate::OPEN, Kind::Later(Arc::new(later))),

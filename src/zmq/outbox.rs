@@ -4,6 +4,7 @@ use super::backlog::Backlog;
 use super::outlet::Outlet;
 use super::zmtp::{write_frame, write_frame_head};
 use crate::engine::{Answer, Engine, Kind, Later, Release};
+use crate::limits::WAITING_EACH_MAX;
 use crate::wire::Gate;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -34,10 +35,13 @@ pub struct Outbox {
     units: VecDeque<Unit>,
     /// The replies of all units in order; their ranges count from their unit's start.
     replies: VecDeque<Answer>,
+    /// How many of them wait for what may take long.
+    waiting: usize,
     /// Messages that are answered when they are due, whatever the order.
     detached: Vec<Detached>,
     detached_bytes: usize,
     detached_replies: usize,
+    detached_waiting: usize,
     /// One of them is being made. Nothing may keep it from being sent then.
     is_making: bool,
 }
@@ -53,6 +57,8 @@ struct Unit {
     is_deferred: bool,
     /// So many replies from the first on are known to be due.
     due: usize,
+    /// How many replies wait for what may take long.
+    waiting: usize,
     /// Which reply is made later; the engine executes no two such together.
     later: Option<usize>,
 }
@@ -110,9 +116,9 @@ impl Outbox {
         self.held.len() + self.detached_bytes + self.replies() * size_of::<Answer>()
     }
 
-    /// How many messages wait for something that may take long.
+    /// How many replies wait for what may take long, and hold back what comes after them.
     pub fn waiting(&self) -> usize {
-        self.detached.len()
+        self.waiting
     }
 
     /// What the first of all waits for, if that is all that is waited for.
@@ -149,11 +155,13 @@ impl Outbox {
             replies: replies.len(),
             is_deferred: false,
             due: 0,
+            waiting: 0,
             later: None,
         };
         for (index, reply) in replies.iter().enumerate() {
             unit.gate.join(reply.gate);
             unit.is_deferred |= !reply.kind.is_ready();
+            unit.waiting += usize::from(reply.kind.may_overtake());
             if matches!(reply.kind, Kind::Later(_)) {
                 unit.later = Some(index);
             }
@@ -164,7 +172,8 @@ impl Outbox {
             encode(outlet.out(framing.ends), bytes, replies, framing, |_, _| {});
             return;
         }
-        if framing.begins && framing.ends && replies.iter().any(|reply| reply.kind.may_overtake()) {
+        let has_place = self.detached_waiting + unit.waiting <= WAITING_EACH_MAX;
+        if framing.begins && framing.ends && unit.waiting > 0 && has_place {
             self.detach(unit, bytes, replies);
             return;
         }
@@ -174,6 +183,7 @@ impl Outbox {
             self.replies.push_back(Answer { range, ..reply.clone() });
         });
         unit.bytes = held.len() - start;
+        self.waiting += unit.waiting;
         self.units.push_back(unit);
     }
 
@@ -187,6 +197,7 @@ impl Outbox {
         one.unit = unit;
         self.detached_bytes += unit.bytes;
         self.detached_replies += unit.replies;
+        self.detached_waiting += unit.waiting;
         self.detached.push(one);
     }
 
@@ -215,6 +226,7 @@ impl Outbox {
                 break;
             }
             let unit = *unit;
+            self.waiting -= unit.waiting;
             if release == Release::Ready && !unit.is_deferred {
                 released += unit.bytes;
                 is_whole = unit.framing.ends;
@@ -265,6 +277,7 @@ impl Outbox {
         {
             self.detached_bytes -= one.unit.bytes;
             self.detached_replies -= one.unit.replies;
+            self.detached_waiting -= one.unit.waiting;
             let framing = one.unit.framing;
             rebuild(engine, outlet.out(true), &one.frames, one.replies.into_iter(), framing);
         }

@@ -261,9 +261,8 @@ impl<'e> Session<'e> {
         if self.link.inbox.messages.is_empty() {
             return Blocked::Idle;
         }
-        if self.outbox.replies() >= limits.max_in_flight
-            || self.outbox.waiting() >= WAITING_EACH_MAX
-        {
+        let waiting_max = WAITING_EACH_MAX.saturating_sub(self.outbox.waiting());
+        if self.outbox.replies() >= limits.max_in_flight || waiting_max == 0 {
             return Blocked::Full;
         }
         let room = self.outgoing.room().min(limits.max_unread_bytes - waiting);
@@ -271,6 +270,7 @@ impl<'e> Session<'e> {
         let requests_max = in_flight.min((room / REPLY_BYTES).max(REQUESTS_MIN));
         let blocked = SCRATCH.with_borrow_mut(|scratch| {
             scratch.answers.bytes_max = room;
+            scratch.answers.waiting_max = waiting_max;
             let blocked = self.execute_batch(requests_max, scratch);
             let answers = &mut scratch.answers;
             self.to_append = answers.to_append;
