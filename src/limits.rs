@@ -55,7 +55,8 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_UNREAD_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     pub max_unread_bytes: usize,
 
-    /// Most reply bytes that wait to be read, all connections together
+    /// Most reply bytes that wait to be read, all connections together; beyond them each connection
+    /// may have one reply
     #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     pub max_outgoing_bytes: usize,
 
