@@ -25,8 +25,8 @@ pub const RECORD_BYTES: usize = 128 * 1024;
 pub const TABLE_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
 /// How many `changes` requests may wait for their reply, all connections together.
 pub const CHANGES_WAITING_MAX: usize = 10_000;
-/// How many messages of one connection may wait for a `wait` or a `changes`; then it is not read
-/// from.
+/// How many `wait` and `changes` of one connection may wait to be answered out of order, and how
+/// many more of them in order; then nothing further of it is executed.
 pub const WAITING_EACH_MAX: usize = 256;
 /// How many pages of the history may be in memory on their way to a client.
 pub const CHANGES_PAGES_MAX: usize = 64;
@@ -73,7 +73,8 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_UNREAD_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     pub max_unread_bytes: usize,
 
-    /// Most reply bytes that wait to be read, all connections together
+    /// Most reply bytes that wait to be read, all connections together; beyond them each connection
+    /// may have one reply
     #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     pub max_outgoing_bytes: usize,
 

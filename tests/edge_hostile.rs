@@ -375,6 +375,32 @@ fn a_flood_of_pings_is_answered_to_who_reads_and_cut_for_who_does_not() {
 }
 
 #[test]
+fn commands_and_messages_that_mean_nothing_at_a_door_are_not_kept() {
+    let trial = Trial::begin(&[]);
+    let publisher = trial.broker.publisher.clone();
+    let body = [b'x'; 100];
+    let floods =
+        ["SUBSCRIBE", "CANCEL", "JOIN", "LEAVE", "NOSUCH"].map(|name| command(name, &body));
+    for minor in [0, 1] {
+        let mut dealer = Peer::connect_as(trial.router(), minor, &ready("DEALER", None));
+        for flood in &floods {
+            let flood = flood.repeat(1_000);
+            (0..300).for_each(|_| dealer.send(&flood).unwrap());
+        }
+        assert_eq!(dealer.call(1, "ping", vec![]).id, Some(1));
+    }
+    let mut sub = Peer::connect(&publisher, "SUB");
+    sub.send(&command("SUBSCRIBE", b"\xFFbeat")).unwrap();
+    let neither = frame(0, &body);
+    for flood in [&neither, &floods[2], &floods[3], &floods[4], &command("PONG", b"context")] {
+        let flood = flood.repeat(1_000);
+        (0..300).for_each(|_| sub.send(&flood).unwrap());
+    }
+    assert_eq!(sub.receive().unwrap()[0], b"\xFFbeat", "it is served all the same");
+    trial.end(WORKERS_OWN / 2);
+}
+
+#[test]
 fn a_large_frame_in_single_bytes_costs_what_it_has() {
     let trial = Trial::begin(&[]);
     let value = Value::Binary((0..2_000_000u32).map(|n| n as u8).collect());

@@ -7,6 +7,7 @@ use crate::wire::refusal::Code;
 use crate::wire::{Gate, Refusal, Reply, Seq, response};
 use std::ops::Range;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// The replies to some requests, in the order of the requests.
 #[derive(Debug)]
@@ -17,31 +18,49 @@ pub struct Answers {
     pub list: Vec<Answer>,
     /// No further request is executed when the responses have so many bytes.
     pub bytes_max: usize,
+    /// Nor when so many of them wait for what may take long: for a `wait`, or a `changes`.
+    pub waiting_max: usize,
+    /// How many do.
+    pub(super) waiting: usize,
     /// What was written up to this seq is to be appended by whoever wrote, with
     /// [`Engine::append`]; 0 for nothing.
     pub to_append: Seq,
+    /// The next request waits for room in the queue.
+    pub is_blocked: bool,
+    /// One of the replies is made later.
+    pub(super) has_later: bool,
     /// Of the keys of the requests; only its allocation is kept.
     pub(super) hashes: Vec<Option<u64>>,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        let (bytes, list, bytes_max) = (Vec::new(), Vec::new(), usize::MAX);
-        Self { bytes, list, bytes_max, to_append: 0, hashes: Vec::new() }
+        Self {
+            bytes: Vec::new(),
+            list: Vec::new(),
+            bytes_max: usize::MAX,
+            waiting_max: usize::MAX,
+            waiting: 0,
+            to_append: 0,
+            is_blocked: false,
+            has_later: false,
+            hashes: Vec::new(),
+        }
     }
 }
 
 impl Answers {
     /// Whether no further request is executed before these are sent.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() >= self.bytes_max
+        self.bytes.len() >= self.bytes_max || self.waiting >= self.waiting_max
     }
 
     /// Forgets all, and keeps the room.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
-        self.to_append = 0;
+        (self.waiting, self.to_append) = (0, 0);
+        (self.is_blocked, self.has_later) = (false, false);
     }
 }
 
@@ -67,8 +86,8 @@ pub enum Kind {
     Flush,
     /// `true` when its gate opens, `false` when the time is up first; may be sent out of order.
     Wait {
-        /// How long at the most.
-        timeout_ms: Option<u64>,
+        /// When the time is up.
+        until: Option<Instant>,
     },
     /// Made elsewhere, sent when it is there; may be sent out of order.
     Later(Arc<Later>),
@@ -84,11 +103,19 @@ impl Kind {
     pub fn may_overtake(&self) -> bool {
         matches!(self, Self::Wait { .. } | Self::Later(_))
     }
+
+    /// When the reply is due though its gate has not opened.
+    pub fn until(&self) -> Option<Instant> {
+        match self {
+            Self::Wait { until } => *until,
+            _ => None,
+        }
+    }
 }
 
 impl Engine {
-    /// Appends the response of an answer whose gate is no longer waiting, where it is not its
-    /// encoded bytes: a deferred result, or the error for a gate that will never open.
+    /// Appends the response of an answer that is due, where it is not its encoded bytes: a deferred
+    /// result, or the error for a gate that will never open.
     ///
     /// Returns whether anything was appended; if not, the answer's own bytes are the response.
     pub fn complete(&self, answer: &Answer, release: Release, out: &mut Vec<u8>) -> bool {
@@ -126,6 +153,16 @@ impl Engine {
         match &answer.kind {
             Kind::Later(later) if later.result().is_none() => Release::Waiting,
             _ => self.release(answer.gate),
+        }
+    }
+
+    /// Whether nothing is left to wait for at `now`: only then may an answer be completed and sent,
+    /// and one that is made later be made.
+    pub fn is_due(&self, answer: &Answer, now: Instant) -> bool {
+        match &answer.kind {
+            Kind::Later(later) => later.is_due(),
+            Kind::Wait { until: Some(until) } if *until <= now => true,
+            _ => self.release(answer.gate) != Release::Waiting,
         }
     }
 

@@ -9,6 +9,8 @@ use crate::wire::refusal::{Code, Detail};
 use crate::wire::{Command, Gate, Refusal, Reply, Request, response};
 
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Most keys that expire in one call, so that many at once do not stop everybody.
 const EXPIRE_AT_ONCE: usize = 1_000;
@@ -27,8 +29,9 @@ enum Outcome {
 impl Engine {
     /// Executes requests in their order; appends a response to `answers` for each that is not a
     /// notification. Returns how many were executed: fewer than were given means that `answers` are
-    /// full, or else that the next one waits for room in the queue (see [`Engine::room`]). With
-    /// `refuse_full` it is refused with `QUEUE_FULL` instead.
+    /// full, or have one reply that is made later and the next would be another, or else that the
+    /// next one waits for room in the queue (see [`Answers::is_blocked`] and [`Engine::room`]).
+    /// With `refuse_full` it is refused with `QUEUE_FULL` instead.
     ///
     /// Afterwards see to [`Answers::to_append`]; what is forgotten waits for the committer's next
     /// look.
@@ -124,7 +127,7 @@ impl Engine {
     ) -> usize {
         let mut executed = 0;
         for (request, hash) in requests.iter().zip(hashes) {
-            if answers.is_full() {
+            if answers.is_full() || answers.has_later && is_later(request) {
                 break;
             }
             let start = answers.bytes.len();
@@ -133,7 +136,10 @@ impl Engine {
                 Err(refusal) => Outcome::Refused(refusal.clone()),
             };
             let (gate, kind) = match outcome {
-                Outcome::Blocked => break,
+                Outcome::Blocked => {
+                    answers.is_blocked = true;
+                    break;
+                }
                 Outcome::Answered(gate, kind) => (gate, kind),
                 Outcome::Refused(refusal) => {
                     self.refuse(request, &refusal, answers);
@@ -202,8 +208,8 @@ impl Engine {
         }
         match task.command {
             Command::Flush => self.flush(core),
-            Command::Wait(wait) => self.wait(core, *wait),
-            Command::Changes(changes) => self.later(changes),
+            Command::Wait(wait) => self.wait(core, *wait, answers),
+            Command::Changes(changes) => self.later(changes, answers),
             command if !command.may_write() => self.read(core, task, context, request, answers),
             _ => {
                 let applied = core.store.apply(task, context, &mut core.pending);
@@ -298,17 +304,22 @@ impl Engine {
         Outcome::Answered(self.hurry(core, gate), Kind::Flush)
     }
 
-    fn wait(&self, core: &mut Core, wait: Wait) -> Outcome {
+    fn wait(&self, core: &mut Core, wait: Wait, answers: &mut Answers) -> Outcome {
+        answers.waiting += 1;
         let mut gate = Gate::OPEN;
         gate.require(wait.level, wait.seq);
         if wait.seq > core.store.seq() {
             // Not written yet: being with the system implies every weaker level.
             gate.stored = wait.seq;
         }
-        Outcome::Answered(self.hurry(core, gate), Kind::Wait { timeout_ms: wait.timeout_ms })
+        let timeout = wait.timeout_ms.map(Duration::from_millis);
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Outcome::Answered(self.hurry(core, gate), Kind::Wait { until })
     }
 
-    fn later(&self, changes: &Changes<'_>) -> Outcome {
+    fn later(&self, changes: &Changes<'_>, answers: &mut Answers) -> Outcome {
+        answers.waiting += 1;
+        answers.has_later = true;
         match self.begin_changes(changes.into()) {
             Ok(later) => Outcome::Answered(Gate::OPEN, Kind::Later(Arc::new(later))),
             Err(refusal) => Outcome::Refused(refusal),
@@ -332,6 +343,10 @@ impl Engine {
 /// Has the memory of all keys fetched together.
 fn warm(store: &Store, hashes: &[Option<u64>], for_writes: bool) {
     store.warm(hashes.iter().copied().flatten(), for_writes);
+}
+
+fn is_later(request: &Request<'_>) -> bool {
+    matches!(request.command, Ok(Command::Changes(_)))
 }
 
 /// Whether a request only reads the map, or tells of the broker.

@@ -1,20 +1,32 @@
 //! A reply that is made outside of the engine's lock, when it is due: `changes`.
+//!
+//! First it waits, which holds nothing. Then its page is made, when whoever sends it says that it
+//! can be sent at once: so few pages may be in memory that none may lie there while its sender
+//! waits for something else, least of all for another page.
 
 use super::{ChangesQuery, Engine};
 use crate::limits::{CHANGES_PAGES_MAX, CHANGES_READS_MAX, CHANGES_WAITING_MAX};
 use crate::wire::Refusal;
 use bytes::Bytes;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
 /// A reply on its way. Dropping it gives up on it.
 pub struct Later {
-    made: Arc<OnceLock<Made>>,
+    progress: Arc<LaterProgress>,
     task: AbortHandle,
     waiting: Arc<AtomicUsize>,
+}
+
+/// How far it has come.
+#[derive(Default)]
+struct LaterProgress {
+    is_due: AtomicBool,
+    is_wanted: Notify,
+    made: OnceLock<Made>,
 }
 
 /// A reply that is there, with the right to hold its bytes.
@@ -30,9 +42,20 @@ impl fmt::Debug for Later {
 }
 
 impl Later {
-    /// The reply, once it is there.
+    /// Whether there is something to say, so that the reply can be made.
+    pub fn is_due(&self) -> bool {
+        self.progress.is_due.load(Ordering::Acquire)
+    }
+
+    /// Has the reply made as soon as it is due. To be called when nothing else keeps it from being
+    /// sent then.
+    pub fn make(&self) {
+        self.progress.is_wanted.notify_one();
+    }
+
+    /// The reply, once it is made.
     pub fn result(&self) -> Option<&Result<Bytes, Refusal>> {
-        self.made.get().map(|made| &made.result)
+        self.progress.made.get().map(|made| &made.result)
     }
 }
 
@@ -78,19 +101,23 @@ impl Engine {
             waiting.fetch_sub(1, Ordering::AcqRel);
             return Err(busy());
         }
-        let made = Arc::new(OnceLock::new());
-        let (slot, pages) = (Arc::clone(&made), Arc::clone(&self.laters.pages));
+        let progress = Arc::<LaterProgress>::default();
+        let (slot, pages) = (Arc::clone(&progress), Arc::clone(&self.laters.pages));
+        let is_due = query.wait_ms == 0;
+        slot.is_due.store(is_due, Ordering::Release);
         let task = runtime.spawn(async move {
-            // First the wait, which holds nothing; then the page, which does.
-            if query.wait_ms > 0 {
+            if !is_due {
                 engine.await_changes(&query).await;
+                slot.is_due.store(true, Ordering::Release);
+                engine.watermarks.nudge();
             }
+            slot.is_wanted.notified().await;
             let page = pages.acquire_owned().await.ok();
             let result = engine.changes_now(query).await;
-            let _ = slot.set(Made { result, _page: page });
+            let _ = slot.made.set(Made { result, _page: page });
             engine.watermarks.nudge();
         });
-        Ok(Later { made, task: task.abort_handle(), waiting })
+        Ok(Later { progress, task: task.abort_handle(), waiting })
     }
 }
 

@@ -41,6 +41,13 @@ impl<'a> Request<'a> {
         }
         Self { id, notification, command }
     }
+
+    /// Whether a frame is a notification, malformed or not; the rest of it is not looked at.
+    pub fn is_notification(frame: &[u8]) -> bool {
+        let mut envelope = Envelope::default();
+        let _ = envelope.begin(&mut Reader::new(frame));
+        envelope.notification
+    }
 }
 
 /// What is known of a request whatever becomes of the rest.
@@ -111,6 +118,23 @@ mod tests {
         }
         let longer = [frame.as_slice(), b"\xc0"].concat();
         assert!(Request::decode(&longer).command.is_err());
+    }
+
+    #[test]
+    fn a_notification_is_known_by_its_head() {
+        let frames: [&[u8]; 8] = [
+            b"\x93\x02\xa4ping\x90",
+            b"\x94\x00\x01\xa4ping\x90",
+            b"\x93\x02",
+            b"\x91\x02",
+            b"\x94\x02\x01\xa4ping\x90",
+            b"\xdc\x00\x03\xcc\x02\xa4ping\x90",
+            b"",
+            b"\x93",
+        ];
+        for frame in frames {
+            assert_eq!(Request::is_notification(frame), Request::decode(frame).notification);
+        }
     }
 
     #[test]

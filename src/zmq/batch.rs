@@ -5,8 +5,11 @@ use super::zmtp::{Inbox, Message};
 use crate::wire::refusal::Code;
 use crate::wire::{Refusal, Request};
 
-/// A batch takes no further message when it has so many requests.
+/// A batch has no more requests than this. Those of a long message that cannot be executed yet are
+/// not decoded each time that a few of them can.
 const BATCH_REQUESTS: usize = 1024;
+/// A batch takes no further frame that makes it longer than this.
+const BATCH_BYTES: usize = 256 * 1024;
 
 /// How far the message at the front has been executed.
 #[derive(Debug, Default, Clone, Copy)]
@@ -23,6 +26,27 @@ pub struct Batch<'m> {
     /// The requests of all messages.
     pub requests: Vec<Request<'m>>,
     shapes: Vec<Shape>,
+    /// The frames of all requests.
+    bytes: usize,
+    /// What is not decoded of the last message.
+    rest: Option<Rest<'m>>,
+}
+
+/// The frames of a message from one on.
+#[derive(Debug, Clone, Copy)]
+struct Rest<'m> {
+    inbox: &'m Inbox,
+    message: &'m Message,
+    first_frame: usize,
+}
+
+impl Rest<'_> {
+    fn has_replies(&self) -> bool {
+        (self.first_frame..self.message.len()).any(|index| {
+            let frame = self.inbox.frame(self.message, index).unwrap_or_default();
+            !Request::is_notification(frame)
+        })
+    }
 }
 
 /// The allocations of a batch that was, for the next one.
@@ -35,12 +59,10 @@ pub struct Room {
 /// The allocation of `requests`, for others: the library collects in place.
 fn emptied(mut requests: Vec<Request<'_>>) -> Vec<Request<'static>> {
     requests.clear();
-    // More than that came once, in one message of many frames.
-    requests.shrink_to(BATCH_REQUESTS);
     requests.into_iter().map_while(|_| None).collect()
 }
 
-/// The part of one message that is in the batch: all of it that is not executed yet.
+/// The part of one message that is in the batch: what is not executed yet, as far as it is decoded.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     requests: usize,
@@ -50,29 +72,38 @@ struct Shape {
 }
 
 impl<'m> Batch<'m> {
-    /// Decodes the messages at the front, the first from `cursor` on.
-    pub fn decode(room: Room, inbox: &'m Inbox, cursor: Cursor) -> Self {
-        let likely = inbox.messages.len().min(BATCH_REQUESTS);
-        let mut batch = Self { requests: room.requests, shapes: room.shapes };
+    /// Decodes the messages at the front, the first from `cursor` on, `requests_max` requests at
+    /// the most.
+    pub fn decode(room: Room, inbox: &'m Inbox, cursor: Cursor, requests_max: usize) -> Self {
+        let requests_max = requests_max.min(BATCH_REQUESTS);
+        let likely = inbox.messages.len().min(requests_max);
+        let Room { requests, shapes } = room;
+        let mut batch = Self { requests, shapes, bytes: 0, rest: None };
         batch.requests.reserve(likely);
         batch.shapes.reserve(likely);
         let mut cursor = Some(cursor);
         for message in &inbox.messages {
-            if batch.requests.len() >= BATCH_REQUESTS {
+            if batch.requests.len() >= requests_max || batch.rest.is_some() {
                 break;
             }
-            batch.add(inbox, message, cursor.take().unwrap_or_default());
+            batch.add(inbox, message, cursor.take().unwrap_or_default(), requests_max);
         }
         batch
     }
 
-    fn add(&mut self, inbox: &'m Inbox, message: &'m Message, cursor: Cursor) {
+    fn add(&mut self, inbox: &'m Inbox, message: &'m Message, cursor: Cursor, requests_max: usize) {
         let has_delimiter = inbox.frame(message, 0).is_some_and(<[u8]>::is_empty);
         let first_frame = cursor.frame.max(usize::from(has_delimiter));
         let before = self.requests.len();
-        self.requests.reserve(message.len());
         for index in first_frame..message.len() {
-            self.requests.push(Request::decode(inbox.frame(message, index).unwrap_or_default()));
+            let frame = inbox.frame(message, index).unwrap_or_default();
+            let is_long = self.bytes + frame.len() > BATCH_BYTES && !self.requests.is_empty();
+            if is_long || self.requests.len() >= requests_max {
+                self.rest = Some(Rest { inbox, message, first_frame: index });
+                break;
+            }
+            self.bytes += frame.len();
+            self.requests.push(Request::decode(frame));
         }
         if message.len() == usize::from(has_delimiter) {
             let refusal = Refusal::new(Code::BadRequest, "a message without a request");
@@ -88,9 +119,8 @@ impl<'m> Batch<'m> {
 
     /// Forgets the requests, and keeps the room that they took.
     pub fn into_room(self) -> Room {
-        let Self { requests, mut shapes } = self;
+        let Self { requests, mut shapes, .. } = self;
         shapes.clear();
-        shapes.shrink_to(BATCH_REQUESTS);
         Room { requests: emptied(requests), shapes }
     }
 
@@ -102,24 +132,25 @@ impl<'m> Batch<'m> {
         executed: usize,
         mut replies: impl FnMut(usize, Framing),
     ) -> (usize, Cursor) {
-        let mut rest = self.requests.as_slice();
+        let mut others = self.requests.as_slice();
         let mut left = executed;
         for (done, shape) in self.shapes.iter().enumerate() {
-            let (requests, others) = rest.split_at(shape.requests.min(rest.len()));
-            rest = others;
+            let (requests, further) = others.split_at(shape.requests.min(others.len()));
+            others = further;
             let taken = left.min(requests.len());
             left -= taken;
             let (now, later) = requests.split_at(taken);
+            let rest = self.rest.as_ref().filter(|_| done + 1 == self.shapes.len());
             let answered = count_replies(now);
             if answered > 0 {
                 let framing = Framing {
                     has_delimiter: shape.has_delimiter && !shape.is_answered,
                     begins: !shape.is_answered,
-                    ends: count_replies(later) == 0,
+                    ends: count_replies(later) == 0 && !rest.is_some_and(Rest::has_replies),
                 };
                 replies(answered, framing);
             }
-            if taken < requests.len() {
+            if taken < requests.len() || rest.is_some() {
                 let is_answered = shape.is_answered || answered > 0;
                 return (done, Cursor { frame: shape.first_frame + taken, is_answered });
             }
@@ -130,4 +161,87 @@ impl<'m> Batch<'m> {
 
 fn count_replies(requests: &[Request<'_>]) -> usize {
     requests.iter().filter(|request| !request.notification).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+    use crate::zmq::zmtp::{Codec, Kind, write_frame};
+
+    const GREETING: &[u8; 12] = b"\xFF\0\0\0\0\0\0\0\x01\x7F\x03\x01";
+    const READY: &[u8] = b"\x04\x1C\x05READY\x0BSocket-Type\0\0\0\x06DEALER";
+    const REQUEST: &[u8] = b"\x94\x00\x01\xA4ping\x90";
+    const NOTIFICATION: &[u8] = b"\x93\x02\xA4ping\x90";
+
+    /// What a peer that sends `messages` puts into an inbox.
+    fn inbox(messages: &[Vec<&[u8]>]) -> Inbox {
+        let (mut inbox, mut replies) = (Inbox::default(), Vec::new());
+        let mut codec = Codec::new(Kind::Router, &Limits::default());
+        let mut wire = [0; 64].to_vec();
+        wire[..12].copy_from_slice(GREETING);
+        wire[12..16].copy_from_slice(b"NULL");
+        wire.extend_from_slice(READY);
+        for frames in messages {
+            for (index, frame) in frames.iter().enumerate() {
+                write_frame(&mut wire, index + 1 < frames.len(), frame);
+            }
+        }
+        codec.feed(&wire, &mut inbox, &mut replies).unwrap();
+        assert_eq!(inbox.messages.len(), messages.len());
+        inbox
+    }
+
+    #[test]
+    fn however_it_is_executed_in_parts_a_message_is_framed_once() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for _ in 0..60 {
+            let likely = [0.01, 0.5, 0.99][random.usize(..3)];
+            let mut frame = || if random.f64() < likely { NOTIFICATION } else { REQUEST };
+            let mut messages: Vec<Vec<&[u8]>> = [1, 700, 2, 1, 3_000]
+                .iter()
+                .map(|len| (0..*len).map(|_| frame()).collect())
+                .collect();
+            messages.iter_mut().step_by(2).for_each(|frames| frames.insert(0, b""));
+            let count = |frames: &Vec<&[u8]>| frames.iter().filter(|one| **one == REQUEST).count();
+            let mut inbox = inbox(&messages);
+            let mut due = messages.iter().filter(|frames| count(frames) > 0);
+            let (mut cursor, mut message, mut answered) = (Cursor::default(), None, 0);
+            while !inbox.messages.is_empty() {
+                let most = random.usize(1..2_000);
+                let batch = Batch::decode(Room::default(), &inbox, cursor, most);
+                assert!((1..=most).contains(&batch.requests.len()));
+                let executed = random.usize(..=batch.requests.len());
+                let (done, next) = batch.route(executed, |replies, framing| {
+                    assert_eq!(framing.begins, message.is_none());
+                    let frames = *message.get_or_insert_with(|| due.next().unwrap());
+                    assert_eq!(framing.has_delimiter, framing.begins && frames[0].is_empty());
+                    answered += replies;
+                    assert_eq!(framing.ends, answered == count(frames));
+                    if framing.ends {
+                        (message, answered) = (None, 0);
+                    }
+                });
+                cursor = next;
+                inbox.messages.drain(..done);
+            }
+            assert!(message.is_none() && due.next().is_none());
+        }
+    }
+
+    #[test]
+    fn of_many_frames_only_the_next_are_decoded_and_of_long_ones_the_next() {
+        let long = [REQUEST, &[0; BATCH_BYTES]].concat();
+        let mut frames = vec![REQUEST; 60_000];
+        frames[1_500] = &long;
+        let inbox = inbox(&[frames]);
+        let mut cursor = Cursor::default();
+        for (most, next) in [(usize::MAX, 1_024), (100, 1_124), (usize::MAX, 1_500)] {
+            let batch = Batch::decode(Room::default(), &inbox, cursor, most);
+            cursor = batch.route(batch.requests.len(), |_, framing| assert!(!framing.ends)).1;
+            assert_eq!(cursor.frame, next);
+        }
+        let batch = Batch::decode(Room::default(), &inbox, cursor, usize::MAX);
+        assert_eq!(batch.requests.len(), 1, "it is not decoded again and again behind others");
+    }
 }

@@ -79,6 +79,8 @@ struct Vitals {
     quiet: Duration,
     stalled: Duration,
     pinged: bool,
+    /// Since it was last read from, or sent a PING meanwhile.
+    unread: Duration,
 }
 
 /// A connection whose handshake is done.
@@ -130,6 +132,11 @@ impl Link {
     /// Whether the last read filled the buffer, so that the next may find more at once.
     pub fn has_more(&self) -> bool {
         self.has_more
+    }
+
+    /// Whether the peer has closed the connection, though what it sent before may not be read yet.
+    pub fn is_ended(&self) -> bool {
+        self.stream.is_ended()
     }
 
     /// Writes what waits, then reads if `reading`. Ready when something was read, when the peer has
@@ -204,6 +211,13 @@ impl Link {
         if vitals.stalled >= stalled_after {
             return Err(Closed::Stalled);
         }
+        vitals.unread = if reading { Duration::ZERO } else { vitals.unread + since };
+        if vitals.unread >= heartbeat && self.outlet.unwritten() == 0 {
+            // What it answers is not read, but from a peer that is gone its system answers, and
+            // ends the connection.
+            vitals.unread = Duration::ZERO;
+            return self.ping();
+        }
         if std::mem::take(&mut vitals.heard) || !reading {
             (vitals.quiet, vitals.pinged) = (Duration::ZERO, false);
             return Ok(());
@@ -218,6 +232,13 @@ impl Link {
         }
         if !vitals.pinged && vitals.quiet >= heartbeat && self.codec.peer_knows_ping() {
             vitals.pinged = true;
+            return self.ping();
+        }
+        Ok(())
+    }
+
+    fn ping(&mut self) -> Result<(), Closed> {
+        if self.codec.peer_knows_ping() {
             self.codec.ping()?;
             self.codec.take_replies(self.outlet.control());
         }

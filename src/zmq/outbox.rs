@@ -3,11 +3,11 @@
 use super::backlog::Backlog;
 use super::outlet::Outlet;
 use super::zmtp::{write_frame, write_frame_head};
-use crate::engine::{Answer, Engine, Kind, Release};
+use crate::engine::{Answer, Engine, Kind, Later, Release};
+use crate::limits::WAITING_EACH_MAX;
 use crate::wire::Gate;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::time::Duration;
 use tokio::time::Instant;
 
 /// No further message that may overtake others is sent while so much is not written.
@@ -35,10 +35,15 @@ pub struct Outbox {
     units: VecDeque<Unit>,
     /// The replies of all units in order; their ranges count from their unit's start.
     replies: VecDeque<Answer>,
+    /// How many of them wait for what may take long.
+    waiting: usize,
     /// Messages that are answered when they are due, whatever the order.
     detached: Vec<Detached>,
     detached_bytes: usize,
     detached_replies: usize,
+    detached_waiting: usize,
+    /// One of them is being made. Nothing may keep it from being sent then.
+    is_making: bool,
 }
 
 /// Replies of one message that are released together.
@@ -50,6 +55,39 @@ struct Unit {
     replies: usize,
     /// Some reply has no bytes until it is released.
     is_deferred: bool,
+    /// So many replies from the first on are known to be due.
+    due: usize,
+    /// How many replies wait for what may take long.
+    waiting: usize,
+    /// Which reply is made later; the engine executes no two such together.
+    later: Option<usize>,
+}
+
+impl Unit {
+    /// Whether all its `replies` are due. What was due once is not looked at again.
+    fn is_due<'r>(
+        &mut self,
+        engine: &Engine,
+        replies: impl Iterator<Item = &'r Answer>,
+        now: Instant,
+    ) -> bool {
+        let rest = replies.take(self.replies).skip(self.due);
+        self.due += rest.take_while(|reply| engine.is_due(reply, now)).count();
+        self.due == self.replies
+    }
+
+    /// The reply that is still to be made.
+    fn unmade<'r>(&self, mut replies: impl Iterator<Item = &'r Answer>) -> Option<&'r Later> {
+        match &replies.nth(self.later?)?.kind {
+            Kind::Later(later) if later.result().is_none() => Some(later),
+            _ => None,
+        }
+    }
+
+    /// Whether it leaves a message begun, so that nothing else can be sent before its end.
+    fn leaves_begun(&self) -> bool {
+        self.framing.begins && !self.framing.ends
+    }
 }
 
 /// A message with a `wait` in it.
@@ -58,7 +96,8 @@ struct Detached {
     unit: Unit,
     frames: Vec<u8>,
     replies: Vec<Answer>,
-    deadline: Option<Instant>,
+    /// Its reply is being made; then it is sent.
+    is_next: bool,
 }
 
 impl Outbox {
@@ -77,9 +116,9 @@ impl Outbox {
         self.held.len() + self.detached_bytes + self.replies() * size_of::<Answer>()
     }
 
-    /// How many messages wait for something that may take long.
+    /// How many replies wait for what may take long, and hold back what comes after them.
     pub fn waiting(&self) -> usize {
-        self.detached.len()
+        self.waiting
     }
 
     /// What the first of all waits for, if that is all that is waited for.
@@ -88,12 +127,16 @@ impl Outbox {
         self.detached.is_empty().then_some(first.gate)
     }
 
-    /// When the first `wait` gives up; `None` while it could not be told.
+    /// When the next `wait` gives up; `None` where its message could not be sent then.
     pub fn deadline(&self, outlet: &Outlet) -> Option<Instant> {
+        let unit = self.units.front();
+        let first = unit.and_then(|unit| self.replies.get(unit.due)?.kind.until());
         if !may_overtake(outlet) {
-            return None;
+            return first;
         }
-        self.detached.iter().filter_map(|one| one.deadline).min()
+        let detached = self.detached.iter();
+        let detached = detached.filter_map(|one| one.replies.get(one.unit.due)?.kind.until());
+        detached.chain(first).min()
     }
 
     /// Sends `replies`, whose bytes are in `bytes`, or holds them until they may be seen.
@@ -111,17 +154,26 @@ impl Outbox {
             bytes: 0,
             replies: replies.len(),
             is_deferred: false,
+            due: 0,
+            waiting: 0,
+            later: None,
         };
-        for reply in replies {
+        for (index, reply) in replies.iter().enumerate() {
             unit.gate.join(reply.gate);
             unit.is_deferred |= !reply.kind.is_ready();
+            unit.waiting += usize::from(reply.kind.may_overtake());
+            if matches!(reply.kind, Kind::Later(_)) {
+                unit.later = Some(index);
+            }
         }
         let is_ready = !unit.is_deferred && engine.release(unit.gate) == Release::Ready;
-        if self.units.is_empty() && is_ready {
+        let may_be_sent = is_ready && !(self.is_making && unit.leaves_begun());
+        if self.units.is_empty() && may_be_sent {
             encode(outlet.out(framing.ends), bytes, replies, framing, |_, _| {});
             return;
         }
-        if framing.begins && framing.ends && replies.iter().any(|reply| reply.kind.may_overtake()) {
+        let has_place = self.detached_waiting + unit.waiting <= WAITING_EACH_MAX;
+        if framing.begins && framing.ends && unit.waiting > 0 && has_place {
             self.detach(unit, bytes, replies);
             return;
         }
@@ -131,26 +183,21 @@ impl Outbox {
             self.replies.push_back(Answer { range, ..reply.clone() });
         });
         unit.bytes = held.len() - start;
+        self.waiting += unit.waiting;
         self.units.push_back(unit);
     }
 
     fn detach(&mut self, mut unit: Unit, bytes: &[u8], replies: &[Answer]) {
-        let mut one = Detached { unit, frames: Vec::new(), replies: Vec::new(), deadline: None };
+        let (frames, replies_held) = (Vec::new(), Vec::with_capacity(replies.len()));
+        let mut one = Detached { unit, frames, replies: replies_held, is_next: false };
         encode(&mut one.frames, bytes, replies, unit.framing, |reply, range| {
             one.replies.push(Answer { range, ..reply.clone() });
         });
         unit.bytes = one.frames.len();
         one.unit = unit;
-        one.deadline = replies
-            .iter()
-            .filter_map(|reply| match reply.kind {
-                Kind::Wait { timeout_ms } => timeout_ms,
-                _ => None,
-            })
-            .min()
-            .and_then(|timeout_ms| Instant::now().checked_add(Duration::from_millis(timeout_ms)));
         self.detached_bytes += unit.bytes;
         self.detached_replies += unit.replies;
+        self.detached_waiting += unit.waiting;
         self.detached.push(one);
     }
 
@@ -165,14 +212,21 @@ impl Outbox {
     fn release_units(&mut self, engine: &Engine, outlet: &mut Outlet) {
         let mut released = 0;
         let mut is_whole = true;
-        while let Some(unit) = self.units.front().copied() {
+        while let Some(unit) = self.units.front_mut() {
             let release = engine.release(unit.gate);
-            let mut replies = self.replies.iter().take(unit.replies);
-            let is_waiting = release == Release::Waiting
-                || unit.is_deferred && replies.any(|reply| is_unmade(engine, reply));
-            if is_waiting {
+            let is_due = match unit.is_deferred {
+                true => unit.is_due(engine, self.replies.iter(), Instant::now()),
+                false => release != Release::Waiting,
+            };
+            if !is_due || self.is_making && unit.leaves_begun() {
                 break;
             }
+            if let Some(later) = unit.unmade(self.replies.iter()) {
+                later.make();
+                break;
+            }
+            let unit = *unit;
+            self.waiting -= unit.waiting;
             if release == Release::Ready && !unit.is_deferred {
                 released += unit.bytes;
                 is_whole = unit.framing.ends;
@@ -201,10 +255,21 @@ impl Outbox {
 
     fn release_detached(&mut self, engine: &Engine, outlet: &mut Outlet) {
         let now = Instant::now();
+        let is_making = &mut self.is_making;
         let is_due = |one: &mut Detached| {
-            let is_made = engine.release(one.unit.gate) != Release::Waiting
-                && !one.replies.iter().any(|reply| is_unmade(engine, reply));
-            is_made || one.deadline.is_some_and(|deadline| deadline <= now)
+            if !one.unit.is_due(engine, one.replies.iter(), now) {
+                return false;
+            }
+            let Some(later) = one.unit.unmade(one.replies.iter()) else {
+                *is_making &= !one.is_next;
+                return true;
+            };
+            // One after the other, so that no connection takes what there is for all.
+            if !*is_making {
+                (*is_making, one.is_next) = (true, true);
+                later.make();
+            }
+            false
         };
         let mut due = self.detached.extract_if(.., is_due);
         while may_overtake(outlet)
@@ -212,6 +277,7 @@ impl Outbox {
         {
             self.detached_bytes -= one.unit.bytes;
             self.detached_replies -= one.unit.replies;
+            self.detached_waiting -= one.unit.waiting;
             let framing = one.unit.framing;
             rebuild(engine, outlet.out(true), &one.frames, one.replies.into_iter(), framing);
         }
@@ -222,11 +288,6 @@ impl Outbox {
 /// what a peer does not read stays where it is counted.
 fn may_overtake(outlet: &Outlet) -> bool {
     outlet.is_between_messages() && outlet.unwritten() < DETACHED_UNWRITTEN_BYTES
-}
-
-/// Whether a reply is made elsewhere, and is not there yet.
-fn is_unmade(engine: &Engine, reply: &Answer) -> bool {
-    matches!(reply.kind, Kind::Later(_)) && engine.look(reply) == Release::Waiting
 }
 
 /// Appends the frames of `replies`; each is handed to `placed` with the range of its frame's body.

@@ -25,6 +25,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 /// The engine's lock is held for no more requests than this at once.
 const EXECUTE_AT_ONCE: usize = 256;
+/// Where there is little room for replies, no more requests are decoded than would fill it with
+/// replies of this length, or a few.
+const REPLY_BYTES: usize = 256;
+const REQUESTS_MIN: usize = 16;
 /// What the buffer for replies keeps of its allocation.
 const ANSWERS_KEPT_BYTES: usize = 256 * 1024;
 /// How long peers may take to read their last replies when the broker stops.
@@ -48,7 +52,7 @@ enum Blocked {
     Idle,
     /// Another turn: others come first.
     Turn,
-    /// The peer: it is to read its replies.
+    /// Replies that are held, or that the peer is to read.
     Full,
     /// Room in the write queue.
     NoRoom,
@@ -114,6 +118,8 @@ pub(super) struct Session<'e> {
     waiter: Waiter<'e>,
     cursor: Cursor,
     looked: Instant,
+    /// How long the peer has been gone while its requests wait for replies to be sent.
+    left: Duration,
     /// What was written up to here is to be appended by this connection, if none does so before.
     to_append: Seq,
     /// Until when the next write may wait for room in the queue.
@@ -132,6 +138,7 @@ impl<'e> Session<'e> {
             waiter: engine.waiter(),
             cursor: Cursor::default(),
             looked: Instant::now(),
+            left: Duration::ZERO,
             to_append: 0,
             room_until: None,
             stop_until: None,
@@ -206,7 +213,7 @@ impl<'e> Session<'e> {
             });
             match next.await {
                 Next::Turned(turned) => turned?,
-                Next::Look(now) => self.look(now, reading)?,
+                Next::Look(now) => self.look(now, reading, blocked)?,
                 Next::Stop => self.stop_until = Some(Instant::now() + STOP_PATIENCE),
             }
         }
@@ -216,10 +223,19 @@ impl<'e> Session<'e> {
         gate.map_or(Poll::Pending, |gate| self.waiter.poll_released(context, gate))
     }
 
-    fn look(&mut self, now: Instant, reading: bool) -> Result<(), Closed> {
+    fn look(&mut self, now: Instant, reading: bool, blocked: Blocked) -> Result<(), Closed> {
         let since = now.saturating_duration_since(self.looked);
         self.looked = now;
-        self.link.look(since, reading, &self.engine.config().limits)
+        let limits = &self.engine.config().limits;
+        self.link.look(since, reading, limits)?;
+        // A peer that is not read from is not heard to leave. What it sent before is executed where
+        // that goes on by itself, but not where nobody is left for whom it could.
+        let has_left = blocked == Blocked::Full && self.link.is_ended();
+        self.left = if has_left { self.left + since } else { Duration::ZERO };
+        if self.left >= Duration::from_millis(limits.stalled_peer_ms) {
+            return Err(Closed::ByPeer);
+        }
+        Ok(())
     }
 
     fn is_finished(&self, blocked: Blocked) -> bool {
@@ -245,15 +261,16 @@ impl<'e> Session<'e> {
         if self.link.inbox.messages.is_empty() {
             return Blocked::Idle;
         }
-        if self.outbox.replies() >= limits.max_in_flight
-            || self.outbox.waiting() >= WAITING_EACH_MAX
-        {
+        let waiting_max = WAITING_EACH_MAX.saturating_sub(self.outbox.waiting());
+        if self.outbox.replies() >= limits.max_in_flight || waiting_max == 0 {
             return Blocked::Full;
         }
-        let requests_max = limits.max_in_flight - self.outbox.replies();
         let room = self.outgoing.room().min(limits.max_unread_bytes - waiting);
+        let in_flight = limits.max_in_flight - self.outbox.replies();
+        let requests_max = in_flight.min((room / REPLY_BYTES).max(REQUESTS_MIN));
         let blocked = SCRATCH.with_borrow_mut(|scratch| {
             scratch.answers.bytes_max = room;
+            scratch.answers.waiting_max = waiting_max;
             let blocked = self.execute_batch(requests_max, scratch);
             let answers = &mut scratch.answers;
             self.to_append = answers.to_append;
@@ -270,17 +287,15 @@ impl<'e> Session<'e> {
         let Scratch { answers, batch: room } = scratch;
         let refuse_full = self.stop_until.is_some() || self.is_room_late();
         let Link { inbox, outlet, .. } = &mut self.link;
-        let batch = Batch::decode(std::mem::take(room), inbox, self.cursor);
-        let allowed = batch.requests.get(..requests_max).unwrap_or(&batch.requests);
+        let batch = Batch::decode(std::mem::take(room), inbox, self.cursor, requests_max);
         let mut executed = 0;
-        for requests in allowed.chunks(EXECUTE_AT_ONCE) {
+        for requests in batch.requests.chunks(EXECUTE_AT_ONCE) {
             let count = self.engine.execute(requests, refuse_full, answers);
             executed += count;
             if count < requests.len() {
                 break;
             }
         }
-        let is_stuck = executed < allowed.len() && !answers.is_full();
         let mut replies = answers.list.as_slice();
         let (done, cursor) = batch.route(executed, |count, framing| {
             let (ours, others) = replies.split_at(count.min(replies.len()));
@@ -290,7 +305,7 @@ impl<'e> Session<'e> {
         *room = batch.into_room();
         inbox.messages.drain(..done);
         self.cursor = cursor;
-        let blocked = match (is_stuck, inbox.messages.is_empty()) {
+        let blocked = match (answers.is_blocked, inbox.messages.is_empty()) {
             (true, _) => Blocked::NoRoom,
             (false, true) => Blocked::Idle,
             (false, false) => Blocked::Turn,

@@ -1,11 +1,12 @@
 //! One accepted byte stream, TCP or Unix.
 
+use futures_util::FutureExt;
 use std::io;
 use std::net;
 use std::os::unix;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connected socket.
@@ -33,6 +34,18 @@ impl Detached {
             Self::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
             Self::Ipc(stream) => UnixStream::from_std(stream).map(Stream::Ipc),
         }
+    }
+}
+
+impl Stream {
+    /// Whether the peer has ended its side, as far as the event loop has heard; what it sent before
+    /// may not be read yet. Asks the system nothing.
+    pub fn is_ended(&self) -> bool {
+        let ready = match self {
+            Self::Tcp(stream) => stream.ready(Interest::READABLE).now_or_never(),
+            Self::Ipc(stream) => stream.ready(Interest::READABLE).now_or_never(),
+        };
+        ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
     }
 }
 

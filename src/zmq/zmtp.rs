@@ -103,6 +103,16 @@ pub enum Signal {
     Cancel(Bytes),
 }
 
+impl Signal {
+    fn of(command: Command) -> Option<Self> {
+        match command {
+            Command::Subscribe(topic) => Some(Self::Subscribe(topic)),
+            Command::Cancel(topic) => Some(Self::Cancel(topic)),
+            _ => None,
+        }
+    }
+}
+
 /// What came in and waits to be dealt with.
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -110,7 +120,7 @@ pub struct Inbox {
     pub messages: VecDeque<Message>,
     /// What the messages take in memory, those included that were taken out while others stayed.
     pub cost: usize,
-    /// Subscriptions by command (ZMTP 3.1), in the order in which they came.
+    /// Subscriptions by command (ZMTP 3.1), in the order in which they came; a publisher's only.
     pub signals: VecDeque<Signal>,
     /// Where the plain messages are.
     bytes: Vec<u8>,
@@ -146,6 +156,7 @@ impl Inbox {
 /// One peer's protocol state.
 #[derive(Debug)]
 pub struct Codec {
+    kind: Kind,
     connection: Connection,
     meter: Meter,
     bounds: Bounds,
@@ -175,7 +186,7 @@ impl Codec {
         let mut connection = Connection::new(config);
         connection.set_input_budget(true);
         let meter = Meter::default();
-        Self { connection, meter, bounds, long_frame: None, was_plain: false }
+        Self { kind, connection, meter, bounds, long_frame: None, was_plain: false }
     }
 
     /// Whether the handshake is done.
@@ -272,15 +283,10 @@ impl Codec {
                 inbox.push(Parts::Assembled(Box::new(message)));
             }
             while let Some(event) = self.connection.poll_event() {
-                match event {
-                    Event::Command(Command::Subscribe(topic)) => {
-                        inbox.signals.push_back(Signal::Subscribe(topic));
-                    }
-                    Event::Command(Command::Cancel(topic)) => {
-                        inbox.signals.push_back(Signal::Cancel(topic));
-                    }
-                    // Identities are not looked at: a reply goes to the connection that asked.
-                    Event::HandshakeSucceeded { .. } | Event::Command(_) | Event::Message(_) => {}
+                // The codec hands on any command to anyone, and a router would keep it for ever.
+                // Nor are identities looked at: a reply goes to the connection that asked.
+                if let (Kind::Publisher, Event::Command(command)) = (self.kind, event) {
+                    inbox.signals.extend(Signal::of(command));
                 }
             }
             if !self.connection.has_pending_input() {
@@ -382,15 +388,21 @@ mod tests {
 
     const GREETING: &[u8; 12] = b"\xFF\0\0\0\0\0\0\0\x01\x7F\x03\x01";
     const READY: &[u8] = b"\x04\x1C\x05READY\x0BSocket-Type\0\0\0\x06DEALER";
+    const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0BSocket-Type\0\0\0\x03SUB";
 
     fn greeted() -> (Codec, Inbox, Vec<u8>) {
+        greeted_as(Kind::Router)
+    }
+
+    fn greeted_as(kind: Kind) -> (Codec, Inbox, Vec<u8>) {
         let (mut inbox, mut replies) = (Inbox::default(), Vec::new());
-        let mut codec = Codec::new(Kind::Router, &Limits::default());
+        let mut codec = Codec::new(kind, &Limits::default());
+        let ready = if kind == Kind::Router { READY } else { READY_SUB };
         let mut greeting = [0; 64];
         greeting[..12].copy_from_slice(GREETING);
         greeting[12..16].copy_from_slice(b"NULL");
         codec.feed(&greeting, &mut inbox, &mut replies).unwrap();
-        codec.feed(READY, &mut inbox, &mut replies).unwrap();
+        codec.feed(ready, &mut inbox, &mut replies).unwrap();
         assert!(codec.is_ready());
         (codec, inbox, replies)
     }
@@ -441,6 +453,17 @@ mod tests {
             let plain = inbox.messages.iter().filter(is_plain).count();
             assert_eq!(inbox.messages.len(), 100);
             assert_eq!(plain, 100 - usize::from(cut % 52 > 0), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn only_a_publisher_hears_of_subscriptions() {
+        let wire = b"\x04\x0B\x09SUBSCRIBEa\x04\x08\x06CANCELb\x04\x06\x04JOINc";
+        for (kind, heard) in [(Kind::Router, 0), (Kind::Publisher, 2)] {
+            let (mut codec, mut inbox, mut replies) = greeted_as(kind);
+            codec.feed(wire, &mut inbox, &mut replies).unwrap();
+            assert_eq!(inbox.signals.len(), heard, "{kind:?}");
+            assert!(inbox.messages.is_empty());
         }
     }
 

@@ -200,6 +200,7 @@ impl Peer {
                 },
             }
         }
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         false
     }
 }
