@@ -24,6 +24,9 @@ pub const CHANGES_WAITING_MAX: usize = 10_000;
 pub const WAITING_EACH_MAX: usize = 256;
 /// How many pages of the history may be in memory on their way to a client.
 pub const CHANGES_PAGES_MAX: usize = 64;
+/// How many pages of the history may be read from the disk at one time. Each may take a record of
+/// the log and twice the largest write, before anybody knows how much.
+pub const HISTORY_READERS_MAX: usize = 4;
 /// fjall's own bound on a key.
 pub const FJALL_KEY_BYTES_MAX: usize = 65_535;
 

@@ -201,8 +201,14 @@ impl Engine {
 
     async fn page_from_disk(self: &Arc<Self>, query: &ChangesQuery) -> Result<Bytes, Refusal> {
         let (engine, query) = (Arc::clone(self), query.clone());
-        let read = tokio::task::spawn_blocking(move || engine.read_page(&query));
-        read.await.unwrap_or_else(|_| Err(unreadable("the reader stopped unexpectedly")))
+        let turn = Arc::clone(&self.laters.readers).acquire_owned().await;
+        // The turn ends with the reading, also when whoever asked is gone before, and not before
+        // the page is taken up.
+        let read = tokio::task::spawn_blocking(move || (engine.read_page(&query), turn));
+        match read.await {
+            Ok((page, _turn)) => page,
+            Err(_) => Err(unreadable("the reader stopped unexpectedly")),
+        }
     }
 
     fn read_page(&self, query: &ChangesQuery) -> Result<Bytes, Refusal> {

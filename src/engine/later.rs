@@ -1,7 +1,7 @@
 //! A reply that is made outside of the engine's lock, when it is due: `changes`.
 
 use super::{ChangesQuery, Engine};
-use crate::limits::{CHANGES_PAGES_MAX, CHANGES_WAITING_MAX};
+use crate::limits::{CHANGES_PAGES_MAX, CHANGES_WAITING_MAX, HISTORY_READERS_MAX};
 use crate::wire::Refusal;
 use bytes::Bytes;
 use std::fmt;
@@ -48,11 +48,17 @@ impl Drop for Later {
 pub(super) struct LaterRoom {
     waiting: Arc<AtomicUsize>,
     pages: Arc<Semaphore>,
+    /// How many pages may be read from the disk at one time.
+    pub(super) readers: Arc<Semaphore>,
 }
 
 impl Default for LaterRoom {
     fn default() -> Self {
-        Self { waiting: Arc::default(), pages: Arc::new(Semaphore::new(CHANGES_PAGES_MAX)) }
+        Self {
+            waiting: Arc::default(),
+            pages: Arc::new(Semaphore::new(CHANGES_PAGES_MAX)),
+            readers: Arc::new(Semaphore::new(HISTORY_READERS_MAX)),
+        }
     }
 }
 
