@@ -83,7 +83,8 @@ pub struct Limits {
     #[arg(long, env = "VATN_HTTP_IDLE_MS", default_value_t = 60_000, value_name = "MS")]
     pub http_idle_ms: u64,
 
-    /// Most bytes of large HTTP answers that wait to be read, all connections together
+    /// Most bytes of large HTTP answers that wait to be read, all connections together (one answer
+    /// always fits)
     #[arg(long, env = "VATN_HTTP_UNREAD_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
     pub http_unread_bytes: usize,
 

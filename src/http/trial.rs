@@ -1,7 +1,9 @@
 //! The edge under hostile peers and at its end, over real sockets, with a store whose every step is
 //! the test's.
 
+use super::budget::Room;
 use super::head::REQUEST_LINE_BYTES;
+use super::refuse::Refused;
 use super::server::{bind, serve};
 use super::store::Counted;
 use super::{App, Health, Names, Store};
@@ -97,10 +99,12 @@ impl Counted for MapStore {
 }
 
 impl Store for MapStore {
-    async fn run(&self, command: Command<'_>) -> Result<Bytes, Refusal> {
+    async fn run(&self, command: Command<'_>, room: &mut Room<'_>) -> Result<Bytes, Refused> {
         self.come.send_modify(|come| *come += 1);
         let _turn = self.turn.acquire().await.expect("never closed");
-        Ok(Bytes::from(self.apply(command)))
+        let result = self.apply(command);
+        room.grow(result.len())?;
+        Ok(Bytes::from(result))
     }
 
     async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
