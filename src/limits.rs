@@ -58,7 +58,8 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_UNREAD_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     pub max_unread_bytes: usize,
 
-    /// Most reply bytes that wait to be read, all connections together
+    /// Most bytes of replies that wait to be read, all connections together; and, counted by
+    /// themselves, of large changes
     #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     pub max_outgoing_bytes: usize,
 
