@@ -547,6 +547,33 @@ async fn stopping_finishes_what_is_in_flight_and_closes_the_rest() {
 }
 
 #[tokio::test]
+async fn an_answer_that_the_system_has_still_to_send_survives_the_stop() {
+    let store = MapStore::new(10);
+    let value = [&[0xDA, 0xC0, 0], vec![b'v'; 0xC000].as_slice()].concat();
+    store.map.lock().unwrap().insert(b"a".to_vec(), value);
+    let edge = Edge::over(store, Limits::default()).await;
+    let mut peers = Vec::new();
+    for _ in 0..20 {
+        let mut peer = edge.connect_narrowly().await;
+        peer.send(GET).await;
+        // The system has taken the rest with the head, and the peer's has no room for it.
+        peer.until("\r\n\r\n").await;
+        peers.push(peer);
+    }
+    edge.stop.send(true).expect("the edge runs");
+    while TcpStream::connect(edge.address).await.is_ok() {}
+    for peer in &mut peers {
+        // Sent to a socket that is closed, this would be answered by a reset.
+        peer.send(&format!("{GET}{GET}")).await;
+    }
+    for mut peer in peers {
+        let rest = peer.rest().await;
+        assert!(rest.len() > 0xC000, "{} bytes", rest.len());
+    }
+    timeout(PATIENCE, edge.served).await.expect("the edge ends").expect("well");
+}
+
+#[tokio::test]
 async fn stopping_does_not_wait_for_ever() {
     let (store, grace) = (MapStore::new(10), Duration::from_millis(200));
     let edge = Edge::with_grace(store, Limits::default(), grace).await;
