@@ -11,9 +11,6 @@ pub const KEY_BYTES_MAX: usize = 32_768;
 pub const KEY_RESERVED: u8 = 0xFF;
 /// How deep arrays and maps may nest in a value or a request.
 pub const DEPTH_MAX: usize = 64;
-/// How many reads of the retained log may go on, whoever waits for them. Each has a file open, of
-/// the descriptors that are kept for the store.
-pub const CHANGES_READS_MAX: usize = 16;
 /// Most keys, pairs and commands in one request, those in a batch's commands with them; and most
 /// entries that a batch's reads pass over. They are read and executed in one go.
 pub const COMMAND_ITEMS_MAX: usize = 1 << 18;
@@ -37,6 +34,10 @@ pub const MESSAGE_BYTES_MAX: usize = 512 << 20;
 pub const QUEUE_BYTES_MAX: usize = 2 << 30;
 /// The largest `--queue-items`: so many seqs may be given out before the log promises more.
 pub const QUEUE_ITEMS_MAX: usize = 8_000_000;
+/// How many pages of the history may be read from the disk at one time, whoever waits for them. Each
+/// has a file open, of the descriptors that are kept for the store, and may take a record of the log
+/// and twice the largest write, before anybody knows how much.
+pub const HISTORY_READERS_MAX: usize = 4;
 /// fjall's own bound on a key.
 pub const FJALL_KEY_BYTES_MAX: usize = 65_535;
 
@@ -73,8 +74,8 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_UNREAD_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     pub max_unread_bytes: usize,
 
-    /// Most reply bytes that wait to be read, all connections together; beyond them each connection
-    /// may have one reply
+    /// Most reply bytes that wait to be read, all connections together, and counted by themselves
+    /// those of large changes; beyond them each connection may have one reply
     #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     pub max_outgoing_bytes: usize,
 
@@ -99,7 +100,8 @@ pub struct Limits {
     #[arg(long, env = "VATN_HTTP_IDLE_MS", default_value_t = 60_000, value_name = "MS")]
     pub http_idle_ms: u64,
 
-    /// Most bytes of large HTTP answers that wait to be read, all connections together
+    /// Most bytes of large HTTP answers that wait to be read, all connections together (one answer
+    /// always fits)
     #[arg(long, env = "VATN_HTTP_UNREAD_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
     pub http_unread_bytes: usize,
 

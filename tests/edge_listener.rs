@@ -93,15 +93,42 @@ fn a_broker_listens_on_several_endpoints_and_leaves_none_behind() {
     assert!(!path.exists());
 }
 
+/// How many file descriptors a broker has open.
+fn open_files(broker: &Broker) -> usize {
+    let folder = Path::new("/proc").join(broker.pid().to_string()).join("fd");
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+fn limit_files(broker: &Broker, limit: usize) {
+    let (limit, pid) = (format!("--nofile={limit}"), broker.pid().to_string());
+    assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+}
+
+#[test]
+fn who_waits_to_be_accepted_is_while_others_go_one_by_one() {
+    let broker = Broker::start(&["--handshake-ms", "60000"]);
+    let others = 100;
+    let before = open_files(&broker);
+    let mut others: Vec<Peer> = (0..others).map(|_| Peer::silent(&broker.router)).collect();
+    until("all are accepted", || open_files(&broker) >= before + others.len());
+    limit_files(&broker, before + others.len() + 10);
+    // The broker waits for this one already.
+    let _first = Peer::silent(&broker.router);
+    let mut waits = Peer::silent(&broker.router);
+    until("it says so", || broker.log().contains("cannot accept"));
+    assert!(!waits.is_greeted_within(Duration::from_millis(1_500)));
+    // Each that goes makes room; and none of them is to have the pause begin anew.
+    while !waits.is_greeted_within(Duration::from_millis(50)) {
+        others.pop().expect("accepted before the last of the others is gone");
+    }
+    assert!(!others.is_empty());
+}
+
 #[test]
 fn a_lack_of_file_descriptors_neither_spins_nor_ends_the_loop() {
     let broker = Broker::start(&[]);
     let honest = Honest::start(&broker.router);
-    let open = Path::new("/proc").join(broker.pid().to_string()).join("fd");
-    let open = std::fs::read_dir(open).unwrap().count();
-    let limit = format!("--nofile={}", open + 12);
-    let pid = broker.pid().to_string();
-    assert!(Command::new("prlimit").args(["--pid", &pid, &limit]).status().unwrap().success());
+    limit_files(&broker, open_files(&broker) + 12);
     let mut waiting: Vec<Peer> = (0..40).map(|_| Peer::silent(&broker.router)).collect();
     until("it says so", || broker.log().contains("cannot accept"));
     let before = broker.ticks();

@@ -198,13 +198,19 @@ fn subscriptions_come_by_message_from_zmtp_3_0_and_can_be_cancelled() {
 
 #[test]
 fn who_falls_behind_is_told_what_it_lost_and_goes_on() {
+    falls_behind(200_000);
+    // Larger than what a subscriber may hold without asking.
+    falls_behind(400_000);
+}
+
+fn falls_behind(value_bytes: usize) {
     let limits = Limits { subscriber_bytes: 1_000_000, ..Limits::default() };
     let mut edges = Edges::start(limits, QueueConfig::default());
     edges.commit();
     let mut slow = subscriber(&edges, &[b""]);
     let mut quick = subscriber(&edges, &[b""]);
     let mut writer = writer(&edges);
-    let value = Value::Binary(vec![7; 200_000]);
+    let value = Value::Binary(vec![7; value_bytes]);
     let writes = 200;
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -200,19 +200,22 @@ impl Engine {
     }
 
     async fn page_from_disk(self: &Arc<Self>, query: &ChangesQuery) -> Result<Bytes, Refusal> {
-        let permit = self.laters.read().await;
+        let turn = self.laters.read().await;
         let (engine, query) = (Arc::clone(self), query.clone());
         // Dropped with this future, when nobody waits for the page any more.
         let wanted = Arc::new(());
         let is_wanted = Arc::downgrade(&wanted);
+        // The turn ends with the reading, also when whoever asked is gone before, and not before
+        // the page is taken up.
         let read = tokio::task::spawn_blocking(move || {
-            let page = engine.read_page(&query, &|| is_wanted.strong_count() > 0);
-            drop(permit);
-            page
+            (engine.read_page(&query, &|| is_wanted.strong_count() > 0), turn)
         });
-        let page = read.await;
+        let read = read.await;
         drop(wanted);
-        page.unwrap_or_else(|_| Err(unreadable("the reader stopped unexpectedly")))
+        match read {
+            Ok((page, _turn)) => page,
+            Err(_) => Err(unreadable("the reader stopped unexpectedly")),
+        }
     }
 
     /// Reads a page from the log, unless it is no longer wanted.

@@ -5,7 +5,7 @@
 //! waits for something else, least of all for another page.
 
 use super::{ChangesQuery, Engine};
-use crate::limits::{CHANGES_PAGES_MAX, CHANGES_READS_MAX, CHANGES_WAITING_MAX};
+use crate::limits::{CHANGES_PAGES_MAX, CHANGES_WAITING_MAX, HISTORY_READERS_MAX};
 use crate::wire::Refusal;
 use bytes::Bytes;
 use std::fmt;
@@ -77,7 +77,7 @@ pub(super) struct LaterRoom {
 impl Default for LaterRoom {
     fn default() -> Self {
         let pages = Arc::new(Semaphore::new(CHANGES_PAGES_MAX));
-        let reads = Arc::new(Semaphore::new(CHANGES_READS_MAX));
+        let reads = Arc::new(Semaphore::new(HISTORY_READERS_MAX));
         Self { waiting: Arc::default(), pages, reads }
     }
 }
@@ -228,21 +228,22 @@ mod tests {
         let query = ChangesQuery { after: 0, prefix: b"zz".to_vec(), limit: None, wait_ms: 0 };
         let are_reading = |count| disk.reading.load(Ordering::Acquire) == count;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let held = || CHANGES_READS_MAX - engine.laters.reads.available_permits();
+        let held = || HISTORY_READERS_MAX - engine.laters.reads.available_permits();
         let (began, given_up, still_held, ended) = runtime.block_on(async {
             let begin = |_| engine.begin_changes(query.clone()).unwrap();
-            let laters: Vec<Later> = (0..CHANGES_READS_MAX).map(begin).collect();
-            let began = comes(|| are_reading(CHANGES_READS_MAX)).await;
+            let laters: Vec<Later> = (0..HISTORY_READERS_MAX).map(begin).collect();
+            laters.iter().for_each(Later::make);
+            let began = comes(|| are_reading(HISTORY_READERS_MAX)).await;
             drop(laters);
             // Then only those that read have the engine, besides the test.
-            let given_up = comes(|| Arc::strong_count(&engine) == 1 + CHANGES_READS_MAX).await;
+            let given_up = comes(|| Arc::strong_count(&engine) == 1 + HISTORY_READERS_MAX).await;
             let still_held = held();
             disk.goes_on.store(true, Ordering::Release);
             (began, given_up, still_held, comes(|| are_reading(0) && held() == 0).await)
         });
         disk.is_over.store(true, Ordering::Release);
         assert!(began && given_up, "so many may go on: {began}, {given_up}");
-        assert_eq!(still_held, CHANGES_READS_MAX, "a read that goes on keeps its place");
+        assert_eq!(still_held, HISTORY_READERS_MAX, "a read that goes on keeps its place");
         assert!(ended, "nobody wanted them any more");
     }
 }

@@ -17,6 +17,16 @@ impl Engine {
     /// Executes one command; returns its encoded result when it may be shown. A full queue and the
     /// command's durability are waited for.
     pub async fn run(&self, command: Command<'_>) -> Result<Bytes, Refusal> {
+        self.run_within(command, |_| Ok(())).await
+    }
+
+    /// The same; `hold` is told how many bytes wait with it. When it refuses to hold them, the
+    /// result is given up.
+    pub async fn run_within<E: From<Refusal>>(
+        &self,
+        command: Command<'_>,
+        hold: impl FnOnce(usize) -> Result<(), E>,
+    ) -> Result<Bytes, E> {
         let request = Request { id: Some(NO_ID), notification: false, command: Ok(command) };
         let requests = [request];
         let mut answers = Answers::default();
@@ -26,12 +36,13 @@ impl Engine {
         while self.execute(&requests, refuse_full, &mut answers) == 0 {
             refuse_full = !matches!(timeout_at(deadline, room.changed()).await, Ok(Ok(())));
         }
+        hold(answers.bytes.len())?;
         if answers.to_append > 0 {
             tokio::task::yield_now().await;
             self.append(answers.to_append);
         }
         let Some(answer) = answers.list.first() else {
-            return Err(internal("no answer"));
+            return Err(internal("no answer").into());
         };
         let mut waiter = self.waiter();
         poll_fn(|cx| waiter.poll_released(cx, answer.gate)).await;
@@ -40,7 +51,7 @@ impl Engine {
         if !self.complete(answer, release, &mut response) {
             response = answers.bytes;
         }
-        open(Bytes::from(response))
+        Ok(open(Bytes::from(response))?)
     }
 }
 

@@ -6,18 +6,23 @@ pub const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrst
 /// Appends the base64 text of `bytes`.
 pub fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     out.reserve(bytes.len().div_ceil(3) * 4);
+    encode_to(bytes, |letters| out.extend_from_slice(letters));
+}
+
+/// Writes the base64 text of `bytes`, piece by piece.
+pub fn encode_to(bytes: &[u8], mut write: impl FnMut(&[u8])) {
     let (groups, rest) = bytes.as_chunks::<3>();
     for [first, second, third] in groups {
-        out.extend_from_slice(&letters([*first, *second, *third]));
+        write(&letters([*first, *second, *third]));
     }
     match rest {
         [first, second] => {
             let [a, b, c, _] = letters([*first, *second, 0]);
-            out.extend_from_slice(&[a, b, c, b'=']);
+            write(&[a, b, c, b'=']);
         }
         [first] => {
             let [a, b, _, _] = letters([*first, 0, 0]);
-            out.extend_from_slice(&[a, b, b'=', b'=']);
+            write(&[a, b, b'=', b'=']);
         }
         _ => {}
     }

@@ -1,5 +1,6 @@
 //! A bound on the memory that answers take while their peers read them, all connections together.
 
+use super::json::EXPANSION_MAX;
 use super::refuse::Refused;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -15,15 +16,20 @@ const UNIT_BYTES: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The room for answers, and what is left of it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Budget {
     units: Arc<Semaphore>,
     total: u32,
 }
 
-/// Room that was set aside for an answer that is yet to be made; none is needed for a small one.
+/// Room that was set aside for an answer; none is needed for a small one.
 #[derive(Debug)]
-pub struct Room(Option<OwnedSemaphorePermit>);
+pub struct Room<'b> {
+    budget: &'b Budget,
+    taken: Option<OwnedSemaphorePermit>,
+    /// What the answer takes, when there was no room for it.
+    lacked: Option<usize>,
+}
 
 impl Budget {
     /// Room for `bytes` of answers.
@@ -32,29 +38,69 @@ impl Budget {
         Self { units: Arc::new(Semaphore::new(total as usize)), total }
     }
 
-    /// Sets room aside for an answer of about `bytes`, in turn with others who wait for it.
-    pub async fn wait(&self, bytes: usize) -> Result<Room, Refused> {
-        let wanted = units(bytes).min(self.total);
-        let room = timeout(PATIENCE, Arc::clone(&self.units).acquire_many_owned(wanted)).await;
-        room.ok().and_then(Result::ok).map(|room| Room(Some(room))).ok_or_else(full)
+    /// No room yet.
+    pub fn none(&self) -> Room<'_> {
+        Room { budget: self, taken: None, lacked: None }
     }
 
-    /// Sets room aside for an answer of about `bytes`, if there is any now.
-    pub fn take(&self, bytes: usize) -> Result<Room, Refused> {
-        if bytes <= FREE_BYTES {
-            return Ok(Room(None));
-        }
+    /// Sets room aside for an answer of about `bytes`, in turn with others who wait for it.
+    pub async fn wait(&self, bytes: usize) -> Result<Room<'_>, Refused> {
         let wanted = units(bytes).min(self.total);
-        let room = Arc::clone(&self.units).try_acquire_many_owned(wanted).map_err(|_| full())?;
-        Ok(Room(Some(room)))
+        let room = timeout(PATIENCE, Arc::clone(&self.units).acquire_many_owned(wanted)).await;
+        let taken = room.ok().and_then(Result::ok).ok_or_else(full)?;
+        Ok(Room { taken: Some(taken), ..self.none() })
     }
 }
 
-impl Room {
+impl Room<'_> {
+    /// Says that the answer takes `bytes` by now. What is missing is taken if it is there, and not
+    /// waited for: an answer that waits while it holds something might wait for another such one.
+    /// One that is larger than the whole budget passes when it is alone.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Refused> {
+        let held = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let wanted = units(bytes).min(self.budget.total);
+        let missing = wanted.saturating_sub(u32::try_from(held).unwrap_or(u32::MAX));
+        if bytes <= FREE_BYTES || missing == 0 {
+            return Ok(());
+        }
+        let Ok(more) = Arc::clone(&self.budget.units).try_acquire_many_owned(missing) else {
+            self.lacked = Some(bytes);
+            return Err(full());
+        };
+        match &mut self.taken {
+            Some(taken) => taken.merge(more),
+            None => self.taken = Some(more),
+        }
+        Ok(())
+    }
+
+    /// The same for an answer of `packed` bytes and for its JSON, before that is made; `length`
+    /// tells how long it will be. Returns about that, where it is short enough not to be measured.
+    pub fn grow_for_json(
+        &mut self,
+        packed: usize,
+        length: impl FnOnce() -> Result<usize, Refused>,
+    ) -> Result<usize, Refused> {
+        if packed <= FREE_BYTES / EXPANSION_MAX {
+            return Ok(packed + packed / 2);
+        }
+        let length = length()?;
+        self.grow(packed.saturating_add(length))?;
+        Ok(length)
+    }
+
+    /// After an answer was `refused`, and is gone: if that was for want of room, waits for what it
+    /// lacked, with nothing in hand.
+    pub async fn again(self, refused: Refused) -> Result<Self, Refused> {
+        let Self { budget, taken, lacked } = self;
+        drop(taken);
+        budget.wait(lacked.ok_or(refused)?).await
+    }
+
     /// Holds the finished answer, and gives back what it does not need; the rest is free again when
     /// the last of the answer is written or dropped.
     pub fn hold(self, answer: Vec<u8>) -> Bytes {
-        let Some(mut room) = self.0.filter(|_| answer.len() > FREE_BYTES) else {
+        let Some(mut room) = self.taken.filter(|_| answer.len() > FREE_BYTES) else {
             return Bytes::from(answer);
         };
         let spare = room.num_permits().saturating_sub(units(answer.len()) as usize);
@@ -85,9 +131,12 @@ fn full() -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
+    use std::pin::pin;
 
     fn held(budget: &Budget, bytes: usize) -> Option<Bytes> {
-        budget.take(bytes).ok().map(|room| room.hold(vec![1; bytes]))
+        let mut room = budget.none();
+        room.grow(bytes).ok().map(|()| room.hold(vec![1; bytes]))
     }
 
     #[test]
@@ -123,5 +172,22 @@ mod tests {
         drop(answer);
         let room = budget.wait(usize::MAX).await.expect("alone, it passes");
         assert_eq!(room.hold(vec![1; 200 * 1024]).len(), 200 * 1024);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_turns_out_longer_takes_more_or_lets_go_and_waits() {
+        let budget = Budget::new(1024 * 1024);
+        let mut one = budget.wait(300 * 1024).await.expect("there is room");
+        let mut two = budget.wait(300 * 1024).await.expect("there is room");
+        one.grow(600 * 1024).expect("there is room");
+        assert!(two.grow(600 * 1024).is_err());
+        // It lets go of what it has: otherwise both might wait for what the other holds.
+        let mut waiting = pin!(two.again(full()));
+        let first = one.hold(vec![1; 600 * 1024]);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(first);
+        let mut two = waiting.await.expect("in time");
+        two.grow(600 * 1024).expect("it has it");
+        assert!(budget.none().again(full()).await.is_err(), "no room was missing");
     }
 }

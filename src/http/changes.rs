@@ -4,7 +4,9 @@
 //! An answer is a page of the engine's. Events are made page by page as their reader takes them, so
 //! that a slow one costs no more memory than a quick one: it falls behind in the history.
 
+use super::budget::Room;
 use super::edge::Edge;
+use super::json::{Length, Sink};
 use super::refuse::{Refused, answer};
 use super::store::Store;
 use super::views::unreadable;
@@ -19,7 +21,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
-use std::io::Write;
 use std::sync::Arc;
 
 /// The longest wait for a change. A peer that goes away meanwhile is not noticed before.
@@ -82,11 +83,8 @@ async fn page<S: Store>(edge: &Edge<S>, asked: ChangesQuery) -> Result<Response,
     let (next, body) = match edge.store.await_changes(&asked).await {
         Awaited::Nothing { next } => (next, Body::empty()),
         Awaited::Something => {
-            let room = edge.budget.wait(edge.page_bytes).await?;
-            let mut lines = Lines { out: Vec::new(), prev: asked.after, is_event: false };
-            let page = Arc::clone(&edge.store).changes(asked).await?;
-            let next = lines.read(&page).map_err(|_| unreadable())?;
-            (next, Body::from(room.hold(lines.out)))
+            let made = Made::of(edge, &asked, asked.after, false).await?;
+            (made.next, Body::from(made.text))
         }
     };
     let mut response = answer(StatusCode::OK, body);
@@ -136,15 +134,47 @@ impl<S: Store> Tail<S> {
             self.asked.after = next;
             return Ok(Bytes::from(heartbeat(next)));
         }
-        let room = self.edge.budget.wait(self.edge.page_bytes).await?;
-        let mut lines = Lines { out: Vec::new(), prev: self.prev, is_event: true };
-        let page = Arc::clone(&self.edge.store).changes(asked).await?;
-        self.asked.after = lines.read(&page).map_err(|_| unreadable())?;
-        self.prev = lines.prev;
-        if lines.out.is_empty() {
-            lines.out = heartbeat(self.asked.after);
+        let made = Made::of(&self.edge, &asked, self.prev, true).await?;
+        (self.asked.after, self.prev) = (made.next, made.prev);
+        Ok(match made.text.is_empty() {
+            true => Bytes::from(heartbeat(made.next)),
+            false => made.text,
+        })
+    }
+}
+
+/// A page of the history, as text in its room.
+struct Made {
+    text: Bytes,
+    /// Where the next one begins.
+    next: Seq,
+    /// The last change in it, or before it.
+    prev: Seq,
+}
+
+impl Made {
+    /// Of what there is now. A page that turns out longer than there is room for, by one large
+    /// write, is made anew when there is.
+    async fn of<S: Store>(
+        edge: &Edge<S>,
+        asked: &ChangesQuery,
+        prev: Seq,
+        is_event: bool,
+    ) -> Result<Self, Refused> {
+        let mut room = edge.budget.wait(edge.page_bytes).await?;
+        loop {
+            let page = Arc::clone(&edge.store).changes(asked.clone()).await?;
+            match Lines::of(&page, prev, is_event, &mut room) {
+                Ok((lines, next)) => {
+                    drop(page);
+                    return Ok(Self { text: room.hold(lines.out), next, prev: lines.prev });
+                }
+                Err(refused) => {
+                    drop(page);
+                    room = room.again(refused).await?;
+                }
+            }
         }
-        Ok(room.hold(lines.out))
     }
 }
 
@@ -154,30 +184,48 @@ fn heartbeat(next: Seq) -> Vec<u8> {
 }
 
 /// Changes on their way from MessagePack to JSON.
-struct Lines {
-    out: Vec<u8>,
+struct Lines<O> {
+    out: O,
     /// The seq of the change before.
     prev: Seq,
     is_event: bool,
 }
 
-impl Lines {
+impl Lines<Vec<u8>> {
+    /// The lines of a page, for which there must be room, and where the next page begins.
+    fn of(
+        page: &[u8],
+        prev: Seq,
+        is_event: bool,
+        room: &mut Room<'_>,
+    ) -> Result<(Self, Seq), Refused> {
+        let length = room.grow_for_json(page.len(), || {
+            let mut measured = Lines { out: Length::default(), prev, is_event };
+            measured.read(page).map_err(|_| unreadable())?;
+            Ok(measured.out.len())
+        })?;
+        let mut lines = Self { out: Vec::with_capacity(length), prev, is_event };
+        let next = lines.read(page).map_err(|_| unreadable())?;
+        Ok((lines, next))
+    }
+}
+
+impl<O: Sink> Lines<O> {
     /// Reads `[[[key, header, value]…], next]`; returns `next`.
     fn read(&mut self, page: &[u8]) -> Read<Seq> {
-        self.out.reserve(2 * page.len());
         let mut reader = Reader::new(page);
         reader.array_len()?;
         let count = reader.array_len()?;
         for index in 0..count {
             let seq = self.change(&mut reader)?;
             if !self.is_event {
-                self.out.push(b'\n');
+                self.out.write(b"\n");
                 continue;
             }
             // An id says that everything up to it has come: only the last change of a write has it.
             let is_last = index + 1 == count || seq_of(reader.clone())? != seq;
             let id = if is_last { format!("\nid: {seq}\n\n") } else { "\n\n".to_owned() };
-            self.out.extend_from_slice(id.as_bytes());
+            self.out.write(id.as_bytes());
         }
         reader.uint()
     }
@@ -195,16 +243,15 @@ impl Lines {
         let prev = std::mem::replace(&mut self.prev, seq);
         let start = if self.is_event { "data: " } else { "" };
         let ttl_ms = ttl_ms.map_or_else(|| "null".to_owned(), |ttl_ms| ttl_ms.to_string());
-        // Writing to a vector cannot fail.
-        let _ = write!(
-            self.out,
+        let head = format_args!(
             "{start}{{\"seq\":{seq},\"op\":\"{op}\",\"index\":{index},\"count\":{count},\
              \"prev\":{prev},\"ttl_ms\":{ttl_ms},\"level\":\"{level}\",\"key\":"
         );
+        json::print(&mut self.out, head);
         json::render_key(key, &mut self.out);
-        self.out.extend_from_slice(b",\"value\":");
+        self.out.write(b",\"value\":");
         json::render(changes.value()?, &mut self.out)?;
-        self.out.push(b'}');
+        self.out.write(b"}");
         Ok(seq)
     }
 }

@@ -34,7 +34,7 @@ const ALLOWED: HeaderValue = HeaderValue::from_static("HEAD, OPTIONS, GET");
 pub struct Edge<S> {
     pub(super) store: Arc<S>,
     pub(super) budget: Budget,
-    /// About what a page of a range takes: its MessagePack and its JSON.
+    /// About what a page of a range takes: its MessagePack and its JSON, which is a little longer.
     pub(super) page_bytes: usize,
 }
 
@@ -54,7 +54,7 @@ impl App {
         let edge = Arc::new(Edge {
             store: Arc::clone(&store),
             budget,
-            page_bytes: 2 * limits.range_bytes,
+            page_bytes: limits.range_bytes.saturating_mul(5) / 2,
         });
         let routes = Router::new()
             .route("/get", view(views::get::<S>))

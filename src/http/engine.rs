@@ -1,5 +1,7 @@
 //! The engine as the HTTP edge's store.
 
+use super::budget::Room;
+use super::refuse::Refused;
 use super::store::{Counted, Health, Store};
 use crate::engine::{Awaited, ChangesQuery, Counters, Engine};
 use crate::wire::{Command, Refusal, Seq};
@@ -13,8 +15,8 @@ impl Counted for Engine {
 }
 
 impl Store for Engine {
-    async fn run(&self, command: Command<'_>) -> Result<Bytes, Refusal> {
-        Self::run(self, command).await
+    async fn run(&self, command: Command<'_>, room: &mut Room<'_>) -> Result<Bytes, Refused> {
+        self.run_within(command, |bytes| room.grow(bytes)).await
     }
 
     async fn await_changes(&self, query: &ChangesQuery) -> Awaited {

@@ -11,7 +11,7 @@ use super::edge::Edge;
 use super::query;
 use super::refuse::{Refused, answer};
 use super::store::Store;
-use super::views::{members, unreadable};
+use super::views::{length, members, unreadable};
 use crate::wire::command::Range;
 use crate::wire::reader::Read;
 use crate::wire::{Command, Reader, Refusal};
@@ -29,12 +29,9 @@ pub async fn getrange<S: Store>(
     request: Request,
 ) -> Result<Response, Refused> {
     let mut walk = Walk::new(request.uri().query().unwrap_or_default())?;
-    let room = edge.budget.wait(edge.page_bytes).await?;
-    let mut first = vec![b'{'];
-    if walk.page(&*edge.store, &mut first).await? == 0 {
+    let Some(first) = walk.page(&edge, b'{').await? else {
         return Ok(answer(StatusCode::NOT_FOUND, Body::empty()));
-    }
-    let first = walk.close(first, room);
+    };
     if walk.is_done {
         return Ok(answer(StatusCode::OK, Body::from(first)));
     }
@@ -42,22 +39,13 @@ pub async fn getrange<S: Store>(
         if walk.is_done {
             return Ok(None);
         }
-        let page = next_page(&edge, &mut walk).await?;
+        // What was left may have gone away meanwhile.
+        let end = || Bytes::from_static(b"}");
+        let page = walk.page(&edge, b',').await?.unwrap_or_else(end);
         Ok(Some((page, (edge, walk))))
     });
     let pages = stream::StreamExt::chain(stream::once(async { Ok::<_, Refused>(first) }), rest);
     Ok(answer(StatusCode::OK, Body::from_stream(pages)))
-}
-
-/// A page after the first, once the first has been taken.
-async fn next_page<S: Store>(edge: &Edge<S>, walk: &mut Walk) -> Result<Bytes, Refused> {
-    let room = edge.budget.wait(edge.page_bytes).await?;
-    let mut page = vec![b','];
-    if walk.page(&*edge.store, &mut page).await? == 0 {
-        // What was left went away meanwhile.
-        page.clear();
-    }
-    Ok(walk.close(page, room))
 }
 
 /// A walk through a range, page by page.
@@ -96,8 +84,29 @@ impl Walk {
         })
     }
 
-    /// Appends the members of the next page; tells how many.
-    async fn page<S: Store>(&mut self, store: &S, out: &mut Vec<u8>) -> Result<usize, Refused> {
+    /// The text of the next page, `before` and all, in its room; `None` where there is nothing, and
+    /// the walk is done. A page that turns out longer than there is room for, by one large item,
+    /// is made anew when there is.
+    async fn page<S: Store>(
+        &mut self,
+        edge: &Edge<S>,
+        before: u8,
+    ) -> Result<Option<Bytes>, Refused> {
+        let mut room = edge.budget.wait(edge.page_bytes).await?;
+        loop {
+            match self.text(&*edge.store, before, &mut room).await {
+                Ok(text) => return Ok(text.map(|text| room.hold(text))),
+                Err(refused) => room = room.again(refused).await?,
+            }
+        }
+    }
+
+    async fn text<S: Store>(
+        &mut self,
+        store: &S,
+        before: u8,
+        room: &mut Room<'_>,
+    ) -> Result<Option<Vec<u8>>, Refused> {
         let range = Range {
             from: Some(&self.from),
             after: self.after.as_deref(),
@@ -108,26 +117,26 @@ impl Walk {
             keys_only: false,
             meta: false,
         };
-        let page = store.run(Command::Range(range)).await?;
-        out.reserve(page.len() + 16);
-        self.read(&page, out).map_err(|_| unreadable())
+        let page = store.run(Command::Range(range), room).await?;
+        let mut reader = Reader::new(&page);
+        reader.array_len().map_err(|_| unreadable())?;
+        let length = room.grow_for_json(page.len(), || length(reader.clone()))?;
+        let mut text = Vec::with_capacity(length + 2);
+        text.push(before);
+        let count = self.read(&mut reader, &mut text).map_err(|_| unreadable())?;
+        self.is_done |= count == 0;
+        if self.is_done {
+            text.push(b'}');
+        }
+        Ok((count > 0).then_some(text))
     }
 
-    fn read(&mut self, page: &[u8], out: &mut Vec<u8>) -> Read<usize> {
-        let mut reader = Reader::new(page);
-        reader.array_len()?;
-        let count = members(&mut reader, out)?;
+    /// Appends the members of a page; tells how many.
+    fn read(&mut self, reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Read<usize> {
+        let count = members(reader, out)?;
         self.after = if reader.nil()? { None } else { Some(reader.bytes()?.to_vec()) };
         self.left = self.left.map(|left| left.saturating_sub(count));
         self.is_done = self.after.is_none() || self.left == Some(0);
         Ok(count)
-    }
-
-    /// Ends the object if this was the last page, and holds the text in its room.
-    fn close(&self, mut text: Vec<u8>, room: Room) -> Bytes {
-        if self.is_done {
-            text.push(b'}');
-        }
-        room.hold(text)
     }
 }

@@ -18,13 +18,66 @@ use super::base64;
 use crate::limits::DEPTH_MAX;
 use crate::wire::Reader;
 use crate::wire::reader::{Fault, Read};
-use std::io::Write;
+use std::fmt;
+
+/// JSON text is never so many times as long as the MessagePack that it is made of. The worst are
+/// the shortest bins and maps within the key of a map.
+pub const EXPANSION_MAX: usize = 16;
+
+/// Where JSON text goes: into a buffer, or nowhere, where only its length is asked for.
+pub trait Sink {
+    /// Appends text.
+    fn write(&mut self, text: &[u8]);
+
+    /// How long all of it is.
+    fn len(&self) -> usize;
+
+    /// Whether there is none yet.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets all but so many bytes.
+    fn truncate(&mut self, len: usize);
+}
+
+impl Sink for Vec<u8> {
+    fn write(&mut self, text: &[u8]) {
+        self.extend_from_slice(text);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.truncate(len);
+    }
+}
+
+/// The length of a text that is not made.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Length(usize);
+
+impl Sink for Length {
+    fn write(&mut self, text: &[u8]) {
+        self.0 = self.0.saturating_add(text.len());
+    }
+
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.0 = len;
+    }
+}
 
 /// Appends the JSON text of the MessagePack value that `value` holds.
 ///
 /// Bytes that are not exactly one MessagePack value append nothing and are an error; the store
 /// holds none.
-pub fn render(value: &[u8], out: &mut Vec<u8>) -> Read<()> {
+pub fn render(value: &[u8], out: &mut impl Sink) -> Read<()> {
     let start = out.len();
     let mut reader = Reader::new(value);
     let rendered = Renderer { out, is_key: false }.value(&mut reader, DEPTH_MAX);
@@ -38,14 +91,14 @@ pub fn render(value: &[u8], out: &mut Vec<u8>) -> Read<()> {
 
 /// Appends a store's key as a JSON string: UTF-8 as it is, other bytes percent-encoded as in a
 /// query.
-pub fn render_key(key: &[u8], out: &mut Vec<u8>) {
+pub fn render_key(key: &[u8], out: &mut impl Sink) {
     match std::str::from_utf8(key) {
         Ok(text) => string(text, out),
         Err(_) => {
             let escaped = percent_encoding::percent_encode(key, &ESCAPED);
-            out.push(b'"');
-            escaped.for_each(|part| out.extend_from_slice(part.as_bytes()));
-            out.push(b'"');
+            out.write(b"\"");
+            escaped.for_each(|part| out.write(part.as_bytes()));
+            out.write(b"\"");
         }
     }
 }
@@ -55,47 +108,77 @@ const ESCAPED: percent_encoding::AsciiSet =
     percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Appends `text` as a JSON string.
-pub fn string(text: &str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    let mut rest = text.as_bytes();
+pub fn string(text: &str, out: &mut impl Sink) {
+    out.write(b"\"");
+    escape(text.as_bytes(), |part| out.write(part));
+    out.write(b"\"");
+}
+
+/// Appends formatted text.
+pub fn print(out: &mut impl Sink, text: fmt::Arguments<'_>) {
+    // It cannot fail.
+    let _ = fmt::write(&mut Printed(out), text);
+}
+
+struct Printed<'o, O>(&'o mut O);
+
+impl<O: Sink> fmt::Write for Printed<'_, O> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Writes `text` as it stands between the quotes of a string, piece by piece.
+fn escape(text: &[u8], mut write: impl FnMut(&[u8])) {
+    let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| needs_escape(*byte)) {
         let (plain, tail) = rest.split_at(at);
-        out.extend_from_slice(plain);
+        write(plain);
         if let Some((byte, tail)) = tail.split_first() {
-            escape(*byte, out);
+            escape_one(*byte, &mut write);
             rest = tail;
         }
     }
-    out.extend_from_slice(rest);
-    out.push(b'"');
+    write(rest);
 }
 
 fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-fn escape(byte: u8, out: &mut Vec<u8>) {
+fn escape_one(byte: u8, mut write: impl FnMut(&[u8])) {
     match byte {
-        b'"' => out.extend_from_slice(b"\\\""),
-        b'\\' => out.extend_from_slice(b"\\\\"),
-        b'\n' => out.extend_from_slice(b"\\n"),
-        b'\r' => out.extend_from_slice(b"\\r"),
-        b'\t' => out.extend_from_slice(b"\\t"),
-        other => print(out, format_args!("\\u{other:04x}")),
+        b'"' => write(b"\\\""),
+        b'\\' => write(b"\\\\"),
+        b'\n' => write(b"\\n"),
+        b'\r' => write(b"\\r"),
+        b'\t' => write(b"\\t"),
+        // Below 0x20.
+        other => {
+            let (high, low) = (b'0' + (other >> 4), hex_digit(other & 0xF));
+            write(&[b'\\', b'u', b'0', b'0', high, low]);
+        }
     }
 }
 
-struct Renderer<'o> {
-    out: &'o mut Vec<u8>,
-    /// Whether what is rendered will become the text of an object's key.
+fn hex_digit(digit: u8) -> u8 {
+    if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
+}
+
+struct Renderer<'o, O> {
+    out: &'o mut O,
+    /// Whether what is rendered is the text of an object's key, and so stands within quotes.
     is_key: bool,
 }
 
-impl Renderer<'_> {
+impl<O: Sink> Renderer<'_, O> {
     fn value(&mut self, reader: &mut Reader<'_>, depth: usize) -> Read<()> {
         match reader.peek()? {
-            0xC0 => reader.value().map(|_| self.text("null")),
-            0xC2 | 0xC3 => reader.bool().map(|flag| self.text(if flag { "true" } else { "false" })),
+            0xC0 => reader.value().map(|_| self.text(b"null")),
+            0xC2 | 0xC3 => {
+                reader.bool().map(|flag| self.text(if flag { b"true" } else { b"false" }))
+            }
             0x00..=0x7F | 0xCC..=0xD3 | 0xE0..=0xFF => {
                 reader.int().map(|number| print(self.out, format_args!("{number}")))
             }
@@ -111,29 +194,29 @@ impl Renderer<'_> {
 
     fn array(&mut self, reader: &mut Reader<'_>, depth: usize) -> Read<()> {
         let depth = depth.checked_sub(1).ok_or(Fault::TooDeep)?;
-        self.text("[");
+        self.text(b"[");
         for index in 0..reader.array_len()? {
             if index > 0 {
-                self.text(",");
+                self.text(b",");
             }
             self.value(reader, depth)?;
         }
-        self.text("]");
+        self.text(b"]");
         Ok(())
     }
 
     fn map(&mut self, reader: &mut Reader<'_>, depth: usize) -> Read<()> {
         let depth = depth.checked_sub(1).ok_or(Fault::TooDeep)?;
-        self.text("{");
+        self.text(b"{");
         for index in 0..reader.map_len()? {
             if index > 0 {
-                self.text(",");
+                self.text(b",");
             }
             self.key(reader, depth)?;
-            self.text(":");
+            self.text(b":");
             self.value(reader, depth)?;
         }
-        self.text("}");
+        self.text(b"}");
         Ok(())
     }
 
@@ -142,22 +225,30 @@ impl Renderer<'_> {
         let is_str = matches!(reader.peek()?, 0xA0..=0xBF | 0xD9..=0xDB);
         if is_str && let Ok(text) = std::str::from_utf8(ahead.bytes()?) {
             *reader = ahead;
-            string(text, self.out);
-        } else if self.is_key {
-            self.quoted_base64(reader.value()?);
-        } else {
-            let mut text = Vec::new();
-            Renderer { out: &mut text, is_key: true }.value(reader, depth)?;
-            string(&String::from_utf8_lossy(&text), self.out);
+            self.string(text);
+            return Ok(());
         }
+        if self.is_key {
+            self.quoted_base64(reader.value()?);
+            return Ok(());
+        }
+        self.text(b"\"");
+        Renderer { out: &mut *self.out, is_key: true }.value(reader, depth)?;
+        self.text(b"\"");
         Ok(())
     }
 
     fn str(&mut self, bytes: &[u8]) {
         match std::str::from_utf8(bytes) {
-            Ok(text) => string(text, self.out),
+            Ok(text) => self.string(text),
             Err(_) => self.base64(bytes),
         }
+    }
+
+    fn string(&mut self, text: &str) {
+        self.text(b"\"");
+        escape(text.as_bytes(), |part| self.text(part));
+        self.text(b"\"");
     }
 
     fn float(&mut self, bytes: &[u8]) {
@@ -170,14 +261,14 @@ impl Renderer<'_> {
             // Debug is the shortest text that reads back as the same number, with a point or an
             // exponent.
             Some(number) => print(self.out, format_args!("{number:?}")),
-            None => self.text("null"),
+            None => self.text(b"null"),
         }
     }
 
     fn base64(&mut self, bytes: &[u8]) {
-        self.text("{\"base64\":");
+        self.text(b"{\"base64\":");
         self.quoted_base64(bytes);
-        self.text("}");
+        self.text(b"}");
     }
 
     fn ext(&mut self, bytes: &[u8]) {
@@ -189,26 +280,27 @@ impl Renderer<'_> {
             _ => 1,
         };
         if let Some([kind, data @ ..]) = bytes.get(skipped..) {
-            print(self.out, format_args!("{{\"ext\":[{},", kind.cast_signed()));
+            self.text(b"{\"ext\":[");
+            print(self.out, format_args!("{},", kind.cast_signed()));
             self.quoted_base64(data);
-            self.text("]}");
+            self.text(b"]}");
         }
     }
 
     fn quoted_base64(&mut self, bytes: &[u8]) {
-        self.text("\"");
-        base64::encode(bytes, self.out);
-        self.text("\"");
+        self.text(b"\"");
+        base64::encode_to(bytes, |letters| self.out.write(letters));
+        self.text(b"\"");
     }
 
-    fn text(&mut self, text: &str) {
-        self.out.extend_from_slice(text.as_bytes());
+    /// Text that may need to be escaped, where it stands within quotes; digits and letters are
+    /// written as they are.
+    fn text(&mut self, text: &[u8]) {
+        match self.is_key {
+            true => escape(text, |part| self.out.write(part)),
+            false => self.out.write(text),
+        }
     }
-}
-
-/// Appends formatted text; writing to a vector cannot fail.
-fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    let _ = out.write_fmt(text);
 }
 
 #[cfg(test)]
@@ -357,6 +449,28 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_texts_are_not_longer_than_they_may_be() {
+        let nothing = bin(b"");
+        let many = [packed(|out| writer::array_len(out, 1_000)), nothing.repeat(1_000)].concat();
+        let within = map(&[(&[0xC0], &nothing)]);
+        let worst = [
+            (packed(|out| writer::array_len(out, 0)), nothing.clone()),
+            (str(&"\u{1}".repeat(1_000)), str("")),
+            (many.clone(), many),
+            (within.clone(), within),
+            ([[0x91, 0xCA].as_slice(), &f32::MIN_POSITIVE.to_be_bytes()].concat(), vec![0xC2]),
+        ];
+        for (key, value) in worst {
+            let packed = map(&[(&key, &value)]);
+            let text = json(&packed);
+            assert!(text.len() <= EXPANSION_MAX * packed.len(), "{text}");
+            let mut length = Length::default();
+            render(&packed, &mut length).expect("one MessagePack value");
+            assert_eq!(length.len(), text.len());
+        }
+    }
+
+    #[test]
     fn depth_is_bounded_and_a_failure_leaves_nothing() {
         let nested = |levels: usize| [vec![0x91; levels], vec![0xC0]].concat();
         assert_eq!(json(&nested(DEPTH_MAX)).len(), 2 * DEPTH_MAX + 4);
@@ -372,13 +486,18 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7_532);
         for round in 0..200_000 {
             let bytes: Vec<u8> = (0..random.usize(..24)).map(|_| random.u8(..)).collect();
-            let mut out = Vec::new();
+            let (mut out, mut length) = (Vec::new(), Length::default());
+            let _ = render(&bytes, &mut length);
             match render(&bytes, &mut out) {
                 Ok(()) => {
+                    assert_eq!(length.len(), out.len(), "round {round}: {bytes:02x?}");
+                    assert!(out.len() <= EXPANSION_MAX * bytes.len(), "round {round}: {out:?}");
                     let parsed = serde_json::from_slice::<serde_json::Value>(&out);
                     assert!(parsed.is_ok(), "round {round}: {bytes:02x?} -> {out:?}: {parsed:?}");
                 }
-                Err(_) => assert!(out.is_empty(), "round {round}: {bytes:02x?}"),
+                Err(_) => {
+                    assert!(out.is_empty() && length.is_empty(), "round {round}: {bytes:02x?}")
+                }
             }
         }
     }

@@ -30,6 +30,8 @@ const KERNEL_BYTES: u32 = 128 * 1024;
 const BACKLOG: u32 = 1024;
 /// How long requests in flight may take once the broker stops.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long a connection between two requests may take to close once we have.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long to wait after an accept that failed for want of something (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -220,11 +222,12 @@ async fn drive(
                 return;
             }
             _ = &mut stopped, if last_moment.is_none() => {
-                if pulse.is(Phase::Idle) || pulse.is(Phase::Head) {
-                    return;
-                }
+                // Closed at once, a socket to which something comes resets its connection, and what
+                // the system has still to send of an answer is lost.
+                let is_between = pulse.is(Phase::Idle) || pulse.is(Phase::Head);
                 connection.as_mut().graceful_shutdown();
-                last_moment = Some(Instant::now() + grace);
+                let patience = if is_between { LINGER.min(grace) } else { grace };
+                last_moment = Some(Instant::now() + patience);
             }
             now = ticks.tick() => {
                 if let Some(why) = pulse.overdue(&deadlines) {

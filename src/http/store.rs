@@ -1,5 +1,7 @@
 //! What the HTTP edge needs of a store.
 
+use super::budget::Room;
+use super::refuse::Refused;
 use crate::engine::{Awaited, ChangesQuery, Counters};
 use crate::wire::{Command, Refusal, Seq};
 use bytes::Bytes;
@@ -13,8 +15,13 @@ pub trait Counted: Send + Sync + 'static {
 
 /// Runs commands, and knows how it is.
 pub trait Store: Counted {
-    /// Runs one command; its result, as MessagePack, is there when it may be told.
-    fn run(&self, command: Command<'_>) -> impl Future<Output = Result<Bytes, Refusal>> + Send;
+    /// Runs one command; its result, as MessagePack, is there when it may be told. It takes its
+    /// room before that is waited for.
+    fn run(
+        &self,
+        command: Command<'_>,
+        room: &mut Room<'_>,
+    ) -> impl Future<Output = Result<Bytes, Refused>> + Send;
 
     /// Waits for what `query` asks for of the history: until there is some of it, its time is up or
     /// the store stops.

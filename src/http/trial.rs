@@ -1,7 +1,9 @@
 //! The edge under hostile peers and at its end, over real sockets, with a store whose every step is
 //! the test's.
 
+use super::budget::Room;
 use super::head::REQUEST_LINE_BYTES;
+use super::refuse::Refused;
 use super::server::{bind, serve};
 use super::store::Counted;
 use super::{App, Health, Names, Store};
@@ -97,10 +99,12 @@ impl Counted for MapStore {
 }
 
 impl Store for MapStore {
-    async fn run(&self, command: Command<'_>) -> Result<Bytes, Refusal> {
+    async fn run(&self, command: Command<'_>, room: &mut Room<'_>) -> Result<Bytes, Refused> {
         self.come.send_modify(|come| *come += 1);
         let _turn = self.turn.acquire().await.expect("never closed");
-        Ok(Bytes::from(self.apply(command)))
+        let result = self.apply(command);
+        room.grow(result.len())?;
+        Ok(Bytes::from(result))
     }
 
     async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
@@ -539,6 +543,33 @@ async fn stopping_finishes_what_is_in_flight_and_closes_the_rest() {
     assert!(answer.ends_with(ANSWER) && answer.contains("connection: close"), "{answer}");
     drop(busy);
     // The others were closed without a wait for their peers to do so too.
+    timeout(PATIENCE, edge.served).await.expect("the edge ends").expect("well");
+}
+
+#[tokio::test]
+async fn an_answer_that_the_system_has_still_to_send_survives_the_stop() {
+    let store = MapStore::new(10);
+    let value = [&[0xDA, 0xC0, 0], vec![b'v'; 0xC000].as_slice()].concat();
+    store.map.lock().unwrap().insert(b"a".to_vec(), value);
+    let edge = Edge::over(store, Limits::default()).await;
+    let mut peers = Vec::new();
+    for _ in 0..20 {
+        let mut peer = edge.connect_narrowly().await;
+        peer.send(GET).await;
+        // The system has taken the rest with the head, and the peer's has no room for it.
+        peer.until("\r\n\r\n").await;
+        peers.push(peer);
+    }
+    edge.stop.send(true).expect("the edge runs");
+    while TcpStream::connect(edge.address).await.is_ok() {}
+    for peer in &mut peers {
+        // Sent to a socket that is closed, this would be answered by a reset.
+        peer.send(&format!("{GET}{GET}")).await;
+    }
+    for mut peer in peers {
+        let rest = peer.rest().await;
+        assert!(rest.len() > 0xC000, "{} bytes", rest.len());
+    }
     timeout(PATIENCE, edge.served).await.expect("the edge ends").expect("well");
 }
 

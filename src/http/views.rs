@@ -2,6 +2,7 @@
 //! [`super::getrange`].
 
 use super::edge::Edge;
+use super::json::{Length, Sink};
 use super::refuse::{Refused, answer};
 use super::store::{Health, Store};
 use super::{guard, json, query};
@@ -32,15 +33,15 @@ pub async fn get<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request) -
     let keys: Vec<&[u8]> =
         asked.iter().map(AsRef::as_ref).filter(|key| seen.insert(*key)).collect();
     keys.iter().try_for_each(|key| check_key(key))?;
-    let found = edge.store.run(Command::GetMulti(GetMulti { keys })).await?;
+    let mut room = edge.budget.none();
+    let found = edge.store.run(Command::GetMulti(GetMulti { keys }), &mut room).await?;
 
-    // Twice for the two forms: what came, and its JSON.
-    let room = edge.budget.take(2 * found.len())?;
-    let mut body = Vec::with_capacity(found.len() + 16);
+    let length = room.grow_for_json(found.len(), || length(Reader::new(&found)))?;
+    let mut body = Vec::with_capacity(length + 2);
     body.push(b'{');
-    let mut reader = Reader::new(&found);
-    let count = members(&mut reader, &mut body).map_err(|_| unreadable())?;
+    let count = members(&mut Reader::new(&found), &mut body).map_err(|_| unreadable())?;
     body.push(b'}');
+    drop(found);
     match count {
         0 => Ok(answer(StatusCode::NOT_FOUND, Body::empty())),
         _ => Ok(answer(StatusCode::OK, Body::from(room.hold(body)))),
@@ -57,8 +58,8 @@ pub async fn put<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request) -
     let keys = given.into_iter().map(|(key, _)| check_key(&key).map(|()| key));
     let pairs = keys.zip(&packed).map(|(key, value)| Ok((key?, value.as_slice())));
     let pairs = pairs.collect::<Result<_, Refusal>>()?;
-    let set = SetMulti { prefix: &[], pairs, ttl_ms: None, durability };
-    edge.store.run(Command::SetMulti(set)).await?;
+    let set = Command::SetMulti(SetMulti { prefix: &[], pairs, ttl_ms: None, durability });
+    edge.store.run(set, &mut edge.budget.none()).await?;
     Ok(answer(StatusCode::CREATED, Body::empty()))
 }
 
@@ -75,8 +76,8 @@ pub async fn delete<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request
             keys.push(key);
         }
     }
-    let delete = DeleteMulti { prefix: &[], keys, durability };
-    edge.store.run(Command::DeleteMulti(delete)).await?;
+    let delete = Command::DeleteMulti(DeleteMulti { prefix: &[], keys, durability });
+    edge.store.run(delete, &mut edge.budget.none()).await?;
     Ok(answer(StatusCode::OK, Body::empty()))
 }
 
@@ -98,18 +99,25 @@ pub async fn health<S: Store>(State(edge): State<Arc<Edge<S>>>) -> Response {
 
 /// Appends an array of `[key, value]` as the members of an object, without its braces; tells how
 /// many.
-pub(super) fn members(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Read<usize> {
+pub(super) fn members(reader: &mut Reader<'_>, out: &mut impl Sink) -> Read<usize> {
     let count = reader.array_len()?;
     for index in 0..count {
         reader.array_len()?;
         if index > 0 {
-            out.push(b',');
+            out.write(b",");
         }
         json::render_key(reader.bytes()?, out);
-        out.push(b':');
+        out.write(b":");
         json::render(reader.value()?, out)?;
     }
     Ok(count)
+}
+
+/// How long the text of the members will be.
+pub(super) fn length(mut reader: Reader<'_>) -> Result<usize, Refused> {
+    let mut length = Length::default();
+    members(&mut reader, &mut length).map_err(|_| unreadable())?;
+    Ok(length.len())
 }
 
 /// The refusal when the store's own bytes cannot be read: a bug, never the peer's fault.

@@ -116,6 +116,8 @@ pub struct FeedRead {
     pub records: Vec<Arc<Record>>,
     /// The last seq that was in the ring and is not any more, when the reader fell behind.
     pub lost: Option<Seq>,
+    /// The next record, when it alone is longer than asked for: it was not read.
+    pub large: Option<Arc<Record>>,
 }
 
 impl FeedReader {
@@ -126,17 +128,38 @@ impl FeedReader {
 
     /// Reads on, about `bytes_max` at the most, one record at the least when there is one.
     pub fn read(&mut self, bytes_max: usize) -> FeedRead {
+        self.read_up_to(bytes_max, usize::MAX)
+    }
+
+    /// The same, but a record that is longer by itself is only shown: there may be no room for it.
+    pub fn read_small(&mut self, bytes_max: usize) -> FeedRead {
+        self.read_up_to(bytes_max, bytes_max)
+    }
+
+    fn read_up_to(&mut self, bytes_max: usize, record_bytes_max: usize) -> FeedRead {
         let mut ring = self.feed.ring();
         let lost = (self.place < ring.oldest).then_some(ring.dropped_seq);
         let start = self.place.max(ring.oldest);
         let skip = usize::try_from(start - ring.oldest).unwrap_or(usize::MAX);
-        let records = ring.fitting(skip, bytes_max);
+        let first = ring.slots.get(skip).map(|slot| &slot.record);
+        let large = first.filter(|record| record.len() > record_bytes_max).map(Arc::clone);
+        let records = if large.is_none() { ring.fitting(skip, bytes_max) } else { Vec::new() };
         ring.leave(self.place);
         self.place = start + records.len() as u64;
         ring.enter(self.place);
         ring.trim();
-        self.seq = records.last().map_or(self.seq, |record| record.last_seq);
-        FeedRead { records, lost }
+        self.seq = records.last().map_or(lost.unwrap_or(self.seq), |record| record.last_seq);
+        FeedRead { records, lost, large }
+    }
+
+    /// Goes past a record that was shown.
+    pub fn pass(&mut self, shown: &Record) {
+        let mut ring = self.feed.ring();
+        ring.leave(self.place);
+        self.place += 1;
+        ring.enter(self.place);
+        ring.trim();
+        self.seq = shown.last_seq;
     }
 }
 
@@ -249,6 +272,31 @@ mod tests {
         let read = reader.read(1);
         assert_eq!((read.lost, seqs(&read)), (None, vec![6]), "one record always fits");
         assert_eq!(reader.seq(), 6);
+    }
+
+    #[test]
+    fn a_large_record_is_shown_and_stays_until_it_is_passed() {
+        let feed = Arc::new(Feed::new(2 * cost(&record(1, 1_000)), 0));
+        let mut reader = Arc::clone(&feed).reader();
+        push(&feed, 1..=1, 100);
+        push(&feed, 2..=2, 1_000);
+        push(&feed, 3..=3, 100);
+        assert_eq!(seqs(&reader.read_small(500)), [1]);
+        for _ in 0..2 {
+            let read = reader.read_small(500);
+            assert_eq!((read.lost, seqs(&read), reader.seq()), (None, vec![], 1));
+            assert_eq!(read.large.unwrap().last_seq, 2);
+        }
+        reader.pass(&record(2, 1_000));
+        assert_eq!((reader.seq(), seqs(&reader.read_small(500))), (2, vec![3]));
+        // Dropped while it was shown: it is told all the same, and then what was lost after it.
+        push(&feed, 4..=4, 1_000);
+        assert_eq!(reader.read_small(500).large.unwrap().last_seq, 4);
+        push(&feed, 5..=7, 1_000);
+        reader.pass(&record(4, 1_000));
+        let read = reader.read_small(500);
+        assert_eq!((read.lost, reader.seq()), (Some(5), 5));
+        assert_eq!(read.large.unwrap().last_seq, 6);
     }
 
     #[test]

@@ -26,13 +26,13 @@ impl Backlog {
         self.bytes.get(self.head..).unwrap_or_default()
     }
 
+    /// How many bytes are in memory for that, with those that are written and not given back yet.
+    pub fn held(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Where to append. Only append: what is there already belongs to the backlog.
     pub fn end(&mut self) -> &mut Vec<u8> {
-        // Moving the rest to the front costs at most what was written since the last time.
-        if self.head >= KEPT_BYTES && self.head >= self.len() {
-            self.bytes.drain(..self.head);
-            self.head = 0;
-        }
         &mut self.bytes
     }
 
@@ -41,6 +41,12 @@ impl Backlog {
         self.head = (self.head + count).min(self.bytes.len());
         if self.is_empty() {
             self.clear();
+        } else if self.head >= KEPT_BYTES && self.head >= self.len() {
+            // Moving the rest to the front costs at most what was written since the last time; and
+            // a peer that reads all but the end does not keep the whole in memory.
+            self.bytes.drain(..self.head);
+            self.bytes.shrink_to(KEPT_BYTES);
+            self.head = 0;
         }
     }
 
@@ -76,6 +82,18 @@ mod tests {
             backlog.consume(take * 4);
             assert_eq!(backlog.len(), (next_in - next_out) as usize * 4);
         }
+    }
+
+    #[test]
+    fn what_is_written_is_given_back_before_the_last_of_it_is() {
+        let mut backlog = Backlog::default();
+        backlog.end().resize(10 << 20, 7);
+        while backlog.len() > 1_000 {
+            backlog.consume(backlog.len().min(10_000));
+            assert!(backlog.held() <= 2 * backlog.len() + KEPT_BYTES);
+            assert!(backlog.bytes.capacity() <= 10 << 20);
+        }
+        assert!(backlog.bytes.capacity() <= 2 * KEPT_BYTES);
     }
 
     #[test]

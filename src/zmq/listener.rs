@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 
 /// Connections that the system may hold for us until we accept them.
 const BACKLOG: u32 = 1024;
@@ -150,15 +151,17 @@ impl Listener {
     {
         let mut tasks = JoinSet::new();
         let mut pause = Duration::ZERO;
+        // A moment, not a time: it is waited for anew whenever a connection ends.
+        let mut resume_at = None;
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept(pause) => accepted,
+                accepted = self.accept(resume_at) => accepted,
                 Some(done) = tasks.join_next() => { report(done); continue }
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             match accepted {
                 Ok(stream) => {
-                    pause = Duration::ZERO;
+                    (pause, resume_at) = (Duration::ZERO, None);
                     if let Some(seat) = seats.take() {
                         let serve = serve.clone();
                         let (handle, served) = loops.place(async move {
@@ -177,6 +180,7 @@ impl Listener {
                         tracing::warn!("{}: cannot accept: {error}; trying on", self.endpoint);
                     }
                     pause = (pause * 2).clamp(PAUSE_FIRST, PAUSE_LONGEST);
+                    resume_at = Some(Instant::now() + pause);
                 }
             }
         }
@@ -186,9 +190,9 @@ impl Listener {
         }
     }
 
-    async fn accept(&self, pause: Duration) -> io::Result<Detached> {
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+    async fn accept(&self, resume_at: Option<Instant>) -> io::Result<Detached> {
+        if let Some(resume_at) = resume_at {
+            sleep_until(resume_at).await;
         }
         descriptors::check_spare()?;
         match &self.socket {

@@ -19,6 +19,7 @@ pub mod outlet;
 mod plain;
 pub mod pool;
 pub mod publisher;
+pub mod ration;
 pub mod router;
 mod seldom;
 mod session;

@@ -36,6 +36,11 @@ impl Outlet {
         self.wire.len() + self.control.len()
     }
 
+    /// How many bytes are in memory for that.
+    pub fn held(&self) -> usize {
+        self.wire.held() + self.control.len()
+    }
+
     /// Where to append what the protocol has to say.
     pub(super) fn control(&mut self) -> &mut Vec<u8> {
         &mut self.control

@@ -8,6 +8,7 @@
 use super::edge::{Edge, EdgeError};
 use super::link::{Closed, Link, look_period};
 use super::pool::{Pool, Share};
+use super::ration::{FREE_BYTES, Ration, Rations};
 use super::stream::Stream;
 use super::subscriptions::Subscriptions;
 use super::told::{self, Told};
@@ -34,8 +35,6 @@ pub const LOST: &[u8] = b"\xFFlost";
 const BEAT_PERIOD: Duration = Duration::from_secs(1);
 /// No more is taken from the feed while so much is not written.
 const UNWRITTEN_BYTES: usize = 256 * 1024;
-/// How much is taken from the feed at once, one record at least.
-const READ_BYTES: usize = 256 * 1024;
 /// A subscriber sends nothing longer than a subscription.
 const MESSAGE_BYTES: usize = 64 * 1024;
 /// How long subscribers may take to read the last changes when the broker stops.
@@ -47,6 +46,7 @@ pub struct Publisher {
     edge: Edge,
     engine: Arc<Engine>,
     limits: Limits,
+    rations: Rations,
 }
 
 impl Publisher {
@@ -56,9 +56,10 @@ impl Publisher {
         let refusing = Arc::clone(&engine);
         let refused = move || refusing.counters().refused_connections.up();
         let edge = Edge::bind("--publisher", endpoints, limits, refused).await?;
+        let rations = Rations::new(limits.max_outgoing_bytes);
         let max_message_bytes = limits.max_message_bytes.min(MESSAGE_BYTES);
         let limits = Limits { max_message_bytes, max_frames: 1, ..limits.clone() };
-        Ok(Self { edge, engine, limits })
+        Ok(Self { edge, engine, limits, rations })
     }
 
     /// Where it really listens.
@@ -68,14 +69,15 @@ impl Publisher {
 
     /// Serves on `loops` until `stop` says true; what was committed by then is still told.
     pub async fn run(self, loops: Arc<Loops>, stop: watch::Receiver<bool>) {
-        let shared = Arc::new((self.engine, self.limits, self.edge.incoming()));
+        let shared = Arc::new((self.engine, self.limits, self.edge.incoming(), self.rations));
         let stopping = stop.clone();
         let serve = move |stream| {
             let (shared, stop) = (Arc::clone(&shared), stopping.clone());
             async move {
-                let (engine, limits, incoming) = &*shared;
+                let (engine, limits, incoming, rations) = &*shared;
                 engine.counters().subscribers.up();
-                let ended = subscriber(stream, engine, limits, incoming, stop).await;
+                let ration = rations.none();
+                let ended = subscriber(stream, engine, limits, incoming, ration, stop).await;
                 engine.counters().subscribers.down();
                 if ended.is_cut() {
                     engine.counters().refused_connections.up();
@@ -92,6 +94,7 @@ async fn subscriber(
     engine: &Engine,
     limits: &Limits,
     incoming: &Arc<Pool>,
+    ration: Ration,
     mut stop: watch::Receiver<bool>,
 ) -> Closed {
     let greeting = Link::greet(stream, Kind::Publisher, limits, incoming);
@@ -106,7 +109,7 @@ async fn subscriber(
     let subscriptions = Subscriptions::new(limits);
     let memory = Share::of(incoming);
     let (reader, prev, wants_most) = (None, 0, false);
-    Subscriber { link, engine, limits, subscriptions, memory, reader, prev, wants_most }
+    Subscriber { link, engine, limits, subscriptions, memory, ration, reader, prev, wants_most }
         .run(stop)
         .await
 }
@@ -118,6 +121,8 @@ struct Subscriber<'e> {
     limits: &'e Limits,
     subscriptions: Subscriptions,
     memory: Share,
+    /// For changes that are not written.
+    ration: Ration,
     /// Its place in the feed; `None` while it wants nothing.
     reader: Option<FeedReader>,
     /// The seq of the last change that was sent to it.
@@ -135,6 +140,8 @@ enum Telling {
     Some,
     /// As much as the peer reads.
     Full,
+    /// As much as there is memory for: it stands in line for more.
+    InLine,
 }
 
 impl Subscriber<'_> {
@@ -165,11 +172,12 @@ impl Subscriber<'_> {
             if deadline.is_some_and(|deadline| finished || Instant::now() >= deadline) {
                 return Ok(());
             }
-            let reading = self.link.outlet.unwritten() < UNWRITTEN_BYTES;
+            let reading = told != Telling::Full && self.link.outlet.unwritten() < UNWRITTEN_BYTES;
             tokio::select! {
                 turned = poll_fn(|cx| self.link.poll_turn(cx, reading)) => turned?,
                 _ = committed.changed(), if told == Telling::All && self.reader.is_some() => {}
                 () = yield_now(), if told == Telling::Some => {}
+                () = poll_fn(|cx| self.ration.poll_turn(cx)), if told == Telling::InLine => {}
                 _ = beat.tick() => self.beat(),
                 now = look.tick() => {
                     let since = now.saturating_duration_since(looked);
@@ -221,15 +229,31 @@ impl Subscriber<'_> {
 
     /// Queues what is new, as far as there is room.
     fn tell(&mut self) -> Telling {
+        let told = self.tell_next();
+        if told != Telling::InLine {
+            self.ration.leave_line();
+        }
+        self.ration.settle(self.link.outlet.held());
+        told
+    }
+
+    fn tell_next(&mut self) -> Telling {
         let Some(reader) = &mut self.reader else { return Telling::All };
         if self.link.outlet.unwritten() >= UNWRITTEN_BYTES {
             return Telling::Full;
         }
-        let FeedRead { records, lost } = reader.read(READ_BYTES);
+        if self.ration.is_in_line() {
+            return Telling::InLine;
+        }
+        let free = FREE_BYTES.saturating_sub(self.link.outlet.held());
+        let FeedRead { records, lost, large } = reader.read_small(free);
         if let Some(lost) = lost {
             self.engine.counters().lost.up();
             self.notice(LOST, "lost", lost);
             self.prev = lost;
+        }
+        if let Some(record) = large {
+            return self.tell_large(&record);
         }
         if records.is_empty() {
             return Telling::All;
@@ -243,6 +267,26 @@ impl Subscriber<'_> {
             };
             self.wants_most = count * 2 > record.items;
         }
+        Telling::Some
+    }
+
+    /// The same of a record that may need more memory than is free; its place in the feed stays
+    /// until there is some, as far as the feed reaches back.
+    fn tell_large(&mut self, record: &Record) -> Telling {
+        let wanted = self.subscriptions.matcher();
+        let changes = record.changes().filter(|change| wanted.matches(change.key));
+        let bytes = changes.map(|change| told::bytes_max(&change)).sum::<usize>();
+        let held = self.link.outlet.held();
+        if bytes <= FREE_BYTES && held + bytes > FREE_BYTES {
+            return Telling::Full;
+        }
+        if bytes > 0 && !self.ration.hold(held + bytes) {
+            return Telling::InLine;
+        }
+        if let Some(reader) = &mut self.reader {
+            reader.pass(record);
+        }
+        self.tell_record(record);
         Telling::Some
     }
 

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 /// A longer record is not kept encoded: it has few changes, and each is mostly its value.
 const RECORD_BYTES_MAX: usize = 256 * 1024;
-/// So many are kept: subscribers of one thread read on at about the same time.
+/// So many are kept: subscribers of one thread read on at about the same time. They take a few MiB
+/// of each thread.
 const KEPT: usize = 8;
 
 thread_local! {
@@ -75,6 +76,15 @@ fn before(record: &Record) -> Seq {
     record.first_seq.saturating_sub(1)
 }
 
+/// The longest head of a frame, and the longest second frame.
+const FRAME_HEAD_BYTES: usize = 9;
+const HEADER_BYTES: usize = 80;
+
+/// How long the message of a change is at the most.
+pub(super) fn bytes_max(change: &Change<'_>) -> usize {
+    change.key.len() + change.value.len() + 3 * FRAME_HEAD_BYTES + HEADER_BYTES
+}
+
 /// Appends a change as a message of three frames: key, header, value.
 pub(super) fn append(out: &mut Vec<u8>, change: &Change<'_>, prev: Seq) {
     write_frame(out, true, change.key);
@@ -122,6 +132,7 @@ mod tests {
             let mut alone = Vec::new();
             append(&mut alone, &change, prev);
             assert_eq!(message, alone);
+            assert!(message.len() <= bytes_max(&change));
             prevs.push(prev);
         }
         assert_eq!(prevs, [4, 5, 5]);

@@ -139,6 +139,14 @@ impl Peer {
         self.stream.read_exact(bytes)
     }
 
+    /// Whether the broker's greeting begins within `time`.
+    pub fn is_greeted_within(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let greeted = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        matches!(greeted, Ok(1))
+    }
+
     /// Reads one frame.
     pub fn receive_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let mut head = [0; 2];
