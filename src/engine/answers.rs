@@ -141,6 +141,10 @@ impl Engine {
                 response::success(out, answer.id, &Reply::Encoded(line));
                 true
             }
+            (Release::Waiting, Kind::Wait { .. }) if self.is_in_vain(answer.gate) => {
+                response::refusal(out, answer.id, &stopping());
+                true
+            }
             (_, Kind::Wait { .. }) => {
                 response::success(out, answer.id, &Reply::Bool(release == Release::Ready));
                 true
@@ -162,8 +166,17 @@ impl Engine {
         match &answer.kind {
             Kind::Later(later) => later.is_due(),
             Kind::Wait { until: Some(until) } if *until <= now => true,
+            Kind::Wait { .. } if self.is_in_vain(answer.gate) => true,
             _ => self.release(answer.gate) != Release::Waiting,
         }
+    }
+
+    /// Whether a gate waits for a write that nobody has made, and the broker stops.
+    fn is_in_vain(&self, gate: Gate) -> bool {
+        // Most have been made, and those the committer still takes care of.
+        gate.stored > self.watermarks.stored()
+            && self.watermarks.is_stopping()
+            && gate.stored > self.core().store.seq()
     }
 
     /// `STORAGE`, with the system's words.

@@ -166,6 +166,11 @@ impl Watermarks {
         self.progress.send_modify(|progress| progress.is_stopping = true);
     }
 
+    /// Whether the broker is stopping.
+    pub fn is_stopping(&self) -> bool {
+        self.progress.borrow().is_stopping
+    }
+
     /// All writes up to this are with the operating system.
     pub fn stored(&self) -> Seq {
         self.stored.load(Ordering::Acquire)
