@@ -34,9 +34,9 @@ pub const MESSAGE_BYTES_MAX: usize = 512 << 20;
 pub const QUEUE_BYTES_MAX: usize = 2 << 30;
 /// The largest `--queue-items`: so many seqs may be given out before the log promises more.
 pub const QUEUE_ITEMS_MAX: usize = 8_000_000;
-/// How many pages of the history may be read from the disk at one time, whoever waits for them. Each
-/// has a file open, of the descriptors that are kept for the store, and may take a record of the log
-/// and twice the largest write, before anybody knows how much.
+/// How many pages of the history may be read from the disk at one time, whoever waits for them.
+/// Each has a file open, of the descriptors that are kept for the store, and may take a record of
+/// the log and twice the largest write, before anybody knows how much.
 pub const HISTORY_READERS_MAX: usize = 4;
 /// fjall's own bound on a key.
 pub const FJALL_KEY_BYTES_MAX: usize = 65_535;
