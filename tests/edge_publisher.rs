@@ -102,6 +102,32 @@ fn a_subscriber_gets_what_begins_with_its_prefixes_and_can_prove_it() {
     gets_what_begins_with_its_prefixes(&among_others);
 }
 
+#[test]
+fn what_passed_before_a_further_subscription_shows_as_a_gap() {
+    let edges = start();
+    let mut writer = writer(&edges);
+    let mut peer = subscriber(&edges, &[b"b"]);
+    set(&mut writer, "b1", 1.into(), vec![]);
+    assert_eq!(Told::next(&mut peer).seq, 1);
+    set(&mut writer, "a2", 2.into(), vec![]);
+    set(&mut writer, "b3", 3.into(), vec![]);
+    assert_eq!(Told::next(&mut peer).prev, 1, "it asked for no a");
+    set(&mut writer, "a4", 4.into(), vec![]);
+    until("told", || edges.engine.feed().last_seq() == 4);
+    peer.send(&command("SUBSCRIBE", b"a")).unwrap();
+    // Where it takes effect is seen by the first of these that is told.
+    let first = loop {
+        let passed = set(&mut writer, "a", 4.into(), vec![]);
+        set(&mut writer, "b", 5.into(), vec![]);
+        let told = Told::next(&mut peer);
+        if told.topic == b"a" {
+            break told;
+        }
+        assert_eq!(told.seq, passed + 1);
+    };
+    assert_eq!(first.prev, first.seq - 1, "not that of the last change that it was sent");
+}
+
 fn gets_what_begins_with_its_prefixes(edges: &Edges) {
     let mut writer = writer(edges);
     assert_eq!(set(&mut writer, "before", 0.into(), vec![]), 1);

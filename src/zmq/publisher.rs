@@ -219,11 +219,10 @@ impl Subscriber<'_> {
         if !added || !self.memory.hold(self.subscriptions.bytes()) {
             return Err(Closed::Subscriptions);
         }
-        if self.reader.is_none() {
-            let reader = self.engine.feed().reader();
-            self.prev = reader.seq();
-            self.reader = Some(reader);
-        }
+        let reader = self.reader.get_or_insert_with(|| self.engine.feed().reader());
+        // What passed before this one took effect is to show as a gap: a client that connects anew
+        // sends its subscriptions in any order, each by itself.
+        self.prev = reader.seq();
         Ok(())
     }
 
