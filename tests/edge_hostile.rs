@@ -182,22 +182,46 @@ fn who_does_not_read_is_not_read_from() {
     trial.end(20 * MIB);
 }
 
+/// Requests whose replies have 1 MiB, all of one kind after the other.
+fn large_requests() -> Vec<Vec<u8>> {
+    let key = || Value::from("large");
+    let list = |values: Vec<Value>| Value::Array(values);
+    let get = list(vec!["get".into(), list(vec![key()])]);
+    let of_one = vec![("limit".into(), 1.into()), ("from".into(), key())];
+    let all = [
+        ("get", vec![key()]),
+        ("get_multi", vec![list(vec![key()])]),
+        ("range", vec![Value::Map(of_one)]),
+        ("batch", vec![list(vec![get])]),
+        ("changes", vec![0.into()]),
+    ];
+    all.into_iter().map(|(method, params)| message(&[&request(1, method, params).0])).collect()
+}
+
 #[test]
 fn all_unread_replies_together_are_bounded() {
-    let trial = Trial::begin(&["--max-unread-bytes", "8000000", "--max-outgoing-bytes", "8000000"]);
-    let get = message(&[&request(1, "get", vec!["large".into()]).0]);
-    let mut peers: Vec<_> = (0..80).map(|_| Peer::connect(trial.router(), "DEALER")).collect();
-    for peer in &mut peers {
-        peer.send(&get.repeat(100)).unwrap();
+    let bounds = ["--max-unread-bytes", "8000000", "--max-outgoing-bytes", "8000000"];
+    let trial = Trial::begin(&[&bounds[..], &["--stalled-peer-ms", "2000"]].concat());
+    let large = large_requests();
+    let mut peers: Vec<_> = (0..200).map(|_| Peer::connect(trial.router(), "DEALER")).collect();
+    for (peer, request) in peers.iter_mut().zip(large.iter().cycle()) {
+        peer.send(&request.repeat(50)).unwrap();
     }
-    std::thread::sleep(Duration::from_millis(500));
-    // One that begins to read gets all of its own, though the others hold what there is.
-    for _ in 0..100 {
-        assert_eq!(peers[79].response().id, Some(1));
-    }
+    // Who reads gets all of its own, if not before those who do not are cut.
+    let read_all = |peer: &mut Peer| {
+        let responses = std::iter::repeat_with(|| peer.response()).take(50);
+        responses.filter(|one| one.id == Some(1) && one.result.is_ok()).count()
+    };
+    std::thread::scope(|scope| {
+        let reading = peers.iter_mut().take(large.len());
+        let reading: Vec<_> = reading.map(|peer| scope.spawn(|| read_all(peer))).collect();
+        for (number, reader) in reading.into_iter().enumerate() {
+            assert_eq!(reader.join().unwrap(), 50, "{number}");
+        }
+    });
     drop(peers);
-    // A reply each, and not the 8 MB that each may have.
-    trial.end(80 * 4 * MIB);
+    // What may wait, as much again, and what is being made; not a MiB each and its copy.
+    trial.end(16_000_000 + 60 * MIB);
 }
 
 #[test]

@@ -18,6 +18,10 @@ pub struct Answers {
     pub list: Vec<Answer>,
     /// No further request is executed when the responses have so many bytes.
     pub bytes_max: usize,
+    /// A request whose own response would have more is left for later, if that changes nothing.
+    pub reply_bytes_max: usize,
+    /// The next request was left for that reason.
+    pub lacks_memory: bool,
     /// Nor when so many of them wait for what may take long: for a `wait`, or a `changes`.
     pub waiting_max: usize,
     /// How many do.
@@ -39,6 +43,8 @@ impl Default for Answers {
             bytes: Vec::new(),
             list: Vec::new(),
             bytes_max: usize::MAX,
+            reply_bytes_max: usize::MAX,
+            lacks_memory: false,
             waiting_max: usize::MAX,
             waiting: 0,
             to_append: 0,
@@ -60,7 +66,7 @@ impl Answers {
         self.bytes.clear();
         self.list.clear();
         (self.waiting, self.to_append) = (0, 0);
-        (self.is_blocked, self.has_later) = (false, false);
+        (self.is_blocked, self.has_later, self.lacks_memory) = (false, false, false);
     }
 }
 

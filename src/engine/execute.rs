@@ -3,7 +3,7 @@
 use super::answers::{Answer, Answers, Kind, stopping};
 use super::{Core, Engine, Release};
 use crate::store::map::PAGES_BYTES_MAX;
-use crate::store::{Applied, Context, Store, Task};
+use crate::store::{Applied, Context, REPLY_LIMIT, Store, Task};
 use crate::wire::command::{Changes, Wait, Weight};
 use crate::wire::refusal::{Code, Detail};
 use crate::wire::{Command, Gate, Refusal, Reply, Request, response};
@@ -24,14 +24,17 @@ enum Outcome {
     Refused(Refusal),
     /// It needs room in the write queue.
     Blocked,
+    /// Its reply would need more memory than there is; nothing was changed.
+    TooLong,
 }
 
 impl Engine {
     /// Executes requests in their order; appends a response to `answers` for each that is not a
     /// notification. Returns how many were executed: fewer than were given means that `answers` are
-    /// full, or have one reply that is made later and the next would be another, or else that the
-    /// next one waits for room in the queue (see [`Answers::is_blocked`] and [`Engine::room`]).
-    /// With `refuse_full` it is refused with `QUEUE_FULL` instead.
+    /// full, or have one reply that is made later and the next would be another, or that there is
+    /// no memory for the next one's reply (see [`Answers::lacks_memory`]), or else that the next
+    /// one waits for room in the queue (see [`Answers::is_blocked`] and [`Engine::room`]). With
+    /// `refuse_full` it is refused with `QUEUE_FULL` instead.
     ///
     /// Afterwards see to [`Answers::to_append`]; what is forgotten waits for the committer's next
     /// look.
@@ -41,7 +44,8 @@ impl Engine {
         refuse_full: bool,
         answers: &mut Answers,
     ) -> usize {
-        let context = self.context();
+        let mut context = self.context();
+        context.reply_bytes = context.reply_bytes.min(answers.reply_bytes_max);
         // Before the lock is taken.
         let mut hashes = std::mem::take(&mut answers.hashes);
         hashes.clear();
@@ -140,6 +144,11 @@ impl Engine {
                     answers.is_blocked = true;
                     break;
                 }
+                Outcome::TooLong => {
+                    answers.bytes.truncate(start);
+                    answers.lacks_memory = true;
+                    break;
+                }
                 Outcome::Answered(gate, kind) => (gate, kind),
                 Outcome::Refused(refusal) => {
                     self.refuse(request, &refusal, answers);
@@ -181,7 +190,12 @@ impl Engine {
             Command::Stats => self.stats(core),
             Command::Hello(hello) => self.hello(core, hello),
             _ => {
+                let start = answers.bytes.len();
                 let gate = self.answer(core.store.query(task, context), request, answers);
+                let is_too_long = answers.bytes.len() - start > answers.reply_bytes_max;
+                let Some(gate) = gate.filter(|_| !is_too_long) else {
+                    return Outcome::TooLong;
+                };
                 let is_ready = self.release(gate) == Release::Ready;
                 let gate = if is_ready { Gate::OPEN } else { gate };
                 return Outcome::Answered(gate, Kind::Ready);
@@ -213,19 +227,33 @@ impl Engine {
             command if !command.may_write() => self.read(core, task, context, request, answers),
             _ => {
                 let applied = core.store.apply(task, context, &mut core.pending);
-                let gate = self.answer(applied, request, answers);
-                Outcome::Answered(self.hurry(core, gate), Kind::Ready)
+                match self.answer(applied, request, answers) {
+                    Some(gate) => Outcome::Answered(self.hurry(core, gate), Kind::Ready),
+                    None => Outcome::TooLong,
+                }
             }
         }
     }
 
-    /// Appends the response; returns what it waits for.
-    fn answer(&self, applied: Applied<'_>, request: &Request<'_>, answers: &mut Answers) -> Gate {
+    /// Appends the response; returns what it waits for. `None` where it was refused for no more
+    /// than that there is little memory for responses at the moment.
+    fn answer(
+        &self,
+        applied: Applied<'_>,
+        request: &Request<'_>,
+        answers: &mut Answers,
+    ) -> Option<Gate> {
         match applied.reply {
             Ok(reply) => response::success(&mut answers.bytes, request.id, &reply),
-            Err(refusal) => self.refuse(request, &refusal, answers),
+            Err(refusal) => {
+                let max = self.config.limits.max_message_bytes;
+                if answers.reply_bytes_max < max && refusal.is_over(REPLY_LIMIT) {
+                    return None;
+                }
+                self.refuse(request, &refusal, answers);
+            }
         }
-        applied.gate
+        Some(applied.gate)
     }
 
     /// Makes the committer hurry where somebody waits. Returns what is left to wait for.

@@ -2,7 +2,7 @@
 
 use super::read::Sight;
 use super::write::Write;
-use super::{Context, Store};
+use super::{Context, REPLY_LIMIT, Store};
 use crate::limits::COMMAND_ITEMS_MAX;
 use crate::wire::command::Batch;
 use crate::wire::{Refusal, writer};
@@ -49,7 +49,7 @@ impl Store {
             done.map_err(refused)?.encode(&mut results);
             let Context { reply_bytes, write_bytes, .. } = *write.context;
             if results.len() > reply_bytes {
-                return Err(refused(Refusal::too_large("max_message_bytes", reply_bytes)));
+                return Err(refused(Refusal::too_large(REPLY_LIMIT, reply_bytes)));
             }
             if looks > COMMAND_ITEMS_MAX {
                 return Err(refused(Refusal::too_large("command_items", COMMAND_ITEMS_MAX)));

@@ -2,7 +2,7 @@
 
 use super::joined::Joined;
 use super::write::Write;
-use super::{HashedKey, Store};
+use super::{HashedKey, REPLY_LIMIT, Store};
 use crate::wire::change::Op;
 use crate::wire::command::{Delete, DeleteMulti};
 use crate::wire::{Refusal, Reply};
@@ -21,6 +21,10 @@ impl Store {
             true => self.current(key, write).map(|entry| entry.value.to_vec()),
             false => None,
         };
+        let reply_bytes = write.context.reply_bytes;
+        if value.as_ref().is_some_and(|value| value.len() > reply_bytes) {
+            return Err(Refusal::too_large(REPLY_LIMIT, reply_bytes));
+        }
         let existed = self.remove(key, write);
         Ok(match (value, delete.return_value) {
             (Some(value), _) => Reply::Removed(value),

@@ -63,6 +63,9 @@ pub struct Applied<'s> {
     pub gate: Gate,
 }
 
+/// The limit that [`Context::reply_bytes`] is, as refusals name it.
+pub const REPLY_LIMIT: &str = "max_message_bytes";
+
 /// The state: the map, and the seq of its last write.
 #[derive(Debug, Default)]
 pub struct Store {

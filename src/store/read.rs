@@ -1,7 +1,7 @@
 //! `get` and `get_multi`.
 
 use super::map::Entry;
-use super::{Context, HashedKey, Store};
+use super::{Context, HashedKey, REPLY_LIMIT, Store};
 use crate::clock::Millis;
 use crate::wire::command::{Get, GetMulti};
 use crate::wire::{Gate, Refusal, Reply};
@@ -67,7 +67,7 @@ impl Store {
             };
             bytes += key.len() + entry.value.len();
             if bytes > context.reply_bytes {
-                return Err(Refusal::too_large("max_message_bytes", context.reply_bytes));
+                return Err(Refusal::too_large(REPLY_LIMIT, context.reply_bytes));
             }
             pairs.push((key, entry.value));
         }

@@ -133,6 +133,12 @@ impl Refusal {
             .with("max", Detail::Number(max as u64))
     }
 
+    /// Whether it is the `TOO_LARGE` of that limit.
+    pub fn is_over(&self, limit: &str) -> bool {
+        let names = |detail: &Detail| matches!(detail, Detail::Text(named) if named == limit);
+        self.code() == Code::TooLarge && self.details().iter().any(|(_, detail)| names(detail))
+    }
+
     /// The same refusal with one more detail.
     #[must_use]
     pub fn with(mut self, name: &'static str, detail: Detail) -> Self {

@@ -44,6 +44,8 @@ pub struct Outbox {
     detached_waiting: usize,
     /// One of them is being made. Nothing may keep it from being sent then.
     is_making: bool,
+    /// That of the first unit is being made.
+    is_making_first: bool,
 }
 
 /// Replies of one message that are released together.
@@ -114,6 +116,11 @@ impl Outbox {
     /// What is held, in bytes: the frames, and what is known of each reply.
     pub fn bytes(&self) -> usize {
         self.held.len() + self.detached_bytes + self.replies() * size_of::<Answer>()
+    }
+
+    /// Whether a page of the history is being made, and will soon be here.
+    pub fn is_making(&self) -> bool {
+        self.is_making || self.is_making_first
     }
 
     /// How many replies wait for what may take long, and hold back what comes after them.
@@ -201,15 +208,16 @@ impl Outbox {
         self.detached.push(one);
     }
 
-    /// Moves what may be seen to the outlet.
-    pub fn release(&mut self, engine: &Engine, outlet: &mut Outlet) {
-        self.release_units(engine, outlet);
+    /// Moves what may be seen to the outlet. Replies that are made later are not made unless
+    /// `may_make`: there is memory for a page.
+    pub fn release(&mut self, engine: &Engine, outlet: &mut Outlet, may_make: bool) {
+        self.release_units(engine, outlet, may_make);
         if !self.detached.is_empty() && may_overtake(outlet) {
-            self.release_detached(engine, outlet);
+            self.release_detached(engine, outlet, may_make);
         }
     }
 
-    fn release_units(&mut self, engine: &Engine, outlet: &mut Outlet) {
+    fn release_units(&mut self, engine: &Engine, outlet: &mut Outlet, may_make: bool) {
         let mut released = 0;
         let mut is_whole = true;
         while let Some(unit) = self.units.front_mut() {
@@ -222,11 +230,15 @@ impl Outbox {
                 break;
             }
             if let Some(later) = unit.unmade(self.replies.iter()) {
-                later.make();
+                if may_make {
+                    later.make();
+                    self.is_making_first = true;
+                }
                 break;
             }
             let unit = *unit;
             self.waiting -= unit.waiting;
+            self.is_making_first = false;
             if release == Release::Ready && !unit.is_deferred {
                 released += unit.bytes;
                 is_whole = unit.framing.ends;
@@ -253,7 +265,7 @@ impl Outbox {
         }
     }
 
-    fn release_detached(&mut self, engine: &Engine, outlet: &mut Outlet) {
+    fn release_detached(&mut self, engine: &Engine, outlet: &mut Outlet, may_make: bool) {
         let now = Instant::now();
         let is_making = &mut self.is_making;
         let is_due = |one: &mut Detached| {
@@ -265,7 +277,7 @@ impl Outbox {
                 return true;
             };
             // One after the other, so that no connection takes what there is for all.
-            if !*is_making {
+            if !*is_making && may_make {
                 (*is_making, one.is_next) = (true, true);
                 later.make();
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What every connection may hold without asking: small traffic goes on when the pool is exhausted.
-const FREE_BYTES: usize = 64 * 1024;
+pub const FREE_BYTES: usize = 64 * 1024;
 
 /// A number of bytes, lent out.
 #[derive(Debug)]
@@ -58,6 +58,13 @@ impl Share {
         wanted == 0 || lent <= self.pool.max
     }
 
+    /// Whether a connection that holds next to nothing may come to hold something large. For a
+    /// while after the pool is exhausted it may, so that those who read are not kept waiting by
+    /// those who do not; when as much again is lent, nobody is lent more.
+    pub fn may_be_large(&self) -> bool {
+        self.pool.lent() < self.pool.max.saturating_mul(2)
+    }
+
     /// How many bytes more the connection may come to hold.
     pub fn room(&self) -> usize {
         self.pool.max.saturating_sub(self.pool.lent()) + FREE_BYTES
@@ -83,6 +90,8 @@ mod tests {
         assert_eq!(pool.lent(), 1_200);
         assert!(two.hold(10), "small traffic goes on");
         assert_eq!(two.room(), 400 + FREE_BYTES);
+        assert!(two.may_be_large());
+        assert!(!one.hold(FREE_BYTES + 2_000) && !two.may_be_large());
         assert!(one.hold(FREE_BYTES + 1_000) && !one.hold(FREE_BYTES + 1_001));
         drop(one);
         assert_eq!(pool.lent(), 0);

@@ -7,7 +7,7 @@
 use super::batch::{Batch, Cursor, Room};
 use super::link::{Closed, Link, look_period};
 use super::outbox::Outbox;
-use super::pool::Share;
+use super::pool::{FREE_BYTES, Share};
 use super::seldom::Seldom;
 use crate::engine::{Answers, Engine, Waiter};
 use crate::idle;
@@ -167,11 +167,12 @@ impl<'e> Session<'e> {
         loop {
             progress.mark_unchanged();
             room.mark_unchanged();
-            self.outbox.release(self.engine, &mut self.link.outlet);
+            let may_make = self.outgoing.may_be_large();
+            self.outbox.release(self.engine, &mut self.link.outlet, may_make);
             self.engine.append(std::mem::take(&mut self.to_append));
             let blocked = self.execute();
             // A `flush` or `wait` for what has been reached has no progress to wait for.
-            self.outbox.release(self.engine, &mut self.link.outlet);
+            self.outbox.release(self.engine, &mut self.link.outlet, may_make);
             if self.is_finished(blocked) {
                 return Ok(());
             }
@@ -252,7 +253,7 @@ impl<'e> Session<'e> {
     /// Executes what came in, as far as the peer's bounds and the queue allow.
     fn execute(&mut self) -> Blocked {
         let limits = &self.engine.config().limits;
-        let waiting = self.outbox.bytes() + self.link.outlet.unwritten();
+        let waiting = self.waiting();
         let has_memory = self.outgoing.hold(waiting);
         // Also where no request waits: PING is answered without one.
         if !has_memory || waiting >= limits.max_unread_bytes {
@@ -270,6 +271,8 @@ impl<'e> Session<'e> {
         let requests_max = in_flight.min((room / REPLY_BYTES).max(REQUESTS_MIN));
         let blocked = SCRATCH.with_borrow_mut(|scratch| {
             scratch.answers.bytes_max = room;
+            let may_be_large = self.outgoing.may_be_large();
+            scratch.answers.reply_bytes_max = if may_be_large { usize::MAX } else { FREE_BYTES };
             scratch.answers.waiting_max = waiting_max;
             let blocked = self.execute_batch(requests_max, scratch);
             let answers = &mut scratch.answers;
@@ -278,9 +281,15 @@ impl<'e> Session<'e> {
             answers.bytes.shrink_to(ANSWERS_KEPT_BYTES);
             blocked
         });
-        let waiting = self.outbox.bytes() + self.link.outlet.unwritten();
-        self.outgoing.hold(waiting);
+        self.outgoing.hold(self.waiting());
         blocked
+    }
+
+    /// The bytes of what waits to be sent, or to be read.
+    fn waiting(&self) -> usize {
+        let page =
+            if self.outbox.is_making() { self.engine.config().limits.range_bytes } else { 0 };
+        self.outbox.bytes() + self.link.outlet.unwritten() + page
     }
 
     fn execute_batch(&mut self, requests_max: usize, scratch: &mut Scratch) -> Blocked {
@@ -305,10 +314,12 @@ impl<'e> Session<'e> {
         *room = batch.into_room();
         inbox.messages.drain(..done);
         self.cursor = cursor;
-        let blocked = match (answers.is_blocked, inbox.messages.is_empty()) {
-            (true, _) => Blocked::NoRoom,
-            (false, true) => Blocked::Idle,
-            (false, false) => Blocked::Turn,
+        let blocked = match inbox.messages.is_empty() {
+            _ if answers.is_blocked => Blocked::NoRoom,
+            // Until others have read, which is looked at now and then.
+            _ if answers.lacks_memory => Blocked::Full,
+            true => Blocked::Idle,
+            false => Blocked::Turn,
         };
         self.wait_for_room(blocked, executed);
         blocked
