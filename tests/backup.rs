@@ -441,6 +441,14 @@ fn hello(seq: u64) -> rmpv::Value {
     rmpv::Value::Map(vec![("seq".into(), seq.into()), store_id])
 }
 
+/// The change that sets the key `mortal` for a minute.
+fn mortal(seq: u64) -> rmpv::Value {
+    let (ttl, level) = (60_000.into(), "stored".into());
+    let numbers = [0, 1, seq - 1].map(rmpv::Value::from);
+    let header = [&[seq.into(), "set".into()][..], &numbers, &[ttl, level]].concat();
+    list(vec!["mortal".into(), list(header), 7.into()])
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_the_history_outran_says_what_to_do() -> Result {
     static ASKED: AtomicU64 = AtomicU64::new(0);
@@ -472,13 +480,7 @@ async fn the_time_of_expiry_of_what_is_written_meanwhile_is_asked_for() -> Resul
     let broker = Stub::start(|method, params| match method {
         "hello" => Ok(hello(ASKED.fetch_add(1, Ordering::Relaxed).min(1))),
         "range" => Ok(list(vec![list(vec![]), rmpv::Value::Nil])),
-        "changes" => {
-            let (ttl, level) = (60_000.into(), "stored".into());
-            let numbers = [0, 1, 0].map(rmpv::Value::from);
-            let header = [&[1.into(), "set".into()][..], &numbers, &[ttl, level]].concat();
-            let change = list(vec!["mortal".into(), list(header), 7.into()]);
-            Ok(list(vec![list(vec![change]), 1.into()]))
-        }
+        "changes" => Ok(list(vec![list(vec![mortal(1)]), 1.into()])),
         "get" => {
             assert_eq!(params[0], "mortal".into());
             Ok(list(vec![7.into(), 1.into(), 20_000.into(), "stored".into()]))
@@ -497,6 +499,34 @@ async fn the_time_of_expiry_of_what_is_written_meanwhile_is_asked_for() -> Resul
     assert_eq!((entry.0, entry.1, entry.2), (vec![7], 1, Level::Stored));
     let lives = entry.3 - began;
     assert!((20_000..50_000).contains(&lives), "{lives}");
+    Ok(())
+}
+
+/// A key of the first page is given a time to live meanwhile, and nothing is written after that:
+/// its entry comes a second time, right after the last page.
+#[tokio::test(flavor = "multi_thread")]
+async fn times_of_expiry_may_follow_the_last_page() -> Result {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    fn page(key: &str, next: rmpv::Value) -> rmpv::Value {
+        let entry = list(vec![7.into(), 1.into(), rmpv::Value::Nil, "stored".into()]);
+        list(vec![list(vec![list(vec![key.into(), entry])]), next])
+    }
+    let broker = Stub::start(|method, params| match method {
+        "hello" => Ok(hello(1 + ASKED.fetch_add(1, Ordering::Relaxed).min(1))),
+        "range" if params.to_string().contains("after") => Ok(page("z", rmpv::Value::Nil)),
+        "range" => Ok(page("mortal", "mortal".into())),
+        "changes" => Ok(list(vec![list(vec![mortal(2)]), 2.into()])),
+        "get" => Ok(list(vec![7.into(), 2.into(), 20_000.into(), "stored".into()])),
+        _ => Ok(2.into()),
+    })
+    .await?;
+    let folder = tempfile::tempdir()?;
+    let file = path(folder.path(), "backup");
+    assert!(broker.back_up(&file).status.success());
+    let checked = json(&["check", &file]);
+    assert_eq!((&checked["ok"], &checked["seq"]), (&true.into(), &2.into()));
+    let restored = json(&["restore", &file, "-b", &path(folder.path(), "store")]);
+    assert_eq!(restored["items"], 2);
     Ok(())
 }
 
