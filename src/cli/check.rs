@@ -48,6 +48,9 @@ impl Check {
         if !metadata.is_dir() {
             return self.backup(metadata.len(), out);
         }
+        if files::is_restoring(&self.path) {
+            return Err(self.failed(files::IS_RESTORING));
+        }
         if !files::is_store(&self.path) {
             return Err(self.failed("there is no store in it"));
         }
