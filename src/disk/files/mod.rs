@@ -14,6 +14,7 @@ pub use closed::CLOSED;
 pub use restoring::{IS_RESTORING, begin_restoring, end_restoring, is_restoring, undo_restoring};
 
 use super::DiskError;
+use super::kept::keep_copy;
 use super::log::{self, Found};
 use journal::Rest;
 use std::fmt;
@@ -314,14 +315,12 @@ pub fn mend(path: &Path, fault: &FileFault) -> std::io::Result<Option<Mended>> {
     let mended = |what: &str| Ok(Some(Mended { what: what.to_owned(), is_loss: false }));
     match (fault.cut_at, fault.file.to_str()) {
         (Some(at), _) => {
-            let mut copy = file.clone().into_os_string();
-            copy.push(".damaged");
-            std::fs::copy(&file, &copy)?;
+            let copy = keep_copy(&file)?;
             let cut = File::options().write(true).open(&file)?;
             cut.set_len(at)?;
             cut.sync_all()?;
             closed::remove(path)?;
-            let copy = copy.to_string_lossy();
+            let copy = copy.display();
             let what = format!("every write after byte {at}; the whole file is kept as {copy}");
             Ok(Some(Mended { what, is_loss: true }))
         }
