@@ -24,6 +24,9 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long a reply may take; `None` waits as long as the connection lives.
     pub reply_timeout: Option<Duration>,
+    /// How long a publisher may be silent, which sends a beat each second, before the connection to
+    /// it is taken for dead and made anew.
+    pub beat_timeout: Duration,
 }
 
 impl Default for ClientOptions {
@@ -31,6 +34,7 @@ impl Default for ClientOptions {
         ClientOptions {
             connect_timeout: Duration::from_secs(5),
             reply_timeout: Some(Duration::from_secs(30)),
+            beat_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -249,7 +253,7 @@ pub(super) struct Events(
 
 impl Events {
     /// Returns when the connection has ended, and never before.
-    async fn disconnected(&mut self) {
+    pub(super) async fn disconnected(&mut self) {
         while let Some(event) = self.0.next().await {
             if matches!(event, SocketEvent::Disconnected(_)) {
                 return;
