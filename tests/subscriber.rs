@@ -1,4 +1,5 @@
-//! Connections to the change edge that end without a word: what was missed is fetched.
+//! Connections to the change edge that end without a word, or in the middle of a write: what was
+//! missed is told, or fetched.
 
 mod support;
 
@@ -8,6 +9,7 @@ use support::broker::broker;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use vatn::client::{Change, Client, ClientOptions, Event, Follower, Packed, WriteOptions};
+use zeromq::{Socket, SocketRecv, SocketSend, XPubSocket, ZmqMessage};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -83,5 +85,52 @@ async fn a_connection_that_is_dead_is_made_again_and_what_was_missed_is_fetched(
     let (before, change) = until_change(&mut follower).await?;
     assert_eq!(change.key.as_ref(), b"missed");
     assert_eq!(before[..2], [Event::Disconnected, Event::Reconnected]);
+    Ok(())
+}
+
+/// A publisher that says what a test tells it to.
+async fn publish_at(endpoint: &str) -> Result<XPubSocket> {
+    // One that was there before may have left its file.
+    let _ = std::fs::remove_file(endpoint.strip_prefix("ipc://").unwrap());
+    let mut publisher = XPubSocket::new();
+    publisher.bind(endpoint).await?;
+    Ok(publisher)
+}
+
+/// A publication without a value.
+fn publication(topic: &[u8], op: &str, numbers: [u64; 4]) -> Result<ZmqMessage> {
+    let [seq, index, count, prev] = numbers.map(rmpv::Value::from);
+    let header = vec![seq, op.into(), index, count, prev, rmpv::Value::Nil, "stored".into()];
+    let mut frame = Vec::new();
+    rmpv::encode::write_value(&mut frame, &rmpv::Value::Array(header))?;
+    let mut message = ZmqMessage::from(topic.to_vec());
+    message.push_back(frame.into());
+    message.push_back(Vec::new().into());
+    Ok(message)
+}
+
+/// The connection takes the rest of a write with it; what comes next is as if nothing was missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rest_of_a_write_is_a_gap_where_it_cannot_be_fetched() -> Result {
+    let folder = tempfile::tempdir()?;
+    let endpoint = format!("ipc://{}", folder.path().join("publisher").display());
+    let mut publisher = publish_at(&endpoint).await?;
+    let options = ClientOptions { beat_timeout: PATIENCE, ..ClientOptions::default() };
+    let mut follower = Follower::connect(&endpoint, None, b"", None, &options).await?;
+    for _ in 0..2 {
+        publisher.recv().await?;
+    }
+    publisher.send(publication(b"first of three", "delete", [5, 0, 3, 4])?).await?;
+    assert!(matches!(follower.next().await?, Event::Change(change) if change.seq == 5));
+    drop(publisher);
+    assert_eq!(follower.next().await?, Event::Disconnected);
+    let mut publisher = publish_at(&endpoint).await?;
+    assert_eq!(follower.next().await?, Event::Reconnected);
+    for _ in 0..2 {
+        publisher.recv().await?;
+    }
+    publisher.send(publication(b"\xffbeat", "beat", [5, 0, 0, 5])?).await?;
+    assert_eq!(follower.next().await?, Event::Gap { after: 4, through: 5 });
+    assert_eq!(follower.next().await?, Event::Beat { seq: 5 });
     Ok(())
 }

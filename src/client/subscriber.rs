@@ -133,6 +133,7 @@ impl Subscriber {
                 Some(message) => self.take(&message.into_vec())?,
                 None => {
                     self.link = None;
+                    self.continuity.cut();
                     return Ok(Event::Disconnected);
                 }
             }
@@ -194,23 +195,39 @@ impl Link {
 struct Continuity {
     /// The last sequence number up to which nothing is missing, once there is one.
     last: Option<u64>,
+    /// The last write, while more of its changes may follow.
+    open: Option<u64>,
+    /// The write that was open when the connection ended: whether that was all of it, the next
+    /// one's `prev` does not tell.
+    torn: Option<u64>,
 }
 
 impl Continuity {
     fn after(last: u64) -> Self {
-        Continuity { last: Some(last) }
+        Continuity { last: Some(last), ..Continuity::default() }
+    }
+
+    /// The connection ended.
+    fn cut(&mut self) {
+        self.torn = self.open.take().or(self.torn);
     }
 
     fn follow(&mut self, publication: Publication, ready: &mut VecDeque<Event>) {
         let prev = publication.prev();
         let expected = *self.last.get_or_insert(prev);
         // A restarted broker may have gone back only over what nobody was shown.
-        if prev != expected {
-            ready.push_back(Event::Gap { after: expected, through: prev });
+        let after = match self.torn.take() {
+            Some(torn) if prev >= torn => torn.saturating_sub(1),
+            _ => expected,
+        };
+        if prev != after {
+            ready.push_back(Event::Gap { after, through: prev });
         }
+        self.open = None;
         match publication {
             Publication::Change(change) => {
                 self.last = Some(change.seq);
+                self.open = (change.index + 1 < change.count).then_some(change.seq);
                 ready.push_back(Event::Change(change));
             }
             // A beat is not part of the chain: the next change's `prev` does not name it.
@@ -264,6 +281,29 @@ mod tests {
         follow(&mut continuity, Publication::Change(change(5, 4)));
         let events = follow(&mut continuity, Publication::Beat { seq: 8, prev: 7 });
         assert_eq!(events, [Event::Gap { after: 5, through: 7 }, Event::Beat { seq: 8 }]);
+    }
+
+    #[test]
+    fn the_rest_of_a_write_may_be_missing_when_the_connection_ends_within_it() {
+        let part = |index| Publication::Change(Change { index, count: 3, ..change(5, 4) });
+        let next = || Publication::Change(change(6, 5));
+        let whole = Event::Change(change(6, 5));
+        for (last_part, expected) in [
+            (0, vec![Event::Gap { after: 4, through: 5 }, whole.clone()]),
+            (2, vec![whole.clone()]),
+        ] {
+            let mut continuity = Continuity::after(4);
+            follow(&mut continuity, part(last_part));
+            continuity.cut();
+            continuity.cut();
+            assert_eq!(follow(&mut continuity, next()), expected);
+        }
+        let mut continuity = Continuity::after(4);
+        follow(&mut continuity, part(0));
+        continuity.cut();
+        let beat = Publication::Beat { seq: 2, prev: 2 };
+        let another = [Event::Gap { after: 5, through: 2 }, Event::Beat { seq: 2 }];
+        assert_eq!(follow(&mut continuity, beat), another);
     }
 
     #[test]
