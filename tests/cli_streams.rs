@@ -82,6 +82,8 @@ mod import_and_export {
 {"key":"f32","value":{"msgpack":"yj/AAAA="}}
 {"key":"looks","value":{"msgpack":"gaZiYXNlNjSiWmc="}}
 {"key":"nan","value":{"msgpack":"y3/4AAAAAAAA"}}
+{"key":"number","value":{"msgpack":"gbwkc2VyZGVfanNvbjo6cHJpdmF0ZTo6TnVtYmVyoTU="}}
+{"key":"number, not one","value":{"msgpack":"kYG8JHNlcmRlX2pzb246OnByaXZhdGU6Ok51bWJlcqF4"}}
 {"key":"text","value":"Ærøskøbing \u0000 🎉"}
 {"key":"wide","value":{"msgpack":"zQAB"}}
 {"key":{"base64":"/g=="},"value":{"map":{"a":[true,false]}}}
@@ -93,15 +95,15 @@ mod import_and_export {
         let path = file(&folder, "in.jsonl", LINES);
         let one = broker();
         let imported = one.vatn(&["import", &path, "--json"]).json();
-        assert_eq!(imported["items"], 10);
+        assert_eq!(imported["items"], 12);
         assert!(imported["items_per_second"].is_f64());
-        let mark = |seq| format!("{{\"vatn\":\"export\",\"seq\":{seq},\"lines\":10}}\n");
+        let mark = |seq| format!("{{\"vatn\":\"export\",\"seq\":{seq},\"lines\":12}}\n");
         let expected = format!("{LINES}{}", mark(1));
         assert_eq!(one.vatn(&["export"]).text(), expected);
         let exported = folder.path().join("out.jsonl");
         let exported = exported.to_str().unwrap();
         let summary = one.vatn(&["export", exported]).text();
-        assert!(summary.starts_with("10 items, "), "{summary}");
+        assert!(summary.starts_with("12 items, "), "{summary}");
         assert_eq!(std::fs::read_to_string(exported).unwrap(), expected);
         let two = broker();
         two.vatn(&["set", "first", "1"]).text();
