@@ -153,6 +153,21 @@ mod import_and_export {
     }
 
     #[test]
+    fn tell_that_lines_are_missing() {
+        let (folder, broker) = (tempfile::tempdir().unwrap(), broker());
+        let item = |key: &str| format!("{{\"key\":\"{key}\",\"value\":1}}\n");
+        let mark = |lines| format!("{{\"vatn\":\"export\",\"seq\":7,\"lines\":{lines}}}\n");
+        let (two, three) = ([item("a"), item("b")].concat(), [item("c"), mark(1)].concat());
+        let whole = file(&folder, "whole", &format!("{two}{}\n{three}", mark(2)));
+        broker.vatn(&["import", &whole]).text();
+        let path = file(&folder, "holed", &format!("{}{}{three}", item("d"), mark(2)));
+        let done = broker.vatn(&["import", &path]);
+        let expected = format!("{path}:2: 2 lines should come before it, and 1 did");
+        assert!(done.error(1).starts_with(&expected), "{done:?}");
+        assert_eq!(broker.vatn(&["count"]).text(), "4\n", "what is there is written");
+    }
+
+    #[test]
     fn leave_no_half_file_under_the_name() {
         let broker = broker();
         let done = broker.vatn(&["export", "/nonexistent/out.jsonl"]);
