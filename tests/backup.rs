@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::broker::Broker;
 use support::offline::{files, state_on};
+use support::stub::{Stub, hello, list};
 use vatn::client::{
     Change, Client, ClientOptions, Entry, Event, HistoryOptions, Op, Packed, Range, Request,
     Subscriber, WriteOptions,
@@ -20,7 +21,6 @@ use vatn::disk::MemoryDisk;
 use vatn::log::archive_reader::ArchiveReader;
 use vatn::log::restore::restore;
 use vatn::wire::Level;
-use zeromq::{RouterSocket, Socket, SocketRecv, SocketSend};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -387,58 +387,16 @@ async fn a_restore_takes_no_directory_that_holds_something() -> Result {
     Ok(())
 }
 
-/// A broker for tests: it answers from what `answer` says of each request.
-struct Stub {
-    endpoint: String,
-    broker: tokio::task::JoinHandle<Result>,
+fn back_up(broker: &Stub, file: &str) -> Output {
+    tokio::task::block_in_place(|| vatn(&["backup", file, "--connect", &broker.endpoint]))
 }
 
-type Answer = std::result::Result<rmpv::Value, rmpv::Value>;
-
-impl Stub {
-    async fn start(answer: fn(&str, &rmpv::Value) -> Answer) -> Result<Self> {
-        let mut router = RouterSocket::new();
-        let endpoint = router.bind("tcp://127.0.0.1:0").await?.to_string();
-        let broker = tokio::spawn(async move {
-            loop {
-                let message = router.recv().await?;
-                let mut reply = zeromq::ZmqMessage::from(message.get(0).unwrap().clone());
-                for frame in message.iter().skip(1) {
-                    let request = rmpv::decode::read_value(&mut &frame[..])?;
-                    let (error, result) = match answer(request[2].as_str().unwrap(), &request[3]) {
-                        Ok(result) => (rmpv::Value::Nil, result),
-                        Err(error) => (error, rmpv::Value::Nil),
-                    };
-                    let response = vec![1.into(), request[1].clone(), error, result];
-                    let mut frame = Vec::new();
-                    rmpv::encode::write_value(&mut frame, &rmpv::Value::Array(response))?;
-                    reply.push_back(frame.into());
-                }
-                router.send(reply).await?;
-            }
-        });
-        Ok(Self { endpoint, broker })
-    }
-
-    fn back_up(&self, file: &str) -> Output {
-        let arguments = ["backup", file, "--connect", &self.endpoint];
-        tokio::task::block_in_place(|| vatn(&arguments))
-    }
-}
-
-impl Drop for Stub {
-    fn drop(&mut self) {
-        self.broker.abort();
-    }
-}
-
-fn list(elements: Vec<rmpv::Value>) -> rmpv::Value {
-    rmpv::Value::Array(elements)
-}
-
-fn hello(seq: u64) -> rmpv::Value {
-    let store_id = ("store_id".into(), "0".repeat(32).into());
-    rmpv::Value::Map(vec![("seq".into(), seq.into()), store_id])
+/// The change that sets the key `mortal` for a minute.
+fn mortal(seq: u64) -> rmpv::Value {
+    let (ttl, level) = (60_000.into(), "stored".into());
+    let numbers = [0, 1, seq - 1].map(rmpv::Value::from);
+    let header = [&[seq.into(), "set".into()][..], &numbers, &[ttl, level]].concat();
+    list(vec!["mortal".into(), list(header), 7.into()])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -455,7 +413,7 @@ async fn a_backup_that_the_history_outran_says_what_to_do() -> Result {
     })
     .await?;
     let folder = tempfile::tempdir()?;
-    let output = broker.back_up(&path(folder.path(), "backup"));
+    let output = back_up(&broker, &path(folder.path(), "backup"));
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr)?;
     assert!(said.starts_with("vatn: error: COMPACTED: the history before seq 17"), "{said}");
@@ -472,13 +430,7 @@ async fn the_time_of_expiry_of_what_is_written_meanwhile_is_asked_for() -> Resul
     let broker = Stub::start(|method, params| match method {
         "hello" => Ok(hello(ASKED.fetch_add(1, Ordering::Relaxed).min(1))),
         "range" => Ok(list(vec![list(vec![]), rmpv::Value::Nil])),
-        "changes" => {
-            let (ttl, level) = (60_000.into(), "stored".into());
-            let numbers = [0, 1, 0].map(rmpv::Value::from);
-            let header = [&[1.into(), "set".into()][..], &numbers, &[ttl, level]].concat();
-            let change = list(vec!["mortal".into(), list(header), 7.into()]);
-            Ok(list(vec![list(vec![change]), 1.into()]))
-        }
+        "changes" => Ok(list(vec![list(vec![mortal(1)]), 1.into()])),
         "get" => {
             assert_eq!(params[0], "mortal".into());
             Ok(list(vec![7.into(), 1.into(), 20_000.into(), "stored".into()]))
@@ -489,7 +441,7 @@ async fn the_time_of_expiry_of_what_is_written_meanwhile_is_asked_for() -> Resul
     let folder = tempfile::tempdir()?;
     let file = path(folder.path(), "backup");
     let began = Clock::system().now();
-    assert!(broker.back_up(&file).status.success());
+    assert!(back_up(&broker, &file).status.success());
     let mut archive = ArchiveReader::open(std::fs::File::open(&file)?)?;
     let disk = MemoryDisk::default();
     restore(&mut archive, &disk, began, &mut |_, _| {})?;
@@ -497,6 +449,34 @@ async fn the_time_of_expiry_of_what_is_written_meanwhile_is_asked_for() -> Resul
     assert_eq!((entry.0, entry.1, entry.2), (vec![7], 1, Level::Stored));
     let lives = entry.3 - began;
     assert!((20_000..50_000).contains(&lives), "{lives}");
+    Ok(())
+}
+
+/// A key of the first page is given a time to live meanwhile, and nothing is written after that:
+/// its entry comes a second time, right after the last page.
+#[tokio::test(flavor = "multi_thread")]
+async fn times_of_expiry_may_follow_the_last_page() -> Result {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    fn page(key: &str, next: rmpv::Value) -> rmpv::Value {
+        let entry = list(vec![7.into(), 1.into(), rmpv::Value::Nil, "stored".into()]);
+        list(vec![list(vec![list(vec![key.into(), entry])]), next])
+    }
+    let broker = Stub::start(|method, params| match method {
+        "hello" => Ok(hello(1 + ASKED.fetch_add(1, Ordering::Relaxed).min(1))),
+        "range" if params.to_string().contains("after") => Ok(page("z", rmpv::Value::Nil)),
+        "range" => Ok(page("mortal", "mortal".into())),
+        "changes" => Ok(list(vec![list(vec![mortal(2)]), 2.into()])),
+        "get" => Ok(list(vec![7.into(), 2.into(), 20_000.into(), "stored".into()])),
+        _ => Ok(2.into()),
+    })
+    .await?;
+    let folder = tempfile::tempdir()?;
+    let file = path(folder.path(), "backup");
+    assert!(back_up(&broker, &file).status.success());
+    let checked = json(&["check", &file]);
+    assert_eq!((&checked["ok"], &checked["seq"]), (&true.into(), &2.into()));
+    let restored = json(&["restore", &file, "-b", &path(folder.path(), "store")]);
+    assert_eq!(restored["items"], 2);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use support::offline::{State, run, serve, state};
-use vatn::disk::files::CLOSED;
+use vatn::disk::files::{self, CLOSED, Depth};
 use vatn::disk::{Disk, DiskError, FjallDisk, Row, Space, Sync};
 use vatn::log::tables::{self, meta};
 
@@ -372,6 +372,43 @@ fn a_damaged_log_keeps_what_can_be_read_and_loses_the_history_before_it() {
         assert_eq!(state(folder.path()).unwrap(), whole, "the tables have its writes");
         let left = records(folder.path());
         assert!(!left.is_empty() && keys.ends_with(&left), "{left:?} of {keys:?}");
+    }
+}
+
+/// A repair that was killed leaves the note of an orderly end, which says that the mended file is
+/// damaged too.
+#[test]
+fn a_repair_that_was_cut_short_loses_nothing_that_the_next_one_could_keep() {
+    for is_log in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        build(folder.path());
+        let name = if is_log { log_file(folder.path()) } else { "0.jnl".into() };
+        let file = folder.path().join(&name);
+        let mut bytes = std::fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        let note = std::fs::read(folder.path().join(CLOSED)).unwrap();
+        let inspected = FjallDisk::inspect(folder.path(), Depth::Whole, &mut |_| {}).unwrap();
+        files::mend(folder.path(), &inspected.faults[0]).unwrap().unwrap();
+        let mended = std::fs::read(&file).unwrap();
+        std::fs::write(folder.path().join(CLOSED), note).unwrap();
+        let (code, out, error) = said(folder.path(), &["--repair"]);
+        assert_eq!(code, 1, "{error}");
+        let copies = [".damaged", ".damaged-1"].map(|end| {
+            let mut copy = file.clone().into_os_string();
+            copy.push(end);
+            std::fs::read(copy).unwrap_or_else(|_| panic!("{out}"))
+        });
+        assert!(copies == [bytes, mended], "{out}{error}");
+        assert!(out.contains(".damaged-1"), "{out}{error}");
+        serve(folder.path(), |engine| {
+            run(engine, "set", vec!["k00".into(), "next".into()]);
+        })
+        .unwrap();
+        well(folder.path());
+        let left = state(folder.path()).unwrap();
+        assert_eq!(left[&b"k00"[..]].0, b"\xa4next", "{out}");
     }
 }
 

@@ -82,6 +82,8 @@ mod import_and_export {
 {"key":"f32","value":{"msgpack":"yj/AAAA="}}
 {"key":"looks","value":{"msgpack":"gaZiYXNlNjSiWmc="}}
 {"key":"nan","value":{"msgpack":"y3/4AAAAAAAA"}}
+{"key":"number","value":{"msgpack":"gbwkc2VyZGVfanNvbjo6cHJpdmF0ZTo6TnVtYmVyoTU="}}
+{"key":"number, not one","value":{"msgpack":"kYG8JHNlcmRlX2pzb246OnByaXZhdGU6Ok51bWJlcqF4"}}
 {"key":"text","value":"Ærøskøbing \u0000 🎉"}
 {"key":"wide","value":{"msgpack":"zQAB"}}
 {"key":{"base64":"/g=="},"value":{"map":{"a":[true,false]}}}
@@ -93,15 +95,15 @@ mod import_and_export {
         let path = file(&folder, "in.jsonl", LINES);
         let one = broker();
         let imported = one.vatn(&["import", &path, "--json"]).json();
-        assert_eq!(imported["items"], 10);
+        assert_eq!(imported["items"], 12);
         assert!(imported["items_per_second"].is_f64());
-        let mark = |seq| format!("{{\"vatn\":\"export\",\"seq\":{seq},\"lines\":10}}\n");
+        let mark = |seq| format!("{{\"vatn\":\"export\",\"seq\":{seq},\"lines\":12}}\n");
         let expected = format!("{LINES}{}", mark(1));
         assert_eq!(one.vatn(&["export"]).text(), expected);
         let exported = folder.path().join("out.jsonl");
         let exported = exported.to_str().unwrap();
         let summary = one.vatn(&["export", exported]).text();
-        assert!(summary.starts_with("10 items, "), "{summary}");
+        assert!(summary.starts_with("12 items, "), "{summary}");
         assert_eq!(std::fs::read_to_string(exported).unwrap(), expected);
         let two = broker();
         two.vatn(&["set", "first", "1"]).text();
@@ -148,6 +150,21 @@ mod import_and_export {
         let done = broker.vatn(&["import", &path]);
         let expected = format!("{path}:1 to {path}:2: BAD_KEY");
         assert!(done.error(1).starts_with(&expected), "{done:?}");
+    }
+
+    #[test]
+    fn tell_that_lines_are_missing() {
+        let (folder, broker) = (tempfile::tempdir().unwrap(), broker());
+        let item = |key: &str| format!("{{\"key\":\"{key}\",\"value\":1}}\n");
+        let mark = |lines| format!("{{\"vatn\":\"export\",\"seq\":7,\"lines\":{lines}}}\n");
+        let (two, three) = ([item("a"), item("b")].concat(), [item("c"), mark(1)].concat());
+        let whole = file(&folder, "whole", &format!("{two}{}\n{three}", mark(2)));
+        broker.vatn(&["import", &whole]).text();
+        let path = file(&folder, "holed", &format!("{}{}{three}", item("d"), mark(2)));
+        let done = broker.vatn(&["import", &path]);
+        let expected = format!("{path}:2: 2 lines should come before it, and 1 did");
+        assert!(done.error(1).starts_with(&expected), "{done:?}");
+        assert_eq!(broker.vatn(&["count"]).text(), "4\n", "what is there is written");
     }
 
     #[test]

@@ -98,6 +98,24 @@ async fn a_reply_that_was_given_up_is_not_taken_for_another() {
 }
 
 #[tokio::test]
+async fn a_wait_that_is_dropped_leaves_the_patience_as_it_was() {
+    let broker = broker();
+    let patience = Duration::from_millis(50);
+    let options = ClientOptions { reply_timeout: Some(patience), ..Default::default() };
+    let mut client = Client::connect(&broker.router, &options).await.unwrap();
+    // Nobody writes; so none of the two is answered.
+    tokio::select! {
+        biased;
+        waited = client.wait(1, Level::Synced, None) => panic!("{waited:?}"),
+        () = std::future::ready(()) => {}
+    }
+    let wait = Request::new("wait").argument(&Packed::from(1)).argument(&Packed::from("synced"));
+    let ended = tokio::time::timeout(Duration::from_secs(60), client.call(&wait)).await;
+    let error = ended.expect("it waits as long as it was told to").unwrap_err();
+    assert!(matches!(error, ClientError::Timeout { after, .. } if after == patience), "{error}");
+}
+
+#[tokio::test]
 async fn a_broker_that_dies_ends_the_wait_for_it() {
     let broker = broker();
     let options = ClientOptions { reply_timeout: None, ..ClientOptions::default() };

@@ -15,6 +15,7 @@ use super::connection::Connection;
 use super::output::Output;
 use super::progress::Progress;
 use super::replacement::Replacement;
+use super::stop::unless_asked;
 use crate::client::{Change as ClientChange, Client, ClientError, HistoryOptions, Packed, Range};
 use crate::clock::{Clock, Millis};
 use crate::log::archive::{ArchiveWriter, Origin, Summary};
@@ -47,13 +48,17 @@ impl Backup {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
         let client = self.connection.open().await?;
         let destination = Destination::open(self.file.clone())?;
-        let mut copy = Copy::begin(client, destination).await?;
-        copy.entries().await?;
-        copy.expiries().await?;
+        let is_file = destination.is_file();
+        let copy = unless_asked(is_file, async {
+            let mut copy = Copy::begin(client, destination).await?;
+            copy.entries().await?;
+            copy.expiries().await.map(|()| copy)
+        })
+        .await?;
         let sentence = copy.progress.finish();
         let (mut described, store_id) = (copy.progress.described(), copy.store_id.clone());
         let (destination, summary) = copy.finish()?;
-        let is_file = destination.finish()?;
+        destination.finish()?;
         let Summary { seq, changes, bytes, .. } = summary;
         if out.json && is_file {
             if let Some(members) = described.as_object_mut() {
@@ -291,11 +296,18 @@ impl Destination {
         }
     }
 
-    /// Whether it went to a file.
-    fn finish(self) -> Result<bool, Failure> {
+    /// Whether it goes to a file, and nobody hears it as it comes.
+    fn is_file(&self) -> bool {
         match self {
-            Destination::File(file) => file.finish().map(|()| true),
-            Destination::Stdout(mut out) => out.flush().map(|()| false).map_err(unwritten),
+            Destination::File(file) => file.is_file(),
+            Destination::Stdout(_) => false,
+        }
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        match self {
+            Destination::File(file) => file.finish(),
+            Destination::Stdout(mut out) => out.flush().map_err(unwritten),
         }
     }
 }

@@ -70,8 +70,13 @@ pub(super) enum Line {
         /// For a change that is not the last of its write: the write's seq.
         goes_on: Option<u64>,
     },
-    /// The lines before it are complete up to this seq.
-    Mark(u64),
+    /// The lines before it are complete.
+    Mark {
+        /// Up to this seq.
+        seq: u64,
+        /// How many there are, after an earlier mark if there is one.
+        lines: Option<u64>,
+    },
 }
 
 const ITEM: &str = "{\"key\": …, \"value\": …}";
@@ -84,7 +89,7 @@ pub(super) fn read(line: &Json) -> Result<Line, String> {
     let members = line.as_object().ok_or_else(|| format!("a line is {ITEM}"))?;
     if members.contains_key("vatn") {
         let seq = members.get("seq").and_then(Json::as_u64).ok_or("a mark without its seq")?;
-        return Ok(Line::Mark(seq));
+        return Ok(Line::Mark { seq, lines: members.get("lines").and_then(Json::as_u64) });
     }
     let known = if members.contains_key("op") { &MEMBERS[..] } else { &MEMBERS[..3] };
     if let Some(name) = members.keys().find(|name| !known.contains(&name.as_str())) {
@@ -158,6 +163,6 @@ mod tests {
             let expected = Line::Item { key: b"k".to_vec(), action, goes_on };
             assert_eq!(line(text), Ok(expected), "{text}");
         }
-        assert_eq!(read(&mark("export", 12, 3)), Ok(Line::Mark(12)));
+        assert_eq!(read(&mark("export", 12, 3)), Ok(Line::Mark { seq: 12, lines: Some(3) }));
     }
 }

@@ -48,6 +48,9 @@ impl Check {
         if !metadata.is_dir() {
             return self.backup(metadata.len(), out);
         }
+        if files::is_restoring(&self.path) {
+            return Err(self.failed(files::IS_RESTORING));
+        }
         if !files::is_store(&self.path) {
             return Err(self.failed("there is no store in it"));
         }
@@ -55,13 +58,10 @@ impl Check {
         let mut findings = Findings::default();
         self.store(&mut progress, &mut findings)?;
         progress.finish();
-        self.print(&findings, out)?;
+        let printed = self.print(&findings, out).and_then(|()| out.flush());
         match findings.faults.len() {
-            0 => Ok(()),
-            faults => {
-                out.flush()?;
-                Err(self.failed(self.verdict(faults, &findings)))
-            }
+            0 => printed,
+            faults => Err(self.failed(self.verdict(faults, &findings)).after(printed)),
         }
     }
 
@@ -86,11 +86,11 @@ impl Check {
         let (origin, summary) = match verified {
             Ok(verified) => verified,
             Err(error) => {
-                if out.json {
-                    out.json(&json!({ "ok": false, "faults": [error.to_string()] }))?;
-                    out.flush()?;
-                }
-                return Err(self.failed(error));
+                let printed = match out.json {
+                    true => out.json(&json!({ "ok": false, "faults": [error.to_string()] })),
+                    false => Ok(()),
+                };
+                return Err(self.failed(error).after(printed.and_then(|()| out.flush())));
             }
         };
         let store_id = format!("{:032x}", u128::from_be_bytes(origin.store_id));

@@ -50,6 +50,7 @@ impl Patience {
         ClientOptions {
             connect_timeout: timeout.map_or(longest, |timeout| timeout.min(longest)),
             reply_timeout: timeout,
+            ..ClientOptions::default()
         }
     }
 }

@@ -38,16 +38,16 @@ impl Del {
                 client.delete_multi(&keys, &options).await?
             }
         };
-        if out.json {
-            out.json(&json!({ "deleted": deleted }))?;
-        } else if deleted > 0 {
-            out.line(format!("{deleted} deleted"))?;
-        }
+        let printed = match (out.json, deleted) {
+            (true, _) => out.json(&json!({ "deleted": deleted })),
+            (false, 0) => Ok(()),
+            (false, _) => out.line(format!("{deleted} deleted")),
+        };
         if deleted > 0 {
-            return Ok(());
+            return printed;
         }
-        out.flush()?;
         let names: Vec<_> = self.keys.iter().map(|key| json::key_text(key.as_bytes())).collect();
-        Err(Failure::not_found(format!("no key '{}'", names.join("', '"))))
+        let failure = Failure::not_found(format!("no key '{}'", names.join("', '")));
+        Err(failure.after(printed.and_then(|()| out.flush())))
     }
 }

@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::output::Output;
 use super::progress::Progress;
 use super::replacement::Replacement;
+use super::stop::unless_asked;
 use super::{Failure, change, json};
 use crate::client::{Client, HistoryOptions, Level, Range};
 
@@ -46,14 +47,20 @@ impl Export {
             b"-" => Sink::Output(out),
             _ => Sink::File(Replacement::begin(self.file.clone())?),
         };
-        let begun_at = seq(&mut client).await?;
-        write_items(&mut client, prefix, &mut sink, &mut progress).await?;
-        let true_at =
-            write_changes(&mut client, prefix, begun_at, &mut sink, &mut progress).await?;
+        let is_file = matches!(&sink, Sink::File(file) if file.is_file());
+        let true_at = unless_asked(is_file, async {
+            let begun_at = seq(&mut client).await?;
+            write_items(&mut client, prefix, &mut sink, &mut progress).await?;
+            write_changes(&mut client, prefix, begun_at, &mut sink, &mut progress).await
+        })
+        .await?;
         sink.line(&change::mark("export", true_at, progress.items()))?;
         let summary = progress.finish();
         let Sink::File(file) = sink else { return Ok(()) };
         file.finish()?;
+        if !is_file {
+            return Ok(());
+        }
         if !out.json {
             return out.line(format!("{summary}; true at seq {true_at}"));
         }

@@ -34,6 +34,19 @@ impl Failure {
         Failure { message: String::new(), status: 0 }
     }
 
+    /// Whether it is only that nobody reads the output any more.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.status == 0
+    }
+
+    /// This failure after its details were `printed`: also where nobody read them.
+    pub(crate) fn after(self, printed: Result<(), Failure>) -> Self {
+        match printed {
+            Err(failure) if !failure.is_unheard() => failure,
+            _ => self,
+        }
+    }
+
     /// The same, with the place in a file that caused it.
     pub(crate) fn at(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);

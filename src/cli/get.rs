@@ -41,11 +41,12 @@ impl Get {
         let mut client = self.connection.open().await?;
         // With its meta a stored nil can be told from a key that is not there.
         let Some(entry) = client.entry(key).await? else {
-            if out.json {
-                out.json(&json!({ "key": json::key(key), "found": false }))?;
-                out.flush()?;
-            }
-            return Err(Failure::not_found(format!("no key '{}'", json::key_text(key))));
+            let printed = match out.json {
+                true => out.json(&json!({ "key": json::key(key), "found": false })),
+                false => Ok(()),
+            };
+            let text = format!("no key '{}'", json::key_text(key));
+            return Err(Failure::not_found(text).after(printed.and_then(|()| out.flush())));
         };
         if self.raw {
             return out.bytes(raw_bytes(&entry.value)?.as_slice());

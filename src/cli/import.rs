@@ -51,6 +51,10 @@ struct Source {
     lines: VecDeque<Result<Parsed, Failure>>,
     /// Up to which seq of another broker the lines so far are complete.
     mark: Option<u64>,
+    /// How many lines there were since the last mark.
+    unmarked: u64,
+    /// What a mark counts and was not there.
+    missing: Option<Failure>,
 }
 
 /// An item or a change, and where it stands.
@@ -85,7 +89,7 @@ impl Import {
         let mut client = self.connection.open().await?;
         let level = self.writing.durability;
         let mut progress = Progress::begin(lines.size());
-        let mut source = Source { chunks: lines.stream(), lines: VecDeque::new(), mark: None };
+        let mut source = Source::new(lines);
         let mut under_way = VecDeque::new();
         loop {
             let mut item = source.soon(LINGER).await?;
@@ -109,6 +113,9 @@ impl Import {
         if let (Some(seq), Some(members)) = (source.mark, described.as_object_mut()) {
             members.insert("seq".into(), seq.into());
         }
+        if let Some(missing) = source.missing {
+            return Err(missing);
+        }
         match source.mark {
             _ if out.json => out.json(&described),
             Some(seq) => out.line(format!("{summary}; complete up to seq {seq} of the source")),
@@ -118,6 +125,11 @@ impl Import {
 }
 
 impl Source {
+    fn new(lines: Lines) -> Self {
+        let (chunks, lines) = (lines.stream(), VecDeque::new());
+        Source { chunks, lines, mark: None, unmarked: 0, missing: None }
+    }
+
     /// The next item, if it has been read already.
     fn ready(&mut self) -> Result<Option<Item>, Failure> {
         loop {
@@ -154,10 +166,20 @@ impl Source {
         let Parsed { place, json, position } = read;
         match change::read(&json).map_err(|reason| place.failure(reason))? {
             Line::Item { key, action, goes_on } => {
+                self.unmarked += 1;
                 Ok(Some(Item { place, position, key, action, goes_on }))
             }
-            Line::Mark(seq) => {
+            Line::Mark { seq, lines } => {
                 self.mark = Some(seq);
+                let found = std::mem::take(&mut self.unmarked);
+                if let Some(lines) = lines.filter(|lines| *lines != found) {
+                    let text = format!(
+                        "{lines} lines should come before it, and {found} did; what was there is \
+                         written; leave this line out where that is meant"
+                    );
+                    // Once all is written: the rest may be whole.
+                    self.missing.get_or_insert(place.failure(text));
+                }
                 Ok(None)
             }
         }

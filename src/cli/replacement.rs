@@ -1,50 +1,104 @@
 //! A file that takes its name only when it is whole, so that a half one is never taken for it.
+//!
+//! What is no file, a pipe or a device, is written as it comes.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::os::unix::ffi::OsStringExt;
+use std::fs::{File, Metadata};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Failure;
+
+/// How many half files may be beside the one that is written: of others who write it too, or were
+/// killed.
+const PARTIAL_MAX: u32 = 100;
+/// The rights of a file that is not there yet, less those that the user's umask takes away.
+const NEW_MODE: u32 = 0o666;
+/// The rights of a file until it has those of the one it replaces.
+const PRIVATE_MODE: u32 = 0o600;
 
 /// The file, under a name of its own until [`Replacement::finish`].
 #[derive(Debug)]
 pub(super) struct Replacement {
     path: PathBuf,
-    partial: PathBuf,
+    /// Its name until then; none where it is written in place.
+    partial: Option<PathBuf>,
     file: BufWriter<File>,
-    is_finished: bool,
 }
 
 impl Replacement {
     pub(super) fn begin(path: PathBuf) -> Result<Self, Failure> {
-        let mut partial = path.clone().into_os_string().into_vec();
-        partial.extend_from_slice(b".partial");
-        let partial = PathBuf::from(OsString::from_vec(partial));
-        let file = File::create(&partial).map_err(|error| unwritten(&partial, &error))?;
+        let begun = match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+            Ok(found) if found.is_file() => {
+                // Behind a link, the file is replaced and the link stays.
+                path.canonicalize().and_then(|path| Self::beside(path, Some(&found)))
+            }
+            Ok(_) => {
+                File::options().write(true).open(&path).map(|file| Self::of(&path, None, file))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Self::beside(path.clone(), None),
+            Err(error) => Err(error),
+        };
+        begun.map_err(|error| unwritten(&path, &error))
+    }
+
+    fn of(path: &Path, partial: Option<PathBuf>, file: File) -> Self {
         let file = BufWriter::with_capacity(1 << 18, file);
-        Ok(Replacement { path, partial, file, is_finished: false })
+        Replacement { path: path.to_owned(), partial, file }
+    }
+
+    /// Makes a new file that is to take the place of `path`, with the rights of the one that is
+    /// there.
+    fn beside(path: PathBuf, replaced: Option<&Metadata>) -> io::Result<Self> {
+        let mode = if replaced.is_some() { PRIVATE_MODE } else { NEW_MODE };
+        for number in 0..PARTIAL_MAX {
+            let mut partial = path.clone().into_os_string();
+            partial.push(match number {
+                0 => OsString::from(".partial"),
+                _ => format!(".partial-{number}").into(),
+            });
+            let partial = PathBuf::from(partial);
+            match File::options().write(true).create_new(true).mode(mode).open(&partial) {
+                Ok(file) => {
+                    let new = Self::of(&path, Some(partial), file);
+                    if let Some(replaced) = replaced {
+                        new.file.get_ref().set_permissions(replaced.permissions())?;
+                    }
+                    return Ok(new);
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("its half files are in the way: remove those that nobody writes"))
+    }
+
+    /// Whether it is a file that takes its name at the end.
+    pub(super) fn is_file(&self) -> bool {
+        self.partial.is_some()
     }
 
     /// Makes the file durable, then gives it its name.
     pub(super) fn finish(mut self) -> Result<(), Failure> {
-        let named = self
-            .file
-            .flush()
-            .and_then(|()| self.file.get_ref().sync_all())
-            .and_then(|()| std::fs::rename(&self.partial, &self.path));
-        named.map_err(|error| unwritten(&self.path, &error))?;
-        self.is_finished = true;
+        let named = self.file.flush().and_then(|()| self.name());
+        named.map_err(|error| unwritten(&self.path, &error))
+    }
+
+    fn name(&mut self) -> io::Result<()> {
+        let Some(partial) = &self.partial else { return Ok(()) };
+        self.file.get_ref().sync_all()?;
+        std::fs::rename(partial, &self.path)?;
+        self.partial = None;
         // The name too is to survive a loss of power.
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let synced = File::open(folder.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all());
-        synced.map_err(|error| unwritten(&self.path, &error))
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 
     /// What could not be written, in words.
     pub(super) fn failed(&self, error: &io::Error) -> Failure {
-        unwritten(&self.partial, error)
+        unwritten(self.partial.as_ref().unwrap_or(&self.path), error)
     }
 }
 
@@ -60,9 +114,9 @@ impl Write for Replacement {
 
 impl Drop for Replacement {
     fn drop(&mut self) {
-        if !self.is_finished {
+        if let Some(partial) = &self.partial {
             // Nothing more can be done about a file that cannot be removed either.
-            let _ = std::fs::remove_file(&self.partial);
+            let _ = std::fs::remove_file(partial);
         }
     }
 }

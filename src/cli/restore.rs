@@ -44,7 +44,7 @@ impl Restore {
         archive.verify(&mut |_, bytes| progress.advance(0, bytes)).map_err(unreadable)?;
         folder.make()?;
         let restored = self.restore(size, &mut progress)?;
-        folder.keep();
+        folder.keep()?;
         let sentence = progress.finish();
         let Restored { origin, summary, items, expired, store_id } = restored;
         if out.json {
@@ -72,7 +72,7 @@ impl Restore {
         };
         let archive = ArchiveReader::open(BufReader::new(open(&self.file)?));
         let mut archive = archive.map_err(|error| failed(error.into()))?;
-        let disk = FjallDisk::open(&self.database).map_err(|error| failed(error.into()))?;
+        let disk = FjallDisk::restoring(&self.database).map_err(|error| failed(error.into()))?;
         let mut done = 0;
         let mut report = |items: u64, bytes: u64| {
             progress.advance(items - done, size + bytes);
@@ -104,13 +104,13 @@ struct NewFolder<'p> {
 impl<'p> NewFolder<'p> {
     /// Looks at `path`: it must be empty, or not there.
     fn begin(path: &'p Path) -> Result<Self, Failure> {
-        let taken = |what: &str| {
-            let path = path.display();
-            Err(Failure::failed(format!("{path} {what}: choose an empty or a new one with -b")))
-        };
+        let taken = |what: &str| Err(taken(path, what));
         let is_new = match std::fs::read_dir(path) {
             Ok(mut inside) => match inside.next() {
                 None => false,
+                Some(_) if files::is_restoring(path) => {
+                    return taken("holds a restore that is under way, or was cut short");
+                }
                 Some(_) if files::is_store(path) => return taken("holds a store already"),
                 Some(_) => return taken("is not empty"),
             },
@@ -123,36 +123,34 @@ impl<'p> NewFolder<'p> {
         Ok(Self { path, is_new, is_ours: false })
     }
 
+    /// Takes the directory, unless somebody else did since [`NewFolder::begin`] looked.
     fn make(&mut self) -> Result<(), Failure> {
         let path = self.path.display();
-        std::fs::create_dir_all(self.path)
-            .map_err(|error| Failure::failed(format!("-b {path} cannot be made: {error}")))?;
-        self.is_ours = true;
-        Ok(())
+        let made = files::begin_restoring(self.path);
+        self.is_ours =
+            made.map_err(|error| Failure::failed(format!("-b {path} cannot be made: {error}")))?;
+        if self.is_ours { Ok(()) } else { Err(taken(self.path, "is not empty any more")) }
     }
 
-    fn keep(&mut self) {
+    fn keep(&mut self) -> Result<(), Failure> {
+        let path = self.path.display();
+        files::end_restoring(self.path)
+            .map_err(|error| Failure::failed(format!("-b {path} cannot be used: {error}")))?;
         self.is_ours = false;
+        Ok(())
     }
 }
 
 impl Drop for NewFolder<'_> {
     fn drop(&mut self) {
-        if !self.is_ours {
-            return;
-        }
         // What cannot be removed stays marked as not whole, and is never opened as a store.
-        if self.is_new {
-            let _ = std::fs::remove_dir_all(self.path);
-            return;
-        }
-        for inside in std::fs::read_dir(self.path).into_iter().flatten().flatten() {
-            let path = inside.path();
-            let _ = if path.is_dir() {
-                std::fs::remove_dir_all(path)
-            } else {
-                std::fs::remove_file(path)
-            };
+        if self.is_ours && files::undo_restoring(self.path).is_ok() && self.is_new {
+            let _ = std::fs::remove_dir(self.path);
         }
     }
+}
+
+fn taken(path: &Path, what: &str) -> Failure {
+    let path = path.display();
+    Failure::failed(format!("{path} {what}: choose an empty or a new one with -b"))
 }

@@ -164,10 +164,14 @@ async fn serve(config: Config, out: &mut Output) -> Result<(), Failure> {
         loaded = items;
     });
     let broker = broker.await.map_err(failed)?;
-    announce(&broker, &database, out)?;
-    stopping.wait().await;
+    // Who was told the endpoints, or wants none, may have ceased to read.
+    let announced = announce(&broker, &database, out)
+        .or_else(|failure| if failure.is_unheard() { Ok(()) } else { Err(failure) });
+    if announced.is_ok() {
+        stopping.wait().await;
+    }
     tracing::info!("stopping: answering what was taken, emptying the queue");
-    broker.stop().await.map_err(failed)
+    announced.and(broker.stop().await.map_err(failed))
 }
 
 fn failed(error: ServeError) -> Failure {

@@ -34,12 +34,8 @@ impl Client {
     /// `flush`: returns LeakDB's status line once all that was queued is in the tables and on the
     /// disk. It waits as long as the connection lives.
     pub async fn flush(&mut self) -> Result<String, ClientError> {
-        let patience = self.reply_timeout.take();
-        let request = Request::new("flush");
-        let status =
-            self.call_for(&request, |result| result.value().as_str().map(str::to_owned)).await;
-        self.reply_timeout = patience;
-        status
+        let status = |result: &Packed| result.value().as_str().map(str::to_owned);
+        self.call_for_within(None, &Request::new("flush"), status).await
     }
 
     /// `stats`: the broker's figures, as a map.

@@ -1,6 +1,7 @@
 //! A connection to a `--router` endpoint: requests out, replies matched by their id.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,9 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// How long a reply may take; `None` waits as long as the connection lives.
     pub reply_timeout: Option<Duration>,
+    /// How long a publisher may be silent, which sends a beat each second, before the connection to
+    /// it is taken for dead and made anew.
+    pub beat_timeout: Duration,
 }
 
 impl Default for ClientOptions {
@@ -31,6 +35,7 @@ impl Default for ClientOptions {
         ClientOptions {
             connect_timeout: Duration::from_secs(5),
             reply_timeout: Some(Duration::from_secs(30)),
+            beat_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -83,8 +88,17 @@ impl Client {
 
     /// Sends one request and waits for its result.
     pub async fn call(&mut self, request: &Request) -> Result<Packed, ClientError> {
+        self.call_within(self.reply_timeout, request).await
+    }
+
+    /// The same with a patience of its own.
+    pub(super) async fn call_within(
+        &mut self,
+        limit: Option<Duration>,
+        request: &Request,
+    ) -> Result<Packed, ClientError> {
         let ticket = self.send(std::slice::from_ref(request)).await?;
-        match self.receive(ticket).await?.pop() {
+        match self.receive_within(limit, ticket).await?.pop() {
             Some(outcome) => Ok(outcome?),
             None => Err(self.protocol("a message without replies")),
         }
@@ -107,11 +121,12 @@ impl Client {
         let mut frames = Vec::with_capacity(requests.len());
         for request in requests {
             frames.push(request.encode(self.next_id));
-            self.outstanding.insert(self.next_id, None);
             self.next_id += 1;
         }
         let ticket = Ticket { first_id, count: self.next_id - first_id };
         self.send_frames(frames).await?;
+        // Afterwards: who does not wait for the end of it has no ticket.
+        self.outstanding.extend(ticket.ids().map(|id| (id, None)));
         Ok(ticket)
     }
 
@@ -120,16 +135,23 @@ impl Client {
         &mut self,
         ticket: Ticket,
     ) -> Result<Vec<Result<Packed, Refusal>>, ClientError> {
-        let ids = ticket.first_id..ticket.first_id + ticket.count;
-        let Some(limit) = self.reply_timeout else {
-            return self.await_replies(ids).await;
+        self.receive_within(self.reply_timeout, ticket).await
+    }
+
+    async fn receive_within(
+        &mut self,
+        limit: Option<Duration>,
+        ticket: Ticket,
+    ) -> Result<Vec<Result<Packed, Refusal>>, ClientError> {
+        let waiting = Waiting { client: self, ids: ticket.ids() };
+        let ids = waiting.ids.clone();
+        let Some(limit) = limit else {
+            return waiting.client.await_replies(ids).await;
         };
-        if let Ok(outcome) = tokio::time::timeout(limit, self.await_replies(ids.clone())).await {
-            return outcome;
-        }
-        // Forget the requests: replies that come later are not wanted any more.
-        self.outstanding.retain(|id, _| !ids.contains(id));
-        Err(ClientError::Timeout { endpoint: self.endpoint.clone(), after: limit })
+        let received = tokio::time::timeout(limit, waiting.client.await_replies(ids)).await;
+        let endpoint = || waiting.client.endpoint.clone();
+        received
+            .unwrap_or_else(|_| Err(ClientError::Timeout { endpoint: endpoint(), after: limit }))
     }
 
     /// Sends a write that is never answered, not even when it fails.
@@ -148,7 +170,7 @@ impl Client {
 
     async fn await_replies(
         &mut self,
-        ids: std::ops::Range<u64>,
+        ids: Range<u64>,
     ) -> Result<Vec<Result<Packed, Refusal>>, ClientError> {
         let mut outcomes = Vec::new();
         for id in ids {
@@ -195,6 +217,27 @@ impl Client {
 
     pub(super) fn protocol(&self, reason: impl Into<String>) -> ClientError {
         ClientError::Protocol { endpoint: self.endpoint.clone(), reason: reason.into() }
+    }
+}
+
+impl Ticket {
+    fn ids(&self) -> Range<u64> {
+        self.first_id..self.first_id + self.count
+    }
+}
+
+/// Requests whose replies are waited for. Those that have not come when the wait ends, in time or
+/// not, are not wanted any more.
+struct Waiting<'c> {
+    client: &'c mut Client,
+    ids: Range<u64>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        for id in self.ids.clone() {
+            self.client.outstanding.remove(&id);
+        }
     }
 }
 
@@ -249,12 +292,33 @@ pub(super) struct Events(
 
 impl Events {
     /// Returns when the connection has ended, and never before.
-    async fn disconnected(&mut self) {
+    pub(super) async fn disconnected(&mut self) {
         while let Some(event) = self.0.next().await {
             if matches!(event, SocketEvent::Disconnected(_)) {
                 return;
             }
         }
         std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeromq::RouterSocket;
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_leaves_nothing() {
+        let mut silent = RouterSocket::new();
+        let endpoint = silent.bind("tcp://127.0.0.1:0").await.unwrap().to_string();
+        let mut client = Client::connect(&endpoint, &ClientOptions::default()).await.unwrap();
+        let ping = Request::new("ping");
+        tokio::select! {
+            biased;
+            answered = client.call(&ping) => panic!("{answered:?}"),
+            // By then it waits for its reply.
+            asked = silent.recv() => assert_eq!(asked.unwrap().len(), 2),
+        }
+        assert!(client.outstanding.is_empty());
     }
 }

@@ -26,10 +26,6 @@ pub struct Follower {
     /// Up to which seq the history must be read before the subscriber is heard again.
     missing: Option<Missing>,
     ready: VecDeque<Event>,
-    /// What the subscriber said, and must wait until what is missing before it has been told.
-    held: Option<Event>,
-    /// The connection ended in the middle of this write.
-    torn: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +62,6 @@ impl Follower {
             seam: Seam::new(from),
             missing: None,
             ready: VecDeque::new(),
-            held: None,
-            torn: None,
         })
     }
 
@@ -89,10 +83,7 @@ impl Follower {
                 self.fill(missing).await?;
                 continue;
             }
-            let event = match self.held.take() {
-                Some(event) => event,
-                None => self.subscriber.next().await?,
-            };
+            let event = self.subscriber.next().await?;
             if let Some(event) = self.hear(event) {
                 return Ok(event);
             }
@@ -115,14 +106,6 @@ impl Follower {
 
     /// Takes in what the subscriber says; returns what is to be told of it now.
     fn hear(&mut self, event: Event) -> Option<Event> {
-        if matches!(event, Event::Change(_) | Event::Beat { .. })
-            && let Some(torn) = self.torn.take()
-        {
-            // No gap shows where the connection ended within the last write that was published.
-            self.held = Some(event);
-            self.miss(torn);
-            return None;
-        }
         match event {
             Event::Change(change) => self.seam.take(change).map(Event::Change),
             Event::Beat { seq } => {
@@ -130,20 +113,14 @@ impl Follower {
                 Some(Event::Beat { seq })
             }
             Event::Gap { after, through } if self.replay.is_none() || through < after => {
-                self.torn = None;
                 self.seam = Seam::new(Some(through));
                 Some(Event::Gap { after, through })
             }
             Event::Gap { through, .. } => {
-                self.torn = None;
                 self.miss(through);
                 None
             }
-            Event::Disconnected => {
-                self.torn = self.seam.torn().filter(|_| self.replay.is_some());
-                Some(Event::Disconnected)
-            }
-            Event::Reconnected => Some(Event::Reconnected),
+            Event::Disconnected | Event::Reconnected => Some(event),
         }
     }
 
@@ -220,11 +197,6 @@ impl Seam {
             self.told = self.told.max((seq, u64::MAX));
         }
     }
-
-    /// The write of which more changes may have been on their way.
-    fn torn(&self) -> Option<u64> {
-        (self.told.0 > self.whole).then_some(self.told.0)
-    }
 }
 
 #[cfg(test)]
@@ -254,13 +226,13 @@ mod tests {
     fn a_write_is_whole_with_its_last_change_or_with_what_comes_after_it() {
         let mut seam = Seam::new(None);
         told(&mut seam, &[part(7, 0, 3)]);
-        assert_eq!((seam.whole, seam.torn()), (6, Some(7)));
+        assert_eq!(seam.whole, 6);
         // The rest of it, read again from the last whole one.
         assert_eq!(told(&mut seam, &[part(7, 0, 3), part(7, 2, 3)]), [(7, 2, 7)]);
-        assert_eq!((seam.whole, seam.torn()), (7, None));
+        assert_eq!(seam.whole, 7);
         told(&mut seam, &[part(8, 0, 2)]);
         seam.pass(8);
-        assert_eq!((seam.whole, seam.torn()), (8, None));
+        assert_eq!(seam.whole, 8);
     }
 
     #[test]

@@ -40,11 +40,8 @@ impl Client {
             .option_if("prefix", prefix)
             .option_if("limit", options.limit)
             .option_if("wait_ms", (wait_ms > 0).then_some(wait_ms));
-        let patience = self.reply_timeout;
-        self.reply_timeout = patience.map(|patience| patience.saturating_add(options.wait));
-        let answer = self.call_for(&request, history).await;
-        self.reply_timeout = patience;
-        answer
+        let limit = self.reply_timeout.map(|patience| patience.saturating_add(options.wait));
+        self.call_for_within(limit, &request, history).await
     }
 
     /// `wait`: true once every write up to `seq` has reached `level`, false when that took longer
@@ -59,11 +56,9 @@ impl Client {
             .argument(&Packed::from(seq))
             .argument(&Packed::from(level.name()))
             .option_if("timeout_ms", timeout.map(milliseconds));
-        let patience = self.reply_timeout;
-        self.reply_timeout = patience.and_then(|patience| Some(patience.saturating_add(timeout?)));
-        let answer = self.call_for(&request, |result| result.value().as_bool()).await;
-        self.reply_timeout = patience;
-        answer
+        let limit = self.reply_timeout.zip(timeout);
+        let limit = limit.map(|(patience, timeout)| patience.saturating_add(timeout));
+        self.call_for_within(limit, &request, |result| result.value().as_bool()).await
     }
 }
 

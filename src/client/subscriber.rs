@@ -1,11 +1,12 @@
 //! A connection to a `--publisher` endpoint: changes, and what is missing among them.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zeromq::prelude::{Socket, SocketRecv, SocketSend};
-use zeromq::{SocketEvent, SocketOptions, XSubSocket, ZmqMessage};
+use zeromq::{SocketOptions, XSubSocket, ZmqMessage};
 
 use super::change::{self, Change, Publication};
 use super::connection::{ClientOptions, Events, connect_socket};
@@ -13,6 +14,12 @@ use super::{ClientError, Endpoint};
 
 /// The topic of the publisher's heartbeat; subscribing to it makes silence provable.
 const BEAT: &[u8] = b"\xffbeat";
+
+/// How long between two tries to reach a publisher that is gone.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How long what has come already may take to be read. Who did something else for long finds the
+/// time of the next beat over.
+const LAST_LOOK: Duration = Duration::from_millis(100);
 
 /// What a subscriber learns.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,14 +48,28 @@ pub enum Event {
 ///
 /// Each publication names the one that was sent to this subscriber before it, so what is missing
 /// shows: as an [`Event::Gap`] before the change that revealed it.
+///
+/// A connection that ends, or over which not even a beat comes for
+/// [`ClientOptions::beat_timeout`], is made again, for as long as it takes.
 pub struct Subscriber {
-    endpoint: String,
+    endpoint: Endpoint,
+    address: String,
+    prefix: Vec<u8>,
+    options: ClientOptions,
+    /// None while it is to be made again. The crate would do that itself, with pauses of up to half
+    /// a minute and no end to a try that hangs; and never where nothing tells that it has ended.
+    link: Option<Link>,
+    continuity: Continuity,
+    ready: VecDeque<Event>,
+}
+
+/// A connection with its subscriptions.
+struct Link {
     // XSUB is SUB with the subscriptions as messages: SUB's own call takes only UTF-8.
     socket: XSubSocket,
     events: Events,
-    continuity: Continuity,
-    ready: VecDeque<Event>,
-    is_gone: bool,
+    /// When something came last.
+    heard: Instant,
 }
 
 impl Subscriber {
@@ -71,7 +92,7 @@ impl Subscriber {
         options: &ClientOptions,
         after: u64,
     ) -> Result<Self, ClientError> {
-        Self::begin(endpoint, prefix, options, Continuity { last: Some(after) }).await
+        Self::begin(endpoint, prefix, options, Continuity::after(after)).await
     }
 
     async fn begin(
@@ -81,27 +102,15 @@ impl Subscriber {
         continuity: Continuity,
     ) -> Result<Self, ClientError> {
         let endpoint: Endpoint = endpoint.parse()?;
-        let mut socket_options = SocketOptions::default();
-        socket_options.connect_timeout(options.connect_timeout);
-        let mut socket = XSubSocket::with_options(socket_options);
-        let events = Events(Box::new(socket.monitor()));
-        connect_socket(&mut socket, &endpoint, options.connect_timeout).await?;
-        let mut subscriber = Subscriber {
-            endpoint: endpoint.to_string(),
-            socket,
-            events,
-            continuity,
-            ready: VecDeque::new(),
-            is_gone: false,
-        };
-        subscriber.subscribe(prefix).await?;
-        subscriber.subscribe(BEAT).await?;
-        Ok(subscriber)
+        let link = Some(Link::open(&endpoint, prefix, options).await?);
+        let (address, options) = (endpoint.to_string(), options.clone());
+        let (prefix, ready) = (prefix.to_vec(), VecDeque::new());
+        Ok(Subscriber { endpoint, address, prefix, options, link, continuity, ready })
     }
 
     /// The endpoint this subscriber is connected to.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        &self.address
     }
 
     /// Waits for the next event.
@@ -110,43 +119,74 @@ impl Subscriber {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);
             }
-            tokio::select! {
-                biased;
-                // The socket reports its own end as an error or an event; the event is enough.
-                message = self.socket.recv() => if let Ok(message) = message {
-                    self.take(&message.into_vec())?;
-                },
-                event = self.events.0.next() => match event {
-                    Some(SocketEvent::Disconnected(_)) => {
-                        self.is_gone = true;
-                        return Ok(Event::Disconnected);
+            let Some(link) = &mut self.link else {
+                match Link::open(&self.endpoint, &self.prefix, &self.options).await {
+                    Ok(link) => self.link = Some(link),
+                    Err(_) => {
+                        sleep(PAUSE).await;
+                        continue;
                     }
-                    // The first connection is not told: whoever connected knows of it.
-                    Some(SocketEvent::Connected(..)) if std::mem::take(&mut self.is_gone) => {
-                        return Ok(Event::Reconnected);
-                    }
-                    Some(_) => {}
-                    None => return Err(ClientError::Closed { endpoint: self.endpoint.clone() }),
-                },
+                }
+                return Ok(Event::Reconnected);
+            };
+            match link.hear(self.options.beat_timeout).await {
+                Some(message) => self.take(&message.into_vec())?,
+                None => {
+                    self.link = None;
+                    self.continuity.cut();
+                    return Ok(Event::Disconnected);
+                }
             }
         }
     }
 
-    async fn subscribe(&mut self, prefix: &[u8]) -> Result<(), ClientError> {
-        let mut frame = Vec::with_capacity(prefix.len() + 1);
-        frame.push(1);
-        frame.extend_from_slice(prefix);
-        let sent = self.socket.send(ZmqMessage::from(frame)).await;
-        sent.map_err(|_| ClientError::Closed { endpoint: self.endpoint.clone() })
-    }
-
     fn take(&mut self, frames: &[Bytes]) -> Result<(), ClientError> {
         let publication = change::decode(frames).map_err(|reason| ClientError::Protocol {
-            endpoint: self.endpoint.clone(),
+            endpoint: self.address.clone(),
             reason: reason.to_owned(),
         })?;
         self.continuity.follow(publication, &mut self.ready);
         Ok(())
+    }
+}
+
+impl Link {
+    async fn open(
+        endpoint: &Endpoint,
+        prefix: &[u8],
+        options: &ClientOptions,
+    ) -> Result<Self, ClientError> {
+        let mut socket_options = SocketOptions::default();
+        socket_options.connect_timeout(options.connect_timeout);
+        let mut socket = XSubSocket::with_options(socket_options);
+        let events = Events(Box::new(socket.monitor()));
+        connect_socket(&mut socket, endpoint, options.connect_timeout).await?;
+        let closed = || ClientError::Closed { endpoint: endpoint.to_string() };
+        // The beat last: with the first one both have taken effect.
+        for topic in [prefix, BEAT] {
+            let frame = [&[1], topic].concat();
+            socket.send(ZmqMessage::from(frame)).await.map_err(|_| closed())?;
+        }
+        Ok(Link { socket, events, heard: Instant::now() })
+    }
+
+    /// Waits for the next message; none when the connection has ended, or must have.
+    async fn hear(&mut self, beat_timeout: Duration) -> Option<ZmqMessage> {
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = self.socket.recv() => message,
+                () = self.events.disconnected() => return None,
+                () = sleep_until(self.heard + beat_timeout) => {
+                    timeout(LAST_LOOK, self.socket.recv()).await.ok()?
+                }
+            };
+            // The socket reports its own end as an error or an event; the event is enough.
+            if let Ok(message) = message {
+                self.heard = Instant::now();
+                return Some(message);
+            }
+        }
     }
 }
 
@@ -155,19 +195,39 @@ impl Subscriber {
 struct Continuity {
     /// The last sequence number up to which nothing is missing, once there is one.
     last: Option<u64>,
+    /// The last write, while more of its changes may follow.
+    open: Option<u64>,
+    /// The write that was open when the connection ended: whether that was all of it, the next
+    /// one's `prev` does not tell.
+    torn: Option<u64>,
 }
 
 impl Continuity {
+    fn after(last: u64) -> Self {
+        Continuity { last: Some(last), ..Continuity::default() }
+    }
+
+    /// The connection ended.
+    fn cut(&mut self) {
+        self.torn = self.open.take().or(self.torn);
+    }
+
     fn follow(&mut self, publication: Publication, ready: &mut VecDeque<Event>) {
         let prev = publication.prev();
         let expected = *self.last.get_or_insert(prev);
         // A restarted broker may have gone back only over what nobody was shown.
-        if prev != expected {
-            ready.push_back(Event::Gap { after: expected, through: prev });
+        let after = match self.torn.take() {
+            Some(torn) if prev >= torn => torn.saturating_sub(1),
+            _ => expected,
+        };
+        if prev != after {
+            ready.push_back(Event::Gap { after, through: prev });
         }
+        self.open = None;
         match publication {
             Publication::Change(change) => {
                 self.last = Some(change.seq);
+                self.open = (change.index + 1 < change.count).then_some(change.seq);
                 ready.push_back(Event::Change(change));
             }
             // A beat is not part of the chain: the next change's `prev` does not name it.
@@ -221,6 +281,29 @@ mod tests {
         follow(&mut continuity, Publication::Change(change(5, 4)));
         let events = follow(&mut continuity, Publication::Beat { seq: 8, prev: 7 });
         assert_eq!(events, [Event::Gap { after: 5, through: 7 }, Event::Beat { seq: 8 }]);
+    }
+
+    #[test]
+    fn the_rest_of_a_write_may_be_missing_when_the_connection_ends_within_it() {
+        let part = |index| Publication::Change(Change { index, count: 3, ..change(5, 4) });
+        let next = || Publication::Change(change(6, 5));
+        let whole = Event::Change(change(6, 5));
+        for (last_part, expected) in [
+            (0, vec![Event::Gap { after: 4, through: 5 }, whole.clone()]),
+            (2, vec![whole.clone()]),
+        ] {
+            let mut continuity = Continuity::after(4);
+            follow(&mut continuity, part(last_part));
+            continuity.cut();
+            continuity.cut();
+            assert_eq!(follow(&mut continuity, next()), expected);
+        }
+        let mut continuity = Continuity::after(4);
+        follow(&mut continuity, part(0));
+        continuity.cut();
+        let beat = Publication::Beat { seq: 2, prev: 2 };
+        let another = [Event::Gap { after: 5, through: 2 }, Event::Beat { seq: 2 }];
+        assert_eq!(follow(&mut continuity, beat), another);
     }
 
     #[test]

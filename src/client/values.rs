@@ -1,5 +1,7 @@
 //! Values under keys: read, write, delete.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::packed::{Packed, key_bytes};
@@ -133,7 +135,17 @@ impl Client {
         request: &Request,
         read: impl FnOnce(&Packed) -> Option<T>,
     ) -> Result<T, ClientError> {
-        let result = self.call(request).await?;
+        self.call_for_within(self.reply_timeout, request, read).await
+    }
+
+    /// The same with a patience of its own.
+    pub(super) async fn call_for_within<T>(
+        &mut self,
+        limit: Option<Duration>,
+        request: &Request,
+        read: impl FnOnce(&Packed) -> Option<T>,
+    ) -> Result<T, ClientError> {
+        let result = self.call_within(limit, request).await?;
         read(&result).ok_or_else(|| {
             self.protocol(format!("{}'s result is {}", request.method(), result.value()))
         })

@@ -83,10 +83,29 @@ impl FjallDisk {
         path: &Path,
         mend: &mut dyn FnMut(&FileFault) -> Result<bool, DiskError>,
     ) -> Result<Self, DiskError> {
+        let is_restoring = || match files::is_restoring(path) {
+            true => Err(at(path, "cannot be used", &files::IS_RESTORING)),
+            false => Ok(()),
+        };
+        is_restoring()?;
+        let disk = Self::open_any(path, mend)?;
+        // A restore may have begun before there was anything to see of this.
+        is_restoring().map(|()| disk)
+    }
+
+    /// Makes the database at `path` for a restore, which has marked the directory.
+    pub fn restoring(path: &Path) -> Result<Self, DiskError> {
+        Self::open_any(path, &mut |_| Ok(false))
+    }
+
+    fn open_any(
+        path: &Path,
+        mend: &mut dyn FnMut(&FileFault) -> Result<bool, DiskError>,
+    ) -> Result<Self, DiskError> {
         if path.exists() && !path.is_dir() {
             return Err(at(path, "is a file", &"name a directory with -b"));
         }
-        std::fs::create_dir_all(path).map_err(|error| at(path, "cannot be made", &error))?;
+        files::make_folder(path).map_err(|error| at(path, "cannot be made", &error))?;
         files::clear_unmade(path).map_err(|error| at(path, "cannot be used", &error))?;
         let is_store = files::is_store(path);
         let mut found = Found::default();

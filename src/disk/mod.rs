@@ -7,6 +7,7 @@
 pub mod files;
 pub mod fjall;
 mod guard;
+mod kept;
 mod log;
 pub mod memory;
 mod place;

@@ -6,8 +6,8 @@
 //! magic    "VATNBAK" | version u8
 //! block    kind u8 | len u32 | crc32 u32 of kind, len and body | body, len bytes
 //! origin   kind 1: store_id, 16 bytes | first_seq u64 | time_ms u64
-//! entries  kind 2: writes (see `wire::change`), all of them sets: keys as they were found, in
-//!          their order within a block
+//! entries  kind 2: writes (see `wire::change`), all of them sets: keys as they were found, written
+//!          in their order within a block, and read in any
 //! changes  kind 3: writes later than first_seq, in the order of their seqs throughout the file
 //! trailer  kind 4: seq u64 | entries u64 | changes u64 | time_ms u64 | crc32 u32 of every byte
 //!          before the trailer
@@ -94,6 +94,8 @@ pub struct ArchiveWriter<W> {
     kind: Kind,
     buffer: ChangeBuffer,
     open: Option<(Seq, Level, Mark)>,
+    /// The last entry's key.
+    last_key: Vec<u8>,
     summary: Summary,
 }
 
@@ -106,6 +108,7 @@ impl<W: Write> ArchiveWriter<W> {
             kind: Kind::Entries,
             buffer: ChangeBuffer::default(),
             open: None,
+            last_key: Vec::new(),
             summary: Summary::default(),
         };
         writer.write(MAGIC)?;
@@ -120,6 +123,13 @@ impl<W: Write> ArchiveWriter<W> {
     /// Adds a key as it was found.
     pub fn entry(&mut self, entry: &Change<'_>) -> io::Result<()> {
         self.summary.entries += 1;
+        // Older readers take a block of entries only in the order of its keys.
+        if self.kind == Kind::Entries && entry.key <= self.last_key.as_slice() {
+            self.close_write();
+            self.flush_block()?;
+        }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(entry.key);
         self.push(Kind::Entries, entry)
     }
 

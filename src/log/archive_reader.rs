@@ -70,7 +70,6 @@ struct Seen {
     changes: u64,
     last_seq: Seq,
     last_change: Seq,
-    last_key: Option<Vec<u8>>,
 }
 
 impl<R: Read> ArchiveReader<R> {
@@ -124,7 +123,6 @@ impl<R: Read> ArchiveReader<R> {
                 Ok(None)
             }
             Kind::Entries | Kind::Changes => {
-                self.seen.last_key = None;
                 for change in ChangeReader::new(&body) {
                     let change = change.map_err(|_| self.damaged("it cannot be read"))?;
                     self.check(kind, &change).map_err(|what| self.damaged(what))?;
@@ -169,10 +167,10 @@ impl<R: Read> ArchiveReader<R> {
             seen.last_change = change.seq;
             return if is_next { Ok(()) } else { Err("its changes are not in order") };
         }
-        let is_next = seen.last_key.as_deref().is_none_or(|last| last < change.key);
+        // In whatever order: the last one of a key holds, and one that is missing or in another's
+        // place shows by the checksums.
         seen.entries += 1;
-        seen.last_key = Some(change.key.to_vec());
-        if is_next && has_value { Ok(()) } else { Err("its entries are not in order") }
+        if change.op == Op::Set { Ok(()) } else { Err("an entry in it is none") }
     }
 
     fn end(&mut self, body: &[u8], whole: u32) -> Result<(), ArchiveError> {
@@ -306,6 +304,40 @@ mod tests {
         let bytes = bytes.len() as u64;
         let whole = Summary { seq: 8, entries: 3, changes: 3, time_ms: 2_000, bytes };
         assert_eq!(reader.summary(), Some(whole));
+    }
+
+    #[test]
+    fn an_entry_may_come_again_after_later_keys() {
+        let mut writer = ArchiveWriter::begin(Vec::new(), &ORIGIN).unwrap();
+        for (seq, key) in [(1, b"a"), (1, b"b"), (2, b"a"), (2, b"c")] {
+            writer.entry(&set(seq, key, b"\x02")).unwrap();
+        }
+        let (bytes, summary) = writer.finish(8, 2_000).unwrap();
+        assert_eq!(verify(&bytes).unwrap().1, summary);
+        let mut reader = ArchiveReader::open(bytes.as_slice()).unwrap();
+        let blocks = std::iter::from_fn(|| reader.next_block().unwrap());
+        assert_eq!(blocks.map(|block| block.changes().count()).collect::<Vec<_>>(), [2, 2]);
+    }
+
+    #[test]
+    fn entries_out_of_order_within_a_block_are_taken() {
+        let block = |kind: Kind, body: &[u8]| {
+            let (length, sum) = (body.len() as u32, checksum(kind, body));
+            [&[kind as u8][..], &length.to_le_bytes(), &sum.to_le_bytes(), body].concat()
+        };
+        let mut entries = crate::wire::ChangeBuffer::default();
+        for (seq, key) in [(1, b"b"), (2, b"a")] {
+            let entry = set(seq, key, b"\x02");
+            let mark = entries.begin(entry.seq, entry.level, entry.time_ms);
+            entries.push(entry.op, false, entry.expires_at, entry.key, entry.value);
+            entries.end(mark);
+        }
+        let head = &sample()[..MAGIC.len() + 1 + BLOCK_HEAD + 32];
+        let mut bytes = [head, &block(Kind::Entries, entries.bytes())].concat();
+        let numbers = [8_u64, 2, 0, 2_000].map(u64::to_le_bytes).concat();
+        let sum = crc32fast::hash(&bytes).to_le_bytes();
+        bytes.extend(block(Kind::Trailer, &[&numbers[..], &sum].concat()));
+        assert_eq!(verify(&bytes).unwrap().1.entries, 2);
     }
 
     #[test]

@@ -149,21 +149,22 @@ impl Repair<'_> {
             notes.push(Segment::new(begins).row());
         }
         self.disk.commit(notes, Sync::Data)?;
-        self.forget_before(begins)?;
+        self.forget(begins, &holes)?;
         self.done.lost.push(format!("the history before seq {begins}"));
         Ok(())
     }
 
-    /// Takes out the records before `begins`, also where the rest of what they are in stays.
-    fn forget_before(&self, begins: Seq) -> Result<(), DiskError> {
+    /// Takes out the records before `begins`, also where the rest of what they are in stays; and a
+    /// hole that is there, after everything that was written.
+    fn forget(&self, begins: Seq, holes: &BTreeSet<Vec<u8>>) -> Result<(), DiskError> {
         self.disk.trim_log(begins)?;
         let mut rows = Vec::new();
         self.disk.scan(Space::Log, &[], &mut |key, _| {
-            let is_before = *key < begins.to_be_bytes()[..];
-            if is_before {
+            let goes = *key < begins.to_be_bytes()[..] || holes.contains(key);
+            if goes {
                 rows.push(Row { space: Space::Log, key: key.to_vec(), value: None });
             }
-            is_before
+            goes
         })?;
         if rows.is_empty() { Ok(()) } else { self.disk.commit(rows, Sync::Data) }
     }

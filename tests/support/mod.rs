@@ -16,5 +16,6 @@ pub mod offline;
 pub mod peer;
 pub mod scribe;
 pub mod shell;
+pub mod stub;
 pub mod watcher;
 pub mod writer;

@@ -7,11 +7,14 @@
 
 mod closed;
 mod journal;
+mod restoring;
 mod tree;
 
 pub use closed::CLOSED;
+pub use restoring::{IS_RESTORING, begin_restoring, end_restoring, is_restoring, undo_restoring};
 
 use super::DiskError;
+use super::kept::keep_copy;
 use super::log::{self, Found};
 use journal::Rest;
 use std::fmt;
@@ -67,6 +70,19 @@ pub enum Depth {
 /// Whether there is a store at `path`.
 pub fn is_store(path: &Path) -> bool {
     path.join(MARKER).exists() || path.join(TREES).exists()
+}
+
+/// Makes the directory `path`, with those above it that are missing. Their names are on the medium
+/// then: what is synced in one would be lost with its name.
+pub fn make_folder(path: &Path) -> std::io::Result<()> {
+    let missing = path.ancestors().take_while(|folder| !folder.exists());
+    let missing: Vec<&Path> = missing.filter(|folder| !folder.as_os_str().is_empty()).collect();
+    std::fs::create_dir_all(path)?;
+    for made in missing {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+        File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Removes what is left of a store whose making was cut short before anything was written to it:
@@ -299,14 +315,12 @@ pub fn mend(path: &Path, fault: &FileFault) -> std::io::Result<Option<Mended>> {
     let mended = |what: &str| Ok(Some(Mended { what: what.to_owned(), is_loss: false }));
     match (fault.cut_at, fault.file.to_str()) {
         (Some(at), _) => {
-            let mut copy = file.clone().into_os_string();
-            copy.push(".damaged");
-            std::fs::copy(&file, &copy)?;
+            let copy = keep_copy(&file)?;
             let cut = File::options().write(true).open(&file)?;
             cut.set_len(at)?;
             cut.sync_all()?;
             closed::remove(path)?;
-            let copy = copy.to_string_lossy();
+            let copy = copy.display();
             let what = format!("every write after byte {at}; the whole file is kept as {copy}");
             Ok(Some(Mended { what, is_loss: true }))
         }

@@ -10,6 +10,7 @@ use super::frames::Frames;
 use super::walk::{frames_after, list, name, read_head};
 use super::{FOLDER, LogFile, LogFiles, READING, make};
 use crate::disk::DiskError;
+use crate::disk::kept::keep_copy;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
@@ -106,9 +107,7 @@ pub(in crate::disk) fn mend(path: &Path, file: &Path) -> io::Result<Option<Strin
         write(&folder, &nothing.0, &nothing.1)?;
         return Ok(Some("all that was in it".to_owned()));
     }
-    let mut copy = damaged.clone().into_os_string();
-    copy.push(".damaged");
-    std::fs::copy(&damaged, &copy)?;
+    let copy = keep_copy(&damaged)?;
     let old = File::open(&damaged)?;
     let read = read_head(&old)?;
     // Where the head alone is wrong, nothing may be missing.
@@ -122,7 +121,7 @@ pub(in crate::disk) fn mend(path: &Path, file: &Path) -> io::Result<Option<Strin
     };
     let left = records.values().filter(|record| !record.is_empty()).count();
     write(&folder, &head, &records)?;
-    let copy = copy.to_string_lossy();
+    let copy = copy.display();
     Ok(Some(format!("all of it but {left} records; the whole file is kept as {copy}")))
 }
 

@@ -322,11 +322,14 @@ fn a_repair_keeps_what_can_be_read_and_marks_the_hole() {
     let (bytes, _) = half_synced(folder.path());
     let path = last_file(folder.path());
     let name = files(folder.path()).unwrap().pop().unwrap();
+    let kept = path.with_extension("log.damaged");
     for place in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[place] ^= 1;
         std::fs::write(&path, &damaged).unwrap();
         assert!(mend(folder.path(), &name).unwrap().is_some());
+        assert_eq!(std::fs::read(&kept).unwrap(), damaged);
+        std::fs::remove_file(&kept).unwrap();
         let log = open(folder.path());
         let (mut whole, mut holes) = (Vec::new(), Vec::new());
         log.scan(0, &mut |key, found| {
