@@ -104,10 +104,10 @@ impl Engine {
         executed
     }
 
-    /// Takes out keys that have expired, `most` at the farthest and no more than there is room for
-    /// in the queue: the others are not shown, and go when there is.
+    /// Takes out keys that have expired, `most` at the farthest and no more than seqs are promised
+    /// for: the others are not shown, and go when there are.
     pub(super) fn expire(&self, core: &mut Core, context: &Context, most: usize) {
-        let most = most.min(self.queue.spare_items(core.untaken()));
+        let most = most.min(self.queue.spare_expiries(core.untaken()));
         core.store.expire(context, most, &mut core.pending);
     }
 
@@ -398,17 +398,15 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lead::tests::engine_of;
+    use super::super::lead::tests::engine;
     use super::*;
-    use crate::config::{Config, QueueConfig};
+    use crate::limits::QUEUE_ITEMS_MAX;
     use crate::wire::Level;
     use crate::wire::command::{Count, Set};
 
     #[test]
-    fn keys_expire_as_far_as_the_queue_has_room() {
-        let queue = QueueConfig { items: 7, ..QueueConfig::default() };
-        let config = Config { queue, ..Config::without_edges("memory") };
-        let (engine, _log) = engine_of(config, &Arc::default());
+    fn keys_expire_as_far_as_seqs_are_promised() {
+        let (engine, _log) = engine(&Arc::default());
         let mut answers = Answers::default();
         let mut run = |command: Command<'_>| {
             let request = Request { id: Some(1), notification: false, command: Ok(command) };
@@ -422,9 +420,10 @@ mod tests {
                 Set { key: key[..].into(), value: b"\x01", ttl_ms, condition: None, durability };
             run(Command::Set(set));
         }
+        engine.queue.take(QUEUE_ITEMS_MAX - 7, 0);
         engine.clock.advance_to(engine.clock.now() + 2_000);
         assert_eq!(run(Command::Count(Count { prefix: b"" })), Some(0), "none is shown");
-        assert_eq!(engine.queue.load().0, 7, "two had room");
+        assert_eq!(engine.queue.load().0, QUEUE_ITEMS_MAX, "there were seqs for two");
         assert_eq!(engine.len(), 3, "three are to be taken out");
     }
 }

@@ -130,13 +130,7 @@ pub(super) mod tests {
 
     /// An engine whose committer never comes.
     pub(in crate::engine) fn engine(disk: &Arc<MemoryDisk>) -> (Arc<Engine>, Log) {
-        engine_of(Config::without_edges("memory"), disk)
-    }
-
-    pub(in crate::engine) fn engine_of(
-        config: Config,
-        disk: &Arc<MemoryDisk>,
-    ) -> (Arc<Engine>, Log) {
+        let config = Config::without_edges("memory");
         let (disk, clock) = (Arc::clone(disk) as Arc<dyn Disk>, Clock::system());
         let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
         Engine::new(config, clock, disk, recovered).unwrap()

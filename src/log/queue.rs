@@ -2,6 +2,7 @@
 
 use super::record::Record;
 use crate::config::QueueConfig;
+use crate::limits::QUEUE_ITEMS_MAX;
 use crate::wire::Seq;
 use crate::wire::command::Weight;
 use std::collections::VecDeque;
@@ -104,13 +105,10 @@ impl WriteQueue {
                 && bytes + weight.bytes <= self.config.bytes)
     }
 
-    /// How many more changes fit, above what is applied already and has not taken its room yet.
-    pub fn spare_items(&self, applied: Weight) -> usize {
-        let (items, bytes) = self.load();
-        if bytes + applied.bytes >= self.config.bytes {
-            return 0;
-        }
-        self.config.items.saturating_sub(items + applied.items)
+    /// How many keys may expire, above what is applied already and has not taken its room yet: they
+    /// do so beyond the queue's own bounds, but not beyond the seqs that are promised ahead.
+    pub fn spare_expiries(&self, applied: Weight) -> usize {
+        QUEUE_ITEMS_MAX.saturating_sub(self.load().0 + applied.items)
     }
 
     /// Takes room for what was applied.
