@@ -220,8 +220,9 @@ fn all_unread_replies_together_are_bounded() {
         }
     });
     drop(peers);
-    // What may wait, as much again, and what is being made; not a MiB each and its copy.
-    trial.end(16_000_000 + 60 * MIB);
+    // What may wait, as much again, pages of the history, and what is being made; not a MiB each
+    // and its copy.
+    trial.end(16_000_000 + 110 * MIB);
 }
 
 #[test]

@@ -190,7 +190,9 @@ fn data_over_its_bound_is_refused_and_deletes_make_room() {
     assert_eq!(call("batch", vec![Value::Array(vec![one])]), too_large);
     assert_eq!(call("get", vec![format!("k{fits}").into()]), Ok(Value::Nil));
     assert_eq!(call("count", vec![]), Ok(fits.into()), "reads go on, and nothing was changed");
-    assert_eq!(call("delete", vec!["k7".into(), option("durability", "memory")]), Ok(true.into()));
+    let delete = Value::Array(vec!["delete".into(), Value::Array(vec!["k7".into()])]);
+    let params = vec![Value::Array(vec![delete]), option("durability", "memory")];
+    assert_eq!(call("batch", params), Ok(Value::Array(vec![true.into()])));
     assert!(call("set", write("new".to_owned())).is_ok());
     assert_eq!(call("set", write("newer".to_owned())), too_large);
 }

@@ -11,6 +11,7 @@ use crate::wire::{Change, Op, Refusal, Seq, writer};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 /// What a change takes in a reply besides its key and value, in bytes; an upper bound.
@@ -135,7 +136,7 @@ impl Engine {
     pub async fn changes_now(self: &Arc<Self>, query: ChangesQuery) -> Result<Bytes, Refusal> {
         match self.page_from_memory(&query) {
             Some(page) => Ok(page),
-            None => self.page_from_disk(&query).await,
+            None => self.page_from_disk(&query, self.laters.read().await).await,
         }
     }
 
@@ -182,7 +183,7 @@ impl Engine {
     }
 
     /// `None` when the feed does not reach back so far.
-    fn page_from_memory(&self, query: &ChangesQuery) -> Option<Bytes> {
+    pub(super) fn page_from_memory(&self, query: &ChangesQuery) -> Option<Bytes> {
         let mut page = self.empty_page(query);
         while !page.is_full {
             let records = self.feed.later_than(page.next, page.bytes_max)?;
@@ -199,8 +200,12 @@ impl Engine {
         Some(page.finish())
     }
 
-    async fn page_from_disk(self: &Arc<Self>, query: &ChangesQuery) -> Result<Bytes, Refusal> {
-        let turn = self.laters.read().await;
+    /// Has it read by another thread, whose `turn` it is.
+    pub(super) async fn page_from_disk(
+        self: &Arc<Self>,
+        query: &ChangesQuery,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Result<Bytes, Refusal> {
         let (engine, query) = (Arc::clone(self), query.clone());
         // Dropped with this future, when nobody waits for the page any more.
         let wanted = Arc::new(());

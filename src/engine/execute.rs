@@ -192,7 +192,8 @@ impl Engine {
             _ => {
                 let start = answers.bytes.len();
                 let gate = self.answer(core.store.query(task, context), request, answers);
-                let is_too_long = answers.bytes.len() - start > answers.reply_bytes_max;
+                let bytes = answers.bytes.len() - start;
+                let is_too_long = bytes > answers.reply_bytes_max && !request.notification;
                 let Some(gate) = gate.filter(|_| !is_too_long) else {
                     return Outcome::TooLong;
                 };
@@ -285,7 +286,7 @@ impl Engine {
         if weight.is_over(bytes_max) {
             return Some(Outcome::Refused(Refusal::too_large("write_bytes", bytes_max)));
         }
-        if !matches!(command, Command::Delete(_) | Command::DeleteMulti(_))
+        if command.may_add()
             && let Some(refusal) = self.lacks_memory(core, weight)
         {
             return Some(Outcome::Refused(refusal));

@@ -112,12 +112,24 @@ impl Engine {
                 engine.watermarks.nudge();
             }
             slot.is_wanted.notified().await;
-            let page = pages.acquire_owned().await.ok();
-            let result = engine.changes_now(query).await;
-            let _ = slot.made.set(Made { result, _page: page });
+            let made = engine.make(&query, &pages).await;
+            let _ = slot.made.set(made);
             engine.watermarks.nudge();
         });
         Ok(Later { progress, task: task.abort_handle(), waiting })
+    }
+
+    /// Makes the page when there is a place for it. Whoever waits for a turn at the disk has none
+    /// meanwhile: so many may wait for that at once that nobody else would find one.
+    async fn make(self: &Arc<Self>, query: &ChangesQuery, pages: &Arc<Semaphore>) -> Made {
+        let page = Arc::clone(pages).acquire_owned().await.ok();
+        if let Some(found) = self.page_from_memory(query) {
+            return Made { result: Ok(found), _page: page };
+        }
+        drop(page);
+        let turn = self.laters.read().await;
+        let page = Arc::clone(pages).acquire_owned().await.ok();
+        Made { result: self.page_from_disk(query, turn).await, _page: page }
     }
 }
 

@@ -6,6 +6,7 @@ use super::zmtp::{write_frame, write_frame_head};
 use crate::engine::{Answer, Engine, Kind, Later, Release};
 use crate::limits::WAITING_EACH_MAX;
 use crate::wire::Gate;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use tokio::time::Instant;
@@ -44,8 +45,8 @@ pub struct Outbox {
     detached_waiting: usize,
     /// One of them is being made. Nothing may keep it from being sent then.
     is_making: bool,
-    /// That of the first unit is being made.
-    is_making_first: bool,
+    /// That of the first unit is being made, or the unit is to be sent when nothing else is.
+    is_first_next: bool,
 }
 
 /// Replies of one message that are released together.
@@ -118,11 +119,6 @@ impl Outbox {
         self.held.len() + self.detached_bytes + self.replies() * size_of::<Answer>()
     }
 
-    /// Whether a page of the history is being made, and will soon be here.
-    pub fn is_making(&self) -> bool {
-        self.is_making || self.is_making_first
-    }
-
     /// How many replies wait for what may take long, and hold back what comes after them.
     pub fn waiting(&self) -> usize {
         self.waiting
@@ -136,7 +132,8 @@ impl Outbox {
 
     /// When the next `wait` gives up; `None` where its message could not be sent then.
     pub fn deadline(&self, outlet: &Outlet) -> Option<Instant> {
-        let unit = self.units.front();
+        // One that is wholly due waits for its page, and what follows it is not looked at yet.
+        let unit = self.units.front().filter(|unit| unit.due < unit.replies);
         let first = unit.and_then(|unit| self.replies.get(unit.due)?.kind.until());
         if !may_overtake(outlet) {
             return first;
@@ -212,7 +209,7 @@ impl Outbox {
     /// `may_make`: there is memory for a page.
     pub fn release(&mut self, engine: &Engine, outlet: &mut Outlet, may_make: bool) {
         self.release_units(engine, outlet, may_make);
-        if !self.detached.is_empty() && may_overtake(outlet) {
+        if self.is_making || !self.detached.is_empty() && may_overtake(outlet) {
             self.release_detached(engine, outlet, may_make);
         }
     }
@@ -226,19 +223,23 @@ impl Outbox {
                 true => unit.is_due(engine, self.replies.iter(), Instant::now()),
                 false => release != Release::Waiting,
             };
-            if !is_due || self.is_making && unit.leaves_begun() {
+            if !is_due {
+                break;
+            }
+            if self.is_making && unit.leaves_begun() {
+                self.is_first_next = true;
                 break;
             }
             if let Some(later) = unit.unmade(self.replies.iter()) {
                 if may_make {
                     later.make();
-                    self.is_making_first = true;
+                    self.is_first_next = true;
                 }
                 break;
             }
             let unit = *unit;
             self.waiting -= unit.waiting;
-            self.is_making_first = false;
+            self.is_first_next = false;
             if release == Release::Ready && !unit.is_deferred {
                 released += unit.bytes;
                 is_whole = unit.framing.ends;
@@ -267,9 +268,13 @@ impl Outbox {
 
     fn release_detached(&mut self, engine: &Engine, outlet: &mut Outlet, may_make: bool) {
         let now = Instant::now();
+        let has_room = Cell::new(has_room_for_more(outlet));
+        let may_make = may_make && !self.is_first_next;
         let is_making = &mut self.is_making;
         let is_due = |one: &mut Detached| {
-            if !one.unit.is_due(engine, one.replies.iter(), now) {
+            // What is made is sent: others wait for its place.
+            if !has_room.get() && !one.is_next || !one.unit.is_due(engine, one.replies.iter(), now)
+            {
                 return false;
             }
             let Some(later) = one.unit.unmade(one.replies.iter()) else {
@@ -284,7 +289,7 @@ impl Outbox {
             false
         };
         let mut due = self.detached.extract_if(.., is_due);
-        while may_overtake(outlet)
+        while outlet.is_between_messages()
             && let Some(one) = due.next()
         {
             self.detached_bytes -= one.unit.bytes;
@@ -292,6 +297,7 @@ impl Outbox {
             self.detached_waiting -= one.unit.waiting;
             let framing = one.unit.framing;
             rebuild(engine, outlet.out(true), &one.frames, one.replies.into_iter(), framing);
+            has_room.set(has_room_for_more(outlet));
         }
     }
 }
@@ -299,7 +305,11 @@ impl Outbox {
 /// Whether a message out of order may be sent: nothing may come between the frames of another, and
 /// what a peer does not read stays where it is counted.
 fn may_overtake(outlet: &Outlet) -> bool {
-    outlet.is_between_messages() && outlet.unwritten() < DETACHED_UNWRITTEN_BYTES
+    outlet.is_between_messages() && has_room_for_more(outlet)
+}
+
+fn has_room_for_more(outlet: &Outlet) -> bool {
+    outlet.unwritten() < DETACHED_UNWRITTEN_BYTES
 }
 
 /// Appends the frames of `replies`; each is handed to `placed` with the range of its frame's body.
@@ -348,5 +358,90 @@ fn rebuild(
         } else {
             write_frame(out, more, frames.get(reply.range).unwrap_or_default());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::disk::{Disk, MemoryDisk};
+    use crate::engine::{Answers, recover};
+    use crate::limits::CHANGES_PAGES_MAX;
+    use crate::wire::Request;
+    use std::sync::Arc;
+    use tokio::task::yield_now;
+
+    const PART: Framing = Framing { has_delimiter: false, begins: true, ends: false };
+    const REST: Framing = Framing { has_delimiter: false, begins: false, ends: true };
+    const WHOLE: Framing = Framing { has_delimiter: false, begins: true, ends: true };
+
+    fn engine() -> Arc<Engine> {
+        let (disk, clock) = (Arc::<MemoryDisk>::default() as Arc<dyn Disk>, Clock::system());
+        let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
+        Engine::new(Config::without_edges("memory"), clock, disk, recovered).unwrap().0
+    }
+
+    fn ask(engine: &Engine, frame: &[u8]) -> Answers {
+        let mut answers = Answers::default();
+        assert_eq!(engine.execute(&[Request::decode(frame)], false, &mut answers), 1);
+        answers
+    }
+
+    /// A `changes` that has nothing to wait for.
+    fn changes(engine: &Engine) -> Answers {
+        ask(engine, b"\x94\0\x01\xa7changes\x91\0")
+    }
+
+    /// One whose page is being made.
+    fn made(engine: &Engine) -> Answers {
+        let answers = changes(engine);
+        if let Kind::Later(later) = &answers.list[0].kind {
+            later.make();
+        }
+        answers
+    }
+
+    fn block_on(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test);
+    }
+
+    #[test]
+    fn a_page_that_is_made_never_waits_for_another() {
+        block_on(async {
+            let engine = engine();
+            // There is one place left for all that follow.
+            let _others: Vec<_> = (1..CHANGES_PAGES_MAX).map(|_| made(&engine)).collect();
+            for _ in 0..CHANGES_PAGES_MAX {
+                yield_now().await;
+            }
+            let (mut outbox, mut outlet) = (Outbox::default(), Outlet::default());
+            for framing in [PART, REST, WHOLE] {
+                let Answers { bytes, list, .. } = &changes(&engine);
+                outbox.push(&engine, &mut outlet, bytes, list, framing);
+                outbox.release(&engine, &mut outlet, true);
+            }
+            for _ in 0..100 {
+                yield_now().await;
+                outbox.release(&engine, &mut outlet, true);
+            }
+            assert!(outbox.is_empty() && outlet.is_between_messages());
+        });
+    }
+
+    #[test]
+    fn what_follows_a_page_that_is_not_made_is_waited_for_later() {
+        block_on(async {
+            let engine = engine();
+            let (mut outbox, mut outlet) = (Outbox::default(), Outlet::default());
+            let over = ask(&engine, b"\x94\0\x02\xa4wait\x93\x09\xa6stored\x81\xaatimeout_ms\0");
+            for (answers, framing) in [(&changes(&engine), PART), (&over, REST)] {
+                outbox.push(&engine, &mut outlet, &answers.bytes, &answers.list, framing);
+            }
+            outbox.release(&engine, &mut outlet, false);
+            assert_eq!(outbox.deadline(&outlet), None, "it would be over again and again");
+        });
     }
 }

@@ -120,6 +120,8 @@ pub(super) struct Session<'e> {
     looked: Instant,
     /// How long the peer has been gone while its requests wait for replies to be sent.
     left: Duration,
+    /// The next request's reply is so long that it waits for others to read theirs.
+    lacks_memory: bool,
     /// What was written up to here is to be appended by this connection, if none does so before.
     to_append: Seq,
     /// Until when the next write may wait for room in the queue.
@@ -139,6 +141,7 @@ impl<'e> Session<'e> {
             cursor: Cursor::default(),
             looked: Instant::now(),
             left: Duration::ZERO,
+            lacks_memory: false,
             to_append: 0,
             room_until: None,
             stop_until: None,
@@ -182,7 +185,7 @@ impl<'e> Session<'e> {
                 yield_now().await;
             }
             let reading = blocked == Blocked::Idle && self.stop_until.is_none();
-            let (wake_at, gate) = (self.wake_at(), self.outbox.gate());
+            let (wake_at, gate) = (self.wake_at(blocked), self.outbox.gate());
             let others = Others {
                 progress: (gate.is_none() && !self.outbox.is_empty()).then_some(&mut progress),
                 room: (blocked == Blocked::NoRoom).then_some(&mut room),
@@ -245,9 +248,10 @@ impl<'e> Session<'e> {
         self.stop_until.is_some_and(|until| is_answered || Instant::now() >= until)
     }
 
-    fn wake_at(&self) -> Option<Instant> {
+    fn wake_at(&self, blocked: Blocked) -> Option<Instant> {
         let due = self.outbox.deadline(&self.link.outlet);
-        [self.room_until, self.stop_until, due].into_iter().flatten().min()
+        let room_until = self.room_until.filter(|_| blocked == Blocked::NoRoom);
+        [room_until, self.stop_until, due].into_iter().flatten().min()
     }
 
     /// Executes what came in, as far as the peer's bounds and the queue allow.
@@ -262,6 +266,11 @@ impl<'e> Session<'e> {
         if self.link.inbox.messages.is_empty() {
             return Blocked::Idle;
         }
+        let may_be_large = self.outgoing.may_be_large();
+        // It is made to be measured, which is not to be done again and again.
+        if self.lacks_memory && !may_be_large {
+            return Blocked::Full;
+        }
         let waiting_max = WAITING_EACH_MAX.saturating_sub(self.outbox.waiting());
         if self.outbox.replies() >= limits.max_in_flight || waiting_max == 0 {
             return Blocked::Full;
@@ -271,12 +280,11 @@ impl<'e> Session<'e> {
         let requests_max = in_flight.min((room / REPLY_BYTES).max(REQUESTS_MIN));
         let blocked = SCRATCH.with_borrow_mut(|scratch| {
             scratch.answers.bytes_max = room;
-            let may_be_large = self.outgoing.may_be_large();
             scratch.answers.reply_bytes_max = if may_be_large { usize::MAX } else { FREE_BYTES };
             scratch.answers.waiting_max = waiting_max;
             let blocked = self.execute_batch(requests_max, scratch);
             let answers = &mut scratch.answers;
-            self.to_append = answers.to_append;
+            (self.to_append, self.lacks_memory) = (answers.to_append, answers.lacks_memory);
             answers.clear();
             answers.bytes.shrink_to(ANSWERS_KEPT_BYTES);
             blocked
@@ -287,9 +295,7 @@ impl<'e> Session<'e> {
 
     /// The bytes of what waits to be sent, or to be read.
     fn waiting(&self) -> usize {
-        let page =
-            if self.outbox.is_making() { self.engine.config().limits.range_bytes } else { 0 };
-        self.outbox.bytes() + self.link.outlet.unwritten() + page
+        self.outbox.bytes() + self.link.outlet.unwritten()
     }
 
     fn execute_batch(&mut self, requests_max: usize, scratch: &mut Scratch) -> Blocked {

@@ -200,6 +200,15 @@ impl<'a> Command<'a> {
         }
     }
 
+    /// Whether the command may add something to the map.
+    pub fn may_add(&self) -> bool {
+        match self {
+            Self::Delete(_) | Self::DeleteMulti(_) => false,
+            Self::Batch(batch) => batch.commands.iter().any(Self::may_add),
+            _ => self.may_write(),
+        }
+    }
+
     /// The room that the command may need in the write queue; `None` for one that writes nothing.
     pub fn weight(&self) -> Option<Weight> {
         match self {
