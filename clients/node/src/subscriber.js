@@ -1,7 +1,7 @@
-/** The subscriber: one SUB connection that knows whether it has heard everything. */
+/** The subscriber: it knows whether it has heard everything. */
 
-import { Subscriber as Socket } from "zeromq";
 import { Missed, Timeout } from "./errors.js";
+import { Feed } from "./feed.js";
 import * as wire from "./wire.js";
 
 const BEAT = Buffer.from([0xff, ...Buffer.from("beat")]);
@@ -20,10 +20,14 @@ const WAIT_MS = 1000;
 export class Subscriber {
   last = -1;
 
+  // Up to which seq changes were seen, of that write maybe not all, and how many connections there had been, at
+  // least, when the last of them came.
   #seen = -1;
-  #told = [-1, 0];
+  #seenOver = 0;
+  #told;
   #ready = [];
-  #socket;
+  #feed;
+  #patience;
   #prefixes;
   #client;
   // Up to which seq changes are to be fetched, and the message that must wait until they are told.
@@ -49,14 +53,14 @@ export class Subscriber {
     this.#told = [after, Infinity];
     this.#client = client;
     this.#prefixes = prefixes.map((prefix) => Buffer.from(prefix));
-    this.#socket = new Socket({ linger: 0, receiveTimeout: patience });
+    this.#patience = patience;
     // The beat last: subscriptions take effect in order, so the first beat says that all have.
-    for (const prefix of [...prefixes, BEAT]) this.#socket.subscribe(prefix);
-    this.#socket.connect(endpoint);
+    this.#feed = new Feed(endpoint, [...prefixes, BEAT]);
   }
 
+  /** Closes the connection; until then the process lives. */
   close() {
-    this.#socket.close();
+    this.#feed.close();
   }
 
   [Symbol.asyncIterator]() {
@@ -95,18 +99,18 @@ export class Subscriber {
     if (this.#seen === -1 || seq < this.#seen) {
       // The first message; or a lower seq, which is another history that begins.
       if (this.#seen !== -1) this.#ready.push(new Missed(0, prev));
-      this.#seen = prev;
+      this.last = this.#seen = prev;
       this.#told = [prev, Infinity];
-      this.last = -1;
     }
+    const known = await this.#known(seq, op, prev);
     const missedTo = op === "lost" ? Math.max(prev, seq) : prev;
-    if (missedTo > this.#seen) {
+    if (missedTo > known) {
       if (this.#client) {
         this.#missing = missedTo;
         this.#held = frames;
         return false;
       }
-      this.#ready.push(new Missed(this.#seen, missedTo));
+      this.#ready.push(new Missed(known, missedTo));
     }
     if (op !== "beat" && op !== "lost") {
       try {
@@ -116,6 +120,8 @@ export class Subscriber {
         this.#ready.push(unreadable);
       }
       this.#told = [seq, index];
+      // It came over some connection: at least the first.
+      this.#seenOver = Math.max(1, this.#feed.before);
     }
     this.#seen = seq;
     // More changes of the same write may follow, until the last of them, a later seq or a beat.
@@ -124,14 +130,24 @@ export class Subscriber {
     return op === "beat";
   }
 
+  /** Up to which seq all was seen, now that this message follows. */
+  async #known(seq, op, prev) {
+    const mayHaveMore = this.last < this.#seen;
+    const isNextWrite = seq > this.#seen || op === "beat" || op === "lost";
+    if (!mayHaveMore || !isNextWrite) return this.#seen;
+    // Over one connection, the rest of the write would have come before this. A connection that ends takes the rest
+    // with it, and no gap shows that where nothing was published until the next one was made.
+    const isCut = prev > this.#seen || (await this.#feed.connections()) > this.#seenOver;
+    return isCut ? this.last : this.#seen;
+  }
+
   /** Fetches one page of what is missing; what is later comes as it was published. */
   async #fetch(upTo) {
     // The last write seen may have had more changes: it is read again, and what was told is passed over.
-    const after = this.last === -1 ? this.#seen : this.last;
     const prefix = this.#prefixes.length === 1 ? this.#prefixes[0] : undefined;
     let next = upTo;
     try {
-      const page = await this.#client.changes(after, { prefix, wait_ms: WAIT_MS });
+      const page = await this.#client.changes(this.last, { prefix, wait_ms: WAIT_MS });
       next = page.next;
       for (const change of page.changes) {
         const [seq, index] = this.#told;
@@ -141,7 +157,7 @@ export class Subscriber {
         this.#told = [change.seq, change.index];
       }
     } catch (cause) {
-      this.#ready.push(new Missed(this.#seen, upTo, { cause }));
+      this.#ready.push(new Missed(this.last, upTo, { cause }));
     }
     this.last = Math.min(next, upTo);
     if (next >= upTo) {
@@ -155,12 +171,8 @@ export class Subscriber {
   }
 
   async #next() {
-    try {
-      return await this.#socket.receive();
-    } catch (error) {
-      if (error.code !== "EAGAIN") throw error;
-      const text = `nothing heard from ${this.endpoint} in time: is \`vatn serve\` running there?`;
-      throw new Timeout(text, { cause: error });
-    }
+    const frames = await this.#feed.next(this.#patience);
+    if (frames) return frames;
+    throw new Timeout(`nothing heard from ${this.endpoint} in time: is \`vatn serve\` running there?`);
   }
 }

@@ -6,6 +6,7 @@ import { XPublisher } from "zeromq";
 import { Client, Missed, Subscriber } from "../src/index.js";
 import { pack } from "../src/wire.js";
 import { startBroker } from "./broker.js";
+import { startRelay } from "./relay.js";
 
 async function both(t, prefixes, flags) {
   const broker = await startBroker(t, { flags });
@@ -53,21 +54,32 @@ test("silence is said with the endpoint", async () => {
   });
 });
 
-/** A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10. */
+/**
+ * A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10.
+ * `reconnect()` cuts the connection; done when the next one has its subscriptions.
+ */
 async function forged(t, options) {
-  const publisher = new XPublisher({ linger: 0 });
+  const publisher = new XPublisher({ linger: 0, verbosity: "allSubs" });
   t.after(() => publisher.close());
   await publisher.bind("tcp://127.0.0.1:*");
   const send = (topic, seq, op, prev, [index, count] = [0, 1]) =>
     publisher.send([topic, pack([seq, op, index, count, prev, null, "synced"]), op === "set" ? pack(1) : ""]);
   const beat = Buffer.from([0xff, ...Buffer.from("beat")]);
-  const connecting = Subscriber.connect(publisher.lastEndpoint, ["a"], options);
-  await publisher.receive();
-  await publisher.receive();
+  const subscribed = async () => {
+    const wanted = Buffer.concat([Buffer.from([1]), beat]);
+    while (!wanted.equals((await publisher.receive())[0]));
+  };
+  const relay = await startRelay(t, publisher.lastEndpoint);
+  const connecting = Subscriber.connect(relay.endpoint, ["a"], options);
+  await subscribed();
   await send(beat, 10, "beat", 10);
   const subscriber = await connecting;
   t.after(() => subscriber.close());
-  return { subscriber, send, beat };
+  const reconnect = async () => {
+    relay.cut();
+    await subscribed();
+  };
+  return { subscriber, send, beat, reconnect };
 }
 
 const next = async (subscriber) => (await subscriber.next()).value.seq;
@@ -115,6 +127,49 @@ test("with a client, what was missed is fetched, and half a write made whole", a
   await send("a", 14, "set", 13);
   const changes = await collect(subscriber.until(14));
   assert.deepEqual(changes.map(({ seq, index }) => [seq, index]), written);
+});
+
+test("the rest of a write that a cut took is missed, though no gap shows it", async (t) => {
+  const { subscriber, send, beat, reconnect } = await forged(t);
+  await send("a", 11, "set", 10, [0, 3]);
+  assert.equal(await next(subscriber), 11);
+  const missed = next(subscriber);
+  missed.catch(() => {});
+  await reconnect();
+  await send(beat, 11, "beat", 11);
+  await assert.rejects(missed, (error) => error instanceof Missed && error.after === 10 && error.upTo === 11);
+  await send("a", 12, "set", 11);
+  assert.equal(await next(subscriber), 12, "once, and only that write");
+});
+
+test("with a client, the rest of a write that a cut took is fetched", async (t) => {
+  const client = {
+    changes: async (after) => {
+      assert.equal(after, 10);
+      return { changes: [0, 1, 2].map((index) => ({ key: "a", op: "set", value: 1, seq: 11, index })), next: 11 };
+    },
+  };
+  const { subscriber, send, reconnect } = await forged(t, { client });
+  await send("a", 11, "set", 10, [0, 3]);
+  assert.equal(await next(subscriber), 11);
+  const collected = collect(subscriber.until(12));
+  await reconnect();
+  await send("a", 12, "set", 11);
+  assert.deepEqual((await collected).map(({ seq, index }) => [seq, index]), [[11, 1], [11, 2], [12, 0]]);
+});
+
+test("a write of which only some concerns the subscriber is whole over one connection", async (t) => {
+  const { subscriber, send, beat, reconnect } = await forged(t);
+  const first = next(subscriber);
+  await reconnect();
+  await send(beat, 10, "beat", 10);
+  await send("a", 11, "set", 10, [0, 3]);
+  await send("a", 12, "set", 11, [0, 2]);
+  assert.deepEqual([await first, await next(subscriber)], [11, 12]);
+  assert.equal(subscriber.last, 11);
+  await send(beat, 12, "beat", 12);
+  assert.deepEqual(await collect(subscriber.until(12)), []);
+  assert.equal(subscriber.last, 12);
 });
 
 test("what cannot be fetched is still thrown, with the reason", async (t) => {

@@ -1,12 +1,16 @@
 """The subscriber against a real broker."""
 
 import socket
+import threading
+import time
 
 import pytest
 import vatn
 import zmq
 from vatn import Client, Missed, Subscriber, wire
 from vatn.subscriber import BEAT
+
+from relay import Relay
 
 
 @pytest.fixture
@@ -55,9 +59,9 @@ def test_many_changes_none_missing(client, subscriber):
 def test_a_reconnect_that_may_have_missed_something_says_so_and_goes_on(client, shared, subscriber):
     before = client.set("a", 1)
     assert [change.value for change in subscriber.until(before)] == [1]
-    subscriber._socket.disconnect(shared.publisher)
+    subscriber._feed._socket.disconnect(shared.publisher)
     missed = client.set("a", 2)
-    subscriber._socket.connect(shared.publisher)
+    subscriber._feed._socket.connect(shared.publisher)
     with pytest.raises(Missed) as caught:
         list(subscriber.until(missed))
     assert (caught.value.after, caught.value.up_to) == (before, missed)
@@ -69,10 +73,10 @@ def test_with_a_client_what_was_missed_is_fetched(client, shared):
     with Subscriber(shared.publisher, "a", "b", client=client) as subscriber:
         before = client.set("a", 1)
         assert [change.value for change in subscriber.until(before)] == [1]
-        subscriber._socket.disconnect(shared.publisher)
+        subscriber._feed._socket.disconnect(shared.publisher)
         client.set_multi({"a": 2, "c": 0, "b": 3})
         client.delete("a")
-        subscriber._socket.connect(shared.publisher)
+        subscriber._feed._socket.connect(shared.publisher)
         last = client.set("a", 4)
         changes = list(subscriber.until(last))
         assert [(change.op, change.value) for change in changes] == [
@@ -132,31 +136,43 @@ def test_silence_is_said_with_the_endpoint():
 
 @pytest.fixture
 def forged():
-    """A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10."""
+    """A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10.
+
+    `send.reconnect()` cuts the connection, and waits until the next one has its subscriptions."""
     context = zmq.Context()
     publisher = context.socket(zmq.XPUB)
     publisher.linger = 0
-    port = publisher.bind_to_random_port("tcp://127.0.0.1")
+    publisher.xpub_verbose = True
+    relay = Relay(f"tcp://127.0.0.1:{publisher.bind_to_random_port('tcp://127.0.0.1')}")
+
+    def await_subscriptions(subscriber=None):
+        until = time.monotonic() + 10
+        while not publisher.poll(10) or publisher.recv() != b"\x01" + BEAT:
+            assert time.monotonic() < until
+            # libzmq sends subscriptions again when the socket is looked at.
+            assert subscriber is None or subscriber._feed._socket.events is not None
 
     def send(topic, seq, op, prev, value=b"", place=(0, 1)):
         publisher.send_multipart([topic, wire.pack([seq, op, *place, prev, None, "synced"]), value])
 
+    def reconnect():
+        relay.cut()
+        await_subscriptions(made[0])
+
+    send.reconnect = reconnect
     made = []
 
     def make():
-        made.append(Subscriber(f"tcp://127.0.0.1:{port}", "a", context=context))
-
-    import threading
+        made.append(Subscriber(relay.endpoint, "a", context=context))
 
     thread = threading.Thread(target=make)
     thread.start()
-    for _ in range(2):
-        assert publisher.poll(10_000)
-        publisher.recv()
+    await_subscriptions()
     send(BEAT, 10, "beat", 10)
     thread.join()
     yield made[0], send
     made[0].close()
+    relay.close()
     publisher.close()
     context.term()
 
@@ -178,6 +194,52 @@ def test_a_write_is_whole_only_after_its_last_change(forged):
     assert (next(subscriber).seq, subscriber.last) == (11, 10)
     send(b"a", 11, "set", 11, b"\x02", place=(1, 2))
     assert (next(subscriber).seq, subscriber.last) == (11, 11)
+
+
+@pytest.mark.parametrize("begun_before", [True, False])
+def test_the_rest_of_a_write_that_a_cut_took_is_missed_though_no_gap_shows_it(forged, begun_before):
+    subscriber, send = forged
+    send(b"a", 11, "set", 10, b"\x01", place=(0, 3))
+    assert subscriber._feed._socket.poll(10_000)
+    if begun_before:
+        assert next(subscriber).seq == 11
+    send.reconnect()
+    send(BEAT, 11, "beat", 11)
+    if not begun_before:
+        assert next(subscriber).seq == 11
+    with pytest.raises(Missed) as caught:
+        next(subscriber)
+    assert (caught.value.after, caught.value.up_to) == (10, 11)
+    # Once, and only that write.
+    send(b"a", 12, "set", 11, b"\x02")
+    assert next(subscriber).seq == 12
+
+
+def test_with_a_client_the_rest_of_a_write_that_a_cut_took_is_fetched(forged):
+    class Remembering:
+        def changes(self, after, **_):
+            assert after == 10
+            return vatn.History([vatn.Change("a", "set", n, 11, n, 3, None, "synced") for n in range(3)], 11)
+
+    subscriber, send = forged
+    subscriber._client = Remembering()
+    send(b"a", 11, "set", 10, b"\x00", place=(0, 3))
+    assert next(subscriber).value == 0
+    send.reconnect()
+    send(b"a", 12, "set", 11, b"\x03")
+    assert [(change.seq, change.value) for change in subscriber.until(12)] == [(11, 1), (11, 2), (12, 3)]
+
+
+def test_a_write_of_which_only_some_concerns_the_subscriber_is_whole_over_one_connection(forged):
+    subscriber, send = forged
+    send.reconnect()
+    send(BEAT, 10, "beat", 10)
+    send(b"a", 11, "set", 10, b"\x01", place=(0, 3))
+    send(b"a", 12, "set", 11, b"\x02", place=(0, 2))
+    assert [next(subscriber).seq, next(subscriber).seq] == [11, 12]
+    assert subscriber.last == 11
+    send(BEAT, 12, "beat", 12)
+    assert list(subscriber.until(12)) == [] and subscriber.last == 12
 
 
 def test_a_gap_in_prev_is_raised_once_and_before_the_change(forged):
