@@ -12,6 +12,11 @@ const MESSAGE_REQUESTS = 1000;
 const MESSAGE_BYTES = 1 << 20;
 // How long a message waits for a connection before those of its requests that have timed out are taken back.
 const SEND_MS = 200;
+// How often the broker is asked for a sign of life. One that gives none for `timeout`, and at least so long, is taken for
+// gone and connected anew: where the way to it broke without a word, libzmq would wait for ever.
+const HEARTBEAT_MS = 2_000;
+const PATIENCE_LEAST_MS = 5_000;
+const PATIENCE_MOST_MS = 3_600_000;
 
 export class Client extends Commands {
   /** Commands without an answer, and without knowing their fate: `client.notify.set("a", 1)`. */
@@ -50,7 +55,13 @@ export class Client extends Commands {
     this.endpoint = endpoint;
     this.timeout = timeout;
     // immediate: nothing is sent before there is a connection, so that what timed out is not done later.
-    this.#socket = new Dealer({ linger: 0, immediate: true, sendTimeout: SEND_MS });
+    this.#socket = new Dealer({
+      linger: 0,
+      immediate: true,
+      sendTimeout: SEND_MS,
+      heartbeatInterval: HEARTBEAT_MS,
+      heartbeatTimeout: Math.min(Math.max(timeout, PATIENCE_LEAST_MS), PATIENCE_MOST_MS),
+    });
     this.#socket.connect(endpoint);
     this.#receive();
   }

@@ -5,6 +5,11 @@ import { Subscriber as Socket } from "zeromq";
 import { VatnError } from "./errors.js";
 import { within } from "./timer.js";
 
+// After so many milliseconds without anything, not even a beat, the connection is given up and made anew: where the way
+// to the broker broke without a word, libzmq would wait for ever. (Its own heartbeats would cut a reader that is slow:
+// they hear no answer while its queue is full.)
+const SILENCE_MS = 5_000;
+
 /**
  * A SUB socket. libzmq connects it again by itself and says nothing about it; here it is counted.
  *
@@ -17,6 +22,7 @@ export class Feed {
   #endpoint;
   #socket;
   #connections = 0;
+  #silent = 0;
   #isClosed = false;
   // What the socket is asked for next: a promise, and what came of it.
   #receiving = null;
@@ -28,6 +34,7 @@ export class Feed {
     this.#socket = new Socket({ linger: 0 });
     this.#socket.events.on("handshake", () => {
       this.#connections += 1;
+      this.#silent = 0;
       this.#look();
     });
     for (const topic of topics) this.#socket.subscribe(topic);
@@ -53,14 +60,27 @@ export class Feed {
     this.#receiving ??= this.#receive();
     const deadline = performance.now() + patience;
     while (!this.#arrived) {
-      // What is there already needs no timer.
-      if (this.#socket.readable) await this.#receiving;
-      else if (!(await within(deadline - performance.now(), this.#receiving))) return null;
+      const left = deadline - performance.now();
+      if (left <= 0 && !this.#socket.readable) return null;
+      await this.#wait(left);
       if (this.#fault) throw this.#fault;
     }
+    this.#silent = 0;
     const frames = this.#arrived;
     this.#arrived = this.#receiving = null;
     return frames;
+  }
+
+  async #wait(left) {
+    // What is there already needs no timer.
+    if (this.#socket.readable) return this.#receiving;
+    const begin = performance.now();
+    await within(Math.min(left, SILENCE_MS - this.#silent), this.#receiving);
+    this.#silent += performance.now() - begin;
+    if (this.#silent < SILENCE_MS || this.#arrived || this.#fault) return;
+    this.#silent = 0;
+    this.#socket.disconnect(this.#endpoint);
+    this.#socket.connect(this.#endpoint);
   }
 
   async #receive() {

@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { test } from "node:test";
 import { Client, CommandError, ExtData, Timeout, VatnError } from "../src/index.js";
 import { startBroker, temporary } from "./broker.js";
+import { startRelay } from "./relay.js";
 
 async function connect(t, broker, options) {
   const client = await Client.connect(broker.router, options);
@@ -174,6 +175,18 @@ test("what timed out for want of a connection is not done later, and the connect
   const later = client.get("a");
   await startBroker(t, { directory, flags: ["--router", broker.router] });
   assert.equal(await later, 1);
+});
+
+test("a way that broke without a word is left for a new one", async (t) => {
+  const broker = await startBroker(t);
+  const relay = await startRelay(t, broker.router);
+  const client = await Client.connect(relay.endpoint, { timeout: 1000 });
+  t.after(() => client.close());
+  await client.set("a", 1);
+  relay.mute();
+  await assert.rejects(client.get("a"), /no answer to `get`/);
+  // What goes out while the old connection is still taken for alive is lost with it.
+  for (let tries = 0; (await client.get("a").catch(() => null)) !== 1; tries++) assert.ok(tries < 20);
 });
 
 test("closing rejects what waits", async (t) => {

@@ -54,6 +54,21 @@ test("silence is said with the endpoint", async () => {
   });
 });
 
+test("a way that broke without a word is left for a new one", async (t) => {
+  const broker = await startBroker(t);
+  const relay = await startRelay(t, broker.publisher);
+  const client = await Client.connect(broker.router);
+  t.after(() => client.close());
+  const subscriber = await Subscriber.connect(relay.endpoint, ["a"], { patience: 4_000 });
+  t.after(() => subscriber.close());
+  await client.set("a", 1);
+  assert.equal(await next(subscriber), 1);
+  relay.mute();
+  await client.set("a", 2);
+  await assert.rejects(next(subscriber), { name: "Timeout" });
+  await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.after === 1 && error.upTo === 2);
+});
+
 /**
  * A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10.
  * `reconnect()` cuts the connection; done when the next one has its subscriptions.

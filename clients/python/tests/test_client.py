@@ -9,6 +9,8 @@ import pytest
 import vatn
 from vatn import Client
 
+from relay import Relay
+
 
 def test_every_command_does_what_it_says(client):
     base = client.hello()["seq"]
@@ -216,6 +218,26 @@ def test_the_connection_comes_back_after_a_restart(start):
         assert broker.stop() == 0
         start("--router", endpoint)
         assert client.get("a") == 1
+
+
+def test_a_way_that_broke_without_a_word_is_left_for_a_new_one(shared, monkeypatch):
+    monkeypatch.setattr("vatn.client.HEARTBEAT", 0.2)
+    monkeypatch.setattr("vatn.client.PATIENCE_LEAST", 0.5)
+    relay = Relay(shared.router)
+    with Client(relay.endpoint, timeout=0.5) as client:
+        client.set("a", 1)
+        relay.mute()
+        with pytest.raises(vatn.Timeout, match="no answer to `get`"):
+            client.get("a")
+        # What goes out while the old connection is still taken for alive is lost with it.
+        until = time.monotonic() + 20
+        while True:
+            try:
+                assert client.get("a") == 1
+                break
+            except vatn.Timeout:
+                assert time.monotonic() < until
+    relay.close()
 
 
 def test_a_late_answer_is_not_taken_for_another(client):

@@ -134,6 +134,39 @@ def test_silence_is_said_with_the_endpoint():
             Subscriber(endpoint, patience=0.2)
 
 
+def test_a_way_that_broke_without_a_word_is_left_for_a_new_one(shared, client, monkeypatch):
+    monkeypatch.setattr("vatn.feed.SILENCE", 2.0)
+    relay = Relay(shared.publisher)
+    with Subscriber(relay.endpoint, "a", patience=1.5) as subscriber:
+        seq = client.set("a", 1)
+        assert [change.seq for change in subscriber.until(seq)] == [seq]
+        relay.mute()
+        missed = client.set("a", 2)
+        with pytest.raises(vatn.Timeout):
+            next(subscriber)
+        until = time.monotonic() + 20
+        with pytest.raises(Missed) as caught:
+            while time.monotonic() < until:
+                try:
+                    next(subscriber)
+                except vatn.Timeout:
+                    pass
+        assert (caught.value.after, caught.value.up_to) == (seq, missed)
+    relay.close()
+
+
+def test_a_reader_that_is_slow_is_not_taken_for_one_that_hears_nothing(shared, client, monkeypatch):
+    monkeypatch.setattr("vatn.feed.SILENCE", 0.1)
+    with Subscriber(shared.publisher, "a") as subscriber:
+        with client.pipeline() as pipeline:
+            replies = [pipeline.set(f"a{n}", n, durability="queued") for n in range(20_000)]
+        # Far more than libzmq takes in, for longer than the silence lasts.
+        with Subscriber(shared.publisher, patience=20) as other:
+            other.take(0.5)
+        assert [change.value for change in subscriber.until(replies[-1].result)] == list(range(20_000))
+        assert subscriber._feed.connections() == 1
+
+
 @pytest.fixture
 def forged():
     """A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10.

@@ -26,6 +26,11 @@ MESSAGE_REQUESTS = 1000
 MESSAGE_BYTES = 1 << 20
 MESSAGES_UNDER_WAY = 4
 
+# How often, in seconds, the broker is asked for a sign of life. One that gives none for `timeout`, and at least so long,
+# is taken for gone and connected anew: where the way to it broke without a word, libzmq would wait for ever.
+HEARTBEAT = 2.0
+PATIENCE_LEAST, PATIENCE_MOST = 5.0, 3600.0
+
 
 class Client(Commands):
     """A connection to the command door of a broker. It connects, and says hello, at once.
@@ -48,6 +53,8 @@ class Client(Commands):
         self._socket.linger = 0
         # Nothing is sent before there is a connection: a command that timed out must not be done later.
         self._socket.immediate = True
+        self._socket.heartbeat_ivl = int(HEARTBEAT * 1000)
+        self._socket.heartbeat_timeout = int(min(max(timeout, PATIENCE_LEAST), PATIENCE_MOST) * 1000)
         self._socket.connect(endpoint)
         try:
             self.server = self.hello(client=name or "python")

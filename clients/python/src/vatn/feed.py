@@ -8,6 +8,11 @@ from typing import Any
 
 import zmq
 
+# After so many seconds without anything, not even a beat, the connection is given up and made anew: where the way to
+# the broker broke without a word, libzmq would wait for ever. (Its own heartbeats would cut a reader that is slow: they
+# hear no answer while its queue is full.)
+SILENCE = 5.0
+
 
 class Feed:
     """A SUB socket. libzmq connects it again by itself and says nothing about it; here it is counted.
@@ -20,6 +25,7 @@ class Feed:
         self.endpoint = endpoint
         self.before = 0
         self._connections = 0
+        self._silent = 0.0
         self._socket = context.socket(zmq.SUB)
         self._socket.linger = 0
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -41,6 +47,7 @@ class Feed:
         while self._monitor.events & zmq.POLLIN:
             self._monitor.recv_multipart()
             self._connections += 1
+            self._silent = 0.0
         return self._connections
 
     def next(self, deadline: float) -> list[bytes] | None:
@@ -54,8 +61,18 @@ class Feed:
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._poller.poll(math.ceil(left * 1000))
+            self._wait(left)
+        self._silent = 0.0
         return self._take()
+
+    def _wait(self, left: float) -> None:
+        begin = time.monotonic()
+        self._poller.poll(math.ceil(min(left, SILENCE - self._silent) * 1000))
+        self._silent += time.monotonic() - begin
+        if self._silent >= SILENCE:
+            self._silent = 0.0
+            self._socket.disconnect(self.endpoint)
+            self._socket.connect(self.endpoint)
 
     def _take(self) -> list[bytes]:
         try:
