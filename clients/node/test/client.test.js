@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { test } from "node:test";
-import { Client, CommandError, ExtData, Timeout, VatnError } from "../src/index.js";
+import { Dealer } from "zeromq";
+import { Client, CommandError, ExtData, Timeout, Unreadable, Unwritable, VatnError } from "../src/index.js";
 import { startBroker, temporary } from "./broker.js";
 import { startRelay } from "./relay.js";
 
@@ -88,6 +89,58 @@ test("a value that JavaScript has none for rejects its own command alone", async
   assert.equal(odd.reason.name, "Unreadable");
   assert.equal(Buffer.from(odd.reason.raw).toString("hex"), "c703ff010203");
   assert.equal(well.value, "well");
+});
+
+test("what would come back as another value is not stored", async (t) => {
+  const client = await connect(t, await startBroker(t));
+  class Boat {
+    oars = 2 ** 40;
+  }
+  const values = [
+    2n ** 64n, 2n ** 64n + 5n, -(2n ** 63n) - 1n, [{ a: 2n ** 70n }], new Set([1]), new Boat(), [new Boat()],
+    new Map([[Buffer.from([0xff]), 1]]), new Float64Array(1), () => 1, Symbol("a"), "\ud800", { "\udc00": 1 },
+    "\ud800".repeat(100),
+  ];
+  for (const value of values) await assert.rejects(client.set("v", value), Unwritable, String(typeof value));
+  assert.throws(() => client.notify.set("v", new Set()), Unwritable);
+  assert.equal(await client.get("v"), null);
+  await client.set("n", 1);
+  await assert.rejects(client.incr("n", { delta: 2n ** 64n }), Unwritable);
+  assert.equal(await client.get("n"), 1);
+});
+
+test("what get_multi returned can be stored", async (t) => {
+  const client = await connect(t, await startBroker(t));
+  await client.set_multi({ a: 2 ** 40, b: new Map([["c", [2n ** 60n]]]) });
+  await client.set("all", await client.get_multi(["a", "b"]));
+  assert.deepEqual(await client.get("all"), { a: 2 ** 40, b: { c: [2n ** 60n] } });
+});
+
+test("text comes back as it went, and what is no UTF-8 is unreadable", async (t) => {
+  const broker = await startBroker(t);
+  const client = await connect(t, broker);
+  const marked = `\ufeff${"x".repeat(300)}`;
+  for (const value of [marked, "\ufeff", { [marked]: marked, "\ufeffa": 1 }, ["væ".repeat(200)]]) {
+    await client.set("v", value);
+    assert.deepEqual(await client.get("v"), value);
+  }
+  await client.set_multi({ [`${marked}1`]: 1, [`${marked}2`]: 2, [`${marked}3`]: 3 });
+  const keys = [];
+  for await (const key of client.scan({ prefix: marked, page: 1, keys_only: true })) {
+    keys.push(key);
+    assert.ok(keys.length <= 3, "it ends");
+  }
+  assert.deepEqual(keys, [`${marked}1`, `${marked}2`, `${marked}3`]);
+  const raw = new Dealer({ linger: 0 });
+  t.after(() => raw.close());
+  raw.connect(broker.router);
+  const strings = ["a1ff", `d9c8${"ff".repeat(200)}`, "81a1ff01"];
+  for (const string of strings) {
+    // [0, 1, "set", ["odd", …]]
+    await raw.send(Buffer.from(`940001a373657492a36f6464${string}`, "hex"));
+    await raw.receive();
+    await assert.rejects(client.get("odd"), (error) => error instanceof Unreadable && error.raw.toString("hex") === string);
+  }
 });
 
 test("keys are bytes and come back as text where they can", async (t) => {
