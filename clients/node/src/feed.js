@@ -32,11 +32,7 @@ export class Feed {
   constructor(endpoint, topics) {
     this.#endpoint = endpoint;
     this.#socket = new Socket({ linger: 0 });
-    this.#socket.events.on("handshake", () => {
-      this.#connections += 1;
-      this.#silent = 0;
-      this.#look();
-    });
+    this.#socket.events.on("handshake", () => this.#connected());
     for (const topic of topics) this.#socket.subscribe(topic);
     this.#socket.connect(endpoint);
   }
@@ -48,32 +44,33 @@ export class Feed {
 
   /** How many connections were made until now, those among them that every message so far came over. */
   async connections() {
-    // Events come by a way of their own. What happened before a message came is told within a turn of the event loop
-    // that begins after it.
-    for (let turn = 0; turn < 2; turn++) await new Promise(setImmediate);
+    await delivered();
     return this.#connections;
   }
 
   /** The next message, or null when none comes within `patience` ms. */
   async next(patience) {
-    this.#look();
-    this.#receiving ??= this.#receive();
-    const deadline = performance.now() + patience;
-    while (!this.#arrived) {
-      const left = deadline - performance.now();
-      if (left <= 0 && !this.#socket.readable) return null;
-      await this.#wait(left);
-      if (this.#fault) throw this.#fault;
+    if (!this.#receiving) {
+      // Not asked while the socket waits to receive: that would take the signal that it waits for.
+      const isEmpty = !this.#isClosed && !this.#socket.readable;
+      if (isEmpty) this.before = this.#connections;
+      this.#receiving = this.#receive();
+      // What is there already needs no timer.
+      if (!isEmpty) await this.#receiving;
     }
-    this.#silent = 0;
+    const deadline = performance.now() + patience;
+    for (let left = patience; !this.#arrived && !this.#fault; left = deadline - performance.now()) {
+      if (left < 0) return null;
+      await this.#wait(left);
+    }
+    if (this.#fault) throw this.#fault;
     const frames = this.#arrived;
     this.#arrived = this.#receiving = null;
+    this.#silent = 0;
     return frames;
   }
 
   async #wait(left) {
-    // What is there already needs no timer.
-    if (this.#socket.readable) return this.#receiving;
     const begin = performance.now();
     await within(Math.min(left, SILENCE_MS - this.#silent), this.#receiving);
     this.#silent += performance.now() - begin;
@@ -92,8 +89,21 @@ export class Feed {
     }
   }
 
-  /** Where nothing is left to read, what came over the connections before the last one has all been taken. */
-  #look() {
-    if (!this.#isClosed && !this.#arrived && !this.#socket.readable) this.before = this.#connections;
+  async #connected() {
+    const made = (this.#connections += 1);
+    this.#silent = 0;
+    const receiving = this.#receiving;
+    if (!receiving || this.#arrived) return;
+    await delivered();
+    // The socket waited and waits: nothing was left of what came over the connections before.
+    if (this.#receiving === receiving && !this.#arrived) this.before = made;
   }
+}
+
+/**
+ * Messages and events come by ways of their own. What happened before now is told within a turn of the event loop that
+ * begins after now.
+ */
+async function delivered() {
+  for (let turn = 0; turn < 2; turn++) await new Promise(setImmediate);
 }

@@ -1,5 +1,6 @@
 /** The subscriber: it knows whether it has heard everything. */
 
+import { performance } from "node:perf_hooks";
 import { Missed, Timeout } from "./errors.js";
 import { Feed } from "./feed.js";
 import * as wire from "./wire.js";
@@ -34,11 +35,14 @@ export class Subscriber {
   #missing = null;
   #held = null;
 
-  /** Connects; done when the subscription is in effect, which takes up to a second. */
+  /**
+   * Connects; done when the subscription is in effect, which takes up to a second; with several prefixes, when the first
+   * beat has come, and it is a Timeout when none came within `patience` (one that lags gets none).
+   */
   static async connect(endpoint = "tcp://127.0.0.1:7534", prefixes = [""], options = {}) {
     const subscriber = new Subscriber(endpoint, prefixes, options);
     try {
-      while (!(await subscriber.#receive())) if (subscriber.#held && BEAT.equals(subscriber.#held[0])) break;
+      await subscriber.#begin();
       return subscriber;
     } catch (error) {
       subscriber.close();
@@ -86,13 +90,29 @@ export class Subscriber {
     return item;
   }
 
-  /** Receives one message and keeps the books of the protocol; whether it was a beat. */
-  async #receive() {
-    if (this.#missing !== null) {
-      await this.#fetch(this.#missing);
-      return false;
+  async #begin() {
+    if (this.#prefixes.length > 1) {
+      // What comes before the first beat may be only some of the changes, and is not kept: that beat is taken for the
+      // first message, with all up to its seq published before.
+      const deadline = performance.now() + this.#patience;
+      let frames;
+      do {
+        const left = deadline - performance.now();
+        if (frames && left <= 0) {
+          throw new Timeout(`no beat from ${this.endpoint} in time: with several prefixes, the first is awaited`);
+        }
+        frames = await this.#next(left);
+      } while (!BEAT.equals(frames[0]));
+      const [seq] = wire.unpack(frames[1]);
+      this.#held = [BEAT, wire.pack([seq, "beat", 0, 0, seq, null, "memory"]), Buffer.alloc(0)];
     }
-    const frames = this.#held ?? (await this.#next());
+    await this.#receive();
+  }
+
+  /** Receives one message, or fetches one page, and keeps the books of the protocol. */
+  async #receive() {
+    if (this.#missing !== null) return this.#fetch(this.#missing);
+    const frames = this.#held ?? (await this.#next(this.#patience));
     this.#held = null;
     const [topic, head, body] = frames;
     const [seq, op, index, count, prev, ttl_ms, level] = wire.unpack(head);
@@ -108,7 +128,7 @@ export class Subscriber {
       if (this.#client) {
         this.#missing = missedTo;
         this.#held = frames;
-        return false;
+        return;
       }
       this.#ready.push(new Missed(known, missedTo));
     }
@@ -127,7 +147,6 @@ export class Subscriber {
     // More changes of the same write may follow, until the last of them, a later seq or a beat.
     const isWhole = op === "beat" || op === "lost" || index + 1 === count;
     this.last = isWhole ? seq : Math.max(this.last, seq - 1);
-    return op === "beat";
   }
 
   /** Up to which seq all was seen, now that this message follows. */
@@ -170,8 +189,8 @@ export class Subscriber {
     return this.#prefixes.some((prefix) => key.subarray(0, prefix.length).equals(prefix));
   }
 
-  async #next() {
-    const frames = await this.#feed.next(this.#patience);
+  async #next(patience) {
+    const frames = await this.#feed.next(patience);
     if (frames) return frames;
     throw new Timeout(`nothing heard from ${this.endpoint} in time: is \`vatn serve\` running there?`);
   }

@@ -69,38 +69,40 @@ test("a way that broke without a word is left for a new one", async (t) => {
   await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.after === 1 && error.upTo === 2);
 });
 
+const beat = Buffer.from([0xff, ...Buffer.from("beat")]);
+
 /**
- * A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10.
+ * A publisher that sends what a test tells it to, and a subscriber that has heard what `first` sent: a beat at seq 10.
  * `reconnect()` cuts the connection; done when the next one has its subscriptions.
  */
-async function forged(t, options) {
+async function forged(t, { prefixes = ["a"], first = (send) => send(beat, 10, "beat", 10), ...options } = {}) {
   const publisher = new XPublisher({ linger: 0, verbosity: "allSubs" });
   t.after(() => publisher.close());
   await publisher.bind("tcp://127.0.0.1:*");
   const send = (topic, seq, op, prev, [index, count] = [0, 1]) =>
     publisher.send([topic, pack([seq, op, index, count, prev, null, "synced"]), op === "set" ? pack(1) : ""]);
-  const beat = Buffer.from([0xff, ...Buffer.from("beat")]);
   const subscribed = async () => {
     const wanted = Buffer.concat([Buffer.from([1]), beat]);
     while (!wanted.equals((await publisher.receive())[0]));
   };
   const relay = await startRelay(t, publisher.lastEndpoint);
-  const connecting = Subscriber.connect(relay.endpoint, ["a"], options);
+  const connecting = Subscriber.connect(relay.endpoint, prefixes, options);
+  const isMade = connecting.then(() => true, () => true);
   await subscribed();
-  await send(beat, 10, "beat", 10);
+  await first(send, isMade);
   const subscriber = await connecting;
   t.after(() => subscriber.close());
   const reconnect = async () => {
     relay.cut();
     await subscribed();
   };
-  return { subscriber, send, beat, reconnect };
+  return { subscriber, send, reconnect };
 }
 
 const next = async (subscriber) => (await subscriber.next()).value.seq;
 
 test("the books", async (t) => {
-  const { subscriber, send, beat } = await forged(t);
+  const { subscriber, send } = await forged(t);
   await send("a", 12, "set", 10);
   await send(beat, 15, "beat", 12);
   await send("a", 16, "set", 12, [0, 3]);
@@ -145,7 +147,7 @@ test("with a client, what was missed is fetched, and half a write made whole", a
 });
 
 test("the rest of a write that a cut took is missed, though no gap shows it", async (t) => {
-  const { subscriber, send, beat, reconnect } = await forged(t);
+  const { subscriber, send, reconnect } = await forged(t);
   await send("a", 11, "set", 10, [0, 3]);
   assert.equal(await next(subscriber), 11);
   const missed = next(subscriber);
@@ -174,7 +176,7 @@ test("with a client, the rest of a write that a cut took is fetched", async (t) 
 });
 
 test("a write of which only some concerns the subscriber is whole over one connection", async (t) => {
-  const { subscriber, send, beat, reconnect } = await forged(t);
+  const { subscriber, send, reconnect } = await forged(t);
   const first = next(subscriber);
   await reconnect();
   await send(beat, 10, "beat", 10);
@@ -193,6 +195,56 @@ test("what cannot be fetched is still thrown, with the reason", async (t) => {
   await send("a", 20, "set", 17);
   await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.cause.message === "COMPACTED");
   assert.equal(await next(subscriber), 20);
+});
+
+/** A client whose broker holds one write to a page. */
+function paged() {
+  const asked = [];
+  return {
+    asked,
+    changes: async (after) => {
+      asked.push(after);
+      return { changes: [{ key: "a", op: "set", value: null, seq: after + 1, index: 0, count: 1 }], next: after + 1 };
+    },
+  };
+}
+
+test("it is made with the first message, also where no beat comes", async (t) => {
+  const { subscriber, send } = await forged(t, { first: (send) => send("a", 11, "set", 10) });
+  await send("a", 12, "set", 11);
+  assert.deepEqual([await next(subscriber), await next(subscriber)], [11, 12]);
+});
+
+test("the past is read as it is taken", async (t) => {
+  const client = paged();
+  const { subscriber } = await forged(t, { client, after: 0, first: (send) => send("a", 11, "set", 10) });
+  assert.deepEqual(client.asked, []);
+  assert.deepEqual([await next(subscriber), await next(subscriber), await next(subscriber)], [1, 2, 3]);
+  assert.deepEqual(client.asked, [0, 1, 2]);
+  const changes = await collect(subscriber.until(11));
+  assert.deepEqual(changes.map(({ seq }) => seq), [4, 5, 6, 7, 8, 9, 10, 11]);
+});
+
+test("of several prefixes, what comes before the first beat is not kept", async (t) => {
+  const first = async (send) => {
+    await send("a", 11, "set", 10);
+    await send("b", 12, "set", 11);
+    await send(beat, 13, "beat", 12);
+  };
+  const client = paged();
+  const { subscriber, send } = await forged(t, { prefixes: ["a", "b"], client, after: 9, first });
+  await send("b", 14, "set", 12);
+  const changes = await collect(subscriber.until(14));
+  assert.deepEqual(changes.map(({ seq }) => seq), [10, 11, 12, 13, 14]);
+});
+
+test("several prefixes without a beat are given up in time", async (t) => {
+  const first = async (send, isMade) => {
+    const turn = () => new Promise((resolve) => setImmediate(resolve, false));
+    for (let seq = 11; !(await Promise.race([isMade, turn()])); seq++) await send("a", seq, "set", seq - 1);
+  };
+  const giving = forged(t, { prefixes: ["a", "b"], patience: 500, first });
+  await assert.rejects(giving, { name: "Timeout", message: /no beat|nothing heard/ });
 });
 
 test("the past comes first with after", async (t) => {

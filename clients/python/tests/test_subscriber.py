@@ -100,9 +100,9 @@ def test_what_cannot_be_fetched_is_still_raised(forged):
         def changes(self, after, **_):
             raise vatn.Compacted("COMPACTED", "gone", {"first": 15})
 
-    subscriber, send = forged
+    subscriber, publisher = forged
     subscriber._client = Forgetful()
-    send(b"a", 20, "set", 17, b"\x01")
+    publisher.send(b"a", 20, "set", 17, b"\x01")
     with pytest.raises(Missed) as caught:
         next(subscriber)
     assert (caught.value.after, caught.value.up_to, caught.value.__cause__.first) == (10, 17, 15)
@@ -118,10 +118,10 @@ def test_half_a_write_is_made_whole_without_repeating_it(forged):
                  for n, (seq, index) in enumerate([(11, 0), (11, 1), (13, 0), (13, 1), (14, 0)])], 14
             )
 
-    subscriber, send = forged
+    subscriber, publisher = forged
     subscriber._client = Remembering()
-    send(b"a", 11, "set", 10, b"\x00", place=(0, 2))
-    send(b"a", 14, "set", 13, b"\x05")
+    publisher.send(b"a", 11, "set", 10, b"\x00", place=(0, 2))
+    publisher.send(b"a", 14, "set", 13, b"\x05")
     assert [(change.seq, change.value) for change in subscriber.until(14)] == [
         (11, 0), (11, 1), (13, 2), (13, 3), (14, 5)
     ]
@@ -167,84 +167,160 @@ def test_a_reader_that_is_slow_is_not_taken_for_one_that_hears_nothing(shared, c
         assert subscriber._feed.connections() == 1
 
 
-@pytest.fixture
-def forged():
-    """A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10.
+class Forged:
+    """A publisher that sends what a test tells it to, and a subscriber of it."""
 
-    `send.reconnect()` cuts the connection, and waits until the next one has its subscriptions."""
-    context = zmq.Context()
-    publisher = context.socket(zmq.XPUB)
-    publisher.linger = 0
-    publisher.xpub_verbose = True
-    relay = Relay(f"tcp://127.0.0.1:{publisher.bind_to_random_port('tcp://127.0.0.1')}")
+    def __init__(self, *prefixes, first, **options):
+        self.context = zmq.Context()
+        self.publisher = self.context.socket(zmq.XPUB)
+        self.publisher.linger = 0
+        self.publisher.xpub_verbose = True
+        self.relay = Relay(f"tcp://127.0.0.1:{self.publisher.bind_to_random_port('tcp://127.0.0.1')}")
+        self.subscriber = None
+        self._is_made = False
+        sending = threading.Thread(target=self._send_first, args=(first,))
+        sending.start()
+        try:
+            self.subscriber = Subscriber(self.relay.endpoint, *prefixes, context=self.context, **options)
+        except vatn.VatnError:
+            self._end_of(sending)
+            self.close()
+            raise
+        self._end_of(sending)
 
-    def await_subscriptions(subscriber=None):
+    def send(self, topic, seq, op, prev, value=b"", place=(0, 1)):
+        self.publisher.send_multipart([topic, wire.pack([seq, op, *place, prev, None, "synced"]), value])
+
+    def reconnect(self):
+        """Cuts the connection, and waits until the next one has its subscriptions."""
+        self.relay.cut()
+        self._await_subscriptions()
+
+    def close(self):
+        if self.subscriber:
+            self.subscriber.close()
+        self.relay.close()
+        self.publisher.close()
+        self.context.term()
+
+    def _end_of(self, sending):
+        self._is_made = True
+        sending.join()
+
+    def _send_first(self, first):
+        self._await_subscriptions()
+        if callable(first):
+            while not self._is_made:
+                first(self)
+        else:
+            self.send(*first)
+
+    def _await_subscriptions(self):
         until = time.monotonic() + 10
-        while not publisher.poll(10) or publisher.recv() != b"\x01" + BEAT:
+        while not self.publisher.poll(10) or self.publisher.recv() != b"\x01" + BEAT:
             assert time.monotonic() < until
             # libzmq sends subscriptions again when the socket is looked at.
-            assert subscriber is None or subscriber._feed._socket.events is not None
+            assert self.subscriber is None or self.subscriber._feed._socket.events is not None
 
-    def send(topic, seq, op, prev, value=b"", place=(0, 1)):
-        publisher.send_multipart([topic, wire.pack([seq, op, *place, prev, None, "synced"]), value])
 
-    def reconnect():
-        relay.cut()
-        await_subscriptions(made[0])
+@pytest.fixture
+def forged():
+    """A subscriber that has heard its first beat at seq 10, and what sends to it."""
+    forged = Forged("a", first=(BEAT, 10, "beat", 10))
+    yield forged.subscriber, forged
+    forged.close()
 
-    send.reconnect = reconnect
-    made = []
 
-    def make():
-        made.append(Subscriber(relay.endpoint, "a", context=context))
+class Paged:
+    """A client whose broker holds the writes 1 to `count`, one to a page."""
 
-    thread = threading.Thread(target=make)
-    thread.start()
-    await_subscriptions()
-    send(BEAT, 10, "beat", 10)
-    thread.join()
-    yield made[0], send
-    made[0].close()
-    relay.close()
-    publisher.close()
-    context.term()
+    def __init__(self, count):
+        self.count = count
+        self.asked = []
+
+    def changes(self, after, **_):
+        self.asked.append(after)
+        return vatn.History([vatn.Change("a", "set", None, after + 1, 0, 1, None, "synced")], after + 1)
+
+
+def test_it_is_made_with_the_first_message_also_where_no_beat_comes(request):
+    forged = Forged("a", first=(b"a", 11, "set", 10, b"\x01"))
+    request.addfinalizer(forged.close)
+    forged.send(b"a", 12, "set", 11, b"\x02")
+    assert [next(forged.subscriber).seq, next(forged.subscriber).seq] == [11, 12]
+
+
+def test_the_past_is_read_as_it_is_taken(request):
+    client = Paged(10)
+    forged = Forged("a", first=(b"a", 11, "set", 10, b"\x01"), client=client, after=0)
+    request.addfinalizer(forged.close)
+    assert client.asked == []
+    assert [next(forged.subscriber).seq for _ in range(3)] == [1, 2, 3]
+    assert client.asked == [0, 1, 2]
+    assert [change.seq for change in forged.subscriber.until(11)] == list(range(4, 12))
+
+
+def test_of_several_prefixes_what_comes_before_the_first_beat_is_not_kept(request):
+    def changes_and_then_a_beat(forged):
+        forged.send(b"a", 11, "set", 10, b"\x01")
+        forged.send(b"b", 12, "set", 11, b"\x01")
+        forged.send(BEAT, 13, "beat", 12)
+        forged._is_made = True
+
+    client = Paged(13)
+    forged = Forged("a", "b", first=changes_and_then_a_beat, client=client, after=9)
+    request.addfinalizer(forged.close)
+    assert not forged.subscriber._ready
+    forged.send(b"b", 14, "set", 12, b"\x01")
+    assert [change.seq for change in forged.subscriber.until(14)] == [10, 11, 12, 13, 14]
+
+
+def test_several_prefixes_without_a_beat_are_given_up_in_time():
+    sent = iter(range(11, 1 << 30))
+
+    def change_without_end(forged):
+        seq = next(sent)
+        forged.send(b"a", seq, "set", seq - 1, b"\x01")
+
+    with pytest.raises(vatn.Timeout, match="no beat"):
+        Forged("a", "b", first=change_without_end, patience=0.5)
 
 
 def test_the_books(forged):
-    subscriber, send = forged
-    send(b"a", 12, "set", 10, b"\x01")
-    send(BEAT, 15, "beat", 12)
-    send(b"a", 16, "set", 12, b"\x02", place=(0, 3))
-    send(b"a", 16, "delete", 16, place=(1, 3))
-    send(BEAT, 16, "beat", 16)
+    subscriber, publisher = forged
+    publisher.send(b"a", 12, "set", 10, b"\x01")
+    publisher.send(BEAT, 15, "beat", 12)
+    publisher.send(b"a", 16, "set", 12, b"\x02", place=(0, 3))
+    publisher.send(b"a", 16, "delete", 16, place=(1, 3))
+    publisher.send(BEAT, 16, "beat", 16)
     assert [(change.seq, change.op) for change in subscriber.until(16)] == [(12, "set"), (16, "set"), (16, "delete")]
     assert subscriber.last == 16
 
 
 def test_a_write_is_whole_only_after_its_last_change(forged):
-    subscriber, send = forged
-    send(b"a", 11, "set", 10, b"\x01", place=(0, 2))
+    subscriber, publisher = forged
+    publisher.send(b"a", 11, "set", 10, b"\x01", place=(0, 2))
     assert (next(subscriber).seq, subscriber.last) == (11, 10)
-    send(b"a", 11, "set", 11, b"\x02", place=(1, 2))
+    publisher.send(b"a", 11, "set", 11, b"\x02", place=(1, 2))
     assert (next(subscriber).seq, subscriber.last) == (11, 11)
 
 
 @pytest.mark.parametrize("begun_before", [True, False])
 def test_the_rest_of_a_write_that_a_cut_took_is_missed_though_no_gap_shows_it(forged, begun_before):
-    subscriber, send = forged
-    send(b"a", 11, "set", 10, b"\x01", place=(0, 3))
+    subscriber, publisher = forged
+    publisher.send(b"a", 11, "set", 10, b"\x01", place=(0, 3))
     assert subscriber._feed._socket.poll(10_000)
     if begun_before:
         assert next(subscriber).seq == 11
-    send.reconnect()
-    send(BEAT, 11, "beat", 11)
+    publisher.reconnect()
+    publisher.send(BEAT, 11, "beat", 11)
     if not begun_before:
         assert next(subscriber).seq == 11
     with pytest.raises(Missed) as caught:
         next(subscriber)
     assert (caught.value.after, caught.value.up_to) == (10, 11)
     # Once, and only that write.
-    send(b"a", 12, "set", 11, b"\x02")
+    publisher.send(b"a", 12, "set", 11, b"\x02")
     assert next(subscriber).seq == 12
 
 
@@ -254,31 +330,31 @@ def test_with_a_client_the_rest_of_a_write_that_a_cut_took_is_fetched(forged):
             assert after == 10
             return vatn.History([vatn.Change("a", "set", n, 11, n, 3, None, "synced") for n in range(3)], 11)
 
-    subscriber, send = forged
+    subscriber, publisher = forged
     subscriber._client = Remembering()
-    send(b"a", 11, "set", 10, b"\x00", place=(0, 3))
+    publisher.send(b"a", 11, "set", 10, b"\x00", place=(0, 3))
     assert next(subscriber).value == 0
-    send.reconnect()
-    send(b"a", 12, "set", 11, b"\x03")
+    publisher.reconnect()
+    publisher.send(b"a", 12, "set", 11, b"\x03")
     assert [(change.seq, change.value) for change in subscriber.until(12)] == [(11, 1), (11, 2), (12, 3)]
 
 
 def test_a_write_of_which_only_some_concerns_the_subscriber_is_whole_over_one_connection(forged):
-    subscriber, send = forged
-    send.reconnect()
-    send(BEAT, 10, "beat", 10)
-    send(b"a", 11, "set", 10, b"\x01", place=(0, 3))
-    send(b"a", 12, "set", 11, b"\x02", place=(0, 2))
+    subscriber, publisher = forged
+    publisher.reconnect()
+    publisher.send(BEAT, 10, "beat", 10)
+    publisher.send(b"a", 11, "set", 10, b"\x01", place=(0, 3))
+    publisher.send(b"a", 12, "set", 11, b"\x02", place=(0, 2))
     assert [next(subscriber).seq, next(subscriber).seq] == [11, 12]
     assert subscriber.last == 11
-    send(BEAT, 12, "beat", 12)
+    publisher.send(BEAT, 12, "beat", 12)
     assert list(subscriber.until(12)) == [] and subscriber.last == 12
 
 
 def test_a_gap_in_prev_is_raised_once_and_before_the_change(forged):
-    subscriber, send = forged
-    send(b"a", 20, "set", 17, b"\x01")
-    send(b"a", 21, "set", 20, b"\x02")
+    subscriber, publisher = forged
+    publisher.send(b"a", 20, "set", 17, b"\x01")
+    publisher.send(b"a", 21, "set", 20, b"\x02")
     with pytest.raises(Missed) as caught:
         next(subscriber)
     assert (caught.value.after, caught.value.up_to) == (10, 17)
@@ -286,11 +362,11 @@ def test_a_gap_in_prev_is_raised_once_and_before_the_change(forged):
 
 
 def test_lost_is_raised(forged):
-    subscriber, send = forged
-    send(b"a", 11, "set", 10, b"\x01")
-    publisher_topic = b"a"  # the forged publisher filters; a broker sends `lost` under its own topic to everybody
-    send(publisher_topic, 30, "lost", 11)
-    send(b"a", 31, "set", 30, b"\x02")
+    subscriber, publisher = forged
+    publisher.send(b"a", 11, "set", 10, b"\x01")
+    topic = b"a"  # the forged publisher filters; a broker sends `lost` under its own topic to everybody
+    publisher.send(topic, 30, "lost", 11)
+    publisher.send(b"a", 31, "set", 30, b"\x02")
     assert next(subscriber).seq == 11
     with pytest.raises(Missed) as caught:
         next(subscriber)
@@ -299,8 +375,8 @@ def test_lost_is_raised(forged):
 
 
 def test_another_history_is_raised(forged):
-    subscriber, send = forged
-    send(b"a", 3, "set", 2, b"\x01")
+    subscriber, publisher = forged
+    publisher.send(b"a", 3, "set", 2, b"\x01")
     with pytest.raises(Missed):
         next(subscriber)
     assert next(subscriber).seq == 3

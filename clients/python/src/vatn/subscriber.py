@@ -25,7 +25,8 @@ WAIT_MS = 1000
 class Subscriber:
     """An iterator over the changes of keys that begin with one of `prefixes` (without any: of all keys).
 
-    It is made when the subscription is in effect, which takes up to a second. From then on every change is yielded
+    It is made when the subscription is in effect, which takes up to a second; with several prefixes, when the first
+    beat has come, and `Timeout` is raised when none came within `patience` (one that lags gets none). From then on every change is yielded
     in order, or `Missed` is raised in its place (once for each stretch; go on with the next `next`). `last`
     is the seq up to which nothing is missing. `Timeout` is raised when not even a beat came for `patience` seconds.
 
@@ -57,10 +58,8 @@ class Subscriber:
         # The beat last: subscriptions take effect in order, so the first beat says that all have.
         self._feed = Feed(endpoint, (*self._prefixes, BEAT), context or zmq.Context.instance())
         try:
-            while not self._receive(time.monotonic() + patience):
-                if self._held is not None and self._held[0] == BEAT:
-                    break
-        except Timeout:
+            self._begin(time.monotonic() + patience)
+        except BaseException:
             self.close()
             raise
 
@@ -109,11 +108,25 @@ class Subscriber:
             raise item
         return item
 
-    def _receive(self, deadline: float) -> bool:
-        """Receives one message and keeps the books of the protocol; whether it was a beat."""
+    def _begin(self, deadline: float) -> None:
+        """Returns when the subscription is in effect."""
+        if len(self._prefixes) > 1:
+            # What comes before the first beat may be only some of the changes, and is not kept: that beat is taken for
+            # the first message, with all up to its seq published before.
+            frames = self._next_message(deadline)
+            while frames[0] != BEAT:
+                if time.monotonic() >= deadline:
+                    raise Timeout(f"no beat from {self.endpoint} in time: with several prefixes, the first is awaited")
+                frames = self._next_message(deadline)
+            seq = wire.unpack(frames[1])[0]
+            self._held = [BEAT, wire.pack([seq, "beat", 0, 0, seq, None, "memory"]), b""]
+        self._receive(deadline)
+
+    def _receive(self, deadline: float) -> None:
+        """Receives one message, or fetches one page, and keeps the books of the protocol."""
         if self._missing is not None:
             self._fetch(self._missing)
-            return False
+            return
         frames = self._held or self._next_message(deadline)
         self._held = None
         topic, frame, value = frames
@@ -129,7 +142,7 @@ class Subscriber:
         if missed_to > known:
             if self._client is not None:
                 self._missing, self._held = missed_to, frames
-                return False
+                return
             self._ready.append(Missed(known, missed_to))
         if op not in ("beat", "lost"):
             try:
@@ -144,7 +157,6 @@ class Subscriber:
         # More changes of the same write may follow, until the last of them, a later seq or a beat.
         is_whole = op in ("beat", "lost") or index + 1 == count
         self.last = seq if is_whole else max(self.last, seq - 1)
-        return op == "beat"
 
     def _known(self, seq: int, op: str, prev: int) -> int:
         """Up to which seq all was seen, now that this message follows."""
