@@ -15,7 +15,7 @@ const WAIT_MS = 1000;
  *
  * Every change comes in order, or Missed is thrown in its place, once for each stretch; go on by iterating again.
  * With a `client` of the same broker, what is missing is fetched with its `changes`, and Missed is thrown only where
- * that fails, with the `cause`; with `after`, the changes of writes later than that seq come first.
+ * that fails, with the `cause`, or where the store is another one; with `after`, the changes of writes later than that seq come first.
  * `last` is the seq up to which nothing is missing. Timeout is thrown when not even a beat came for `patience` ms.
  */
 export class Subscriber {
@@ -31,6 +31,8 @@ export class Subscriber {
   #patience;
   #prefixes;
   #client;
+  // Which history is followed: another store has another.
+  #store = null;
   // Up to which seq changes are to be fetched, and the message that must wait until they are told.
   #missing = null;
   #held = null;
@@ -91,6 +93,7 @@ export class Subscriber {
   }
 
   async #begin() {
+    this.#store = (await this.#client?.hello())?.store_id;
     if (this.#prefixes.length > 1) {
       // What comes before the first beat may be only some of the changes, and is not kept: that beat is taken for the
       // first message, with all up to its seq published before.
@@ -119,8 +122,7 @@ export class Subscriber {
     if (this.#seen === -1 || seq < this.#seen) {
       // The first message; or a lower seq, which is another history that begins.
       if (this.#seen !== -1) this.#ready.push(new Missed(0, prev));
-      this.last = this.#seen = prev;
-      this.#told = [prev, Infinity];
+      this.#startAfter(prev);
     }
     const known = await this.#known(seq, op, prev);
     const missedTo = op === "lost" ? Math.max(prev, seq) : prev;
@@ -149,6 +151,11 @@ export class Subscriber {
     this.last = isWhole ? seq : Math.max(this.last, seq - 1);
   }
 
+  #startAfter(seq) {
+    this.last = this.#seen = seq;
+    this.#told = [seq, Infinity];
+  }
+
   /** Up to which seq all was seen, now that this message follows. */
   async #known(seq, op, prev) {
     const mayHaveMore = this.last < this.#seen;
@@ -167,6 +174,9 @@ export class Subscriber {
     let next = upTo;
     try {
       const page = await this.#client.changes(this.last, { prefix, wait_ms: WAIT_MS });
+      // Asked after the page, so that it is known whose the page is.
+      const { store_id } = await this.#client.hello();
+      if (store_id !== this.#store) return await this.#changeTo(store_id, upTo);
       next = page.next;
       for (const change of page.changes) {
         const [seq, index] = this.#told;
@@ -183,6 +193,15 @@ export class Subscriber {
       this.#seen = upTo;
       this.#missing = null;
     }
+  }
+
+  /** The store was replaced, by one whose seqs have passed those seen: its history was missed up to `seq`. */
+  async #changeTo(store, seq) {
+    this.#ready.push(new Missed(0, seq));
+    this.#startAfter(seq);
+    this.#missing = null;
+    // The message at hand may still be of the old one; then another is to come, and is to be found out again.
+    if ((await this.#feed.connections()) <= Math.max(1, this.#feed.before)) this.#store = store;
   }
 
   #isOurs(key) {

@@ -1,11 +1,12 @@
 /** The subscriber against a real broker, and its books against a forged one. */
 
 import assert from "node:assert/strict";
+import { rename } from "node:fs/promises";
 import { test } from "node:test";
 import { XPublisher } from "zeromq";
 import { Client, Missed, Subscriber } from "../src/index.js";
 import { pack } from "../src/wire.js";
-import { startBroker } from "./broker.js";
+import { startBroker, temporary } from "./broker.js";
 import { startRelay } from "./relay.js";
 
 async function both(t, prefixes, flags) {
@@ -68,6 +69,9 @@ test("a way that broke without a word is left for a new one", async (t) => {
   await assert.rejects(next(subscriber), { name: "Timeout" });
   await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.after === 1 && error.upTo === 2);
 });
+
+/** What a forged client says of its store. */
+const hello = async () => ({ store_id: "0".repeat(32) });
 
 const beat = Buffer.from([0xff, ...Buffer.from("beat")]);
 
@@ -134,6 +138,7 @@ test("lost is thrown, and another history", async (t) => {
 test("with a client, what was missed is fetched, and half a write made whole", async (t) => {
   const written = [[11, 0], [11, 1], [13, 0], [13, 1], [14, 0]];
   const client = {
+    hello,
     changes: async (after) => {
       assert.equal(after, 10, "the write that may have more is read again");
       return { changes: written.map(([seq, index]) => ({ key: "a", op: "set", value: 1, seq, index })), next: 14 };
@@ -161,6 +166,7 @@ test("the rest of a write that a cut took is missed, though no gap shows it", as
 
 test("with a client, the rest of a write that a cut took is fetched", async (t) => {
   const client = {
+    hello,
     changes: async (after) => {
       assert.equal(after, 10);
       return { changes: [0, 1, 2].map((index) => ({ key: "a", op: "set", value: 1, seq: 11, index })), next: 11 };
@@ -190,7 +196,7 @@ test("a write of which only some concerns the subscriber is whole over one conne
 });
 
 test("what cannot be fetched is still thrown, with the reason", async (t) => {
-  const client = { changes: async () => Promise.reject(new Error("COMPACTED")) };
+  const client = { hello, changes: async () => Promise.reject(new Error("COMPACTED")) };
   const { subscriber, send } = await forged(t, { client });
   await send("a", 20, "set", 17);
   await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.cause.message === "COMPACTED");
@@ -202,12 +208,33 @@ function paged() {
   const asked = [];
   return {
     asked,
+    hello,
     changes: async (after) => {
       asked.push(after);
       return { changes: [{ key: "a", op: "set", value: null, seq: after + 1, index: 0, count: 1 }], next: after + 1 };
     },
   };
 }
+
+test("a store that was replaced and has passed what was seen is another history", async (t) => {
+  const directory = await temporary(t);
+  const old = await startBroker(t, { directory });
+  const client = await Client.connect(old.router, { timeout: 20_000 });
+  t.after(() => client.close());
+  const subscriber = await Subscriber.connect(old.publisher, ["a"], { client });
+  t.after(() => subscriber.close());
+  const write = (count) => Promise.all(Array.from({ length: count }, (_, n) => client.set("a", n)));
+  const seqs = (changes) => changes.map(({ seq }) => seq);
+  await write(3);
+  assert.deepEqual(seqs(await collect(subscriber.until(3))), [1, 2, 3]);
+  await old.stop();
+  await rename(directory, `${directory}-old`);
+  await startBroker(t, { directory, flags: ["--router", old.router, "--publisher", old.publisher] });
+  await write(6);
+  await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.after === 0 && error.upTo > 3);
+  await write(2);
+  assert.ok(seqs(await collect(subscriber.until(8))).includes(8));
+});
 
 test("it is made with the first message, also where no beat comes", async (t) => {
   const { subscriber, send } = await forged(t, { first: (send) => send("a", 11, "set", 10) });

@@ -10,7 +10,17 @@ import zmq
 from vatn import Client, Missed, Subscriber, wire
 from vatn.subscriber import BEAT
 
+from broker import Broker
 from relay import Relay
+
+
+class OneStore:
+    """What a forged client says of its store."""
+
+    store = "0" * 32
+
+    def hello(self):
+        return {"store_id": self.store}
 
 
 @pytest.fixture
@@ -96,12 +106,12 @@ def test_the_past_comes_first_with_after(client, shared):
 
 
 def test_what_cannot_be_fetched_is_still_raised(forged):
-    class Forgetful:
+    class Forgetful(OneStore):
         def changes(self, after, **_):
             raise vatn.Compacted("COMPACTED", "gone", {"first": 15})
 
     subscriber, publisher = forged
-    subscriber._client = Forgetful()
+    subscriber._client, subscriber._store = Forgetful(), OneStore.store
     publisher.send(b"a", 20, "set", 17, b"\x01")
     with pytest.raises(Missed) as caught:
         next(subscriber)
@@ -110,7 +120,7 @@ def test_what_cannot_be_fetched_is_still_raised(forged):
 
 
 def test_half_a_write_is_made_whole_without_repeating_it(forged):
-    class Remembering:
+    class Remembering(OneStore):
         def changes(self, after, **_):
             assert after == 10, "the write that may have more is read again"
             return vatn.History(
@@ -119,7 +129,7 @@ def test_half_a_write_is_made_whole_without_repeating_it(forged):
             )
 
     subscriber, publisher = forged
-    subscriber._client = Remembering()
+    subscriber._client, subscriber._store = Remembering(), OneStore.store
     publisher.send(b"a", 11, "set", 10, b"\x00", place=(0, 2))
     publisher.send(b"a", 14, "set", 13, b"\x05")
     assert [(change.seq, change.value) for change in subscriber.until(14)] == [
@@ -231,7 +241,7 @@ def forged():
     forged.close()
 
 
-class Paged:
+class Paged(OneStore):
     """A client whose broker holds the writes 1 to `count`, one to a page."""
 
     def __init__(self, count):
@@ -325,13 +335,13 @@ def test_the_rest_of_a_write_that_a_cut_took_is_missed_though_no_gap_shows_it(fo
 
 
 def test_with_a_client_the_rest_of_a_write_that_a_cut_took_is_fetched(forged):
-    class Remembering:
+    class Remembering(OneStore):
         def changes(self, after, **_):
             assert after == 10
             return vatn.History([vatn.Change("a", "set", n, 11, n, 3, None, "synced") for n in range(3)], 11)
 
     subscriber, publisher = forged
-    subscriber._client = Remembering()
+    subscriber._client, subscriber._store = Remembering(), OneStore.store
     publisher.send(b"a", 11, "set", 10, b"\x00", place=(0, 3))
     assert next(subscriber).value == 0
     publisher.reconnect()
@@ -380,6 +390,40 @@ def test_another_history_is_raised(forged):
     with pytest.raises(Missed):
         next(subscriber)
     assert next(subscriber).seq == 3
+
+
+def test_a_store_that_was_replaced_and_has_passed_what_was_seen_is_another_history(tmp_path):
+    def write(client, count):
+        with client.pipeline() as pipeline:
+            for n in range(count):
+                pipeline.set("a", n)
+
+    def put_aside(broker):
+        broker.stop()
+        (tmp_path / "store").rename(tmp_path / "old")
+
+    broker = Broker(tmp_path / "store")
+    client = Client(broker.router, timeout=20)
+    relay = Relay(broker.publisher)
+    with client, Subscriber(relay.endpoint, "a", client=client) as subscriber:
+        write(client, 10)
+        assert [change.seq for change in subscriber.until(10)] == list(range(1, 11))
+        put_aside(broker)
+        broker = Broker(tmp_path / "store", again=broker)
+        try:
+            write(client, 16)
+            with pytest.raises(Missed) as caught:
+                next(subscriber)
+            assert caught.value.after == 0 and 10 < caught.value.up_to <= 16
+            # From then on it is this history, and what is missed of it can be fetched.
+            assert all(change.seq > 10 for change in subscriber.until(16))
+            client.ping()
+            relay.cut()
+            write(client, 4)
+            assert [change.seq for change in subscriber.until(20)] == [17, 18, 19, 20]
+        finally:
+            broker.kill()
+    relay.close()
 
 
 def test_a_subscriber_of_a_broker_that_restarts_goes_on(start):

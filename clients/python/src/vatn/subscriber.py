@@ -31,7 +31,7 @@ class Subscriber:
     is the seq up to which nothing is missing. `Timeout` is raised when not even a beat came for `patience` seconds.
 
     With a `client` of the same broker, what is missing is fetched with its `changes`, and `Missed` is raised only
-    where that fails, with the reason as its cause: the history may be compacted. With `after`, the changes of
+    where that fails, with the reason as its cause (the history may be compacted), or where the store is another one. With `after`, the changes of
     writes later than that seq come first.
 
     A Subscriber is for one thread at a time, and its `client` with it.
@@ -49,6 +49,8 @@ class Subscriber:
         # How many connections there had been, at least, when the last change seen came.
         self._seen_over = 0
         self._client = client
+        # Which history is followed: another store has another.
+        self._store = client.hello()["store_id"] if client is not None else None
         self._prefixes = tuple(wire.key_bytes(prefix) for prefix in prefixes or (b"",))
         self._told = (self.last, 2**64)
         # Up to which seq changes are to be fetched, and the message that must wait until they are told.
@@ -135,8 +137,7 @@ class Subscriber:
             # The first message; or a lower seq, which is another history that begins.
             if self._seen != -1:
                 self._ready.append(Missed(0, prev))
-            self.last = self._seen = prev
-            self._told = (prev, 2**64)
+            self._start_after(prev)
         known = self._known(seq, op, prev)
         missed_to = max(prev, seq) if op == "lost" else prev
         if missed_to > known:
@@ -157,6 +158,10 @@ class Subscriber:
         # More changes of the same write may follow, until the last of them, a later seq or a beat.
         is_whole = op in ("beat", "lost") or index + 1 == count
         self.last = seq if is_whole else max(self.last, seq - 1)
+
+    def _start_after(self, seq: int) -> None:
+        self.last = self._seen = seq
+        self._told = (seq, 2**64)
 
     def _known(self, seq: int, op: str, prev: int) -> int:
         """Up to which seq all was seen, now that this message follows."""
@@ -182,12 +187,17 @@ class Subscriber:
         prefix = os.path.commonprefix(self._prefixes)
         try:
             changes, next_seq = self._client.changes(self.last, prefix=prefix or None, wait_ms=WAIT_MS)
+            # Asked after the page, so that it is known whose the page is.
+            store = self._client.hello()["store_id"]
         except VatnError as error:
             missed = Missed(self.last, up_to)
             missed.__cause__ = error
             self._ready.append(missed)
             next_seq = up_to
         else:
+            if store != self._store:
+                self._change_to(store, up_to)
+                return
             for change in changes:
                 is_ours = wire.key_bytes(change.key).startswith(self._prefixes)
                 if is_ours and self._told < (change.seq, change.index) and change.seq <= up_to:
@@ -196,3 +206,12 @@ class Subscriber:
         self.last = min(next_seq, up_to)
         if next_seq >= up_to:
             self._seen, self._missing = up_to, None
+
+    def _change_to(self, store: str, seq: int) -> None:
+        """The store was replaced, by one whose seqs have passed those seen: its history was missed up to `seq`."""
+        self._ready.append(Missed(0, seq))
+        self._start_after(seq)
+        self._missing = None
+        # The message at hand may still be of the old one; then another is to come, and is to be found out again.
+        if self._feed.connections() <= max(1, self._feed.before):
+            self._store = store
