@@ -36,6 +36,7 @@ export class Subscriber {
   // Up to which seq changes are to be fetched, and the message that must wait until they are told.
   #missing = null;
   #held = null;
+  #turn = Promise.resolve();
 
   /**
    * Connects; done when the subscription is in effect, which takes up to a second; with several prefixes, when the first
@@ -73,17 +74,40 @@ export class Subscriber {
     return this;
   }
 
-  async next() {
-    while (this.#ready.length === 0) await this.#receive();
-    return { value: this.#take(), done: false };
+  /** The next change. Several at once get one each, in order; to stop waiting, use `take`: what `next` gets is taken. */
+  next() {
+    return this.#inTurn(async () => {
+      while (this.#ready.length === 0) await this.#receive();
+      return { value: this.#take(), done: false };
+    });
+  }
+
+  /** The next change, or null when there is none within `timeout` ms. */
+  take(timeout) {
+    return this.#inTurn(async () => {
+      const until = performance.now() + timeout;
+      while (this.#ready.length === 0) {
+        const left = Math.max(0, until - performance.now());
+        if (!(await this.#receive(left))) return null;
+      }
+      return this.#take();
+    });
   }
 
   /** The changes up to `seq`; ends when all of them have been seen. */
   async *until(seq) {
-    while (this.last < seq || this.#ready.length > 0) {
-      if (this.#ready.length > 0) yield this.#take();
-      else await this.#receive();
-    }
+    const one = async () => {
+      while (this.last < seq && this.#ready.length === 0) await this.#receive();
+      return this.#ready.length > 0 ? this.#take() : null;
+    };
+    for (let change; (change = await this.#inTurn(one)) !== null; ) yield change;
+  }
+
+  /** Does `step` when those before it are done: whoever asks first gets the first change. */
+  #inTurn(step) {
+    const done = this.#turn.then(step);
+    this.#turn = done.catch(() => {});
+    return done;
   }
 
   #take() {
@@ -112,10 +136,14 @@ export class Subscriber {
     await this.#receive();
   }
 
-  /** Receives one message, or fetches one page, and keeps the books of the protocol. */
-  async #receive() {
-    if (this.#missing !== null) return this.#fetch(this.#missing);
-    const frames = this.#held ?? (await this.#next(this.#patience));
+  /** Receives one message, or fetches one page, and keeps the books of the protocol; false when nothing came in time. */
+  async #receive(timeout = Infinity) {
+    if (this.#missing !== null) {
+      await this.#fetch(this.#missing);
+      return true;
+    }
+    const frames = this.#held ?? (await this.#next(this.#patience, timeout));
+    if (!frames) return false;
     this.#held = null;
     const [topic, head, body] = frames;
     const [seq, op, index, count, prev, ttl_ms, level] = wire.unpack(head);
@@ -130,7 +158,7 @@ export class Subscriber {
       if (this.#client) {
         this.#missing = missedTo;
         this.#held = frames;
-        return;
+        return true;
       }
       this.#ready.push(new Missed(known, missedTo));
     }
@@ -149,6 +177,7 @@ export class Subscriber {
     // More changes of the same write may follow, until the last of them, a later seq or a beat.
     const isWhole = op === "beat" || op === "lost" || index + 1 === count;
     this.last = isWhole ? seq : Math.max(this.last, seq - 1);
+    return true;
   }
 
   #startAfter(seq) {
@@ -208,9 +237,10 @@ export class Subscriber {
     return this.#prefixes.some((prefix) => key.subarray(0, prefix.length).equals(prefix));
   }
 
-  async #next(patience) {
-    const frames = await this.#feed.next(patience);
-    if (frames) return frames;
+  /** The next message; null when none comes within `timeout`, which is a Timeout when it is as long as `patience`. */
+  async #next(patience, timeout = Infinity) {
+    const frames = await this.#feed.next(Math.min(patience, timeout));
+    if (frames || timeout < patience) return frames;
     throw new Timeout(`nothing heard from ${this.endpoint} in time: is \`vatn serve\` running there?`);
   }
 }

@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { test } from "node:test";
-import { Dealer } from "zeromq";
-import { Client, CommandError, ExtData, Timeout, Unreadable, Unwritable, VatnError } from "../src/index.js";
+import { Dealer, Router } from "zeromq";
+import { Client, CommandError, ExtData, ProtocolError, Timeout, Unreadable, Unwritable, VatnError } from "../src/index.js";
+import { pack, unpack } from "../src/wire.js";
 import { startBroker, temporary } from "./broker.js";
 import { startRelay } from "./relay.js";
 
@@ -228,6 +229,75 @@ test("what timed out for want of a connection is not done later, and the connect
   const later = client.get("a");
   await startBroker(t, { directory, flags: ["--router", broker.router] });
   assert.equal(await later, 1);
+});
+
+test("what is said to have found no connection is not done when one comes", async (t) => {
+  const broker = await startBroker(t);
+  const relay = await startRelay(t, broker.router);
+  const client = await Client.connect(relay.endpoint);
+  t.after(() => client.close());
+  let done = 0;
+  let unknown = 0;
+  for (let round = 0; round < 10; round++) {
+    relay.cut();
+    client.timeout = 20;
+    try {
+      await client.incr("n", { initial: 1, durability: "memory" });
+      done++;
+    } catch (error) {
+      assert.ok(error instanceof Timeout, error);
+      if (/no answer/.test(error.message)) unknown++;
+    }
+    client.timeout = 20_000;
+    await client.ping();
+  }
+  const count = await client.get("n");
+  assert.ok(done <= count && count <= done + unknown, `${count} of ${done} done and ${unknown} unknown`);
+});
+
+test("notifications that find no connection in time are not sent, and only so many wait", async (t) => {
+  const directory = await temporary(t);
+  const broker = await startBroker(t, { directory });
+  const client = await connect(t, broker, { timeout: 500 });
+  await broker.stop();
+  client.notify.incr("n", { initial: 1 });
+  const megabyte = Buffer.alloc(1 << 20);
+  const notify = () => {
+    for (let n = 0; n < 100; n++) client.notify.set("v", megabyte);
+  };
+  assert.throws(notify, /requests wait to be sent/);
+  await assert.rejects(client.get("n"), Timeout);
+  client.timeout = 20_000;
+  client.notify.set("after", 1);
+  const later = client.get_multi(["n", "v", "after"]);
+  await startBroker(t, { directory, flags: ["--router", broker.router] });
+  assert.deepEqual(await later, new Map([["after", 1]]));
+});
+
+test("an answer that is none rejects what waits, and the client goes on", async (t) => {
+  const router = new Router({ linger: 0 });
+  t.after(() => router.close());
+  await router.bind("tcp://127.0.0.1:*");
+  const answers = [(id) => [1, id, null, { protocol: 1 }], () => "junk", (id) => [1, id, null, "well"]];
+  const answering = (async () => {
+    for (const answer of answers) {
+      const [peer, frame] = await router.receive();
+      await router.send([peer, pack(answer(unpack(frame)[1]))]);
+    }
+  })();
+  const client = await connect(t, { router: router.lastEndpoint });
+  await assert.rejects(client.ping(), ProtocolError);
+  assert.equal(await client.ping("well"), "well");
+  await answering;
+});
+
+test("a limit longer than timers can wait is kept", async (t) => {
+  const client = await connect(t, await startBroker(t));
+  const waiting = client.wait(1, "memory", { timeout_ms: 2 ** 32 });
+  waiting.catch(() => {});
+  for (let n = 0; n < 100; n++) await client.ping();
+  await client.set("a", 1);
+  assert.equal(await waiting, true);
 });
 
 test("a way that broke without a word is left for a new one", async (t) => {

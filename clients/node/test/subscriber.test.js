@@ -38,6 +38,22 @@ test("changes come in order from the moment it is made", async (t) => {
   assert.equal(subscriber.last, 4);
 });
 
+test("several next at once get one change each, in order, and take loses none", async (t) => {
+  const { client, subscriber } = await both(t, ["a"]);
+  assert.equal(await subscriber.take(5), null);
+  const two = [next(subscriber), next(subscriber)];
+  const third = subscriber.take(20_000);
+  for (let n = 0; n < 5; n++) await client.set("a", n);
+  assert.deepEqual(await Promise.all(two), [1, 2]);
+  assert.equal((await third).seq, 3);
+  assert.equal(await next(subscriber), 4);
+  assert.equal((await subscriber.take(20_000)).seq, 5);
+  assert.equal(await subscriber.take(0), null);
+  const waiting = subscriber.take(20_000);
+  subscriber.close();
+  await assert.rejects(waiting, /was closed/);
+});
+
 test("many changes, none missing", async (t) => {
   const { client, subscriber } = await both(t, ["a"]);
   const numbers = Array.from({ length: 10_000 }, (_, n) => n);
