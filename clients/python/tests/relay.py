@@ -34,9 +34,12 @@ class Relay:
         while True:
             try:
                 near, _ = self._listener.accept()
-                self._pairs.append(Pair(near, socket.create_connection(self._target)))
             except OSError:
                 return
+            try:
+                self._pairs.append(Pair(near, socket.create_connection(self._target)))
+            except OSError:
+                near.close()
 
 
 class Pair:

@@ -137,6 +137,32 @@ def test_half_a_write_is_made_whole_without_repeating_it(forged):
     ]
 
 
+def test_a_signal_between_two_frames_makes_no_message_of_the_rest(forged, monkeypatch):
+    subscriber, publisher = forged
+    recv = zmq.Socket.recv
+    received = []
+
+    def interrupted(self, *args, **options):
+        if len(received) == 1 and self is subscriber._feed._socket:
+            received.append(None)
+            raise KeyboardInterrupt
+        frame = recv(self, *args, **options)
+        if self is subscriber._feed._socket:
+            received.append(frame)
+        return frame
+
+    publisher.send(b"a", 11, "set", 10, b"\x01")
+    publisher.send(b"a", 12, "set", 11, b"\x02")
+    monkeypatch.setattr(zmq.Socket, "recv", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(subscriber)
+    monkeypatch.undo()
+    with pytest.raises(Missed) as caught:
+        next(subscriber)
+    assert (caught.value.after, caught.value.up_to) == (10, 11)
+    assert next(subscriber).seq == 12
+
+
 def test_silence_is_said_with_the_endpoint():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
