@@ -18,8 +18,8 @@ const SEND_MS = 200;
 // are bounded by whoever awaits their answers.
 const WAITING_BYTES = 64 << 20;
 const REQUEST_BYTES = 100;
-// How often the broker is asked for a sign of life. One that gives none for `timeout`, and at least so long, is taken for
-// gone and connected anew: where the way to it broke without a word, libzmq would wait for ever.
+// How often the broker is asked for a sign of life. One that gives none for `timeout`, within these bounds, is taken
+// for gone and connected anew: where the way to it broke without a word, libzmq would wait for ever.
 const HEARTBEAT_MS = 2_000;
 const PATIENCE_LEAST_MS = 5_000;
 const PATIENCE_MOST_MS = 3_600_000;

@@ -15,8 +15,8 @@ const WAIT_MS = 1000;
  *
  * Every change comes in order, or Missed is thrown in its place, once for each stretch; go on by iterating again.
  * With a `client` of the same broker, what is missing is fetched with its `changes`, and Missed is thrown only where
- * that fails, with the `cause`, or where the store is another one; with `after`, the changes of writes later than that seq come first.
- * `last` is the seq up to which nothing is missing. Timeout is thrown when not even a beat came for `patience` ms.
+ * that fails, with the `cause`, or where the store is another one; with `after`, the changes of writes later than
+ * that seq come first. `last` is the seq up to which nothing is missing. Timeout is thrown when not even a beat came for `patience` ms.
  */
 export class Subscriber {
   last = -1;
@@ -39,8 +39,8 @@ export class Subscriber {
   #turn = Promise.resolve();
 
   /**
-   * Connects; done when the subscription is in effect, which takes up to a second; with several prefixes, when the first
-   * beat has come, and it is a Timeout when none came within `patience` (one that lags gets none).
+   * Connects; done when the subscription is in effect, which takes up to a second; with several prefixes, when the
+   * first beat has come, and it is a Timeout when none came within `patience` (one that lags gets none).
    */
   static async connect(endpoint = "tcp://127.0.0.1:7534", prefixes = [""], options = {}) {
     const subscriber = new Subscriber(endpoint, prefixes, options);
@@ -74,7 +74,7 @@ export class Subscriber {
     return this;
   }
 
-  /** The next change. Several at once get one each, in order; to stop waiting, use `take`: what `next` gets is taken. */
+  /** The next change. Several at once get one each, in order. To wait only so long, use `take`. */
   next() {
     return this.#inTurn(async () => {
       while (this.#ready.length === 0) await this.#receive();
@@ -136,7 +136,7 @@ export class Subscriber {
     await this.#receive();
   }
 
-  /** Receives one message, or fetches one page, and keeps the books of the protocol; false when nothing came in time. */
+  /** Receives one message, or fetches one page, and keeps the books of the protocol; false when none came in time. */
   async #receive(timeout = Infinity) {
     if (this.#missing !== null) {
       await this.#fetch(this.#missing);

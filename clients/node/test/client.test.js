@@ -5,7 +5,9 @@ import { createServer } from "node:net";
 import { once } from "node:events";
 import { test } from "node:test";
 import { Dealer, Router } from "zeromq";
-import { Client, CommandError, ExtData, ProtocolError, Timeout, Unreadable, Unwritable, VatnError } from "../src/index.js";
+import {
+  Client, CommandError, ExtData, ProtocolError, Timeout, Unreadable, Unwritable, VatnError,
+} from "../src/index.js";
 import { pack, unpack } from "../src/wire.js";
 import { startBroker, temporary } from "./broker.js";
 import { startRelay } from "./relay.js";
@@ -140,7 +142,8 @@ test("text comes back as it went, and what is no UTF-8 is unreadable", async (t)
     // [0, 1, "set", ["odd", …]]
     await raw.send(Buffer.from(`940001a373657492a36f6464${string}`, "hex"));
     await raw.receive();
-    await assert.rejects(client.get("odd"), (error) => error instanceof Unreadable && error.raw.toString("hex") === string);
+    const isWanted = (error) => error instanceof Unreadable && error.raw.toString("hex") === string;
+    await assert.rejects(client.get("odd"), isWanted);
   }
 });
 

@@ -26,8 +26,8 @@ MESSAGE_REQUESTS = 1000
 MESSAGE_BYTES = 1 << 20
 MESSAGES_UNDER_WAY = 4
 
-# How often, in seconds, the broker is asked for a sign of life. One that gives none for `timeout`, and at least so long,
-# is taken for gone and connected anew: where the way to it broke without a word, libzmq would wait for ever.
+# How often, in seconds, the broker is asked for a sign of life. One that gives none for `timeout`, within these
+# bounds, is taken for gone and connected anew: where the way to it broke without a word, libzmq would wait for ever.
 HEARTBEAT = 2.0
 PATIENCE_LEAST, PATIENCE_MOST = 5.0, 3600.0
 

@@ -26,13 +26,14 @@ class Subscriber:
     """An iterator over the changes of keys that begin with one of `prefixes` (without any: of all keys).
 
     It is made when the subscription is in effect, which takes up to a second; with several prefixes, when the first
-    beat has come, and `Timeout` is raised when none came within `patience` (one that lags gets none). From then on every change is yielded
-    in order, or `Missed` is raised in its place (once for each stretch; go on with the next `next`). `last`
-    is the seq up to which nothing is missing. `Timeout` is raised when not even a beat came for `patience` seconds.
+    beat has come, and `Timeout` is raised when none came within `patience` (one that lags gets none). From then on
+    every change is yielded in order, or `Missed` is raised in its place (once for each stretch; go on with the next
+    `next`). `last` is the seq up to which nothing is missing. `Timeout` is raised when not even a beat came for
+    `patience` seconds.
 
     With a `client` of the same broker, what is missing is fetched with its `changes`, and `Missed` is raised only
-    where that fails, with the reason as its cause (the history may be compacted), or where the store is another one. With `after`, the changes of
-    writes later than that seq come first.
+    where that fails, with the reason as its cause (the history may be compacted), or where the store is another one.
+    With `after`, the changes of writes later than that seq come first.
 
     A Subscriber is for one thread at a time, and its `client` with it.
     """
