@@ -201,6 +201,8 @@ test("a write of which only some concerns the subscriber is whole over one conne
   const { subscriber, send, reconnect } = await forged(t);
   const first = next(subscriber);
   await reconnect();
+  // The subscriber hears of the connection, and that nothing is left of the one before.
+  for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
   await send(beat, 10, "beat", 10);
   await send("a", 11, "set", 10, [0, 3]);
   await send("a", 12, "set", 11, [0, 2]);
