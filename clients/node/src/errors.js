@@ -21,6 +21,13 @@ export class Unreadable extends VatnError {
   }
 }
 
+/** A value that MessagePack has none for, or that would come back as another one; nothing was sent. */
+export class Unwritable extends VatnError {
+  constructor(what, options) {
+    super(`a value that cannot be stored: ${what}`, options);
+  }
+}
+
 /** Changes with a seq above `after`, up to `upTo`, may not have reached this subscriber. */
 export class Missed extends VatnError {
   constructor(after, upTo, options) {

@@ -11,5 +11,5 @@
 
 export { Client } from "./client.js";
 export { Subscriber } from "./subscriber.js";
-export { CODES, CommandError, Missed, ProtocolError, Timeout, Unreadable, VatnError } from "./errors.js";
+export { CODES, CommandError, Missed, ProtocolError, Timeout, Unreadable, Unwritable, VatnError } from "./errors.js";
 export { ExtData } from "@msgpack/msgpack";

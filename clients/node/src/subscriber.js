@@ -1,7 +1,8 @@
-/** The subscriber: one SUB connection that knows whether it has heard everything. */
+/** The subscriber: it knows whether it has heard everything. */
 
-import { Subscriber as Socket } from "zeromq";
+import { performance } from "node:perf_hooks";
 import { Missed, Timeout } from "./errors.js";
+import { Feed } from "./feed.js";
 import * as wire from "./wire.js";
 
 const BEAT = Buffer.from([0xff, ...Buffer.from("beat")]);
@@ -14,27 +15,37 @@ const WAIT_MS = 1000;
  *
  * Every change comes in order, or Missed is thrown in its place, once for each stretch; go on by iterating again.
  * With a `client` of the same broker, what is missing is fetched with its `changes`, and Missed is thrown only where
- * that fails, with the `cause`; with `after`, the changes of writes later than that seq come first.
- * `last` is the seq up to which nothing is missing. Timeout is thrown when not even a beat came for `patience` ms.
+ * that fails, with the `cause`, or where the store is another one; with `after`, the changes of writes later than
+ * that seq come first. `last` is the seq up to which nothing is missing. Timeout is thrown when not even a beat came for `patience` ms.
  */
 export class Subscriber {
   last = -1;
 
+  // Up to which seq changes were seen, of that write maybe not all, and how many connections there had been, at
+  // least, when the last of them came.
   #seen = -1;
-  #told = [-1, 0];
+  #seenOver = 0;
+  #told;
   #ready = [];
-  #socket;
+  #feed;
+  #patience;
   #prefixes;
   #client;
+  // Which history is followed: another store has another.
+  #store = null;
   // Up to which seq changes are to be fetched, and the message that must wait until they are told.
   #missing = null;
   #held = null;
+  #turn = Promise.resolve();
 
-  /** Connects; done when the subscription is in effect, which takes up to a second. */
+  /**
+   * Connects; done when the subscription is in effect, which takes up to a second; with several prefixes, when the
+   * first beat has come, and it is a Timeout when none came within `patience` (one that lags gets none).
+   */
   static async connect(endpoint = "tcp://127.0.0.1:7534", prefixes = [""], options = {}) {
     const subscriber = new Subscriber(endpoint, prefixes, options);
     try {
-      while (!(await subscriber.#receive())) if (subscriber.#held && BEAT.equals(subscriber.#held[0])) break;
+      await subscriber.#begin();
       return subscriber;
     } catch (error) {
       subscriber.close();
@@ -49,31 +60,54 @@ export class Subscriber {
     this.#told = [after, Infinity];
     this.#client = client;
     this.#prefixes = prefixes.map((prefix) => Buffer.from(prefix));
-    this.#socket = new Socket({ linger: 0, receiveTimeout: patience });
+    this.#patience = patience;
     // The beat last: subscriptions take effect in order, so the first beat says that all have.
-    for (const prefix of [...prefixes, BEAT]) this.#socket.subscribe(prefix);
-    this.#socket.connect(endpoint);
+    this.#feed = new Feed(endpoint, [...prefixes, BEAT]);
   }
 
+  /** Closes the connection; until then the process lives. */
   close() {
-    this.#socket.close();
+    this.#feed.close();
   }
 
   [Symbol.asyncIterator]() {
     return this;
   }
 
-  async next() {
-    while (this.#ready.length === 0) await this.#receive();
-    return { value: this.#take(), done: false };
+  /** The next change. Several at once get one each, in order. To wait only so long, use `take`. */
+  next() {
+    return this.#inTurn(async () => {
+      while (this.#ready.length === 0) await this.#receive();
+      return { value: this.#take(), done: false };
+    });
+  }
+
+  /** The next change, or null when there is none within `timeout` ms. */
+  take(timeout) {
+    return this.#inTurn(async () => {
+      const until = performance.now() + timeout;
+      while (this.#ready.length === 0) {
+        const left = Math.max(0, until - performance.now());
+        if (!(await this.#receive(left))) return null;
+      }
+      return this.#take();
+    });
   }
 
   /** The changes up to `seq`; ends when all of them have been seen. */
   async *until(seq) {
-    while (this.last < seq || this.#ready.length > 0) {
-      if (this.#ready.length > 0) yield this.#take();
-      else await this.#receive();
-    }
+    const one = async () => {
+      while (this.last < seq && this.#ready.length === 0) await this.#receive();
+      return this.#ready.length > 0 ? this.#take() : null;
+    };
+    for (let change; (change = await this.#inTurn(one)) !== null; ) yield change;
+  }
+
+  /** Does `step` when those before it are done: whoever asks first gets the first change. */
+  #inTurn(step) {
+    const done = this.#turn.then(step);
+    this.#turn = done.catch(() => {});
+    return done;
   }
 
   #take() {
@@ -82,31 +116,51 @@ export class Subscriber {
     return item;
   }
 
-  /** Receives one message and keeps the books of the protocol; whether it was a beat. */
-  async #receive() {
+  async #begin() {
+    this.#store = (await this.#client?.hello())?.store_id;
+    if (this.#prefixes.length > 1) {
+      // What comes before the first beat may be only some of the changes, and is not kept: that beat is taken for the
+      // first message, with all up to its seq published before.
+      const deadline = performance.now() + this.#patience;
+      let frames;
+      do {
+        const left = deadline - performance.now();
+        if (frames && left <= 0) {
+          throw new Timeout(`no beat from ${this.endpoint} in time: with several prefixes, the first is awaited`);
+        }
+        frames = await this.#next(left);
+      } while (!BEAT.equals(frames[0]));
+      const [seq] = wire.unpack(frames[1]);
+      this.#held = [BEAT, wire.pack([seq, "beat", 0, 0, seq, null, "memory"]), Buffer.alloc(0)];
+    }
+    await this.#receive();
+  }
+
+  /** Receives one message, or fetches one page, and keeps the books of the protocol; false when none came in time. */
+  async #receive(timeout = Infinity) {
     if (this.#missing !== null) {
       await this.#fetch(this.#missing);
-      return false;
+      return true;
     }
-    const frames = this.#held ?? (await this.#next());
+    const frames = this.#held ?? (await this.#next(this.#patience, timeout));
+    if (!frames) return false;
     this.#held = null;
     const [topic, head, body] = frames;
     const [seq, op, index, count, prev, ttl_ms, level] = wire.unpack(head);
     if (this.#seen === -1 || seq < this.#seen) {
       // The first message; or a lower seq, which is another history that begins.
       if (this.#seen !== -1) this.#ready.push(new Missed(0, prev));
-      this.#seen = prev;
-      this.#told = [prev, Infinity];
-      this.last = -1;
+      this.#startAfter(prev);
     }
+    const known = await this.#known(seq, op, prev);
     const missedTo = op === "lost" ? Math.max(prev, seq) : prev;
-    if (missedTo > this.#seen) {
+    if (missedTo > known) {
       if (this.#client) {
         this.#missing = missedTo;
         this.#held = frames;
-        return false;
+        return true;
       }
-      this.#ready.push(new Missed(this.#seen, missedTo));
+      this.#ready.push(new Missed(known, missedTo));
     }
     if (op !== "beat" && op !== "lost") {
       try {
@@ -116,22 +170,42 @@ export class Subscriber {
         this.#ready.push(unreadable);
       }
       this.#told = [seq, index];
+      // It came over some connection: at least the first.
+      this.#seenOver = Math.max(1, this.#feed.before);
     }
     this.#seen = seq;
     // More changes of the same write may follow, until the last of them, a later seq or a beat.
     const isWhole = op === "beat" || op === "lost" || index + 1 === count;
     this.last = isWhole ? seq : Math.max(this.last, seq - 1);
-    return op === "beat";
+    return true;
+  }
+
+  #startAfter(seq) {
+    this.last = this.#seen = seq;
+    this.#told = [seq, Infinity];
+  }
+
+  /** Up to which seq all was seen, now that this message follows. */
+  async #known(seq, op, prev) {
+    const mayHaveMore = this.last < this.#seen;
+    const isNextWrite = seq > this.#seen || op === "beat" || op === "lost";
+    if (!mayHaveMore || !isNextWrite) return this.#seen;
+    // Over one connection, the rest of the write would have come before this. A connection that ends takes the rest
+    // with it, and no gap shows that where nothing was published until the next one was made.
+    const isCut = prev > this.#seen || (await this.#feed.connections()) > this.#seenOver;
+    return isCut ? this.last : this.#seen;
   }
 
   /** Fetches one page of what is missing; what is later comes as it was published. */
   async #fetch(upTo) {
     // The last write seen may have had more changes: it is read again, and what was told is passed over.
-    const after = this.last === -1 ? this.#seen : this.last;
     const prefix = this.#prefixes.length === 1 ? this.#prefixes[0] : undefined;
     let next = upTo;
     try {
-      const page = await this.#client.changes(after, { prefix, wait_ms: WAIT_MS });
+      const page = await this.#client.changes(this.last, { prefix, wait_ms: WAIT_MS });
+      // Asked after the page, so that it is known whose the page is.
+      const { store_id } = await this.#client.hello();
+      if (store_id !== this.#store) return await this.#changeTo(store_id, upTo);
       next = page.next;
       for (const change of page.changes) {
         const [seq, index] = this.#told;
@@ -141,7 +215,7 @@ export class Subscriber {
         this.#told = [change.seq, change.index];
       }
     } catch (cause) {
-      this.#ready.push(new Missed(this.#seen, upTo, { cause }));
+      this.#ready.push(new Missed(this.last, upTo, { cause }));
     }
     this.last = Math.min(next, upTo);
     if (next >= upTo) {
@@ -150,17 +224,23 @@ export class Subscriber {
     }
   }
 
+  /** The store was replaced, by one whose seqs have passed those seen: its history was missed up to `seq`. */
+  async #changeTo(store, seq) {
+    this.#ready.push(new Missed(0, seq));
+    this.#startAfter(seq);
+    this.#missing = null;
+    // The message at hand may still be of the old one; then another is to come, and is to be found out again.
+    if ((await this.#feed.connections()) <= Math.max(1, this.#feed.before)) this.#store = store;
+  }
+
   #isOurs(key) {
     return this.#prefixes.some((prefix) => key.subarray(0, prefix.length).equals(prefix));
   }
 
-  async #next() {
-    try {
-      return await this.#socket.receive();
-    } catch (error) {
-      if (error.code !== "EAGAIN") throw error;
-      const text = `nothing heard from ${this.endpoint} in time: is \`vatn serve\` running there?`;
-      throw new Timeout(text, { cause: error });
-    }
+  /** The next message; null when none comes within `timeout`, which is a Timeout when it is as long as `patience`. */
+  async #next(patience, timeout = Infinity) {
+    const frames = await this.#feed.next(Math.min(patience, timeout));
+    if (frames || timeout < patience) return frames;
+    throw new Timeout(`nothing heard from ${this.endpoint} in time: is \`vatn serve\` running there?`);
   }
 }

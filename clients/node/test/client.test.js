@@ -4,8 +4,13 @@ import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { test } from "node:test";
-import { Client, CommandError, ExtData, Timeout, VatnError } from "../src/index.js";
+import { Dealer, Router } from "zeromq";
+import {
+  Client, CommandError, ExtData, ProtocolError, Timeout, Unreadable, Unwritable, VatnError,
+} from "../src/index.js";
+import { pack, unpack } from "../src/wire.js";
 import { startBroker, temporary } from "./broker.js";
+import { startRelay } from "./relay.js";
 
 async function connect(t, broker, options) {
   const client = await Client.connect(broker.router, options);
@@ -87,6 +92,59 @@ test("a value that JavaScript has none for rejects its own command alone", async
   assert.equal(odd.reason.name, "Unreadable");
   assert.equal(Buffer.from(odd.reason.raw).toString("hex"), "c703ff010203");
   assert.equal(well.value, "well");
+});
+
+test("what would come back as another value is not stored", async (t) => {
+  const client = await connect(t, await startBroker(t));
+  class Boat {
+    oars = 2 ** 40;
+  }
+  const values = [
+    2n ** 64n, 2n ** 64n + 5n, -(2n ** 63n) - 1n, [{ a: 2n ** 70n }], new Set([1]), new Boat(), [new Boat()],
+    new Map([[Buffer.from([0xff]), 1]]), new Float64Array(1), () => 1, Symbol("a"), "\ud800", { "\udc00": 1 },
+    "\ud800".repeat(100),
+  ];
+  for (const value of values) await assert.rejects(client.set("v", value), Unwritable, String(typeof value));
+  assert.throws(() => client.notify.set("v", new Set()), Unwritable);
+  assert.equal(await client.get("v"), null);
+  await client.set("n", 1);
+  await assert.rejects(client.incr("n", { delta: 2n ** 64n }), Unwritable);
+  assert.equal(await client.get("n"), 1);
+});
+
+test("what get_multi returned can be stored", async (t) => {
+  const client = await connect(t, await startBroker(t));
+  await client.set_multi({ a: 2 ** 40, b: new Map([["c", [2n ** 60n]]]) });
+  await client.set("all", await client.get_multi(["a", "b"]));
+  assert.deepEqual(await client.get("all"), { a: 2 ** 40, b: { c: [2n ** 60n] } });
+});
+
+test("text comes back as it went, and what is no UTF-8 is unreadable", async (t) => {
+  const broker = await startBroker(t);
+  const client = await connect(t, broker);
+  const marked = `\ufeff${"x".repeat(300)}`;
+  for (const value of [marked, "\ufeff", { [marked]: marked, "\ufeffa": 1 }, ["væ".repeat(200)]]) {
+    await client.set("v", value);
+    assert.deepEqual(await client.get("v"), value);
+  }
+  await client.set_multi({ [`${marked}1`]: 1, [`${marked}2`]: 2, [`${marked}3`]: 3 });
+  const keys = [];
+  for await (const key of client.scan({ prefix: marked, page: 1, keys_only: true })) {
+    keys.push(key);
+    assert.ok(keys.length <= 3, "it ends");
+  }
+  assert.deepEqual(keys, [`${marked}1`, `${marked}2`, `${marked}3`]);
+  const raw = new Dealer({ linger: 0 });
+  t.after(() => raw.close());
+  raw.connect(broker.router);
+  const strings = ["a1ff", `d9c8${"ff".repeat(200)}`, "81a1ff01"];
+  for (const string of strings) {
+    // [0, 1, "set", ["odd", …]]
+    await raw.send(Buffer.from(`940001a373657492a36f6464${string}`, "hex"));
+    await raw.receive();
+    const isWanted = (error) => error instanceof Unreadable && error.raw.toString("hex") === string;
+    await assert.rejects(client.get("odd"), isWanted);
+  }
 });
 
 test("keys are bytes and come back as text where they can", async (t) => {
@@ -174,6 +232,87 @@ test("what timed out for want of a connection is not done later, and the connect
   const later = client.get("a");
   await startBroker(t, { directory, flags: ["--router", broker.router] });
   assert.equal(await later, 1);
+});
+
+test("what is said to have found no connection is not done when one comes", async (t) => {
+  const broker = await startBroker(t);
+  const relay = await startRelay(t, broker.router);
+  const client = await Client.connect(relay.endpoint);
+  t.after(() => client.close());
+  let done = 0;
+  let unknown = 0;
+  for (let round = 0; round < 10; round++) {
+    relay.cut();
+    client.timeout = 20;
+    try {
+      await client.incr("n", { initial: 1, durability: "memory" });
+      done++;
+    } catch (error) {
+      assert.ok(error instanceof Timeout, error);
+      if (/no answer/.test(error.message)) unknown++;
+    }
+    client.timeout = 20_000;
+    await client.ping();
+  }
+  const count = await client.get("n");
+  assert.ok(done <= count && count <= done + unknown, `${count} of ${done} done and ${unknown} unknown`);
+});
+
+test("notifications that find no connection in time are not sent, and only so many wait", async (t) => {
+  const directory = await temporary(t);
+  const broker = await startBroker(t, { directory });
+  const client = await connect(t, broker, { timeout: 500 });
+  await broker.stop();
+  client.notify.incr("n", { initial: 1 });
+  const megabyte = Buffer.alloc(1 << 20);
+  const notify = () => {
+    for (let n = 0; n < 100; n++) client.notify.set("v", megabyte);
+  };
+  assert.throws(notify, /requests wait to be sent/);
+  await assert.rejects(client.get("n"), Timeout);
+  client.timeout = 20_000;
+  client.notify.set("after", 1);
+  const later = client.get_multi(["n", "v", "after"]);
+  await startBroker(t, { directory, flags: ["--router", broker.router] });
+  assert.deepEqual(await later, new Map([["after", 1]]));
+});
+
+test("an answer that is none rejects what waits, and the client goes on", async (t) => {
+  const router = new Router({ linger: 0 });
+  t.after(() => router.close());
+  await router.bind("tcp://127.0.0.1:*");
+  const answers = [(id) => [1, id, null, { protocol: 1 }], () => "junk", (id) => [1, id, null, "well"]];
+  const answering = (async () => {
+    for (const answer of answers) {
+      const [peer, frame] = await router.receive();
+      await router.send([peer, pack(answer(unpack(frame)[1]))]);
+    }
+  })();
+  const client = await connect(t, { router: router.lastEndpoint });
+  await assert.rejects(client.ping(), ProtocolError);
+  assert.equal(await client.ping("well"), "well");
+  await answering;
+});
+
+test("a limit longer than timers can wait is kept", async (t) => {
+  const client = await connect(t, await startBroker(t));
+  const waiting = client.wait(1, "memory", { timeout_ms: 2 ** 32 });
+  waiting.catch(() => {});
+  for (let n = 0; n < 100; n++) await client.ping();
+  await client.set("a", 1);
+  assert.equal(await waiting, true);
+});
+
+test("a way that broke without a word is left for a new one", async (t) => {
+  const broker = await startBroker(t);
+  const relay = await startRelay(t, broker.router);
+  const client = await Client.connect(relay.endpoint, { timeout: 1000 });
+  t.after(() => client.close());
+  await client.set("a", 1);
+  relay.mute();
+  await assert.rejects(client.get("a"), /no answer to `get`/);
+  // What goes out while the old connection is still taken for alive is lost with it.
+  for (let tries = 0; (await client.get("a").catch(() => null)) !== 1; tries++) assert.ok(tries < 20);
 });
 
 test("closing rejects what waits", async (t) => {

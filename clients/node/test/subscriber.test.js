@@ -1,11 +1,13 @@
 /** The subscriber against a real broker, and its books against a forged one. */
 
 import assert from "node:assert/strict";
+import { rename } from "node:fs/promises";
 import { test } from "node:test";
 import { XPublisher } from "zeromq";
 import { Client, Missed, Subscriber } from "../src/index.js";
 import { pack } from "../src/wire.js";
-import { startBroker } from "./broker.js";
+import { startBroker, temporary } from "./broker.js";
+import { startRelay } from "./relay.js";
 
 async function both(t, prefixes, flags) {
   const broker = await startBroker(t, { flags });
@@ -36,6 +38,22 @@ test("changes come in order from the moment it is made", async (t) => {
   assert.equal(subscriber.last, 4);
 });
 
+test("several next at once get one change each, in order, and take loses none", async (t) => {
+  const { client, subscriber } = await both(t, ["a"]);
+  assert.equal(await subscriber.take(5), null);
+  const two = [next(subscriber), next(subscriber)];
+  const third = subscriber.take(20_000);
+  for (let n = 0; n < 5; n++) await client.set("a", n);
+  assert.deepEqual(await Promise.all(two), [1, 2]);
+  assert.equal((await third).seq, 3);
+  assert.equal(await next(subscriber), 4);
+  assert.equal((await subscriber.take(20_000)).seq, 5);
+  assert.equal(await subscriber.take(0), null);
+  const waiting = subscriber.take(20_000);
+  subscriber.close();
+  await assert.rejects(waiting, /was closed/);
+});
+
 test("many changes, none missing", async (t) => {
   const { client, subscriber } = await both(t, ["a"]);
   const numbers = Array.from({ length: 10_000 }, (_, n) => n);
@@ -53,27 +71,58 @@ test("silence is said with the endpoint", async () => {
   });
 });
 
-/** A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10. */
-async function forged(t, options) {
-  const publisher = new XPublisher({ linger: 0 });
+test("a way that broke without a word is left for a new one", async (t) => {
+  const broker = await startBroker(t);
+  const relay = await startRelay(t, broker.publisher);
+  const client = await Client.connect(broker.router);
+  t.after(() => client.close());
+  const subscriber = await Subscriber.connect(relay.endpoint, ["a"], { patience: 4_000 });
+  t.after(() => subscriber.close());
+  await client.set("a", 1);
+  assert.equal(await next(subscriber), 1);
+  relay.mute();
+  await client.set("a", 2);
+  await assert.rejects(next(subscriber), { name: "Timeout" });
+  await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.after === 1 && error.upTo === 2);
+});
+
+/** What a forged client says of its store. */
+const hello = async () => ({ store_id: "0".repeat(32) });
+
+const beat = Buffer.from([0xff, ...Buffer.from("beat")]);
+
+/**
+ * A publisher that sends what a test tells it to, and a subscriber that has heard what `first` sent: a beat at seq 10.
+ * `reconnect()` cuts the connection; done when the next one has its subscriptions.
+ */
+async function forged(t, { prefixes = ["a"], first = (send) => send(beat, 10, "beat", 10), ...options } = {}) {
+  const publisher = new XPublisher({ linger: 0, verbosity: "allSubs" });
   t.after(() => publisher.close());
   await publisher.bind("tcp://127.0.0.1:*");
   const send = (topic, seq, op, prev, [index, count] = [0, 1]) =>
     publisher.send([topic, pack([seq, op, index, count, prev, null, "synced"]), op === "set" ? pack(1) : ""]);
-  const beat = Buffer.from([0xff, ...Buffer.from("beat")]);
-  const connecting = Subscriber.connect(publisher.lastEndpoint, ["a"], options);
-  await publisher.receive();
-  await publisher.receive();
-  await send(beat, 10, "beat", 10);
+  const subscribed = async () => {
+    const wanted = Buffer.concat([Buffer.from([1]), beat]);
+    while (!wanted.equals((await publisher.receive())[0]));
+  };
+  const relay = await startRelay(t, publisher.lastEndpoint);
+  const connecting = Subscriber.connect(relay.endpoint, prefixes, options);
+  const isMade = connecting.then(() => true, () => true);
+  await subscribed();
+  await first(send, isMade);
   const subscriber = await connecting;
   t.after(() => subscriber.close());
-  return { subscriber, send, beat };
+  const reconnect = async () => {
+    relay.cut();
+    await subscribed();
+  };
+  return { subscriber, send, reconnect };
 }
 
 const next = async (subscriber) => (await subscriber.next()).value.seq;
 
 test("the books", async (t) => {
-  const { subscriber, send, beat } = await forged(t);
+  const { subscriber, send } = await forged(t);
   await send("a", 12, "set", 10);
   await send(beat, 15, "beat", 12);
   await send("a", 16, "set", 12, [0, 3]);
@@ -105,6 +154,7 @@ test("lost is thrown, and another history", async (t) => {
 test("with a client, what was missed is fetched, and half a write made whole", async (t) => {
   const written = [[11, 0], [11, 1], [13, 0], [13, 1], [14, 0]];
   const client = {
+    hello,
     changes: async (after) => {
       assert.equal(after, 10, "the write that may have more is read again");
       return { changes: written.map(([seq, index]) => ({ key: "a", op: "set", value: 1, seq, index })), next: 14 };
@@ -117,12 +167,129 @@ test("with a client, what was missed is fetched, and half a write made whole", a
   assert.deepEqual(changes.map(({ seq, index }) => [seq, index]), written);
 });
 
+test("the rest of a write that a cut took is missed, though no gap shows it", async (t) => {
+  const { subscriber, send, reconnect } = await forged(t);
+  await send("a", 11, "set", 10, [0, 3]);
+  assert.equal(await next(subscriber), 11);
+  const missed = next(subscriber);
+  missed.catch(() => {});
+  await reconnect();
+  await send(beat, 11, "beat", 11);
+  await assert.rejects(missed, (error) => error instanceof Missed && error.after === 10 && error.upTo === 11);
+  await send("a", 12, "set", 11);
+  assert.equal(await next(subscriber), 12, "once, and only that write");
+});
+
+test("with a client, the rest of a write that a cut took is fetched", async (t) => {
+  const client = {
+    hello,
+    changes: async (after) => {
+      assert.equal(after, 10);
+      return { changes: [0, 1, 2].map((index) => ({ key: "a", op: "set", value: 1, seq: 11, index })), next: 11 };
+    },
+  };
+  const { subscriber, send, reconnect } = await forged(t, { client });
+  await send("a", 11, "set", 10, [0, 3]);
+  assert.equal(await next(subscriber), 11);
+  const collected = collect(subscriber.until(12));
+  await reconnect();
+  await send("a", 12, "set", 11);
+  assert.deepEqual((await collected).map(({ seq, index }) => [seq, index]), [[11, 1], [11, 2], [12, 0]]);
+});
+
+test("a write of which only some concerns the subscriber is whole over one connection", async (t) => {
+  const { subscriber, send, reconnect } = await forged(t);
+  const first = next(subscriber);
+  await reconnect();
+  // The subscriber hears of the connection, and that nothing is left of the one before.
+  for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
+  await send(beat, 10, "beat", 10);
+  await send("a", 11, "set", 10, [0, 3]);
+  await send("a", 12, "set", 11, [0, 2]);
+  assert.deepEqual([await first, await next(subscriber)], [11, 12]);
+  assert.equal(subscriber.last, 11);
+  await send(beat, 12, "beat", 12);
+  assert.deepEqual(await collect(subscriber.until(12)), []);
+  assert.equal(subscriber.last, 12);
+});
+
 test("what cannot be fetched is still thrown, with the reason", async (t) => {
-  const client = { changes: async () => Promise.reject(new Error("COMPACTED")) };
+  const client = { hello, changes: async () => Promise.reject(new Error("COMPACTED")) };
   const { subscriber, send } = await forged(t, { client });
   await send("a", 20, "set", 17);
   await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.cause.message === "COMPACTED");
   assert.equal(await next(subscriber), 20);
+});
+
+/** A client whose broker holds one write to a page. */
+function paged() {
+  const asked = [];
+  return {
+    asked,
+    hello,
+    changes: async (after) => {
+      asked.push(after);
+      return { changes: [{ key: "a", op: "set", value: null, seq: after + 1, index: 0, count: 1 }], next: after + 1 };
+    },
+  };
+}
+
+test("a store that was replaced and has passed what was seen is another history", async (t) => {
+  const directory = await temporary(t);
+  const old = await startBroker(t, { directory });
+  const client = await Client.connect(old.router, { timeout: 20_000 });
+  t.after(() => client.close());
+  const subscriber = await Subscriber.connect(old.publisher, ["a"], { client });
+  t.after(() => subscriber.close());
+  const write = (count) => Promise.all(Array.from({ length: count }, (_, n) => client.set("a", n)));
+  const seqs = (changes) => changes.map(({ seq }) => seq);
+  await write(3);
+  assert.deepEqual(seqs(await collect(subscriber.until(3))), [1, 2, 3]);
+  await old.stop();
+  await rename(directory, `${directory}-old`);
+  await startBroker(t, { directory, flags: ["--router", old.router, "--publisher", old.publisher] });
+  await write(6);
+  await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.after === 0 && error.upTo > 3);
+  await write(2);
+  assert.ok(seqs(await collect(subscriber.until(8))).includes(8));
+});
+
+test("it is made with the first message, also where no beat comes", async (t) => {
+  const { subscriber, send } = await forged(t, { first: (send) => send("a", 11, "set", 10) });
+  await send("a", 12, "set", 11);
+  assert.deepEqual([await next(subscriber), await next(subscriber)], [11, 12]);
+});
+
+test("the past is read as it is taken", async (t) => {
+  const client = paged();
+  const { subscriber } = await forged(t, { client, after: 0, first: (send) => send("a", 11, "set", 10) });
+  assert.deepEqual(client.asked, []);
+  assert.deepEqual([await next(subscriber), await next(subscriber), await next(subscriber)], [1, 2, 3]);
+  assert.deepEqual(client.asked, [0, 1, 2]);
+  const changes = await collect(subscriber.until(11));
+  assert.deepEqual(changes.map(({ seq }) => seq), [4, 5, 6, 7, 8, 9, 10, 11]);
+});
+
+test("of several prefixes, what comes before the first beat is not kept", async (t) => {
+  const first = async (send) => {
+    await send("a", 11, "set", 10);
+    await send("b", 12, "set", 11);
+    await send(beat, 13, "beat", 12);
+  };
+  const client = paged();
+  const { subscriber, send } = await forged(t, { prefixes: ["a", "b"], client, after: 9, first });
+  await send("b", 14, "set", 12);
+  const changes = await collect(subscriber.until(14));
+  assert.deepEqual(changes.map(({ seq }) => seq), [10, 11, 12, 13, 14]);
+});
+
+test("several prefixes without a beat are given up in time", async (t) => {
+  const first = async (send, isMade) => {
+    const turn = () => new Promise((resolve) => setImmediate(resolve, false));
+    for (let seq = 11; !(await Promise.race([isMade, turn()])); seq++) await send("a", seq, "set", seq - 1);
+  };
+  const giving = forged(t, { prefixes: ["a", "b"], patience: 500, first });
+  await assert.rejects(giving, { name: "Timeout", message: /no beat|nothing heard/ });
 });
 
 test("the past comes first with after", async (t) => {

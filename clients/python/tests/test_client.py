@@ -7,7 +7,10 @@ import time
 import msgpack
 import pytest
 import vatn
+import zmq
 from vatn import Client
+
+from relay import Relay
 
 
 def test_every_command_does_what_it_says(client):
@@ -216,6 +219,57 @@ def test_the_connection_comes_back_after_a_restart(start):
         assert broker.stop() == 0
         start("--router", endpoint)
         assert client.get("a") == 1
+
+
+def test_a_way_that_broke_without_a_word_is_left_for_a_new_one(shared, monkeypatch):
+    monkeypatch.setattr("vatn.client.HEARTBEAT", 0.2)
+    monkeypatch.setattr("vatn.client.PATIENCE_LEAST", 0.5)
+    relay = Relay(shared.router)
+    with Client(relay.endpoint, timeout=0.5) as client:
+        client.set("a", 1)
+        relay.mute()
+        with pytest.raises(vatn.Timeout, match="no answer to `get`"):
+            client.get("a")
+        # What goes out while the old connection is still taken for alive is lost with it.
+        until = time.monotonic() + 20
+        while True:
+            try:
+                assert client.get("a") == 1
+                break
+            except vatn.Timeout:
+                assert time.monotonic() < until
+    relay.close()
+
+
+def test_what_waits_in_a_pipeline_gets_its_time_and_holds_back_no_other(shared, client):
+    seq = client.hello()["seq"]
+    with Client(shared.router, timeout=1.0) as impatient:
+        with impatient.pipeline() as pipeline:
+            changes = pipeline.changes(seq, wait_ms=2500)
+            wait = pipeline.wait(2**63, "memory", timeout_ms=1500)
+            pings = [pipeline.ping(n) for n in range(3000)]
+        assert changes.result == ([], seq) and wait.result is False
+        assert [ping.result for ping in pings] == list(range(3000))
+
+
+def test_a_signal_between_two_frames_leaves_no_half_message(client, monkeypatch):
+    send = zmq.Socket.send
+    sent = []
+
+    def interrupted(self, data, *args, **options):
+        if len(sent) == 2:
+            raise KeyboardInterrupt
+        sent.append(data)
+        return send(self, data, *args, **options)
+
+    monkeypatch.setattr(zmq.Socket, "send", interrupted)
+    with pytest.raises(KeyboardInterrupt), client.pipeline() as pipeline:
+        for n in range(5):
+            pipeline.incr("n", initial=1)
+    monkeypatch.undo()
+    assert len(sent) == 2
+    assert client.incr("m", initial=1) == 1
+    assert client.get("n") is None
 
 
 def test_a_late_answer_is_not_taken_for_another(client):

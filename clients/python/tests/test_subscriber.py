@@ -1,12 +1,26 @@
 """The subscriber against a real broker."""
 
 import socket
+import threading
+import time
 
 import pytest
 import vatn
 import zmq
 from vatn import Client, Missed, Subscriber, wire
 from vatn.subscriber import BEAT
+
+from broker import Broker
+from relay import Relay
+
+
+class OneStore:
+    """What a forged client says of its store."""
+
+    store = "0" * 32
+
+    def hello(self):
+        return {"store_id": self.store}
 
 
 @pytest.fixture
@@ -55,9 +69,9 @@ def test_many_changes_none_missing(client, subscriber):
 def test_a_reconnect_that_may_have_missed_something_says_so_and_goes_on(client, shared, subscriber):
     before = client.set("a", 1)
     assert [change.value for change in subscriber.until(before)] == [1]
-    subscriber._socket.disconnect(shared.publisher)
+    subscriber._feed._socket.disconnect(shared.publisher)
     missed = client.set("a", 2)
-    subscriber._socket.connect(shared.publisher)
+    subscriber._feed._socket.connect(shared.publisher)
     with pytest.raises(Missed) as caught:
         list(subscriber.until(missed))
     assert (caught.value.after, caught.value.up_to) == (before, missed)
@@ -69,10 +83,10 @@ def test_with_a_client_what_was_missed_is_fetched(client, shared):
     with Subscriber(shared.publisher, "a", "b", client=client) as subscriber:
         before = client.set("a", 1)
         assert [change.value for change in subscriber.until(before)] == [1]
-        subscriber._socket.disconnect(shared.publisher)
+        subscriber._feed._socket.disconnect(shared.publisher)
         client.set_multi({"a": 2, "c": 0, "b": 3})
         client.delete("a")
-        subscriber._socket.connect(shared.publisher)
+        subscriber._feed._socket.connect(shared.publisher)
         last = client.set("a", 4)
         changes = list(subscriber.until(last))
         assert [(change.op, change.value) for change in changes] == [
@@ -92,13 +106,13 @@ def test_the_past_comes_first_with_after(client, shared):
 
 
 def test_what_cannot_be_fetched_is_still_raised(forged):
-    class Forgetful:
+    class Forgetful(OneStore):
         def changes(self, after, **_):
             raise vatn.Compacted("COMPACTED", "gone", {"first": 15})
 
-    subscriber, send = forged
-    subscriber._client = Forgetful()
-    send(b"a", 20, "set", 17, b"\x01")
+    subscriber, publisher = forged
+    subscriber._client, subscriber._store = Forgetful(), OneStore.store
+    publisher.send(b"a", 20, "set", 17, b"\x01")
     with pytest.raises(Missed) as caught:
         next(subscriber)
     assert (caught.value.after, caught.value.up_to, caught.value.__cause__.first) == (10, 17, 15)
@@ -106,7 +120,7 @@ def test_what_cannot_be_fetched_is_still_raised(forged):
 
 
 def test_half_a_write_is_made_whole_without_repeating_it(forged):
-    class Remembering:
+    class Remembering(OneStore):
         def changes(self, after, **_):
             assert after == 10, "the write that may have more is read again"
             return vatn.History(
@@ -114,13 +128,39 @@ def test_half_a_write_is_made_whole_without_repeating_it(forged):
                  for n, (seq, index) in enumerate([(11, 0), (11, 1), (13, 0), (13, 1), (14, 0)])], 14
             )
 
-    subscriber, send = forged
-    subscriber._client = Remembering()
-    send(b"a", 11, "set", 10, b"\x00", place=(0, 2))
-    send(b"a", 14, "set", 13, b"\x05")
+    subscriber, publisher = forged
+    subscriber._client, subscriber._store = Remembering(), OneStore.store
+    publisher.send(b"a", 11, "set", 10, b"\x00", place=(0, 2))
+    publisher.send(b"a", 14, "set", 13, b"\x05")
     assert [(change.seq, change.value) for change in subscriber.until(14)] == [
         (11, 0), (11, 1), (13, 2), (13, 3), (14, 5)
     ]
+
+
+def test_a_signal_between_two_frames_makes_no_message_of_the_rest(forged, monkeypatch):
+    subscriber, publisher = forged
+    recv = zmq.Socket.recv
+    received = []
+
+    def interrupted(self, *args, **options):
+        if len(received) == 1 and self is subscriber._feed._socket:
+            received.append(None)
+            raise KeyboardInterrupt
+        frame = recv(self, *args, **options)
+        if self is subscriber._feed._socket:
+            received.append(frame)
+        return frame
+
+    publisher.send(b"a", 11, "set", 10, b"\x01")
+    publisher.send(b"a", 12, "set", 11, b"\x02")
+    monkeypatch.setattr(zmq.Socket, "recv", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(subscriber)
+    monkeypatch.undo()
+    with pytest.raises(Missed) as caught:
+        next(subscriber)
+    assert (caught.value.after, caught.value.up_to) == (10, 11)
+    assert next(subscriber).seq == 12
 
 
 def test_silence_is_said_with_the_endpoint():
@@ -130,60 +170,217 @@ def test_silence_is_said_with_the_endpoint():
             Subscriber(endpoint, patience=0.2)
 
 
+def test_a_way_that_broke_without_a_word_is_left_for_a_new_one(shared, client, monkeypatch):
+    monkeypatch.setattr("vatn.feed.SILENCE", 2.0)
+    relay = Relay(shared.publisher)
+    with Subscriber(relay.endpoint, "a", patience=1.5) as subscriber:
+        seq = client.set("a", 1)
+        assert [change.seq for change in subscriber.until(seq)] == [seq]
+        relay.mute()
+        missed = client.set("a", 2)
+        with pytest.raises(vatn.Timeout):
+            next(subscriber)
+        until = time.monotonic() + 20
+        with pytest.raises(Missed) as caught:
+            while time.monotonic() < until:
+                try:
+                    next(subscriber)
+                except vatn.Timeout:
+                    pass
+        assert (caught.value.after, caught.value.up_to) == (seq, missed)
+    relay.close()
+
+
+class Forged:
+    """A publisher that sends what a test tells it to, and a subscriber of it."""
+
+    def __init__(self, *prefixes, first, **options):
+        self.context = zmq.Context()
+        self.publisher = self.context.socket(zmq.XPUB)
+        self.publisher.linger = 0
+        self.publisher.xpub_verbose = True
+        self.relay = Relay(f"tcp://127.0.0.1:{self.publisher.bind_to_random_port('tcp://127.0.0.1')}")
+        self.subscriber = None
+        self._is_made = False
+        sending = threading.Thread(target=self._send_first, args=(first,))
+        sending.start()
+        try:
+            self.subscriber = Subscriber(self.relay.endpoint, *prefixes, context=self.context, **options)
+        except vatn.VatnError:
+            self._end_of(sending)
+            self.close()
+            raise
+        self._end_of(sending)
+
+    def send(self, topic, seq, op, prev, value=b"", place=(0, 1)):
+        self.publisher.send_multipart([topic, wire.pack([seq, op, *place, prev, None, "synced"]), value])
+
+    def reconnect(self):
+        """Cuts the connection, and waits until the next one has its subscriptions."""
+        self.relay.cut()
+        self._await_subscriptions()
+
+    def close(self):
+        if self.subscriber:
+            self.subscriber.close()
+        self.relay.close()
+        self.publisher.close()
+        self.context.term()
+
+    def _end_of(self, sending):
+        self._is_made = True
+        sending.join()
+
+    def _send_first(self, first):
+        self._await_subscriptions()
+        if callable(first):
+            while not self._is_made:
+                first(self)
+        else:
+            self.send(*first)
+
+    def _await_subscriptions(self):
+        until = time.monotonic() + 10
+        while not self.publisher.poll(10) or self.publisher.recv() != b"\x01" + BEAT:
+            assert time.monotonic() < until
+            # libzmq sends subscriptions again when the socket is looked at.
+            assert self.subscriber is None or self.subscriber._feed._socket.events is not None
+
+
 @pytest.fixture
 def forged():
-    """A publisher that sends what a test tells it to, and a subscriber that has heard its first beat at seq 10."""
-    context = zmq.Context()
-    publisher = context.socket(zmq.XPUB)
-    publisher.linger = 0
-    port = publisher.bind_to_random_port("tcp://127.0.0.1")
+    """A subscriber that has heard its first beat at seq 10, and what sends to it."""
+    forged = Forged("a", first=(BEAT, 10, "beat", 10))
+    yield forged.subscriber, forged
+    forged.close()
 
-    def send(topic, seq, op, prev, value=b"", place=(0, 1)):
-        publisher.send_multipart([topic, wire.pack([seq, op, *place, prev, None, "synced"]), value])
 
-    made = []
+class Paged(OneStore):
+    """A client whose broker holds the writes 1 to `count`, one to a page."""
 
-    def make():
-        made.append(Subscriber(f"tcp://127.0.0.1:{port}", "a", context=context))
+    def __init__(self, count):
+        self.count = count
+        self.asked = []
 
-    import threading
+    def changes(self, after, **_):
+        self.asked.append(after)
+        return vatn.History([vatn.Change("a", "set", None, after + 1, 0, 1, None, "synced")], after + 1)
 
-    thread = threading.Thread(target=make)
-    thread.start()
-    for _ in range(2):
-        assert publisher.poll(10_000)
-        publisher.recv()
-    send(BEAT, 10, "beat", 10)
-    thread.join()
-    yield made[0], send
-    made[0].close()
-    publisher.close()
-    context.term()
+
+def test_it_is_made_with_the_first_message_also_where_no_beat_comes(request):
+    forged = Forged("a", first=(b"a", 11, "set", 10, b"\x01"))
+    request.addfinalizer(forged.close)
+    forged.send(b"a", 12, "set", 11, b"\x02")
+    assert [next(forged.subscriber).seq, next(forged.subscriber).seq] == [11, 12]
+
+
+def test_the_past_is_read_as_it_is_taken(request):
+    client = Paged(10)
+    forged = Forged("a", first=(b"a", 11, "set", 10, b"\x01"), client=client, after=0)
+    request.addfinalizer(forged.close)
+    assert client.asked == []
+    assert [next(forged.subscriber).seq for _ in range(3)] == [1, 2, 3]
+    assert client.asked == [0, 1, 2]
+    assert [change.seq for change in forged.subscriber.until(11)] == list(range(4, 12))
+
+
+def test_of_several_prefixes_what_comes_before_the_first_beat_is_not_kept(request):
+    def changes_and_then_a_beat(forged):
+        forged.send(b"a", 11, "set", 10, b"\x01")
+        forged.send(b"b", 12, "set", 11, b"\x01")
+        forged.send(BEAT, 13, "beat", 12)
+        forged._is_made = True
+
+    client = Paged(13)
+    forged = Forged("a", "b", first=changes_and_then_a_beat, client=client, after=9)
+    request.addfinalizer(forged.close)
+    assert not forged.subscriber._ready
+    forged.send(b"b", 14, "set", 12, b"\x01")
+    assert [change.seq for change in forged.subscriber.until(14)] == [10, 11, 12, 13, 14]
+
+
+def test_several_prefixes_without_a_beat_are_given_up_in_time():
+    sent = iter(range(11, 1 << 30))
+
+    def change_without_end(forged):
+        seq = next(sent)
+        forged.send(b"a", seq, "set", seq - 1, b"\x01")
+
+    with pytest.raises(vatn.Timeout, match="no beat"):
+        Forged("a", "b", first=change_without_end, patience=0.5)
 
 
 def test_the_books(forged):
-    subscriber, send = forged
-    send(b"a", 12, "set", 10, b"\x01")
-    send(BEAT, 15, "beat", 12)
-    send(b"a", 16, "set", 12, b"\x02", place=(0, 3))
-    send(b"a", 16, "delete", 16, place=(1, 3))
-    send(BEAT, 16, "beat", 16)
+    subscriber, publisher = forged
+    publisher.send(b"a", 12, "set", 10, b"\x01")
+    publisher.send(BEAT, 15, "beat", 12)
+    publisher.send(b"a", 16, "set", 12, b"\x02", place=(0, 3))
+    publisher.send(b"a", 16, "delete", 16, place=(1, 3))
+    publisher.send(BEAT, 16, "beat", 16)
     assert [(change.seq, change.op) for change in subscriber.until(16)] == [(12, "set"), (16, "set"), (16, "delete")]
     assert subscriber.last == 16
 
 
 def test_a_write_is_whole_only_after_its_last_change(forged):
-    subscriber, send = forged
-    send(b"a", 11, "set", 10, b"\x01", place=(0, 2))
+    subscriber, publisher = forged
+    publisher.send(b"a", 11, "set", 10, b"\x01", place=(0, 2))
     assert (next(subscriber).seq, subscriber.last) == (11, 10)
-    send(b"a", 11, "set", 11, b"\x02", place=(1, 2))
+    publisher.send(b"a", 11, "set", 11, b"\x02", place=(1, 2))
     assert (next(subscriber).seq, subscriber.last) == (11, 11)
 
 
+@pytest.mark.parametrize("begun_before", [True, False])
+def test_the_rest_of_a_write_that_a_cut_took_is_missed_though_no_gap_shows_it(forged, begun_before):
+    subscriber, publisher = forged
+    publisher.send(b"a", 11, "set", 10, b"\x01", place=(0, 3))
+    assert subscriber._feed._socket.poll(10_000)
+    if begun_before:
+        assert next(subscriber).seq == 11
+    publisher.reconnect()
+    publisher.send(BEAT, 11, "beat", 11)
+    if not begun_before:
+        assert next(subscriber).seq == 11
+    with pytest.raises(Missed) as caught:
+        next(subscriber)
+    assert (caught.value.after, caught.value.up_to) == (10, 11)
+    # Once, and only that write.
+    publisher.send(b"a", 12, "set", 11, b"\x02")
+    assert next(subscriber).seq == 12
+
+
+def test_with_a_client_the_rest_of_a_write_that_a_cut_took_is_fetched(forged):
+    class Remembering(OneStore):
+        def changes(self, after, **_):
+            assert after == 10
+            return vatn.History([vatn.Change("a", "set", n, 11, n, 3, None, "synced") for n in range(3)], 11)
+
+    subscriber, publisher = forged
+    subscriber._client, subscriber._store = Remembering(), OneStore.store
+    publisher.send(b"a", 11, "set", 10, b"\x00", place=(0, 3))
+    assert next(subscriber).value == 0
+    publisher.reconnect()
+    publisher.send(b"a", 12, "set", 11, b"\x03")
+    assert [(change.seq, change.value) for change in subscriber.until(12)] == [(11, 1), (11, 2), (12, 3)]
+
+
+def test_a_write_of_which_only_some_concerns_the_subscriber_is_whole_over_one_connection(forged):
+    subscriber, publisher = forged
+    publisher.reconnect()
+    # Nothing is left of the connection before.
+    assert subscriber.take(0) is None
+    publisher.send(BEAT, 10, "beat", 10)
+    publisher.send(b"a", 11, "set", 10, b"\x01", place=(0, 3))
+    publisher.send(b"a", 12, "set", 11, b"\x02", place=(0, 2))
+    assert [next(subscriber).seq, next(subscriber).seq] == [11, 12]
+    assert subscriber.last == 11
+    publisher.send(BEAT, 12, "beat", 12)
+    assert list(subscriber.until(12)) == [] and subscriber.last == 12
+
+
 def test_a_gap_in_prev_is_raised_once_and_before_the_change(forged):
-    subscriber, send = forged
-    send(b"a", 20, "set", 17, b"\x01")
-    send(b"a", 21, "set", 20, b"\x02")
+    subscriber, publisher = forged
+    publisher.send(b"a", 20, "set", 17, b"\x01")
+    publisher.send(b"a", 21, "set", 20, b"\x02")
     with pytest.raises(Missed) as caught:
         next(subscriber)
     assert (caught.value.after, caught.value.up_to) == (10, 17)
@@ -191,11 +388,11 @@ def test_a_gap_in_prev_is_raised_once_and_before_the_change(forged):
 
 
 def test_lost_is_raised(forged):
-    subscriber, send = forged
-    send(b"a", 11, "set", 10, b"\x01")
-    publisher_topic = b"a"  # the forged publisher filters; a broker sends `lost` under its own topic to everybody
-    send(publisher_topic, 30, "lost", 11)
-    send(b"a", 31, "set", 30, b"\x02")
+    subscriber, publisher = forged
+    publisher.send(b"a", 11, "set", 10, b"\x01")
+    topic = b"a"  # the forged publisher filters; a broker sends `lost` under its own topic to everybody
+    publisher.send(topic, 30, "lost", 11)
+    publisher.send(b"a", 31, "set", 30, b"\x02")
     assert next(subscriber).seq == 11
     with pytest.raises(Missed) as caught:
         next(subscriber)
@@ -204,11 +401,45 @@ def test_lost_is_raised(forged):
 
 
 def test_another_history_is_raised(forged):
-    subscriber, send = forged
-    send(b"a", 3, "set", 2, b"\x01")
+    subscriber, publisher = forged
+    publisher.send(b"a", 3, "set", 2, b"\x01")
     with pytest.raises(Missed):
         next(subscriber)
     assert next(subscriber).seq == 3
+
+
+def test_a_store_that_was_replaced_and_has_passed_what_was_seen_is_another_history(tmp_path):
+    def write(client, count):
+        with client.pipeline() as pipeline:
+            for n in range(count):
+                pipeline.set("a", n)
+
+    def put_aside(broker):
+        broker.stop()
+        (tmp_path / "store").rename(tmp_path / "old")
+
+    broker = Broker(tmp_path / "store")
+    client = Client(broker.router, timeout=20)
+    relay = Relay(broker.publisher)
+    with client, Subscriber(relay.endpoint, "a", client=client) as subscriber:
+        write(client, 10)
+        assert [change.seq for change in subscriber.until(10)] == list(range(1, 11))
+        put_aside(broker)
+        broker = Broker(tmp_path / "store", again=broker)
+        try:
+            write(client, 16)
+            with pytest.raises(Missed) as caught:
+                next(subscriber)
+            assert caught.value.after == 0 and 10 < caught.value.up_to <= 16
+            # From then on it is this history, and what is missed of it can be fetched.
+            assert all(change.seq > 10 for change in subscriber.until(16))
+            client.ping()
+            relay.cut()
+            write(client, 4)
+            assert [change.seq for change in subscriber.until(20)] == [17, 18, 19, 20]
+        finally:
+            broker.kill()
+    relay.close()
 
 
 def test_a_subscriber_of_a_broker_that_restarts_goes_on(start):

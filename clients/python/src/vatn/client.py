@@ -26,6 +26,11 @@ MESSAGE_REQUESTS = 1000
 MESSAGE_BYTES = 1 << 20
 MESSAGES_UNDER_WAY = 4
 
+# How often, in seconds, the broker is asked for a sign of life. One that gives none for `timeout`, within these
+# bounds, is taken for gone and connected anew: where the way to it broke without a word, libzmq would wait for ever.
+HEARTBEAT = 2.0
+PATIENCE_LEAST, PATIENCE_MOST = 5.0, 3600.0
+
 
 class Client(Commands):
     """A connection to the command door of a broker. It connects, and says hello, at once.
@@ -44,11 +49,8 @@ class Client(Commands):
         self.timeout = timeout
         self._ids = itertools.count(1)
         self._busy = threading.Lock()
-        self._socket = (context or zmq.Context.instance()).socket(zmq.DEALER)
-        self._socket.linger = 0
-        # Nothing is sent before there is a connection: a command that timed out must not be done later.
-        self._socket.immediate = True
-        self._socket.connect(endpoint)
+        self._context = context or zmq.Context.instance()
+        self._connect()
         try:
             self.server = self.hello(client=name or "python")
             if not isinstance(self.server, dict) or self.server.get("protocol") != PROTOCOL:
@@ -96,13 +98,22 @@ class Client(Commands):
 
     # --- below: how it is sent
 
+    def _connect(self) -> None:
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        # Nothing is sent before there is a connection: a command that timed out must not be done later.
+        self._socket.immediate = True
+        self._socket.heartbeat_ivl = int(HEARTBEAT * 1000)
+        self._socket.heartbeat_timeout = int(min(max(self.timeout, PATIENCE_LEAST), PATIENCE_MOST) * 1000)
+        self._socket.connect(self.endpoint)
+
     def _call(self, method: str, params: list[Any], result: Any = None) -> Any:
         reply = Reply(method, result)
         with self._alone():
-            deadline = self._deadline(method, params)
+            deadline = time.monotonic() + self.timeout + _waiting(method, params)
             id = next(self._ids)
             self._send([wire.request(id, method, params)], deadline)
-            self._receive({id: reply}, deadline)
+            self._receive({id: reply}, {id}, deadline)
         return reply.result
 
     def _notify(self, method: str, params: list[Any]) -> None:
@@ -110,25 +121,46 @@ class Client(Commands):
             self._send([wire.notification(method, params)], time.monotonic() + self.timeout)
 
     def _exchange(self, calls: list[tuple[str, list[Any], Reply]]) -> None:
-        """Sends the calls in a few large messages, and reads while it writes."""
+        """Sends the calls in a few large messages, and reads while it writes.
+
+        What the broker may wait with goes in a message of its own: answers of one message come together.
+        """
         with self._alone():
-            under_way: deque[dict[int, Reply]] = deque()
-            frames: list[bytes] = []
-            replies: dict[int, Reply] = {}
-            size = 0
-            for place, (method, params, reply) in enumerate(calls, 1):
-                id = next(self._ids)
-                frames.append(wire.request(id, method, params))
-                replies[id] = reply
-                size += len(frames[-1])
-                if len(frames) == MESSAGE_REQUESTS or size >= MESSAGE_BYTES or place == len(calls):
-                    self._send(frames, time.monotonic() + self.timeout)
-                    under_way.append(replies)
-                    frames, replies, size = [], {}, 0
+            due: dict[int, Reply] = {}
+            under_way: deque[tuple[set[int], float]] = deque()
+            for message, waiting in self._messages(calls):
+                self._send([frame for _, frame, _ in message], time.monotonic() + self.timeout)
+                due.update((id, reply) for id, _, reply in message)
+                under_way.append(({id for id, _, _ in message}, waiting))
                 if len(under_way) >= MESSAGES_UNDER_WAY:
-                    self._receive(under_way.popleft(), time.monotonic() + self.timeout)
-            for replies in under_way:
-                self._receive(replies, time.monotonic() + self.timeout)
+                    self._receive_first(under_way, due)
+            while under_way:
+                self._receive_first(under_way, due)
+
+    def _messages(
+        self, calls: list[tuple[str, list[Any], Reply]]
+    ) -> Iterator[tuple[list[tuple[int, bytes, Reply]], float]]:
+        """The requests message by message, as (id, frame, reply), and how long the broker may wait with each."""
+        message: list[tuple[int, bytes, Reply]] = []
+        size = 0
+        for method, params, reply in calls:
+            id = next(self._ids)
+            frame = wire.request(id, method, params)
+            waiting = _waiting(method, params)
+            if message and (waiting or len(message) == MESSAGE_REQUESTS or size >= MESSAGE_BYTES):
+                yield message, 0
+                message, size = [], 0
+            if waiting:
+                yield [(id, frame, reply)], waiting
+            else:
+                message.append((id, frame, reply))
+                size += len(frame)
+        if message:
+            yield message, 0
+
+    def _receive_first(self, under_way: deque[tuple[set[int], float]], due: dict[int, Reply]) -> None:
+        ids, waiting = under_way.popleft()
+        self._receive(due, ids, time.monotonic() + self.timeout + waiting)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -139,24 +171,22 @@ class Client(Commands):
         finally:
             self._busy.release()
 
-    def _deadline(self, method: str, params: list[Any]) -> float:
-        waiting: float = 0
-        if method in ("wait", "changes"):
-            options = params[-1] if isinstance(params[-1], dict) else {}
-            forever = math.inf if method == "wait" else 0
-            waiting = options.get("timeout_ms", options.get("wait_ms", forever)) / 1000
-        return time.monotonic() + self.timeout + waiting
-
     def _send(self, frames: list[bytes], deadline: float) -> None:
         if not self._ready(zmq.POLLOUT, deadline):
             raise Timeout(f"no connection to {self.endpoint} within {self.timeout:g} s: is `vatn serve` running there?")
-        self._socket.send_multipart(frames)
+        try:
+            self._socket.send_multipart(frames)
+        except BaseException:
+            # A signal between two frames: what is begun must not go out with the next command.
+            self._socket.close()
+            self._connect()
+            raise
 
-    def _receive(self, due: dict[int, Reply], deadline: float) -> None:
-        """Receives until all replies that are due have come."""
-        while due:
+    def _receive(self, due: dict[int, Reply], wanted: set[int], deadline: float) -> None:
+        """Receives until the replies that are wanted have come, and takes all others that are due."""
+        while not wanted.isdisjoint(due):
             if not self._ready(zmq.POLLIN, deadline):
-                method = next(iter(due.values())).method
+                method = next(reply.method for id, reply in due.items() if id in wanted)
                 raise Timeout(f"no answer to `{method}` from {self.endpoint} within {self.timeout:g} s")
             for frame in self._socket.recv_multipart():
                 id, error, result = wire.response(frame)
@@ -168,6 +198,15 @@ class Client(Commands):
     def _ready(self, event: int, deadline: float) -> bool:
         left = None if math.isinf(deadline) else max(0, math.ceil((deadline - time.monotonic()) * 1000))
         return bool(self._socket.poll(left, event))
+
+
+def _waiting(method: str, params: list[Any]) -> float:
+    """How many seconds the broker itself may wait before it answers."""
+    if method not in ("wait", "changes"):
+        return 0
+    options = params[-1] if isinstance(params[-1], dict) else {}
+    forever = math.inf if method == "wait" else 0
+    return options.get("timeout_ms", options.get("wait_ms", forever)) / 1000
 
 
 class Reply:

@@ -1,4 +1,4 @@
-"""The subscriber: one SUB connection that knows whether it has heard everything."""
+"""The subscriber: it knows whether it has heard everything."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from . import wire
 from .client import Client
 from .commands import Change, Key
 from .errors import Missed, Timeout, Unreadable, VatnError
+from .feed import Feed
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:7534"
 BEAT = b"\xffbeat"
@@ -24,13 +25,15 @@ WAIT_MS = 1000
 class Subscriber:
     """An iterator over the changes of keys that begin with one of `prefixes` (without any: of all keys).
 
-    It is made when the subscription is in effect, which takes up to a second. From then on every change is yielded
-    in order, or `Missed` is raised in its place (once for each stretch; go on with the next `next`). `last`
-    is the seq up to which nothing is missing. `Timeout` is raised when not even a beat came for `patience` seconds.
+    It is made when the subscription is in effect, which takes up to a second; with several prefixes, when the first
+    beat has come, and `Timeout` is raised when none came within `patience` (one that lags gets none). From then on
+    every change is yielded in order, or `Missed` is raised in its place (once for each stretch; go on with the next
+    `next`). `last` is the seq up to which nothing is missing. `Timeout` is raised when not even a beat came for
+    `patience` seconds.
 
     With a `client` of the same broker, what is missing is fetched with its `changes`, and `Missed` is raised only
-    where that fails, with the reason as its cause: the history may be compacted. With `after`, the changes of
-    writes later than that seq come first.
+    where that fails, with the reason as its cause (the history may be compacted), or where the store is another one.
+    With `after`, the changes of writes later than that seq come first.
 
     A Subscriber is for one thread at a time, and its `client` with it.
     """
@@ -41,32 +44,31 @@ class Subscriber:
     ) -> None:
         self.endpoint = endpoint
         self.patience = patience
+        # Up to which seq nothing is missing, and up to which one changes were seen: of that write maybe not all.
         self.last: int = -1 if after is None else after
-        self._last = self.last
+        self._seen = self.last
+        # How many connections there had been, at least, when the last change seen came.
+        self._seen_over = 0
         self._client = client
+        # Which history is followed: another store has another.
+        self._store = client.hello()["store_id"] if client is not None else None
         self._prefixes = tuple(wire.key_bytes(prefix) for prefix in prefixes or (b"",))
-        self._told = (self.last, 0) if after is None else (self.last, 2**64)
+        self._told = (self.last, 2**64)
         # Up to which seq changes are to be fetched, and the message that must wait until they are told.
         self._missing: int | None = None
         self._held: list[bytes] | None = None
         self._ready: deque[Change | VatnError] = deque()
-        self._socket = (context or zmq.Context.instance()).socket(zmq.SUB)
-        self._socket.linger = 0
         # The beat last: subscriptions take effect in order, so the first beat says that all have.
-        for prefix in (*self._prefixes, BEAT):
-            self._socket.subscribe(prefix)
-        self._socket.connect(endpoint)
+        self._feed = Feed(endpoint, (*self._prefixes, BEAT), context or zmq.Context.instance())
         try:
-            while not self._receive(time.monotonic() + patience):
-                if self._held is not None and self._held[0] == BEAT:
-                    break
-        except Timeout:
+            self._begin(time.monotonic() + patience)
+        except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Closes the connection."""
-        self._socket.close()
+        self._feed.close()
 
     def __enter__(self) -> Subscriber:
         return self
@@ -109,27 +111,41 @@ class Subscriber:
             raise item
         return item
 
-    def _receive(self, deadline: float) -> bool:
-        """Receives one message and keeps the books of the protocol; whether it was a beat."""
+    def _begin(self, deadline: float) -> None:
+        """Returns when the subscription is in effect."""
+        if len(self._prefixes) > 1:
+            # What comes before the first beat may be only some of the changes, and is not kept: that beat is taken for
+            # the first message, with all up to its seq published before.
+            frames = self._next_message(deadline)
+            while frames[0] != BEAT:
+                if time.monotonic() >= deadline:
+                    raise Timeout(f"no beat from {self.endpoint} in time: with several prefixes, the first is awaited")
+                frames = self._next_message(deadline)
+            seq = wire.unpack(frames[1])[0]
+            self._held = [BEAT, wire.pack([seq, "beat", 0, 0, seq, None, "memory"]), b""]
+        self._receive(deadline)
+
+    def _receive(self, deadline: float) -> None:
+        """Receives one message, or fetches one page, and keeps the books of the protocol."""
         if self._missing is not None:
             self._fetch(self._missing)
-            return False
+            return
         frames = self._held or self._next_message(deadline)
         self._held = None
         topic, frame, value = frames
         seq, op, index, count, prev, ttl_ms, level = wire.unpack(frame)[:7]
-        if self._last == -1 or seq < self._last:
+        if self._seen == -1 or seq < self._seen:
             # The first message; or a lower seq, which is another history that begins.
-            if self._last != -1:
+            if self._seen != -1:
                 self._ready.append(Missed(0, prev))
-            self._last, self._told = prev, (prev, 2**64)
-            self.last = -1
+            self._start_after(prev)
+        known = self._known(seq, op, prev)
         missed_to = max(prev, seq) if op == "lost" else prev
-        if missed_to > self._last:
+        if missed_to > known:
             if self._client is not None:
                 self._missing, self._held = missed_to, frames
-                return False
-            self._ready.append(Missed(self._last, missed_to))
+                return
+            self._ready.append(Missed(known, missed_to))
         if op not in ("beat", "lost"):
             try:
                 decoded = wire.unpack(value) if value else None
@@ -137,32 +153,52 @@ class Subscriber:
             except Unreadable as unreadable:
                 self._ready.append(unreadable)
             self._told = (seq, index)
-        self._last = seq
+            # It came over some connection: at least the first.
+            self._seen_over = max(1, self._feed.before)
+        self._seen = seq
         # More changes of the same write may follow, until the last of them, a later seq or a beat.
         is_whole = op in ("beat", "lost") or index + 1 == count
         self.last = seq if is_whole else max(self.last, seq - 1)
-        return op == "beat"
+
+    def _start_after(self, seq: int) -> None:
+        self.last = self._seen = seq
+        self._told = (seq, 2**64)
+
+    def _known(self, seq: int, op: str, prev: int) -> int:
+        """Up to which seq all was seen, now that this message follows."""
+        may_have_more = self.last < self._seen
+        is_next_write = seq > self._seen or op in ("beat", "lost")
+        if may_have_more and is_next_write:
+            # Over one connection, the rest of the write would have come before this. A connection that ends takes the
+            # rest with it, and no gap shows that where nothing was published until the next one was made.
+            is_cut = prev > self._seen or self._feed.connections() > self._seen_over
+            return self.last if is_cut else self._seen
+        return self._seen
 
     def _next_message(self, deadline: float) -> list[bytes]:
-        left = max(0, int((deadline - time.monotonic()) * 1000))
-        if not self._socket.poll(left, zmq.POLLIN):
+        frames = self._feed.next(deadline)
+        if frames is None:
             raise Timeout(f"nothing heard from {self.endpoint} in time: is `vatn serve` running there?")
-        return self._socket.recv_multipart()
+        return frames
 
     def _fetch(self, up_to: int) -> None:
         """Fetches one page of what is missing; what is later comes as it was published."""
         assert self._client is not None
         # The last write seen may have had more changes: it is read again, and what was told is passed over.
-        after = self.last if self.last != -1 else self._last
         prefix = os.path.commonprefix(self._prefixes)
         try:
-            changes, next_seq = self._client.changes(after, prefix=prefix or None, wait_ms=WAIT_MS)
+            changes, next_seq = self._client.changes(self.last, prefix=prefix or None, wait_ms=WAIT_MS)
+            # Asked after the page, so that it is known whose the page is.
+            store = self._client.hello()["store_id"]
         except VatnError as error:
-            missed = Missed(self._last, up_to)
+            missed = Missed(self.last, up_to)
             missed.__cause__ = error
             self._ready.append(missed)
             next_seq = up_to
         else:
+            if store != self._store:
+                self._change_to(store, up_to)
+                return
             for change in changes:
                 is_ours = wire.key_bytes(change.key).startswith(self._prefixes)
                 if is_ours and self._told < (change.seq, change.index) and change.seq <= up_to:
@@ -170,4 +206,13 @@ class Subscriber:
                     self._told = (change.seq, change.index)
         self.last = min(next_seq, up_to)
         if next_seq >= up_to:
-            self._last, self._missing = up_to, None
+            self._seen, self._missing = up_to, None
+
+    def _change_to(self, store: str, seq: int) -> None:
+        """The store was replaced, by one whose seqs have passed those seen: its history was missed up to `seq`."""
+        self._ready.append(Missed(0, seq))
+        self._start_after(seq)
+        self._missing = None
+        # The message at hand may still be of the old one; then another is to come, and is to be found out again.
+        if self._feed.connections() <= max(1, self._feed.before):
+            self._store = store

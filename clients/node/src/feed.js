@@ -1,0 +1,109 @@
+/** The feed: the messages of a change door, and how many connections they came over. */
+
+import { performance } from "node:perf_hooks";
+import { Subscriber as Socket } from "zeromq";
+import { VatnError } from "./errors.js";
+import { within } from "./timer.js";
+
+// After so many milliseconds without anything, not even a beat, the connection is given up and made anew: where the way
+// to the broker broke without a word, libzmq would wait for ever. (Its own heartbeats would cut a reader that is slow:
+// they hear no answer while its queue is full.)
+const SILENCE_MS = 5_000;
+
+/**
+ * A SUB socket. libzmq connects it again by itself and says nothing about it; here it is counted.
+ *
+ * `before` is how many connections had been made when the last message that `next` gave was still to come: it came
+ * over that one, or over a later one up to `connections()`.
+ */
+export class Feed {
+  before = 0;
+
+  #endpoint;
+  #socket;
+  #connections = 0;
+  #silent = 0;
+  #isClosed = false;
+  // What the socket is asked for next: a promise, and what came of it.
+  #receiving = null;
+  #arrived = null;
+  #fault = null;
+
+  constructor(endpoint, topics) {
+    this.#endpoint = endpoint;
+    this.#socket = new Socket({ linger: 0 });
+    this.#socket.events.on("handshake", () => this.#connected());
+    for (const topic of topics) this.#socket.subscribe(topic);
+    this.#socket.connect(endpoint);
+  }
+
+  close() {
+    this.#isClosed = true;
+    this.#socket.close();
+  }
+
+  /** How many connections were made until now, those among them that every message so far came over. */
+  async connections() {
+    await delivered();
+    return this.#connections;
+  }
+
+  /** The next message, or null when none comes within `patience` ms. */
+  async next(patience) {
+    if (!this.#receiving) {
+      // Not asked while the socket waits to receive: that would take the signal that it waits for.
+      const isEmpty = !this.#isClosed && !this.#socket.readable;
+      if (isEmpty) this.before = this.#connections;
+      this.#receiving = this.#receive();
+      // What is there already needs no timer.
+      if (!isEmpty) await this.#receiving;
+    }
+    const deadline = performance.now() + patience;
+    for (let left = patience; !this.#arrived && !this.#fault; left = deadline - performance.now()) {
+      if (left < 0) return null;
+      await this.#wait(left);
+    }
+    if (this.#fault) throw this.#fault;
+    const frames = this.#arrived;
+    this.#arrived = this.#receiving = null;
+    this.#silent = 0;
+    return frames;
+  }
+
+  async #wait(left) {
+    const begin = performance.now();
+    await within(Math.min(left, SILENCE_MS - this.#silent), this.#receiving);
+    this.#silent += performance.now() - begin;
+    if (this.#silent < SILENCE_MS || this.#arrived || this.#fault) return;
+    this.#silent = 0;
+    this.#socket.disconnect(this.#endpoint);
+    this.#socket.connect(this.#endpoint);
+  }
+
+  async #receive() {
+    try {
+      this.#arrived = await this.#socket.receive();
+    } catch (cause) {
+      const what = this.#isClosed ? "was closed" : `failed: ${cause.message}`;
+      this.#fault = new VatnError(`the connection to ${this.#endpoint} ${what}`, { cause });
+    }
+  }
+
+  async #connected() {
+    const made = (this.#connections += 1);
+    this.#silent = 0;
+    const receiving = this.#receiving;
+    if (!receiving || this.#arrived) return;
+    await delivered();
+    // The socket waited and waits: nothing was left of what came over the connections before.
+    if (this.#receiving === receiving && !this.#arrived) this.before = made;
+  }
+}
+
+/**
+ * Messages and events come by ways of their own. What happened before now is told within a turn of the event loop that
+ * begins after now.
+ */
+async function delivered() {
+  for (let turn = 0; turn < 2; turn++) await new Promise(setImmediate);
+}

@@ -1,0 +1,85 @@
+"""The feed: the messages of a change door, and how many connections they came over."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import zmq
+
+# After so many seconds without anything, not even a beat, the connection is given up and made anew: where the way to
+# the broker broke without a word, libzmq would wait for ever. (Its own heartbeats would cut a reader that is slow: they
+# hear no answer while its queue is full.)
+SILENCE = 5.0
+
+
+class Feed:
+    """A SUB socket. libzmq connects it again by itself and says nothing about it; here it is counted.
+
+    `before` is how many connections had been made when the last message that `next` gave was still to come: it came
+    over that one, or over a later one up to `connections`.
+    """
+
+    def __init__(self, endpoint: str, topics: tuple[bytes, ...], context: zmq.Context[Any]) -> None:
+        self.endpoint = endpoint
+        self.before = 0
+        self._connections = 0
+        self._silent = 0.0
+        self._socket = context.socket(zmq.SUB)
+        self._socket.linger = 0
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        for topic in topics:
+            self._socket.subscribe(topic)
+        self._socket.connect(endpoint)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._socket.disable_monitor()
+        self._monitor.close()
+        self._socket.close()
+
+    def connections(self) -> int:
+        """How many connections were made until now, those among them that every message so far came over."""
+        while self._monitor.events & zmq.POLLIN:
+            self._monitor.recv_multipart()
+            self._connections += 1
+            self._silent = 0.0
+        return self._connections
+
+    def next(self, deadline: float) -> list[bytes] | None:
+        """The next message, or None when there is none until `deadline`."""
+        while not self._socket.events & zmq.POLLIN:
+            connections = self.connections()
+            if self._socket.events & zmq.POLLIN:
+                break
+            # What came over the connections before the last of these has all been taken.
+            self.before = connections
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            self._wait(left)
+        self._silent = 0.0
+        return self._take()
+
+    def _wait(self, left: float) -> None:
+        begin = time.monotonic()
+        self._poller.poll(math.ceil(min(left, SILENCE - self._silent) * 1000))
+        self._silent += time.monotonic() - begin
+        if self._silent >= SILENCE:
+            self._silent = 0.0
+            self._socket.disconnect(self.endpoint)
+            self._socket.connect(self.endpoint)
+
+    def _take(self) -> list[bytes]:
+        try:
+            return self._socket.recv_multipart()
+        except BaseException:
+            # A signal between two frames: the others must not be taken for the next message. This one is missed, and
+            # `prev` of the next shows it.
+            while self._socket.rcvmore:
+                self._socket.recv()
+            raise
