@@ -103,6 +103,18 @@ async fn a_backup_that_is_interrupted_leaves_nothing() -> Result {
 }
 
 #[test]
+fn a_half_file_that_nobody_writes_any_more_is_written_anew() -> Result {
+    let (folder, broker) = (tempfile::tempdir()?, broker());
+    broker.vatn(&["set", "key", "1"]).text();
+    std::fs::write(folder.path().join("backup.partial"), vec![b'x'; 1 << 20])?;
+    let file = path(folder.path(), "backup");
+    succeed(&["backup", &file, "--connect", &broker.router]);
+    succeed(&["check", &file]);
+    assert_eq!(files(folder.path()), [Path::new("backup")]);
+    Ok(())
+}
+
+#[test]
 fn a_file_keeps_its_rights_and_a_link_what_it_leads_to() -> Result {
     let (folder, broker) = (tempfile::tempdir()?, broker());
     broker.vatn(&["set", "key", "1"]).text();

@@ -172,7 +172,7 @@ impl Source {
             Line::Mark { seq, lines } => {
                 self.mark = Some(seq);
                 let found = std::mem::take(&mut self.unmarked);
-                if let Some(lines) = lines.filter(|lines| *lines != found) {
+                if let Some(lines) = lines.filter(|lines| *lines > found) {
                     let text = format!(
                         "{lines} lines should come before it, and {found} did; what was there is \
                          written; leave this line out where that is meant"

@@ -3,15 +3,14 @@
 //! What is no file, a pipe or a device, is written as it comes.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Failure;
 
-/// How many half files may be beside the one that is written: of others who write it too, or were
-/// killed.
+/// How many may write a file at the same time, each its own half of it.
 const PARTIAL_MAX: u32 = 100;
 /// The rights of a file that is not there yet, less those that the user's umask takes away.
 const NEW_MODE: u32 = 0o666;
@@ -59,20 +58,15 @@ impl Replacement {
                 0 => OsString::from(".partial"),
                 _ => format!(".partial-{number}").into(),
             });
-            let partial = PathBuf::from(partial);
-            match File::options().write(true).create_new(true).mode(mode).open(&partial) {
-                Ok(file) => {
-                    let new = Self::of(&path, Some(partial), file);
-                    if let Some(replaced) = replaced {
-                        new.file.get_ref().set_permissions(replaced.permissions())?;
-                    }
-                    return Ok(new);
+            if let Some(partial) = Partial::take(PathBuf::from(partial), mode)? {
+                let new = Self::of(&path, Some(partial.path), partial.file);
+                if let Some(replaced) = replaced {
+                    new.file.get_ref().set_permissions(replaced.permissions())?;
                 }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+                return Ok(new);
             }
         }
-        Err(io::Error::other("its half files are in the way: remove those that nobody writes"))
+        Err(io::Error::other("too many write it at the same time"))
     }
 
     /// Whether it is a file that takes its name at the end.
@@ -99,6 +93,33 @@ impl Replacement {
     /// What could not be written, in words.
     pub(super) fn failed(&self, error: &io::Error) -> Failure {
         unwritten(self.partial.as_ref().unwrap_or(&self.path), error)
+    }
+}
+
+/// A half file, locked by whoever writes it.
+struct Partial {
+    path: PathBuf,
+    file: File,
+}
+
+impl Partial {
+    /// Begins it anew, also over one whose writer was killed; `None` where somebody writes it.
+    fn take(path: PathBuf, mode: u32) -> io::Result<Option<Self>> {
+        let file =
+            File::options().write(true).create(true).truncate(false).mode(mode).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Its writer may have given it its name, or removed it, before it was locked here.
+        let (held, named) = (file.metadata()?, std::fs::symlink_metadata(&path).ok());
+        let is_it = |named: Metadata| (named.dev(), named.ino()) == (held.dev(), held.ino());
+        if !held.is_file() || !named.is_some_and(is_it) {
+            return Ok(None);
+        }
+        file.set_len(0)?;
+        Ok(Some(Self { path, file }))
     }
 }
 

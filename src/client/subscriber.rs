@@ -17,6 +17,8 @@ const BEAT: &[u8] = b"\xffbeat";
 
 /// How long between two tries to reach a publisher that is gone.
 const PAUSE: Duration = Duration::from_millis(200);
+/// What is waited for at the most as a multiple of [`ClientOptions::beat_timeout`].
+const PATIENCE_MAX: u32 = 64;
 /// How long what has come already may take to be read. Who did something else for long finds the
 /// time of the next beat over.
 const LAST_LOOK: Duration = Duration::from_millis(100);
@@ -50,7 +52,9 @@ pub enum Event {
 /// shows: as an [`Event::Gap`] before the change that revealed it.
 ///
 /// A connection that ends, or over which not even a beat comes for
-/// [`ClientOptions::beat_timeout`], is made again, for as long as it takes.
+/// [`ClientOptions::beat_timeout`], is made again, for as long as it takes. After each such silence
+/// twice as long is waited, until something comes: a large value may be on its way, before which
+/// no beat can.
 pub struct Subscriber {
     endpoint: Endpoint,
     address: String,
@@ -61,6 +65,8 @@ pub struct Subscriber {
     link: Option<Link>,
     continuity: Continuity,
     ready: VecDeque<Event>,
+    /// How many times as long is waited for a beat.
+    patience: u32,
 }
 
 /// A connection with its subscriptions.
@@ -104,8 +110,8 @@ impl Subscriber {
         let endpoint: Endpoint = endpoint.parse()?;
         let link = Some(Link::open(&endpoint, prefix, options).await?);
         let (address, options) = (endpoint.to_string(), options.clone());
-        let (prefix, ready) = (prefix.to_vec(), VecDeque::new());
-        Ok(Subscriber { endpoint, address, prefix, options, link, continuity, ready })
+        let (prefix, ready, patience) = (prefix.to_vec(), VecDeque::new(), 1);
+        Ok(Subscriber { endpoint, address, prefix, options, link, continuity, ready, patience })
     }
 
     /// The endpoint this subscriber is connected to.
@@ -129,9 +135,13 @@ impl Subscriber {
                 }
                 return Ok(Event::Reconnected);
             };
-            match link.hear(self.options.beat_timeout).await {
-                Some(message) => self.take(&message.into_vec())?,
+            match link.hear(self.options.beat_timeout * self.patience).await {
+                Some(message) => {
+                    self.patience = 1;
+                    self.take(&message.into_vec())?;
+                }
                 None => {
+                    self.patience = (self.patience * 2).min(PATIENCE_MAX);
                     self.link = None;
                     self.continuity.cut();
                     return Ok(Event::Disconnected);
