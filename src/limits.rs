@@ -75,7 +75,7 @@ pub struct Limits {
     pub max_unread_bytes: usize,
 
     /// Most reply bytes that wait to be read, all connections together, and counted by themselves
-    /// those of large changes; beyond them each connection may have one reply
+    /// those of large changes; when twice as many wait, only short replies are made
     #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     pub max_outgoing_bytes: usize,
 
