@@ -3,12 +3,17 @@
 import { performance } from "node:perf_hooks";
 import { Subscriber as Socket } from "zeromq";
 import { VatnError } from "./errors.js";
-import { within } from "./timer.js";
+import { after } from "./timer.js";
 
 // After so many milliseconds without anything, not even a beat, the connection is given up and made anew: where the way
 // to the broker broke without a word, libzmq would wait for ever. (Its own heartbeats would cut a reader that is slow:
-// they hear no answer while its queue is full.)
+// they hear no answer while its queue is full.) After each such silence twice as long is waited, until something comes:
+// a large value may be on its way, before which no beat can.
 const SILENCE_MS = 5_000;
+const PATIENCE_MAX = 64;
+// How long what has come already may take to be read. Who did something else for long, or stood still, finds the time
+// of the next beat over.
+const LAST_LOOK_MS = 100;
 
 /**
  * A SUB socket. libzmq connects it again by itself and says nothing about it; here it is counted.
@@ -22,19 +27,31 @@ export class Feed {
   #endpoint;
   #socket;
   #connections = 0;
+  #silence;
   #silent = 0;
+  // How many times as long is waited for something.
+  #patience = 1;
   #isClosed = false;
   // What the socket is asked for next: a promise, and what came of it.
   #receiving = null;
   #arrived = null;
   #fault = null;
+  // Ends the wait for it. One place, not one more reaction to the promise with each wait: that may be there for days.
+  #wake = null;
 
-  constructor(endpoint, topics) {
+  constructor(endpoint, topics, { silence = SILENCE_MS } = {}) {
+    this.#silence = silence;
     this.#endpoint = endpoint;
     this.#socket = new Socket({ linger: 0 });
     this.#socket.events.on("handshake", () => this.#connected());
     for (const topic of topics) this.#socket.subscribe(topic);
-    this.#socket.connect(endpoint);
+    try {
+      this.#socket.connect(endpoint);
+    } catch (error) {
+      // What waits for events would keep the process alive.
+      this.close();
+      throw error;
+    }
   }
 
   close() {
@@ -67,17 +84,35 @@ export class Feed {
     const frames = this.#arrived;
     this.#arrived = this.#receiving = null;
     this.#silent = 0;
+    this.#patience = 1;
     return frames;
   }
 
   async #wait(left) {
     const begin = performance.now();
-    await within(Math.min(left, SILENCE_MS - this.#silent), this.#receiving);
-    this.#silent += performance.now() - begin;
-    if (this.#silent < SILENCE_MS || this.#arrived || this.#fault) return;
+    const made = this.#connections;
+    const longest = this.#silence * this.#patience;
+    await this.#arrival(Math.min(left, longest - this.#silent));
+    this.#silent = this.#connections === made ? this.#silent + performance.now() - begin : 0;
+    if (this.#silent < longest) return;
+    await this.#arrival(LAST_LOOK_MS);
+    if (this.#silent < longest || this.#arrived || this.#fault) return;
     this.#silent = 0;
+    this.#patience = Math.min(this.#patience * 2, PATIENCE_MAX);
     this.#socket.disconnect(this.#endpoint);
     this.#socket.connect(this.#endpoint);
+  }
+
+  /** Done when something has arrived or failed, or after `ms`. */
+  async #arrival(ms) {
+    if (this.#arrived || this.#fault) return;
+    let callOff;
+    await new Promise((resolve) => {
+      this.#wake = resolve;
+      callOff = after(ms, resolve);
+    });
+    this.#wake = null;
+    callOff();
   }
 
   async #receive() {
@@ -87,6 +122,7 @@ export class Feed {
       const what = this.#isClosed ? "was closed" : `failed: ${cause.message}`;
       this.#fault = new VatnError(`the connection to ${this.#endpoint} ${what}`, { cause });
     }
+    this.#wake?.();
   }
 
   async #connected() {

@@ -13,14 +13,3 @@ export function after(ms, done) {
   if (ms !== Infinity) wait(ms);
   return () => clearTimeout(timer);
 }
-
-/** Whether `promise` is settled within `ms` milliseconds; rejects when it does. */
-export async function within(ms, promise) {
-  let callOff;
-  const late = new Promise((resolve) => (callOff = after(ms, () => resolve(false))));
-  try {
-    return await Promise.race([promise.then(() => true), late]);
-  } finally {
-    callOff();
-  }
-}

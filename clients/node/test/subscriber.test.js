@@ -1,10 +1,17 @@
 /** The subscriber against a real broker, and its books against a forged one. */
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { rename } from "node:fs/promises";
+import { createServer } from "node:net";
+import { performance } from "node:perf_hooks";
 import { test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { XPublisher } from "zeromq";
 import { Client, Missed, Subscriber } from "../src/index.js";
+import { Feed } from "../src/feed.js";
 import { pack } from "../src/wire.js";
 import { startBroker, temporary } from "./broker.js";
 import { startRelay } from "./relay.js";
@@ -84,6 +91,66 @@ test("a way that broke without a word is left for a new one", async (t) => {
   await client.set("a", 2);
   await assert.rejects(next(subscriber), { name: "Timeout" });
   await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.after === 1 && error.upTo === 2);
+});
+
+test("what came while the process stood still is read before the connection is given up", async (t) => {
+  const broker = await startBroker(t);
+  const feed = new Feed(broker.publisher, [beat], { silence: 1_500 });
+  t.after(() => feed.close());
+  assert.ok(await feed.next(20_000));
+  const waiting = feed.next(20_000);
+  // Nothing else runs meanwhile.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_000);
+  assert.ok(await waiting);
+  assert.ok(await feed.next(20_000));
+  assert.equal(await feed.connections(), 1);
+});
+
+test("after each silence twice as long is waited", async (t) => {
+  const begun = [];
+  const server = createServer((socket) => {
+    begun.push(performance.now());
+    socket.on("error", () => {});
+    if (begun.length === 5) server.emit("enough");
+  });
+  t.after(() => server.close());
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const feed = new Feed(`tcp://127.0.0.1:${server.address().port}`, [beat], { silence: 100 });
+  t.after(() => feed.close());
+  const waiting = feed.next(60_000);
+  waiting.catch(() => {});
+  await once(server, "enough");
+  assert.ok(begun[4] - begun[0] >= 100 + 200 + 400 + 800 - 50);
+});
+
+test("waiting while the broker is away takes no memory", async (t) => {
+  setFlagsFromString("--expose-gc");
+  const collectGarbage = runInNewContext("gc");
+  const feed = new Feed("tcp://127.0.0.1:1", [beat]);
+  t.after(() => feed.close());
+  const used = async (waits) => {
+    for (let wait = 0; wait < waits; wait++) assert.equal(await feed.next(0), null);
+    collectGarbage();
+    return process.memoryUsage().heapUsed;
+  };
+  const before = await used(500);
+  const after = await used(3_000);
+  assert.ok(after - before < 500_000, `${after - before} bytes`);
+});
+
+test("an endpoint that is none keeps no process alive", async (t) => {
+  const index = new URL("../src/index.js", import.meta.url);
+  const code = `
+    import { Subscriber } from ${JSON.stringify(index)};
+    await Subscriber.connect("nonsense").catch(() => console.log("refused"));`;
+  const stdio = ["ignore", "pipe", "inherit"];
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", code], { stdio });
+  t.after(() => child.kill("SIGKILL"));
+  let said = "";
+  child.stdout.on("data", (data) => (said += data));
+  assert.deepEqual(await once(child, "close", { signal: AbortSignal.timeout(20_000) }), [0, null]);
+  assert.equal(said, "refused\n");
 });
 
 /** What a forged client says of its store. */

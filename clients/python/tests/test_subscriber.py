@@ -191,6 +191,66 @@ def test_a_way_that_broke_without_a_word_is_left_for_a_new_one(shared, client, m
     relay.close()
 
 
+class Clock:
+    """What a feed takes for `time`: it goes on only as a test says."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+class Polls:
+    """What a feed takes for its poller: each poll does `step` with the milliseconds that it may wait."""
+
+    def __init__(self, step):
+        self.poll = step
+
+
+def test_what_came_while_the_process_stood_still_is_read_before_the_connection_is_given_up(forged, monkeypatch):
+    subscriber, publisher = forged
+    clock, feed = Clock(), subscriber._feed
+    monkeypatch.setattr("vatn.feed.time", clock)
+
+    def stand_still(_):
+        clock.now += 60
+        publisher.send(b"a", 11, "set", 10, b"\x01")
+
+    monkeypatch.setattr(feed, "_poller", Polls(stand_still))
+    assert next(subscriber).seq == 11
+    assert feed.connections() == 1
+
+
+def test_after_each_silence_twice_as_long_is_waited_until_something_comes(forged, monkeypatch):
+    subscriber, publisher = forged
+    clock, feed, waits = Clock(), subscriber._feed, []
+    monkeypatch.setattr("vatn.feed.time", clock)
+    monkeypatch.setattr("vatn.feed.LAST_LOOK_MS", 0, raising=False)
+
+    def wait(ms):
+        waits.append(ms / 1000)
+        clock.now += ms / 1000
+
+    monkeypatch.setattr(feed, "_poller", Polls(wait))
+    for cut_or_made in ("disconnect", "connect"):
+        monkeypatch.setattr(zmq.Socket, cut_or_made, lambda *_: None)
+    silences = [5, 10, 20, 40, 80, 160, 320, 320]
+    assert feed.next(sum(silences)) is None
+    assert waits == silences
+    waits.clear()
+    publisher.send(b"a", 11, "set", 10, b"\x01")
+    assert feed._socket.poll(10_000)
+    assert next(subscriber).seq == 11
+    assert feed.next(clock.now + 5) is None
+    assert waits == [5]
+
+
+def test_closing_twice_is_closing(shared):
+    with Subscriber(shared.publisher) as subscriber:
+        subscriber.close()
+        subscriber.close()
+
+
 class Forged:
     """A publisher that sends what a test tells it to, and a subscriber of it."""
 

@@ -10,8 +10,13 @@ import zmq
 
 # After so many seconds without anything, not even a beat, the connection is given up and made anew: where the way to
 # the broker broke without a word, libzmq would wait for ever. (Its own heartbeats would cut a reader that is slow: they
-# hear no answer while its queue is full.)
+# hear no answer while its queue is full.) After each such silence twice as long is waited, until something comes: a
+# large value may be on its way, before which no beat can.
 SILENCE = 5.0
+PATIENCE_MAX = 64
+# How long, in milliseconds, what has come already may take to be read. Who did something else for long, or stood still,
+# finds the time of the next beat over.
+LAST_LOOK_MS = 100
 
 
 class Feed:
@@ -26,6 +31,8 @@ class Feed:
         self.before = 0
         self._connections = 0
         self._silent = 0.0
+        # How many times as long is waited for something.
+        self._patience = 1
         self._socket = context.socket(zmq.SUB)
         self._socket.linger = 0
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -34,10 +41,16 @@ class Feed:
         self._poller.register(self._monitor, zmq.POLLIN)
         for topic in topics:
             self._socket.subscribe(topic)
-        self._socket.connect(endpoint)
+        try:
+            self._socket.connect(endpoint)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection, if it is not closed."""
+        if self._socket.closed:
+            return
         self._socket.disable_monitor()
         self._monitor.close()
         self._socket.close()
@@ -63,14 +76,17 @@ class Feed:
                 return None
             self._wait(left)
         self._silent = 0.0
+        self._patience = 1
         return self._take()
 
     def _wait(self, left: float) -> None:
         begin = time.monotonic()
-        self._poller.poll(math.ceil(min(left, SILENCE - self._silent) * 1000))
+        longest = SILENCE * self._patience
+        self._poller.poll(math.ceil(min(left, longest - self._silent) * 1000))
         self._silent += time.monotonic() - begin
-        if self._silent >= SILENCE:
+        if self._silent >= longest and not self._socket.poll(LAST_LOOK_MS):
             self._silent = 0.0
+            self._patience = min(self._patience * 2, PATIENCE_MAX)
             self._socket.disconnect(self.endpoint)
             self._socket.connect(self.endpoint)
 
