@@ -25,6 +25,8 @@ export class Subscriber {
   // least, when the last of them came.
   #seen = -1;
   #seenOver = 0;
+  // What `prev` of the next message is when it comes over the same connection.
+  #chain = null;
   #told;
   #ready = [];
   #feed;
@@ -36,6 +38,8 @@ export class Subscriber {
   // Up to which seq changes are to be fetched, and the message that must wait until they are told.
   #missing = null;
   #held = null;
+  // Of several prefixes: what was published up to it counts as published before.
+  #firstBeat = null;
   #turn = Promise.resolve();
 
   /**
@@ -120,7 +124,7 @@ export class Subscriber {
     this.#store = (await this.#client?.hello())?.store_id;
     if (this.#prefixes.length > 1) {
       // What comes before the first beat may be only some of the changes, and is not kept: that beat is taken for the
-      // first message, with all up to its seq published before.
+      // first message.
       const deadline = performance.now() + this.#patience;
       let frames;
       do {
@@ -130,8 +134,7 @@ export class Subscriber {
         }
         frames = await this.#next(left);
       } while (!BEAT.equals(frames[0]));
-      const [seq] = wire.unpack(frames[1]);
-      this.#held = [BEAT, wire.pack([seq, "beat", 0, 0, seq, null, "memory"]), Buffer.alloc(0)];
+      this.#held = this.#firstBeat = frames;
     }
     await this.#receive();
   }
@@ -147,13 +150,17 @@ export class Subscriber {
     this.#held = null;
     const [topic, head, body] = frames;
     const [seq, op, index, count, prev, ttl_ms, level] = wire.unpack(head);
-    if (this.#seen === -1 || seq < this.#seen) {
-      // The first message; or a lower seq, which is another history that begins.
-      if (this.#seen !== -1) this.#ready.push(new Missed(0, prev));
-      this.#startAfter(prev);
+    const before = frames === this.#firstBeat ? seq : prev;
+    // A connection made anew begins with all that was seen published before.
+    const breaksChain = before < this.#seen && prev !== this.#chain;
+    if (this.#seen === -1 || seq < this.#seen || breaksChain) {
+      // The first message; or another history that begins.
+      if (this.#seen !== -1) this.#ready.push(new Missed(0, before));
+      this.#startAfter(before);
     }
-    const known = await this.#known(seq, op, prev);
-    const missedTo = op === "lost" ? Math.max(prev, seq) : prev;
+    this.#chain = prev;
+    const known = await this.#known(seq, op, before);
+    const missedTo = op === "lost" ? Math.max(before, seq) : before;
     if (missedTo > known) {
       if (this.#client) {
         this.#missing = missedTo;
@@ -173,6 +180,7 @@ export class Subscriber {
       // It came over some connection: at least the first.
       this.#seenOver = Math.max(1, this.#feed.before);
     }
+    if (op !== "beat") this.#chain = seq;
     this.#seen = seq;
     // More changes of the same write may follow, until the last of them, a later seq or a beat.
     const isWhole = op === "beat" || op === "lost" || index + 1 === count;

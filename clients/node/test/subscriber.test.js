@@ -218,6 +218,43 @@ test("lost is thrown, and another history", async (t) => {
   assert.equal(await next(subscriber), 3);
 });
 
+for (const before of ["a change", "a beat", "a beat alone"]) {
+  test(`another history that is behind only where it begins is thrown, after ${before}`, async (t) => {
+    const { subscriber, send, reconnect } = await forged(t);
+    if (before === "a beat alone") {
+      await send(beat, 1000, "beat", 10);
+      assert.deepEqual(await collect(subscriber.until(1000)), []);
+    } else {
+      await send("a", 1000, "set", 10);
+      assert.equal(await next(subscriber), 1000);
+    }
+    if (before === "a beat") {
+      await send(beat, 1002, "beat", 1000);
+      await send("a", 1003, "set", 1000);
+      assert.equal(await next(subscriber), 1003);
+    }
+    const missed = next(subscriber);
+    missed.catch(() => {});
+    await reconnect();
+    await send("a", 1005, "set", 950);
+    await assert.rejects(missed, (error) => error instanceof Missed && error.after === 0 && error.upTo === 950);
+    await send("a", 1006, "set", 1005);
+    assert.deepEqual([await next(subscriber), await next(subscriber)], [1005, 1006]);
+  });
+}
+
+test("a beat and what was fetched make no other history", async (t) => {
+  const { subscriber, send } = await forged(t, { client: paged() });
+  await send("a", 11, "set", 10);
+  await send(beat, 15, "beat", 11);
+  await send("a", 20, "lost", 11);
+  await send(beat, 23, "beat", 20);
+  await send("a", 24, "set", 20, [0, 2]);
+  await send("a", 24, "set", 24, [1, 2]);
+  const changes = await collect(subscriber.until(24));
+  assert.deepEqual(changes.map(({ seq }) => seq), [11, 16, 17, 18, 19, 20, 24, 24]);
+});
+
 test("with a client, what was missed is fetched, and half a write made whole", async (t) => {
   const written = [[11, 0], [11, 1], [13, 0], [13, 1], [14, 0]];
   const client = {

@@ -468,6 +468,41 @@ def test_another_history_is_raised(forged):
     assert next(subscriber).seq == 3
 
 
+@pytest.mark.parametrize("before", ["change", "beat", "quiet"])
+def test_another_history_that_is_behind_only_where_it_begins_is_raised(forged, before):
+    subscriber, publisher = forged
+    if before == "quiet":
+        publisher.send(BEAT, 1000, "beat", 10)
+        assert list(subscriber.until(1000)) == []
+    else:
+        publisher.send(b"a", 1000, "set", 10, b"\x01")
+        assert next(subscriber).seq == 1000
+    if before == "beat":
+        publisher.send(BEAT, 1002, "beat", 1000)
+        publisher.send(b"a", 1003, "set", 1000, b"\x02")
+        assert next(subscriber).seq == 1003
+    publisher.reconnect()
+    publisher.send(b"a", 1005, "set", 950, b"\x03")
+    with pytest.raises(Missed) as caught:
+        next(subscriber)
+    assert (caught.value.after, caught.value.up_to) == (0, 950)
+    publisher.send(b"a", 1006, "set", 1005, b"\x04")
+    assert [change.seq for change in subscriber.until(1006)] == [1005, 1006]
+
+
+def test_a_beat_and_what_was_fetched_make_no_other_history(forged):
+    client = Paged(40)
+    subscriber, publisher = forged
+    subscriber._client, subscriber._store = client, OneStore.store
+    publisher.send(b"a", 11, "set", 10, b"\x01")
+    publisher.send(BEAT, 15, "beat", 11)
+    publisher.send(b"a", 20, "lost", 11)
+    publisher.send(BEAT, 23, "beat", 20)
+    publisher.send(b"a", 24, "set", 20, b"\x02", place=(0, 2))
+    publisher.send(b"a", 24, "set", 24, b"\x03", place=(1, 2))
+    assert [change.seq for change in subscriber.until(24)] == [11, *range(16, 21), 24, 24]
+
+
 def test_a_store_that_was_replaced_and_has_passed_what_was_seen_is_another_history(tmp_path):
     def write(client, count):
         with client.pipeline() as pipeline:

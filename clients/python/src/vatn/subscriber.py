@@ -47,6 +47,8 @@ class Subscriber:
         # Up to which seq nothing is missing, and up to which one changes were seen: of that write maybe not all.
         self.last: int = -1 if after is None else after
         self._seen = self.last
+        # What `prev` of the next message is when it comes over the same connection.
+        self._chain: int | None = None
         # How many connections there had been, at least, when the last change seen came.
         self._seen_over = 0
         self._client = client
@@ -57,6 +59,8 @@ class Subscriber:
         # Up to which seq changes are to be fetched, and the message that must wait until they are told.
         self._missing: int | None = None
         self._held: list[bytes] | None = None
+        # Of several prefixes: what was published up to it counts as published before.
+        self._first_beat: list[bytes] | None = None
         self._ready: deque[Change | VatnError] = deque()
         # The beat last: subscriptions take effect in order, so the first beat says that all have.
         self._feed = Feed(endpoint, (*self._prefixes, BEAT), context or zmq.Context.instance())
@@ -67,7 +71,7 @@ class Subscriber:
             raise
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection, if it is not closed."""
         self._feed.close()
 
     def __enter__(self) -> Subscriber:
@@ -115,14 +119,13 @@ class Subscriber:
         """Returns when the subscription is in effect."""
         if len(self._prefixes) > 1:
             # What comes before the first beat may be only some of the changes, and is not kept: that beat is taken for
-            # the first message, with all up to its seq published before.
+            # the first message.
             frames = self._next_message(deadline)
             while frames[0] != BEAT:
                 if time.monotonic() >= deadline:
                     raise Timeout(f"no beat from {self.endpoint} in time: with several prefixes, the first is awaited")
                 frames = self._next_message(deadline)
-            seq = wire.unpack(frames[1])[0]
-            self._held = [BEAT, wire.pack([seq, "beat", 0, 0, seq, None, "memory"]), b""]
+            self._held = self._first_beat = frames
         self._receive(deadline)
 
     def _receive(self, deadline: float) -> None:
@@ -134,13 +137,17 @@ class Subscriber:
         self._held = None
         topic, frame, value = frames
         seq, op, index, count, prev, ttl_ms, level = wire.unpack(frame)[:7]
-        if self._seen == -1 or seq < self._seen:
-            # The first message; or a lower seq, which is another history that begins.
+        before = seq if frames is self._first_beat else prev
+        # A connection made anew begins with all that was seen published before.
+        breaks_chain = before < self._seen and prev != self._chain
+        if self._seen == -1 or seq < self._seen or breaks_chain:
+            # The first message; or another history that begins.
             if self._seen != -1:
-                self._ready.append(Missed(0, prev))
-            self._start_after(prev)
-        known = self._known(seq, op, prev)
-        missed_to = max(prev, seq) if op == "lost" else prev
+                self._ready.append(Missed(0, before))
+            self._start_after(before)
+        self._chain = prev
+        known = self._known(seq, op, before)
+        missed_to = max(before, seq) if op == "lost" else before
         if missed_to > known:
             if self._client is not None:
                 self._missing, self._held = missed_to, frames
@@ -155,6 +162,8 @@ class Subscriber:
             self._told = (seq, index)
             # It came over some connection: at least the first.
             self._seen_over = max(1, self._feed.before)
+        if op != "beat":
+            self._chain = seq
         self._seen = seq
         # More changes of the same write may follow, until the last of them, a later seq or a beat.
         is_whole = op in ("beat", "lost") or index + 1 == count
