@@ -13,8 +13,9 @@ const MIB: usize = 1 << 20;
 const LIMIT: usize = 40 * MIB;
 /// More than the two systems hold for a connection, and more than half of the limit with another.
 const VALUE: usize = 16 * MIB;
-/// What the broker takes besides, with the allocator's slack: the write, its record, the log.
-const BEYOND: usize = 60 * MIB;
+/// What the broker takes besides, with the allocator's slack: the write, its record, the log, and
+/// where the workers' round falls into this, the tables. A value for each would be 256 MiB.
+const BEYOND: usize = 120 * MIB;
 
 /// A subscriber to everything, whose subscription has taken effect: the beat says so.
 fn subscriber(broker: &Broker) -> Peer {
