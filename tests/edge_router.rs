@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use support::commands::request;
 use support::edges::{Edges, until};
 use support::peer::{Peer, Response, message};
+use support::requests::{get, option, ping, set, wait};
 use vatn::config::QueueConfig;
 use vatn::limits::Limits;
 
@@ -16,26 +17,6 @@ const QUIET: Duration = Duration::from_millis(100);
 
 fn edges() -> Edges {
     Edges::start(Limits::default(), QueueConfig::default())
-}
-
-fn option(name: &str, value: impl Into<Value>) -> Value {
-    Value::Map(vec![(name.into(), value.into())])
-}
-
-fn set(id: u64, key: &str, level: &str) -> Vec<u8> {
-    request(id, "set", vec![key.into(), id.into(), option("durability", level)]).0
-}
-
-fn get(id: u64, key: &str) -> Vec<u8> {
-    request(id, "get", vec![key.into()]).0
-}
-
-fn ping(id: u64) -> Vec<u8> {
-    request(id, "ping", vec![]).0
-}
-
-fn wait(id: u64, seq: u64, timeout_ms: u64) -> Vec<u8> {
-    request(id, "wait", vec![seq.into(), "stored".into(), option("timeout_ms", timeout_ms)]).0
 }
 
 /// A notification of the same write.

@@ -10,6 +10,7 @@ use support::broker::Broker;
 use support::commands::request;
 use support::honest::Honest;
 use support::peer::{Peer, Response, message};
+use support::requests::option;
 use vatn::wire::writer;
 
 const MIB: u64 = 1 << 20;
@@ -45,10 +46,6 @@ impl Trial {
     }
 }
 
-fn options(name: &str, value: impl Into<Value>) -> Value {
-    Value::Map(vec![(name.into(), value.into())])
-}
-
 fn touch(key: &str) -> Value {
     Value::Array(vec!["touch".into(), Value::Array(vec![key.into(), 3_600_000.into()])])
 }
@@ -64,8 +61,8 @@ fn a_prefix_before_many_keys_is_not_put_there_before_there_is_room() {
     let prefix = "p".repeat(32_000);
     let pairs: Vec<Value> = vec![Value::Array(vec!["".into(), Value::Nil]); 20_000];
     let keys: Vec<Value> = (0..20_000).map(|key| Value::from(format!("{key}"))).collect();
-    let set = request(1, "set_multi", vec![pairs.into(), options("key_prefix", &*prefix)]).0;
-    let delete = request(2, "delete_multi", vec![keys.into(), options("key_prefix", &*prefix)]).0;
+    let set = request(1, "set_multi", vec![pairs.into(), option("key_prefix", &*prefix)]).0;
+    let delete = request(2, "delete_multi", vec![keys.into(), option("key_prefix", &*prefix)]).0;
     peer.send(&message(&[&set, &delete])).unwrap();
     let answers = peer.receive().unwrap();
     assert_eq!(answers.len(), 2);
@@ -75,7 +72,7 @@ fn a_prefix_before_many_keys_is_not_put_there_before_there_is_room() {
     }
     // What is within the bounds is joined, and applied.
     let pairs = vec![Value::Array(vec!["a".into(), 1.into()])];
-    let short = options("key_prefix", "pre:");
+    let short = option("key_prefix", "pre:");
     peer.call(3, "set_multi", vec![pairs.into(), short.clone()]).result.unwrap();
     assert_eq!(peer.call(4, "get", vec!["pre:a".into()]).result, Ok(1.into()));
     let keys = Value::Array(vec!["a".into()]);
@@ -93,7 +90,7 @@ fn a_batch_that_touches_a_large_value_again_and_again_is_refused_whole() {
     let batch = peer.call(2, "batch", vec![touches.into()]);
     assert_eq!(batch.result, refused("TOO_LARGE"));
     // Nothing of it is left, not even the touches that fitted.
-    let meta = peer.call(3, "get", vec!["k".into(), options("meta", true)]).result.unwrap();
+    let meta = peer.call(3, "get", vec!["k".into(), option("meta", true)]).result.unwrap();
     assert_eq!((&meta[0], &meta[2]), (&value, &Value::Nil));
     let few = Value::Array(vec![touch("k"), touch("k"), touch("none")]);
     let touched = Value::Array(vec![true.into(), true.into(), false.into()]);
@@ -148,7 +145,7 @@ fn a_batch_of_ranges_passes_over_as_many_items_as_a_request_may_hold() {
     peer.call(1, "set_multi", vec![pairs.into()]).result.unwrap();
     let range = |options| Value::Array(vec!["range".into(), Value::Array(vec![options])]);
     let set = Value::Array(vec!["set".into(), Value::Array(vec!["new".into(), 1.into()])]);
-    let all = range(options("keys_only", true));
+    let all = range(option("keys_only", true));
     let commands: Vec<Value> = std::iter::once(set).chain(vec![all.clone(); 27]).collect();
     assert_eq!(peer.call(2, "batch", vec![commands.into()]).result, refused("TOO_LARGE"));
     assert_eq!(peer.call(3, "get", vec!["new".into()]).result, Ok(Value::Nil));

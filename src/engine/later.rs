@@ -136,11 +136,9 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
-    use crate::config::Config;
     use crate::disk::{Disk, DiskError, KeyValue, MemoryDisk, Row, Space, Sync};
-    use crate::engine::recover;
-    use crate::log::{Log, Record};
+    use crate::engine::engine_on;
+    use crate::log::Record;
     use crate::wire::change::Op;
     use crate::wire::{ChangeBuffer, Level};
     use std::sync::atomic::AtomicBool;
@@ -205,22 +203,16 @@ mod tests {
         }
     }
 
-    fn open(disk: &Arc<EndlessDisk>) -> (Arc<Engine>, Log) {
-        let (disk, clock) = (Arc::clone(disk) as Arc<dyn Disk>, Clock::system());
-        let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
-        Engine::new(Config::without_edges("memory"), clock, disk, recovered).unwrap()
-    }
-
     /// An engine whose history is in the log alone.
     fn engine(disk: &Arc<EndlessDisk>) -> Arc<Engine> {
         disk.is_over.store(true, Ordering::Release);
-        let (_, mut log) = open(disk);
+        let (_, mut log) = engine_on(Arc::clone(disk) as Arc<dyn Disk>);
         let mut pending = ChangeBuffer::default();
         let mark = pending.begin(1, Level::Synced, 0);
         pending.push(Op::Set, false, None, b"k", b"\x01");
         pending.end(mark);
         log.append(&Record::new(pending), Sync::Data).unwrap();
-        let (engine, _) = open(disk);
+        let (engine, _) = engine_on(Arc::clone(disk) as Arc<dyn Disk>);
         disk.is_over.store(false, Ordering::Release);
         engine
     }

@@ -130,10 +130,14 @@ pub(super) mod tests {
 
     /// An engine whose committer never comes.
     pub(in crate::engine) fn engine(disk: &Arc<MemoryDisk>) -> (Arc<Engine>, Log) {
-        let config = Config::without_edges("memory");
-        let (disk, clock) = (Arc::clone(disk) as Arc<dyn Disk>, Clock::system());
+        engine_on(Arc::clone(disk) as Arc<dyn Disk>)
+    }
+
+    /// The same on any disk.
+    pub fn engine_on(disk: Arc<dyn Disk>) -> (Arc<Engine>, Log) {
+        let clock = Clock::system();
         let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
-        Engine::new(config, clock, disk, recovered).unwrap()
+        Engine::new(Config::without_edges("memory"), clock, disk, recovered).unwrap()
     }
 
     pub(in crate::engine) fn set(engine: &Engine, level: Level) -> Gate {

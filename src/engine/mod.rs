@@ -27,6 +27,9 @@ pub use counters::Counters;
 pub use later::Later;
 pub use recovery::{Recovered, recover};
 
+#[cfg(test)]
+pub use lead::tests::engine_on;
+
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::{Disk, DiskError};

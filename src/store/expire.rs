@@ -47,15 +47,7 @@ mod tests {
 
     #[test]
     fn who_misses_an_expired_value_waits_as_if_it_had_been_shown() {
-        let (durability, most) = (Level::Synced, usize::MAX);
-        let context = |now| Context {
-            now,
-            durability,
-            page_items: most,
-            page_bytes: most,
-            reply_bytes: most,
-            write_bytes: most,
-        };
+        let context = |now| Context::unbounded(now, Level::Synced);
         let mut store = Store::default();
         let mut changes = ChangeBuffer::default();
         let key = (&b"k"[..]).into();
@@ -68,7 +60,7 @@ mod tests {
         let get_multi = Command::GetMulti(GetMulti { keys: vec![b"k"] });
         assert_eq!(store.query(&get_multi, &context(9)).gate, waits);
         assert_eq!(store.query(&Command::Range(Range::default()), &context(9)).gate, waits);
-        assert_eq!(store.expire(&context(9), most, &mut changes), 1);
+        assert_eq!(store.expire(&context(9), usize::MAX, &mut changes), 1);
         assert_eq!(store.query(&get, &context(9)).gate, waits);
     }
 }

@@ -54,6 +54,16 @@ pub struct Context {
     pub write_bytes: usize,
 }
 
+#[cfg(test)]
+impl Context {
+    /// One that bounds nothing.
+    fn unbounded(now: Millis, durability: Level) -> Self {
+        let most = usize::MAX;
+        let (page_items, page_bytes, reply_bytes, write_bytes) = (most, most, most, most);
+        Self { now, durability, page_items, page_bytes, reply_bytes, write_bytes }
+    }
+}
+
 /// What came of a command.
 #[derive(Debug)]
 pub struct Applied<'s> {

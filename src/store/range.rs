@@ -100,15 +100,7 @@ mod tests {
 
     #[test]
     fn a_count_looks_only_at_what_has_expired_unseen() {
-        let (durability, most) = (Level::Queued, usize::MAX);
-        let context = |now| Context {
-            now,
-            durability,
-            page_items: most,
-            page_bytes: most,
-            reply_bytes: most,
-            write_bytes: most,
-        };
+        let context = |now| Context::unbounded(now, Level::Queued);
         let (mut store, mut changes) = (Store::default(), ChangeBuffer::default());
         for number in 0..10_u8 {
             let key = vec![b'a' + number % 2, number];

@@ -85,15 +85,7 @@ mod tests {
 
     /// Applies a command at a time, before what has expired was taken out.
     fn apply(store: &mut Store, command: &Command<'_>, now: u64) -> ChangeBuffer {
-        let (durability, most) = (Level::Synced, usize::MAX);
-        let context = Context {
-            now,
-            durability,
-            page_items: most,
-            page_bytes: most,
-            reply_bytes: most,
-            write_bytes: most,
-        };
+        let context = Context::unbounded(now, Level::Synced);
         let mut changes = ChangeBuffer::default();
         store.apply(command, &context, &mut changes).reply.unwrap();
         changes

@@ -166,22 +166,16 @@ fn count_replies(requests: &[Request<'_>]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Limits;
-    use crate::zmq::zmtp::{Codec, Kind, write_frame};
+    use crate::zmq::zmtp::tests::greeted;
+    use crate::zmq::zmtp::write_frame;
 
-    const GREETING: &[u8; 12] = b"\xFF\0\0\0\0\0\0\0\x01\x7F\x03\x01";
-    const READY: &[u8] = b"\x04\x1C\x05READY\x0BSocket-Type\0\0\0\x06DEALER";
     const REQUEST: &[u8] = b"\x94\x00\x01\xA4ping\x90";
     const NOTIFICATION: &[u8] = b"\x93\x02\xA4ping\x90";
 
     /// What a peer that sends `messages` puts into an inbox.
     fn inbox(messages: &[Vec<&[u8]>]) -> Inbox {
-        let (mut inbox, mut replies) = (Inbox::default(), Vec::new());
-        let mut codec = Codec::new(Kind::Router, &Limits::default());
-        let mut wire = [0; 64].to_vec();
-        wire[..12].copy_from_slice(GREETING);
-        wire[12..16].copy_from_slice(b"NULL");
-        wire.extend_from_slice(READY);
+        let (mut codec, mut inbox, mut replies) = greeted();
+        let mut wire = Vec::new();
         for frames in messages {
             for (index, frame) in frames.iter().enumerate() {
                 write_frame(&mut wire, index + 1 < frames.len(), frame);

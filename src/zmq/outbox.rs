@@ -2,7 +2,7 @@
 
 use super::backlog::Backlog;
 use super::outlet::Outlet;
-use super::zmtp::{write_frame, write_frame_head};
+use super::zmtp::{FRAME_HEAD_BYTES, write_frame, write_frame_head};
 use crate::engine::{Answer, Engine, Kind, Later, Release};
 use crate::limits::WAITING_EACH_MAX;
 use crate::wire::Gate;
@@ -13,9 +13,6 @@ use tokio::time::Instant;
 
 /// No further message that may overtake others is sent while so much is not written.
 const DETACHED_UNWRITTEN_BYTES: usize = 1 << 20;
-
-/// The longest head of a frame.
-const FRAME_HEAD_BYTES: usize = 9;
 
 /// How the frames of some replies stand in their message.
 #[derive(Debug, Clone, Copy)]
@@ -364,10 +361,8 @@ fn rebuild(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
-    use crate::config::Config;
-    use crate::disk::{Disk, MemoryDisk};
-    use crate::engine::{Answers, recover};
+    use crate::disk::MemoryDisk;
+    use crate::engine::{Answers, engine_on};
     use crate::limits::CHANGES_PAGES_MAX;
     use crate::wire::Request;
     use std::sync::Arc;
@@ -378,9 +373,7 @@ mod tests {
     const WHOLE: Framing = Framing { has_delimiter: false, begins: true, ends: true };
 
     fn engine() -> Arc<Engine> {
-        let (disk, clock) = (Arc::<MemoryDisk>::default() as Arc<dyn Disk>, Clock::system());
-        let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
-        Engine::new(Config::without_edges("memory"), clock, disk, recovered).unwrap().0
+        engine_on(Arc::<MemoryDisk>::default()).0
     }
 
     fn ask(engine: &Engine, frame: &[u8]) -> Answers {

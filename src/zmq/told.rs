@@ -3,7 +3,7 @@
 //! Subscribers get the same bytes, but for `prev` where one did not get the change before. So a
 //! record is encoded once for all on one thread that get most of it, and each takes its part.
 
-use super::zmtp::{write_frame, write_frame_head};
+use super::zmtp::{FRAME_HEAD_BYTES, write_frame, write_frame_head};
 use crate::log::Record;
 use crate::wire::Seq;
 use crate::wire::change::{Change, Header};
@@ -76,8 +76,7 @@ fn before(record: &Record) -> Seq {
     record.first_seq.saturating_sub(1)
 }
 
-/// The longest head of a frame, and the longest second frame.
-const FRAME_HEAD_BYTES: usize = 9;
+/// The longest second frame.
 const HEADER_BYTES: usize = 80;
 
 /// How long the message of a change is at the most.

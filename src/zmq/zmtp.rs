@@ -370,6 +370,9 @@ pub fn write_frame(out: &mut Vec<u8>, more: bool, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// The longest head of a frame.
+pub const FRAME_HEAD_BYTES: usize = 9;
+
 /// Appends the head of a frame whose `len` bytes the caller appends.
 pub fn write_frame_head(out: &mut Vec<u8>, more: bool, len: usize) {
     const LONG: u8 = 0x02;
@@ -383,14 +386,15 @@ pub fn write_frame_head(out: &mut Vec<u8>, more: bool, len: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const GREETING: &[u8; 12] = b"\xFF\0\0\0\0\0\0\0\x01\x7F\x03\x01";
     const READY: &[u8] = b"\x04\x1C\x05READY\x0BSocket-Type\0\0\0\x06DEALER";
     const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0BSocket-Type\0\0\0\x03SUB";
 
-    fn greeted() -> (Codec, Inbox, Vec<u8>) {
+    /// The state of a router whose peer has shaken hands, and what came in and goes out by then.
+    pub fn greeted() -> (Codec, Inbox, Vec<u8>) {
         greeted_as(Kind::Router)
     }
 

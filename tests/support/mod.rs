@@ -14,6 +14,7 @@ pub mod linear;
 pub mod model;
 pub mod offline;
 pub mod peer;
+pub mod requests;
 pub mod scribe;
 pub mod shell;
 pub mod stub;
