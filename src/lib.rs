@@ -9,6 +9,7 @@
 //!   [`disk`] is a small trait, with the log's files and fjall behind it.
 //! - [`log`] is the write queue as a log: records, the bounded queue, watermarks, and the feed of
 //!   what was committed.
+//! - [`net`] is what all network edges share: one memory quota, connection slots, timeouts.
 //! - [`engine`] owns the map: the one path by which anything changes. [`worker`] brings the tables
 //!   up to date behind the log.
 //! - [`zmq`] is the ROUTER and the PUB edge, [`http`] FlatDB's endpoints, [`client`] the ZeroMQ
@@ -33,6 +34,7 @@ pub mod idle;
 pub mod limits;
 pub mod log;
 pub mod loops;
+pub mod net;
 pub mod relay;
 pub mod server;
 pub mod store;

@@ -79,6 +79,15 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     pub max_outgoing_bytes: usize,
 
+    /// Most bytes that subscriptions take, all subscribers together
+    #[arg(long, env = "VATN_MAX_SUBSCRIPTION_BYTES", default_value_t = 64 << 20)]
+    #[arg(value_name = "BYTES")]
+    pub max_subscription_bytes: usize,
+
+    /// While others wait for memory, a peer that reads or sends fewer bytes a second is cut
+    #[arg(long, env = "VATN_MIN_TRANSFER_RATE", default_value_t = 1 << 20, value_name = "BYTES")]
+    pub min_transfer_rate: u64,
+
     /// A connection that has not finished its handshake by then is closed
     #[arg(long, env = "VATN_HANDSHAKE_MS", default_value_t = 5_000, value_name = "MS")]
     pub handshake_ms: u64,
@@ -133,6 +142,8 @@ impl Default for Limits {
             max_in_flight: 65_536,
             max_unread_bytes: 64 << 20,
             max_outgoing_bytes: 1 << 30,
+            max_subscription_bytes: 64 << 20,
+            min_transfer_rate: 1 << 20,
             handshake_ms: 5_000,
             stalled_peer_ms: 30_000,
             heartbeat_ms: 30_000,
@@ -159,6 +170,7 @@ impl Limits {
             ("--max-in-flight", self.max_in_flight, 1),
             ("--max-unread-bytes", self.max_unread_bytes, 1024),
             ("--max-outgoing-bytes", self.max_outgoing_bytes, self.max_unread_bytes),
+            ("--max-subscription-bytes", self.max_subscription_bytes, 1024),
             ("--http-unread-bytes", self.http_unread_bytes, 1 << 20),
             ("--max-subscriptions", self.max_subscriptions, 1),
             ("--subscriber-bytes", self.subscriber_bytes, 1024),

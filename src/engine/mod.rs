@@ -36,6 +36,7 @@ use crate::disk::{Disk, DiskError};
 use crate::log::queue::Queued;
 use crate::log::watermarks::Progress;
 use crate::log::{Feed, Log, Record, Segments, Watermarks, WriteQueue};
+use crate::net::MemoryQuota;
 use crate::store::{Context, KeyHasher, Store};
 use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Gate, Seq};
@@ -83,6 +84,7 @@ pub struct Engine {
     store_id: [u8; 16],
     started: Instant,
     laters: LaterRoom,
+    quota: Arc<MemoryQuota>,
     this: Weak<Self>,
 }
 
@@ -139,6 +141,7 @@ impl Engine {
         let engine = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             laters: LaterRoom::default(),
+            quota: MemoryQuota::new(&config.limits),
             hasher: core.store.hasher(),
             core: RwLock::new(core),
             seat: Mutex::default(),
@@ -259,6 +262,11 @@ impl Engine {
     /// The counters that the edges keep.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// The memory that peers cause, of all edges.
+    pub fn quota(&self) -> &Arc<MemoryQuota> {
+        &self.quota
     }
 
     /// What the broker was told at start.

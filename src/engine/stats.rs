@@ -2,6 +2,7 @@
 
 use super::{Core, Engine};
 use crate::limits::Limits;
+use crate::net::memory_quota::{Category, Usage};
 use crate::wire::command::Hello;
 use crate::wire::{METHODS, PROTOCOL_VERSION, Seq, hex};
 use serde::Serialize;
@@ -58,6 +59,29 @@ struct StatsReply<'e> {
     http_requests: u64,
     commits: u64,
     unsynced_ms: u64,
+    network_memory: NetworkMemoryReply,
+}
+
+#[derive(Serialize)]
+struct NetworkMemoryReply {
+    incoming: UsageReply,
+    outgoing: UsageReply,
+    subscriptions: UsageReply,
+}
+
+#[derive(Serialize)]
+struct UsageReply {
+    bytes: usize,
+    max_bytes: usize,
+    awaited_bytes: usize,
+    cut: u64,
+}
+
+impl From<Usage> for UsageReply {
+    fn from(usage: Usage) -> Self {
+        let Usage { reserved, max, awaited, cut } = usage;
+        Self { bytes: reserved, max_bytes: max, awaited_bytes: awaited, cut }
+    }
 }
 
 #[derive(Serialize)]
@@ -148,6 +172,11 @@ impl Engine {
             unsynced_ms: match counters.unsynced_since.get() {
                 0 => 0,
                 since => self.clock.now().saturating_sub(since),
+            },
+            network_memory: NetworkMemoryReply {
+                incoming: self.quota.usage(Category::Incoming).into(),
+                outgoing: self.quota.usage(Category::Outgoing).into(),
+                subscriptions: self.quota.usage(Category::Subscriptions).into(),
             },
         })
     }

@@ -1,0 +1,13 @@
+//! What every network edge shares: memory, connection slots, timeouts.
+//!
+//! No edge trusts a peer for its limits. A connection takes a slot before it is served, accounts
+//! for the memory that its peer causes, and is closed by one set of timeouts.
+
+pub mod connection_slots;
+pub mod memory_quota;
+pub mod quota_line;
+pub mod timeouts;
+
+pub use connection_slots::{Activity, ConnectionSlots, PeerAddress, Slot};
+pub use memory_quota::{Account, Category, MemoryQuota, Reservation};
+pub use timeouts::ConnectionTimeouts;

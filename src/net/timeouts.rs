@@ -1,0 +1,61 @@
+//! One set of timeouts for the connections of all edges.
+
+use crate::limits::Limits;
+use std::time::Duration;
+
+/// An unfinished message may take longer while its bytes come at this rate.
+const MESSAGE_BYTES_PER_SECOND: u64 = 1024;
+
+/// How long a connection may be in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionTimeouts {
+    /// From the accept to the end of the handshake, and for the head of an HTTP request.
+    pub handshake: Duration,
+    /// Between two HTTP requests.
+    pub idle: Duration,
+    /// Without any progress while the peer is to read, or to finish a message that it began.
+    pub write: Duration,
+    /// Without a byte from a ZMTP 3.1 peer, until it gets a PING; after three times that it is
+    /// closed.
+    pub heartbeat: Duration,
+}
+
+impl ConnectionTimeouts {
+    /// The timeouts that an operator set.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            handshake: Duration::from_millis(limits.handshake_ms),
+            idle: Duration::from_millis(limits.http_idle_ms),
+            write: Duration::from_millis(limits.stalled_peer_ms),
+            heartbeat: Duration::from_millis(limits.heartbeat_ms),
+        }
+    }
+
+    /// How often a ZeroMQ connection should be looked at.
+    pub fn look_period(&self) -> Duration {
+        let shortest = self.heartbeat.min(self.write);
+        (shortest / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
+    }
+
+    /// Whether a message that began `age` ago, and has `received` bytes by now, takes too long.
+    pub fn is_message_late(&self, age: Duration, received: usize) -> bool {
+        let earned = received as u64 / MESSAGE_BYTES_PER_SECOND;
+        age >= self.write.saturating_add(Duration::from_secs(earned))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_earns_time_by_its_bytes() {
+        let timeouts = ConnectionTimeouts::new(&Limits::default());
+        let second = Duration::from_secs(1);
+        assert!(!timeouts.is_message_late(29 * second, 0));
+        assert!(timeouts.is_message_late(30 * second, 1_023));
+        assert!(!timeouts.is_message_late(30 * second, 1_024));
+        assert!(!timeouts.is_message_late(600 * second, 60 << 20), "100 KB a second is enough");
+        assert!(timeouts.is_message_late(600 * second, 100_000));
+    }
+}
