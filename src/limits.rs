@@ -122,11 +122,12 @@ pub struct Limits {
     #[arg(long, env = "VATN_SUBSCRIBER_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     pub subscriber_bytes: usize,
 
-    /// Most items in one reply of `range` and `changes`
+    /// Most items in one reply of `range` and `changes`, and in one `delete_range`
     #[arg(long, env = "VATN_RANGE_ITEMS", default_value_t = 10_000, value_name = "N")]
     pub range_items: usize,
 
-    /// Most bytes in one reply of `range` and `changes` (one item always fits)
+    /// Most bytes in one reply of `range` and `changes`, and of what one `delete_range` deletes
+    /// (one item always fits)
     #[arg(long, env = "VATN_RANGE_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
     pub range_bytes: usize,
 }

@@ -172,6 +172,13 @@ async fn every_basic_command_has_its_method() {
     assert_eq!(client.take(b"p:k", &any()).await.unwrap(), Some(one));
     assert!(!client.delete(b"p:k", &synced).await.unwrap());
     assert_eq!(client.delete_multi(&[&b"b"[..], b"none"], &any()).await.unwrap(), 1);
+    let under = Range { prefix: Some(b"p:".to_vec()), limit: Some(1), ..Range::default() };
+    client.set_multi(&[(&b"1"[..], 1.into()), (b"2", 2.into())], &prefixed).await.unwrap();
+    let page = client.delete_range(&under, &synced).await.unwrap();
+    assert_eq!((page.count, page.next.as_deref()), (1, Some(&b"p:1"[..])));
+    let rest = Range { after: page.next.map(|next| next.to_vec()), ..under };
+    let page = client.delete_range(&rest, &synced).await.unwrap();
+    assert_eq!((page.count, page.next), (1, None));
     let initial = Step { initial: Some(i128::from(i64::MIN)), ..Step::default() };
     assert_eq!(client.decr(b"n", &initial, &synced).await.unwrap(), i128::from(i64::MIN));
     let step = Step { delta: Some(u64::MAX), ..Step::default() };

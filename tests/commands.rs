@@ -115,9 +115,16 @@ fn bare(method: &str, arguments: usize, option: &str) -> Vec<u8> {
             _ => writer::str(&mut frame, "k"),
         }
     }
-    writer::map_len(&mut frame, 1);
+    // One bound of a range to delete must be given.
+    let bound =
+        ["prefix", "to"].into_iter().find(|bound| method == "delete_range" && *bound != option);
+    writer::map_len(&mut frame, 1 + usize::from(bound.is_some()));
     writer::str(&mut frame, option);
     writer::nil(&mut frame);
+    if let Some(bound) = bound {
+        writer::str(&mut frame, bound);
+        writer::str(&mut frame, "k");
+    }
     frame
 }
 

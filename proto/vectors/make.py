@@ -442,13 +442,14 @@ def arguments():
         ("hello", [{}, 1]), ("get", ["a", {}, 1]), ("get_multi", [[], {}, 1]), ("set", ["a", 1, {}, 1]),
         ("set_multi", [[], {}, 1]), ("delete", ["a", {}, 1]), ("delete_multi", [[], {}, 1]),
         ("incr", ["a", {}, 1]), ("decr", ["a", {}, 1]), ("range", [{}, 1]), ("count", [{}, 1]),
-        ("batch", [[], {}, 1]), ("flush", [{}, 1]), ("stats", [{}, 1]),
+        ("delete_range", [{"prefix": "a"}, 1]), ("batch", [[], {}, 1]), ("flush", [{}, 1]), ("stats", [{}, 1]),
     ]
     for method, params in surplus:
         yield call(f"{method}: one argument too many", method, params, argument("params"))
     first = {
         "get": ["a"], "get_multi": [[]], "set": ["a", 1], "set_multi": [[]], "delete": ["a"], "delete_multi": [[]],
         "incr": ["a"], "decr": ["a"], "range": [], "count": [], "batch": [[]], "flush": [], "stats": [],
+        "delete_range": [],
     }
     for method, params in first.items():
         yield call(f"{method}: options that are no map", method, params + [7], argument("options"))
@@ -470,6 +471,14 @@ def arguments():
         ("range", [{"after": 1}], "after"), ("range", [{"to": []}], "to"), ("range", [{"prefix": 1}], "prefix"),
         ("range", [{"reverse": 1}], "reverse"), ("range", [{"keys_only": "yes"}], "keys_only"),
         ("count", [{"prefix": 1}], "prefix"), ("batch", [{}], "commands"),
+        ("delete_range", [], "prefix"), ("delete_range", [{}], "prefix"),
+        ("delete_range", [{"limit": 1, "after": "a", "prefix": None}], "prefix"),
+        ("delete_range", [{"prefix": 1}], "prefix"), ("delete_range", [{"from": 1}], "from"),
+        ("delete_range", [{"to": []}], "to"), ("delete_range", [{"prefix": "a", "after": 1}], "after"),
+        ("delete_range", [{"prefix": "a", "limit": 0}], "limit"),
+        ("delete_range", [{"prefix": "a", "durability": "fast"}], "durability"),
+        ("delete_range", [{"prefix": "a", "reverse": True}], "reverse"),
+        ("delete_range", [{"prefix": "a", "if": "present"}], "if"),
         ("batch", [[], {"durability": "fast"}], "durability"),
     ]
     for method, params, name in wrong:
@@ -641,6 +650,43 @@ def ranges():
     yield call("count under a prefix nobody has", "count", [{"prefix": b"\xff"}], 0)
     yield step("values come as they were set", [notify("set", "b1", Hex("cc01")), request(7, "range", {"prefix": "b1"})],
                [(7, [[["b1", Hex("cc01")]], None])])
+
+
+@scenario
+def deleted_ranges():
+    keys = ["log:1", "log:2", "log:3", "log:4", "a", "b", "c", "d", b"e\xff", "m"]
+    yield call("ten keys", "set_multi", [[[key, 1] for key in keys]], 1)
+    yield call("nothing under a prefix that no key has", "delete_range", [{"prefix": "x"}], [0, None])
+    yield call("two of a prefix: next is where to go on", "delete_range", [{"prefix": "log:", "limit": 2}], [2, "log:2"])
+    yield call("the rest", "delete_range", [{"prefix": "log:", "limit": 2, "after": "log:2"}], [2, None])
+    yield call("each page was one write, and what found nothing was none", "set", ["n", 1], 4)
+    yield call("they are gone, the others are not", "range", [{"keys_only": True}],
+               [["a", "b", "c", "d", b"e\xff", "m", "n"], None])
+    yield call("from is in it, to is not", "delete_range", [{"from": "b", "to": "d"}], [2, None])
+    yield call("after is not in it", "delete_range", [{"from": "a", "after": "a", "to": "e"}], [1, None])
+    yield call("after below from does not widen it", "delete_range", [{"from": "m", "after": "a", "to": "n"}], [1, None])
+    yield call("after above the prefix: nothing", "delete_range", [{"prefix": "a", "after": "b"}], [0, None])
+    yield call("to at from: nothing", "delete_range", [{"from": "a", "to": "a"}], [0, None])
+    yield call("to below from: nothing", "delete_range", [{"from": "n", "to": "a"}], [0, None])
+    yield call("prefix and to", "delete_range", [{"prefix": "n", "to": "n"}], [0, None])
+    yield call("a bound may begin with 0xFF: nothing is there", "delete_range", [{"from": b"\xff"}], [0, None])
+    yield call("what is left", "range", [{"keys_only": True}], [["a", b"e\xff", "n"], None])
+    yield call("next is bin when it is not UTF-8", "delete_range", [{"from": "b", "limit": 1}], [1, b"e\xff"])
+    yield call("a page that ends exactly has no next", "delete_range", [{"from": "n", "limit": 1}], [1, None])
+    yield call("in a batch it sees what was written before it", "batch",
+               [[["set", ["p1", 1]], ["delete_range", [{"prefix": "p"}]], ["set", ["p2", 1]], ["count", []]]],
+               [10, [1, None], 10, 2])
+    yield call("a batch that is refused deletes nothing", "batch",
+               [[["delete_range", [{"prefix": ""}]], ["incr", ["none"]]]], Error("NOT_FOUND", index=1))
+    yield call("durability within is the batch's alone", "batch",
+               [[["delete_range", [{"prefix": "p", "durability": "memory"}]]]], argument("durability", index=0))
+    yield call("one change each, with the seq of the write", "changes", [9],
+               [[["p1", [10, "set", 0, 3, 9, None, "synced"], 1], ["p1", [10, "delete", 1, 3, 10, None, "synced"], None],
+                 ["p2", [10, "set", 2, 3, 10, None, "synced"], 1]], 10])
+    yield call("the empty prefix is every key", "delete_range", [{"prefix": "", "durability": "stored"}], [2, None])
+    yield call("nothing is left", "count", [], 0)
+    yield call("it took no more than one seq", "set", ["a", 1], 12)
+    yield call("a limit above the cap is the cap", "delete_range", [{"to": "b", "limit": 2**64 - 1}], [1, None])
 
 
 @scenario

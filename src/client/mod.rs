@@ -49,7 +49,7 @@ pub use history::{History, HistoryOptions};
 pub use numbers::Step;
 pub use options::{Condition, Level, WriteOptions};
 pub use packed::Packed;
-pub use ranges::{Page, Range};
+pub use ranges::{Deleted, Page, Range};
 pub use replay::Replay;
 pub use request::Request;
 pub use subscriber::{Event, Subscriber};

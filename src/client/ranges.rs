@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::packed::{Packed, key_bytes};
 use super::values::{Entry, entry, pairs};
-use super::{Client, ClientError, Request};
+use super::{Client, ClientError, Request, WriteOptions};
 
 /// Which keys a `range` covers; the default is all of them.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +29,15 @@ pub struct Page<T> {
     /// What was found, in order.
     pub items: Vec<T>,
     /// Pass it as [`Range::after`] for the next page; `None` when this was the last.
+    pub next: Option<Bytes>,
+}
+
+/// What one `delete_range` did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deleted {
+    /// The number of keys that it deleted.
+    pub count: u64,
+    /// Pass it as [`Range::after`] for the next page; `None` when the range has no further key.
     pub next: Option<Bytes>,
 }
 
@@ -57,6 +66,17 @@ impl Client {
         self.call_for(&request, |result| page(result, keys)).await
     }
 
+    /// `delete_range`: deletes one page of the keys of a range as one atomic write. One of `from`,
+    /// `to` and `prefix` must be given. Repeat it with [`Range::after`] until there is no `next`.
+    pub async fn delete_range(
+        &mut self,
+        range: &Range,
+        options: &WriteOptions,
+    ) -> Result<Deleted, ClientError> {
+        let request = options.apply(range.applied_to(Request::new("delete_range")));
+        self.call_for(&request, deleted).await
+    }
+
     /// `count`: how many keys begin with the prefix.
     pub async fn count(&mut self, prefix: &[u8]) -> Result<u64, ClientError> {
         let prefix = (!prefix.is_empty()).then(|| Packed::key(prefix));
@@ -67,8 +87,12 @@ impl Client {
 
 impl Range {
     fn request(&self) -> Request {
+        self.applied_to(Request::new("range"))
+    }
+
+    fn applied_to(&self, request: Request) -> Request {
         let key = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(Packed::key);
-        Request::new("range")
+        request
             .option_if("from", key(&self.from))
             .option_if("after", key(&self.after))
             .option_if("to", key(&self.to))
@@ -78,10 +102,21 @@ impl Range {
     }
 }
 
+/// Reads `[count, next]`.
+fn deleted(result: &Packed) -> Option<Deleted> {
+    let elements = result.elements()?;
+    let [count, next] = elements.as_slice() else { return None };
+    Some(Deleted { count: count.value().as_u64()?, next: cursor(next)? })
+}
+
+/// Reads a key or nil.
+fn cursor(next: &Packed) -> Option<Option<Bytes>> {
+    if next.is_nil() { Some(None) } else { key_bytes(next).map(Some) }
+}
+
 /// Reads `[items, next]`.
 fn page<T>(result: &Packed, read: impl FnOnce(&Packed) -> Option<Vec<T>>) -> Option<Page<T>> {
     let elements = result.elements()?;
     let [items, next] = elements.as_slice() else { return None };
-    let next = if next.is_nil() { None } else { Some(key_bytes(next)?) };
-    Some(Page { items: read(items)?, next })
+    Some(Page { items: read(items)?, next: cursor(next)? })
 }

@@ -33,8 +33,6 @@ impl Store {
     fn run(&mut self, batch: &Batch<'_>, write: &mut Write<'_>) -> Result<Vec<u8>, Refusal> {
         let mut results = Vec::with_capacity(1 + batch.commands.len() * 2);
         writer::array_len(&mut results, batch.commands.len());
-        // Nobody else gets through while it reads.
-        let mut looks = 0;
         for (index, command) in batch.commands.iter().enumerate() {
             let done = if command.may_write() {
                 self.write(command, write)
@@ -42,7 +40,7 @@ impl Store {
                 let mut sight = Sight::default();
                 let read = self.read(command.into(), write.context, &mut sight);
                 write.gate.join(sight.gate);
-                looks += sight.looks;
+                write.looks += sight.looks;
                 read
             };
             let refused = |refusal: Refusal| refusal.in_batch(index, command.method());
@@ -51,7 +49,8 @@ impl Store {
             if results.len() > reply_bytes {
                 return Err(refused(Refusal::too_large(REPLY_LIMIT, reply_bytes)));
             }
-            if looks > COMMAND_ITEMS_MAX {
+            // Nobody else gets through while it runs.
+            if write.looks > COMMAND_ITEMS_MAX {
                 return Err(refused(Refusal::too_large("command_items", COMMAND_ITEMS_MAX)));
             }
             if write.is_over() {

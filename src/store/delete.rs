@@ -47,7 +47,7 @@ impl Store {
     }
 
     /// Removes a key; the reply tells of what was there, and so waits for it.
-    fn remove(&mut self, key: HashedKey<'_>, write: &mut Write<'_>) -> bool {
+    pub(super) fn remove(&mut self, key: HashedKey<'_>, write: &mut Write<'_>) -> bool {
         let old = match self.current(key, write) {
             Some(_) => self.take(Op::Delete, key, write),
             None => None,

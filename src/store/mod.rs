@@ -8,6 +8,7 @@
 mod arena;
 mod batch;
 mod delete;
+mod delete_range;
 mod dirty;
 mod expire;
 mod hashed;
@@ -209,6 +210,7 @@ impl Store {
             Command::SetMulti(set) => Ok(self.set_multi(set, write)),
             Command::Delete(delete) => self.delete(delete, write),
             Command::DeleteMulti(delete) => Ok(self.delete_multi(delete, write)),
+            Command::DeleteRange(range) => Ok(self.delete_range(range, write)),
             Command::Incr(incr) => self.incr(incr, write),
             Command::Touch(touch) => Ok(self.touch(touch, write)),
             other => {

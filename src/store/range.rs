@@ -10,7 +10,7 @@ use crate::wire::reply::Shown;
 use std::ops::Bound;
 
 /// What an item of a page takes besides its key and value, in bytes; an upper bound.
-const ITEM_OVERHEAD: usize = 40;
+pub(super) const ITEM_OVERHEAD: usize = 40;
 
 impl Store {
     pub(super) fn range<'s>(
@@ -39,7 +39,10 @@ impl Store {
 }
 
 /// The tightest bounds that `from`, `after`, `to` and `prefix` set together.
-fn bounds<'b>(range: &Range<'b>, end: Option<&'b [u8]>) -> (Bound<&'b [u8]>, Bound<&'b [u8]>) {
+pub(super) fn bounds<'b>(
+    range: &Range<'b>,
+    end: Option<&'b [u8]>,
+) -> (Bound<&'b [u8]>, Bound<&'b [u8]>) {
     let from = range.from.unwrap_or(&[]).max(range.prefix);
     let to = match (range.to, end) {
         (Some(to), Some(end)) => Some(to.min(end)),

@@ -19,6 +19,8 @@ pub(super) struct Write<'w> {
     pub(super) own: Gate,
     /// The hash of the one key that its command names, where it is known.
     pub(super) hash: Option<u64>,
+    /// How many entries it passed over in their order.
+    pub(super) looks: usize,
     /// Everything that it replaces is kept, to go back to.
     pub(super) keeps_all: bool,
     changes: &'w mut ChangeBuffer,
@@ -34,7 +36,8 @@ impl<'w> Write<'w> {
     ) -> Self {
         let mark = changes.begin(seq, level, context.now);
         let (gate, own) = (Gate::OPEN, Gate::OPEN);
-        Self { seq, level, context, gate, own, hash: None, keeps_all: false, changes, mark }
+        let (hash, looks, keeps_all) = (None, 0, false);
+        Self { seq, level, context, gate, own, hash, looks, keeps_all, changes, mark }
     }
 
     pub(super) fn now(&self) -> Millis {

@@ -106,8 +106,8 @@ impl Generator {
 
     fn single(&mut self, outer: bool) -> (String, Vec<Value>) {
         let method = if self.writes_only {
-            ["set", "set", "set_multi", "delete", "delete_multi", "incr", "touch"]
-                [self.random.usize(..7)]
+            ["set", "set", "set_multi", "delete", "delete_multi", "delete_range", "incr", "touch"]
+                [self.random.usize(..8)]
         } else {
             [
                 "get",
@@ -121,7 +121,8 @@ impl Generator {
                 "touch",
                 "range",
                 "count",
-            ][self.random.usize(..11)]
+                "delete_range",
+            ][self.random.usize(..12)]
         };
         let few = self.random.usize(..4);
         let (mut params, known): (Vec<Value>, &[&str]) = match method {
@@ -147,9 +148,19 @@ impl Generator {
                 (vec![self.key(), ttl], &["durability"])
             }
             "range" => (vec![], &["from", "after", "to", "prefix", "limit", "reverse", "meta"]),
+            "delete_range" => (vec![], &["to", "after", "limit", "durability"]),
             _ => (vec![], &["prefix"]),
         };
-        params.extend(self.options(outer, known));
+        let mut options = self.options(outer, known);
+        if method == "delete_range" {
+            let bound = if self.random.bool() { "prefix" } else { "from" };
+            let bound = (Value::from(bound), self.key());
+            match &mut options {
+                Some(Value::Map(options)) => options.push(bound),
+                options => *options = Some(Value::Map(vec![bound])),
+            }
+        }
+        params.extend(options);
         (method.to_owned(), params)
     }
 

@@ -1,7 +1,9 @@
 //! The store as it should be, in the plainest words: a `BTreeMap`, and what a crash leaves of it.
 
 use std::collections::BTreeMap;
-use vatn::wire::command::{Batch, Count, Delete, GetMulti, Incr, Range, Set, SetMulti, Touch};
+use vatn::wire::command::{
+    Batch, Count, Delete, DeleteRange, GetMulti, Incr, Range, Set, SetMulti, Touch,
+};
 use vatn::wire::options::Condition;
 use vatn::wire::reply::{Meta, Shown};
 use vatn::wire::{Code, Command, Level, Reply};
@@ -139,6 +141,7 @@ impl Model {
                 *changed |= existed > 0;
                 Ok(encoded(&Reply::Uint(existed as u64)))
             }
+            Command::DeleteRange(range) => Ok(self.delete_range(range, changed)),
             Command::Incr(incr) => self.incr(incr, now, level, seq, changed),
             Command::Touch(touch) => Ok(self.touch(touch, now, level, seq, changed)),
             Command::Batch(batch) => self.batch(batch, now, level, seq, changed),
@@ -238,6 +241,26 @@ impl Model {
             (None, true) => encoded(&Reply::Nil),
             (old, false) => encoded(&Reply::Bool(old.is_some())),
         })
+    }
+
+    fn delete_range(&mut self, range: &DeleteRange<'_>, changed: &mut bool) -> Vec<u8> {
+        let is_in = |key: &[u8]| {
+            key.starts_with(range.prefix.unwrap_or_default())
+                && range.from.is_none_or(|from| key >= from)
+                && range.to.is_none_or(|to| key < to)
+                && range.after.is_none_or(|after| key > after)
+        };
+        let all: Vec<_> = self.cells.keys().filter(|key| is_in(key)).cloned().collect();
+        let count = all.len().min(range.limit.unwrap_or(usize::MAX));
+        all.iter().take(count).for_each(|key| drop(self.cells.remove(key)));
+        *changed |= count > 0;
+        let mut out = vec![0x92];
+        out.extend(encoded(&Reply::Uint(count as u64)));
+        match all.get(count.wrapping_sub(1)).filter(|_| all.len() > count) {
+            Some(next) => vatn::wire::writer::key(&mut out, next),
+            None => vatn::wire::writer::nil(&mut out),
+        }
+        out
     }
 
     fn incr(

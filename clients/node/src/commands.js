@@ -9,6 +9,7 @@ import { params } from "./wire.js";
 const asEntry = (result) =>
   result && { value: result[0], seq: result[1], ttl_ms: result[2], level: result[3] };
 const asPage = ([items, next]) => ({ items, next });
+const asDeleted = ([count, next]) => ({ count, next });
 const asHistory = ([changes, next]) => ({ changes: changes.map(asChange), next });
 const asChange = ([key, [seq, op, index, count, , ttl_ms, level], value]) => ({
   key, op, value, seq, index, count, ttl_ms, level,
@@ -58,6 +59,14 @@ export class Commands {
   /** Deletes several keys, all or none; how many existed. */
   delete_multi(keys, options) {
     return this._call("delete_multi", params([[...keys]], options));
+  }
+
+  /**
+   * `{ count, next }`: deletes one page of the keys of a range (`from`, `to`, `prefix`, `after`, `limit`), all or
+   * none. One of `from`, `to` and `prefix` must be given. Repeat with `after: next` until `next` is null.
+   */
+  delete_range(options) {
+    return this._call("delete_range", params([], options), asDeleted);
   }
 
   /** Adds `delta` (1) to a number; the new one. A missing key becomes `initial`, or is NOT_FOUND without it. */

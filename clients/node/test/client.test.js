@@ -42,6 +42,10 @@ test("every command does what it says", async (t) => {
   assert.equal(await client.delete("x"), false);
   assert.equal(await client.delete("p:a", { return_value: true }), 1);
   assert.equal(await client.delete_multi(["p:b", "none"]), 1);
+  await client.set_multi({ "r:1": 1, "r:2": 2, "r:3": 3 });
+  assert.deepEqual(await client.delete_range({ prefix: "r:", limit: 2 }), { count: 2, next: "r:2" });
+  assert.deepEqual(await client.delete_range({ from: "r:", after: "r:2", to: "s" }), { count: 1, next: null });
+  await assert.rejects(client.delete_range({ limit: 1 }), { code: "BAD_ARGUMENT" });
   assert.equal(await client.incr("n", { initial: 5 }), 5);
   assert.equal(await client.incr("n", { delta: 2 }), 7);
   assert.equal(await client.decr("n"), 6);

@@ -26,6 +26,11 @@ def test_every_command_does_what_it_says(client):
     assert client.delete("x") is True and client.delete("x") is False
     assert client.delete("p:a", return_value=True) == 1
     assert client.delete_multi(["p:b", "none"]) == 1
+    client.set_multi({"r:1": 1, "r:2": 2, "r:3": 3})
+    assert client.delete_range(prefix="r:", limit=2) == vatn.Deleted(2, "r:2")
+    assert client.delete_range(prefix="r:", limit=2, after="r:2", durability="queued") == (1, None)
+    with pytest.raises(vatn.BadArgument):
+        client.delete_range(limit=1)
     assert client.incr("n", initial=5) == 5
     assert client.incr("n", delta=2) == 7
     assert client.decr("n") == 6

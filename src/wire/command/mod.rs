@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod changes;
 pub mod delete;
+pub mod delete_range;
 pub mod get;
 pub mod incr;
 pub mod range;
@@ -13,6 +14,7 @@ pub mod touch;
 pub use batch::Batch;
 pub use changes::{Changes, Wait};
 pub use delete::{Delete, DeleteMulti};
+pub use delete_range::DeleteRange;
 pub use get::{Get, GetMulti};
 pub use incr::Incr;
 pub use range::{Count, Range};
@@ -25,7 +27,7 @@ use super::params::Params;
 use super::refusal::{self, Code, Refusal};
 
 /// Every method, as `proto/commands.json` lists them.
-pub const METHODS: [&str; 18] = [
+pub const METHODS: [&str; 19] = [
     "hello",
     "ping",
     "get",
@@ -34,6 +36,7 @@ pub const METHODS: [&str; 18] = [
     "set_multi",
     "delete",
     "delete_multi",
+    "delete_range",
     "incr",
     "decr",
     "touch",
@@ -65,6 +68,8 @@ pub enum Command<'a> {
     Delete(Delete<'a>),
     /// Deletes several keys, all or none.
     DeleteMulti(DeleteMulti<'a>),
+    /// Deletes the keys of a range, a page at a time.
+    DeleteRange(DeleteRange<'a>),
     /// `incr` and `decr`.
     Incr(Incr<'a>),
     /// Sets or removes a key's time to live.
@@ -136,6 +141,7 @@ impl<'a> Command<'a> {
             b"set_multi" => SetMulti::decode(params).map(Self::SetMulti),
             b"delete" => Delete::decode(params).map(Self::Delete),
             b"delete_multi" => DeleteMulti::decode(params).map(Self::DeleteMulti),
+            b"delete_range" => DeleteRange::decode(params).map(Self::DeleteRange),
             b"incr" => Incr::decode(params, false).map(Self::Incr),
             b"decr" => Incr::decode(params, true).map(Self::Incr),
             b"touch" => Touch::decode(params).map(Self::Touch),
@@ -164,6 +170,7 @@ impl<'a> Command<'a> {
             Self::SetMulti(_) => "set_multi",
             Self::Delete(_) => "delete",
             Self::DeleteMulti(_) => "delete_multi",
+            Self::DeleteRange(_) => "delete_range",
             Self::Incr(incr) if incr.down => "decr",
             Self::Incr(_) => "incr",
             Self::Touch(_) => "touch",
@@ -184,6 +191,7 @@ impl<'a> Command<'a> {
             | Self::SetMulti(_)
             | Self::Delete(_)
             | Self::DeleteMulti(_)
+            | Self::DeleteRange(_)
             | Self::Incr(_)
             | Self::Touch(_)
             | Self::Batch(_) => true,
@@ -203,7 +211,7 @@ impl<'a> Command<'a> {
     /// Whether the command may add something to the map.
     pub fn may_add(&self) -> bool {
         match self {
-            Self::Delete(_) | Self::DeleteMulti(_) => false,
+            Self::Delete(_) | Self::DeleteMulti(_) | Self::DeleteRange(_) => false,
             Self::Batch(batch) => batch.commands.iter().any(Self::may_add),
             _ => self.may_write(),
         }
@@ -216,6 +224,7 @@ impl<'a> Command<'a> {
             Self::SetMulti(set) => Some(set.weight()),
             Self::Delete(delete) => Some(Weight::of(&delete.key, &[])),
             Self::DeleteMulti(delete) => Some(delete.weight()),
+            Self::DeleteRange(delete) => Some(delete.weight()),
             Self::Incr(incr) => Some(Weight::of(&incr.key, &[0; 9])),
             Self::Touch(touch) => Some(touch.weight()),
             Self::Batch(batch) => batch.weight(),
@@ -242,6 +251,7 @@ impl<'a> Command<'a> {
             Self::SetMulti(set) => set.durability,
             Self::Delete(delete) => delete.durability,
             Self::DeleteMulti(delete) => delete.durability,
+            Self::DeleteRange(delete) => delete.durability,
             Self::Incr(incr) => incr.durability,
             Self::Touch(touch) => touch.durability,
             Self::Batch(batch) => batch.durability,

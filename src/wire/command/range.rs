@@ -2,6 +2,7 @@
 
 use crate::wire::options;
 use crate::wire::params::Params;
+use crate::wire::reader::Reader;
 use crate::wire::refusal::Refusal;
 
 /// `range [{from, after, to, prefix, limit, reverse, keys_only, meta}]`: `[[[key, value]…], next or
@@ -32,13 +33,7 @@ impl<'a> Range<'a> {
         let known = ["from", "after", "to", "prefix", "limit", "reverse", "keys_only", "meta"];
         params.options(&known, |name, reader| {
             match name {
-                "limit" => {
-                    let limit = reader.uint().map_err(|fault| fault.at(name))?;
-                    if limit == 0 {
-                        return Err(Refusal::argument(name, "must be at least 1"));
-                    }
-                    range.limit = Some(usize::try_from(limit).unwrap_or(usize::MAX));
-                }
+                "limit" => range.limit = Some(limit(reader)?),
                 "reverse" => range.reverse = options::flag(name, reader)?,
                 "meta" => range.meta = options::flag(name, reader)?,
                 "keys_only" => range.keys_only = options::flag(name, reader)?,
@@ -61,6 +56,14 @@ impl<'a> Range<'a> {
             ));
         }
         Ok(range)
+    }
+}
+
+/// Reads a `limit` option, at least 1.
+pub(super) fn limit(reader: &mut Reader<'_>) -> Result<usize, Refusal> {
+    match reader.uint().map_err(|fault| fault.at("limit"))? {
+        0 => Err(Refusal::argument("limit", "must be at least 1")),
+        limit => Ok(usize::try_from(limit).unwrap_or(usize::MAX)),
     }
 }
 

@@ -10,7 +10,7 @@
 """
 
 from .client import Atomic, Client, Notifier, Pipeline, Reply
-from .commands import Change, Entry, History, Page
+from .commands import Change, Deleted, Entry, History, Page
 from .errors import (
     BadArgument,
     BadKey,
@@ -38,7 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Atomic", "BadArgument", "BadKey", "BadRequest", "Change", "Client", "CommandError", "Compacted", "Conflict",
-    "Entry", "History", "Missed", "NotANumber", "NotFound", "Notifier", "Overflow", "Page", "Pipeline",
+    "Deleted", "Entry", "History", "Missed", "NotANumber", "NotFound", "Notifier", "Overflow", "Page", "Pipeline",
     "ProtocolError", "QueueFull", "Reply", "Stopping", "Storage", "Subscriber", "Timeout", "TooLarge", "UnknownMethod", "Unreadable",
     "VatnError",
 ]

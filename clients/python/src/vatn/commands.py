@@ -24,6 +24,13 @@ class Page(NamedTuple):
     next: Key | None
 
 
+class Deleted(NamedTuple):
+    """`delete_range`: how many keys it deleted, and the key to give as `after` to go on, or None."""
+
+    count: int
+    next: Key | None
+
+
 class Change(NamedTuple):
     """One change to one key. `value` is None where `op` is "delete" or "expire"."""
 
@@ -50,6 +57,10 @@ def _as_entry(result: Any) -> Any:
 
 def _as_page(result: Any) -> Page:
     return Page([tuple(item) if isinstance(item, list) else item for item in result[0]], result[1])
+
+
+def _as_deleted(result: Any) -> Deleted:
+    return Deleted(result[0], result[1])
 
 
 def _as_history(result: Any) -> History:
@@ -117,6 +128,17 @@ class Commands:
     ) -> Any:
         """Deletes several keys, all or none; how many existed."""
         return self._call("delete_multi", _with([list(keys)], durability=durability, key_prefix=key_prefix))
+
+    def delete_range(
+        self, *, from_: Key | None = None, to: Key | None = None, prefix: Key | None = None, after: Key | None = None,
+        limit: int | None = None, durability: str | None = None,
+    ) -> Any:
+        """Deletes a page of the keys of a range, all or none: a `Deleted`. Repeat with its `next` as `after`.
+
+        One of `from_`, `to` and `prefix` must be given; the empty prefix stands for all keys.
+        """
+        options = {"from": from_, "to": to, "prefix": prefix, "after": after, "limit": limit}
+        return self._call("delete_range", _with([], **options, durability=durability), _as_deleted)
 
     def incr(
         self, key: Key, *, delta: int | None = None, initial: int | None = None, ttl_ms: int | None = None,

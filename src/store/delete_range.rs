@@ -1,0 +1,175 @@
+//! `delete_range`.
+
+use super::map::prefix_end;
+use super::range::{ITEM_OVERHEAD, bounds};
+use super::write::Write;
+use super::{Context, Store};
+use crate::wire::command::{DeleteRange, Range};
+use crate::wire::{Reply, writer};
+
+/// The keys that one page passes.
+struct Passed {
+    keys: Vec<Box<[u8]>>,
+    /// Whether the range holds more.
+    has_next: bool,
+}
+
+impl Store {
+    pub(super) fn delete_range(
+        &mut self,
+        range: &DeleteRange<'_>,
+        write: &mut Write<'_>,
+    ) -> Reply<'static> {
+        write.has_many();
+        let Passed { keys, has_next } = self.pass(range, write);
+        write.looks += keys.len();
+        let mut deleted = 0;
+        for key in &keys {
+            deleted += u64::from(self.remove(self.hashed(key, None), write));
+        }
+        // What is not between the keys, or after the last one, may have been removed just now.
+        write.gate.join(self.removals);
+        let mut reply = Vec::new();
+        writer::array_len(&mut reply, 2);
+        writer::uint(&mut reply, deleted);
+        match keys.last().filter(|_| has_next) {
+            Some(next) => writer::key(&mut reply, next),
+            None => writer::nil(&mut reply),
+        }
+        Reply::Encoded(reply)
+    }
+
+    /// Chooses the keys of one page, those included whose time to live has ended. A page is bounded
+    /// by `limit` and `page_items` in keys, and by `page_bytes` in the bytes that the write may
+    /// copy: its keys into the log, its keys and values into the undo buffer.
+    fn pass(&self, range: &DeleteRange<'_>, write: &mut Write<'_>) -> Passed {
+        let Context { page_items, page_bytes, .. } = *write.context;
+        let most = range.limit.unwrap_or(usize::MAX).min(page_items);
+        let prefix = range.prefix.unwrap_or_default();
+        let DeleteRange { from, to, after, .. } = *range;
+        let end = prefix_end(prefix);
+        let (lower, upper) =
+            bounds(&Range { from, to, after, prefix, ..Range::default() }, end.as_deref());
+        let (mut keys, mut bytes) = (Vec::with_capacity(most.min(128)), 0);
+        for (key, entry) in self.map.range(lower, upper) {
+            bytes += key.len() + entry.value.len() + ITEM_OVERHEAD;
+            if keys.len() == most || bytes > page_bytes && !keys.is_empty() {
+                // The reply tells that this key is there.
+                write.gate.require(entry.head.level, entry.head.seq);
+                return Passed { keys, has_next: true };
+            }
+            keys.push(key.into());
+        }
+        Passed { keys, has_next: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::COMMAND_ITEMS_MAX;
+    use crate::store::undo::Undo;
+    use crate::wire::change::{ChangeReader, Op};
+    use crate::wire::command::{Batch, SetMulti};
+    use crate::wire::{ChangeBuffer, Code, Command, Gate, Level};
+
+    /// A store that holds `keys`, each with a value of `bytes` bytes and this time to live.
+    fn store_of(keys: &[&str], bytes: usize, ttl_ms: Option<u64>) -> Store {
+        let mut store = Store::default();
+        let mut value = vec![0xC6];
+        value.extend_from_slice(&(bytes as u32).to_be_bytes());
+        value.resize(bytes + 5, 0);
+        let pairs = keys.iter().map(|key| (key.as_bytes().into(), &value[..])).collect();
+        let durability = Some(Level::Synced);
+        let set = SetMulti { prefix: &[], pairs, ttl_ms, durability };
+        apply(&mut store, &Command::SetMulti(set), &Context::unbounded(1, Level::Synced)).unwrap();
+        drop(store.take_undo(Undo::default()));
+        store
+    }
+
+    /// The reply's bytes, what it waits for, and the changes.
+    type Done = Result<(Vec<u8>, Gate, ChangeBuffer), Code>;
+
+    fn apply(store: &mut Store, command: &Command<'_>, context: &Context) -> Done {
+        let mut changes = ChangeBuffer::default();
+        let applied = store.apply(command, context, &mut changes);
+        let (gate, mut out) = (applied.gate, Vec::new());
+        applied.reply.map_err(|refusal| refusal.code())?.encode(&mut out);
+        Ok((out, gate, changes))
+    }
+
+    fn under<'a>(prefix: &'a str, after: &'a str, level: Level) -> Command<'a> {
+        let after = (!after.is_empty()).then_some(after.as_bytes());
+        let (prefix, durability) = (Some(prefix.as_bytes()), Some(level));
+        Command::DeleteRange(DeleteRange { prefix, after, durability, ..DeleteRange::default() })
+    }
+
+    #[test]
+    fn a_page_ends_at_the_items_and_at_the_bytes_it_may_have_and_passes_one_key_at_least() {
+        let keys = ["a", "b", "c", "d", "e"];
+        let whole = Context::unbounded(2, Level::Queued);
+        for (page_items, page_bytes, passed) in
+            [(2, usize::MAX, 2), (usize::MAX, 3 * 150, 3), (usize::MAX, 10, 1), (9, 5 * 150, 5)]
+        {
+            let mut store = store_of(&keys, 100, None);
+            let context = Context { page_items, page_bytes, ..whole };
+            let range = under("", "", Level::Stored);
+            let (reply, gate, changes) = apply(&mut store, &range, &context).unwrap();
+            let next =
+                if passed == 5 { "\u{c0}".into() } else { format!("\u{a1}{}", keys[passed - 1]) };
+            let next: Vec<u8> = next.chars().map(|letter| letter as u8).collect();
+            assert_eq!(reply, [&[0x92, passed as u8][..], &next].concat());
+            assert_eq!((store.len(), store.seq()), (5 - passed, 2), "one write");
+            assert_eq!(gate, Gate { stored: 2, synced: 1, ..Gate::OPEN });
+            assert_eq!(ChangeReader::new(changes.bytes()).count(), passed);
+        }
+    }
+
+    #[test]
+    fn a_page_passes_what_has_expired_and_does_not_count_it() {
+        let mut store = store_of(&["a", "b", "c"], 1, Some(5));
+        let context = Context { page_items: 2, ..Context::unbounded(9, Level::Queued) };
+        let (reply, gate, changes) =
+            apply(&mut store, &under("", "", Level::Queued), &context).unwrap();
+        assert_eq!(reply, *b"\x92\x00\xA1b", "none was there any more; go on after b");
+        assert_eq!(gate, Gate { synced: 1, ..Gate::OPEN }, "it tells of what has expired");
+        let ops = ChangeReader::new(changes.bytes()).map(|change| change.unwrap().op);
+        assert_eq!(ops.collect::<Vec<_>>(), [Op::Expire, Op::Expire]);
+        let (reply, ..) = apply(&mut store, &under("", "b", Level::Queued), &context).unwrap();
+        assert_eq!((&reply[..], store.len()), (&b"\x92\x00\xC0"[..], 0));
+    }
+
+    #[test]
+    fn a_page_of_level_memory_waits_until_what_it_hides_is_gone_for_good() {
+        let mut store = store_of(&["a", "b"], 1, None);
+        let context = Context::unbounded(2, Level::Memory);
+        let pairs = vec![(b"a0"[..].into(), &b"\x01"[..])];
+        let set = SetMulti { prefix: b"", pairs, ttl_ms: None, durability: None };
+        apply(&mut store, &Command::SetMulti(set), &context).unwrap();
+        // The key of level memory comes first, so that its deletion alone would wait for nothing.
+        let from = DeleteRange { from: Some(b"a0"), ..DeleteRange::default() };
+        let (reply, gate, changes) =
+            apply(&mut store, &Command::DeleteRange(from), &context).unwrap();
+        assert_eq!((&reply[..], store.len()), (&b"\x92\x02\xC0"[..], 1));
+        assert_eq!(gate, Gate { synced: 3, ..Gate::OPEN });
+        let undo = [store.take_undo(Undo::default())];
+        let lost = ChangeReader::new(changes.bytes()).map(Result::unwrap);
+        assert_eq!((store.take_back(lost, &undo), store.len()), (2, 3), "lost as a whole");
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_the_entries_that_its_pages_pass() {
+        let mut store = store_of(&["a", "b"], 0, None);
+        let context = Context::unbounded(2, Level::Queued);
+        let commands = vec![under("", "", Level::Queued)];
+        let batch = Batch { commands, durability: None };
+        for (passed_before, left) in [(COMMAND_ITEMS_MAX - 1, 2), (COMMAND_ITEMS_MAX - 2, 0)] {
+            let mut changes = ChangeBuffer::default();
+            let mut write = Write::open(2, Level::Queued, &context, &mut changes);
+            write.looks = passed_before;
+            let done = store.batch(&batch, &mut write).map_err(|refusal| refusal.code());
+            assert_eq!(done.err(), (left == 2).then_some(Code::TooLarge));
+            assert_eq!(store.len(), left);
+        }
+    }
+}
