@@ -38,8 +38,8 @@ impl ConnectionTimeouts {
     }
 
     /// Whether a message that began `age` ago, and has `received` bytes by now, takes too long.
-    pub fn is_message_late(&self, age: Duration, received: usize) -> bool {
-        let earned = received as u64 / MESSAGE_BYTES_PER_SECOND;
+    pub fn is_message_late(&self, age: Duration, received: u64) -> bool {
+        let earned = received / MESSAGE_BYTES_PER_SECOND;
         age >= self.write.saturating_add(Duration::from_secs(earned))
     }
 }

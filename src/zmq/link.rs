@@ -5,11 +5,13 @@
 //! read buffer of its own: the scratch buffer belongs to the thread, and only the bytes that
 //! arrived are kept.
 
+use super::liveness::{Liveness, Seen};
 use super::outlet::Outlet;
 use super::pool::{Pool, Share};
 use super::stream::Stream;
 use super::zmtp::{Codec, Inbox, Kind, Violation};
 use crate::limits::Limits;
+use crate::net::ConnectionTimeouts;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -71,25 +73,17 @@ impl Closed {
     }
 }
 
-/// What of the peer was seen since the last look at the clock.
-#[derive(Debug, Default)]
-struct Vitals {
-    heard: bool,
-    wrote: bool,
-    quiet: Duration,
-    stalled: Duration,
-    pinged: bool,
-    /// Since it was last read from, or sent a PING meanwhile.
-    unread: Duration,
-}
-
 /// A connection whose handshake is done.
 #[derive(Debug)]
 pub struct Link {
     stream: Stream,
     codec: Codec,
     incoming: Share,
-    vitals: Vitals,
+    /// What was seen since the last look.
+    heard: bool,
+    wrote: bool,
+    liveness: Liveness,
+    timeouts: ConnectionTimeouts,
     has_more: bool,
     /// The socket took no more at the last write.
     is_full: bool,
@@ -111,20 +105,23 @@ impl Link {
             stream,
             codec: Codec::new(kind, limits),
             incoming: Share::of(incoming),
-            vitals: Vitals::default(),
+            heard: false,
+            wrote: false,
+            liveness: Liveness::default(),
+            timeouts: ConnectionTimeouts::new(limits),
             has_more: false,
             is_full: false,
             inbox: Inbox::default(),
             outlet: Outlet::default(),
         };
         link.codec.take_replies(link.outlet.control());
+        let deadline = link.timeouts.handshake;
         let greeted = poll_fn(|cx| {
             while !link.codec.is_ready() {
                 ready!(link.poll_turn(cx, true))?;
             }
             Poll::Ready(Ok(()))
         });
-        let deadline = Duration::from_millis(limits.handshake_ms);
         tokio::time::timeout(deadline, greeted).await.unwrap_or(Err(Closed::HandshakeLate))?;
         Ok(link)
     }
@@ -144,7 +141,7 @@ impl Link {
     pub fn poll_turn(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<(), Closed>> {
         if self.inbox.messages.is_empty() {
             self.inbox.rest();
-            self.incoming.hold(self.codec.unfinished());
+            self.incoming.hold(self.held_incoming());
         }
         let was_full = self.is_full;
         let wrote = self.poll_write(cx)?;
@@ -172,7 +169,7 @@ impl Link {
             }
             wrote |= !self.is_full;
         }
-        self.vitals.wrote |= wrote;
+        self.wrote |= wrote;
         Ok(wrote)
     }
 
@@ -184,7 +181,7 @@ impl Link {
             if input.is_empty() {
                 return Poll::Ready(Err(Closed::ByPeer));
             }
-            self.vitals.heard = true;
+            self.heard = true;
             self.has_more = input.len() == READ_BYTES;
             let fed = self.codec.feed(input, &mut self.inbox, self.outlet.control());
             if let Err(violation) = fed {
@@ -192,7 +189,7 @@ impl Link {
                 let _ = self.poll_write(cx);
                 return Poll::Ready(Err(violation.into()));
             }
-            if !self.incoming.hold(self.inbox.cost + self.codec.unfinished()) {
+            if !self.incoming.hold(self.held_incoming()) {
                 return Poll::Ready(Err(Closed::NoMemory));
             }
             Poll::Ready(Ok(()))
@@ -202,47 +199,30 @@ impl Link {
     /// Called now and then, with the time since the last call. Cuts a peer that does not read, does
     /// not finish what it began, or is gone; asks one that is quiet. `reading` is false while we do
     /// not read.
-    pub fn look(&mut self, since: Duration, reading: bool, limits: &Limits) -> Result<(), Closed> {
-        let stalled_after = Duration::from_millis(limits.stalled_peer_ms);
-        let heartbeat = Duration::from_millis(limits.heartbeat_ms);
-        let vitals = &mut self.vitals;
-        let idle = std::mem::take(&mut vitals.wrote) || self.outlet.front().is_empty();
-        vitals.stalled = if idle { Duration::ZERO } else { vitals.stalled + since };
-        if vitals.stalled >= stalled_after {
-            return Err(Closed::Stalled);
-        }
-        vitals.unread = if reading { Duration::ZERO } else { vitals.unread + since };
-        if vitals.unread >= heartbeat && self.outlet.unwritten() == 0 {
-            // What it answers is not read, but from a peer that is gone its system answers, and
-            // ends the connection.
-            vitals.unread = Duration::ZERO;
-            return self.ping();
-        }
-        if std::mem::take(&mut vitals.heard) || !reading {
-            (vitals.quiet, vitals.pinged) = (Duration::ZERO, false);
-            return Ok(());
-        }
-        vitals.quiet += since;
-        if self.codec.unfinished() > 0 && vitals.quiet >= stalled_after {
-            return Err(Closed::Unfinished);
-        }
-        let gone = self.codec.peer_silence().is_some_and(|allowed| vitals.quiet >= allowed);
-        if gone || (vitals.pinged && vitals.quiet >= heartbeat * 3) {
-            return Err(Closed::Silent);
-        }
-        if !vitals.pinged && vitals.quiet >= heartbeat && self.codec.peer_knows_ping() {
-            vitals.pinged = true;
-            return self.ping();
+    pub fn look(&mut self, since: Duration, reading: bool) -> Result<(), Closed> {
+        let seen = Seen {
+            heard: std::mem::take(&mut self.heard),
+            wrote: std::mem::take(&mut self.wrote),
+            has_waiting: !self.outlet.front().is_empty(),
+            unwritten: self.outlet.unwritten(),
+            reading,
+            unfinished: self.codec.unfinished(&self.inbox),
+            peer_silence: self.codec.peer_silence(),
+            knows_ping: self.codec.peer_knows_ping(),
+        };
+        if self.liveness.look(since, seen, &self.timeouts)? {
+            self.codec.ping(self.outlet.control());
         }
         Ok(())
     }
 
-    fn ping(&mut self) -> Result<(), Closed> {
-        if self.codec.peer_knows_ping() {
-            self.codec.ping()?;
-            self.codec.take_replies(self.outlet.control());
-        }
-        Ok(())
+    /// How often [`Link::look`] should be called.
+    pub fn look_period(&self) -> Duration {
+        self.timeouts.look_period()
+    }
+
+    fn held_incoming(&self) -> usize {
+        self.inbox.held() + self.codec.held()
     }
 
     /// Ends the connection so that the peer still gets what was written: closing a socket that
@@ -255,12 +235,6 @@ impl Link {
         let drained = async { while let Ok(1..) = self.stream.read(&mut rest).await {} };
         let _ = tokio::time::timeout(LINGER, drained).await;
     }
-}
-
-/// How often [`Link::look`] should be called.
-pub fn look_period(limits: &Limits) -> Duration {
-    let shortest = limits.heartbeat_ms.min(limits.stalled_peer_ms);
-    Duration::from_millis((shortest / 4).clamp(20, 1_000))
 }
 
 fn closed(error: io::Error) -> Closed {

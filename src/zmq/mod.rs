@@ -11,9 +11,13 @@ pub mod backlog;
 mod batch;
 pub mod edge;
 pub mod endpoint;
+pub mod frame_reader;
+pub mod inbox;
+#[cfg(test)]
+mod interleaving;
 pub mod link;
 pub mod listener;
-pub mod meter;
+pub mod liveness;
 mod outbox;
 pub mod outlet;
 mod plain;

@@ -6,7 +6,7 @@
 //! from there.
 
 use super::edge::{Edge, EdgeError};
-use super::link::{Closed, Link, look_period};
+use super::link::{Closed, Link};
 use super::pool::{Pool, Share};
 use super::ration::{FREE_BYTES, Ration, Rations};
 use super::stream::Stream;
@@ -109,7 +109,7 @@ async fn subscriber(
     let subscriptions = Subscriptions::new(limits);
     let memory = Share::of(incoming);
     let (reader, prev, wants_most) = (None, 0, false);
-    Subscriber { link, engine, limits, subscriptions, memory, ration, reader, prev, wants_most }
+    Subscriber { link, engine, subscriptions, memory, ration, reader, prev, wants_most }
         .run(stop)
         .await
 }
@@ -118,7 +118,6 @@ async fn subscriber(
 struct Subscriber<'e> {
     link: Link,
     engine: &'e Engine,
-    limits: &'e Limits,
     subscriptions: Subscriptions,
     memory: Share,
     /// For changes that are not written.
@@ -159,7 +158,7 @@ impl Subscriber<'_> {
     async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Closed> {
         let mut committed = self.engine.feed().subscribe();
         let mut beat = interval(BEAT_PERIOD);
-        let mut look = interval(look_period(self.limits));
+        let mut look = interval(self.link.look_period());
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked = Instant::now();
@@ -182,7 +181,7 @@ impl Subscriber<'_> {
                 now = look.tick() => {
                     let since = now.saturating_duration_since(looked);
                     looked = now;
-                    self.link.look(since, reading, self.limits)?;
+                    self.link.look(since, reading)?;
                 }
                 _ = stop.wait_for(|stop| *stop), if deadline.is_none() => {
                     deadline = Some(Instant::now() + STOP_PATIENCE);
@@ -193,16 +192,7 @@ impl Subscriber<'_> {
 
     /// Takes in what the subscriber wants, said by command (ZMTP 3.1) or by message (ZMTP 3.0).
     fn subscribe(&mut self) -> Result<(), Closed> {
-        let mut inbox = std::mem::take(&mut self.link.inbox);
-        while let Some(message) = inbox.messages.pop_front() {
-            match inbox.frame(&message, 0).and_then(<[u8]>::split_first) {
-                Some((1, topic)) => self.add(topic)?,
-                Some((0, topic)) => self.subscriptions.remove(topic),
-                // PUB hears nothing else.
-                _ => {}
-            }
-        }
-        while let Some(signal) = inbox.signals.pop_front() {
+        while let Some(signal) = self.link.inbox.signals.pop_front() {
             match signal {
                 Signal::Subscribe(topic) => self.add(&topic)?,
                 Signal::Cancel(topic) => self.subscriptions.remove(&topic),

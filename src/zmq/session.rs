@@ -5,7 +5,7 @@
 //! executed for, so its requests wait in its own socket.
 
 use super::batch::{Batch, Cursor, Room};
-use super::link::{Closed, Link, look_period};
+use super::link::{Closed, Link};
 use super::outbox::Outbox;
 use super::pool::{FREE_BYTES, Share};
 use super::seldom::Seldom;
@@ -164,7 +164,7 @@ impl<'e> Session<'e> {
         let mut room = self.engine.room();
         let mut stopped = pin!(stop.wait_for(|stop| *stop));
         let mut stopped = Seldom::new(|cx| stopped.as_mut().poll(cx).map(drop));
-        let mut look = interval(look_period(&self.engine.config().limits));
+        let mut look = interval(self.link.look_period());
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = Seldom::new(move |cx| look.poll_tick(cx));
         loop {
@@ -231,7 +231,7 @@ impl<'e> Session<'e> {
         let since = now.saturating_duration_since(self.looked);
         self.looked = now;
         let limits = &self.engine.config().limits;
-        self.link.look(since, reading, limits)?;
+        self.link.look(since, reading)?;
         // A peer that is not read from is not heard to leave. What it sent before is executed where
         // that goes on by itself, but not where nobody is left for whom it could.
         let has_left = blocked == Blocked::Full && self.link.is_ended();
