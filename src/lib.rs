@@ -38,6 +38,7 @@ pub mod net;
 pub mod relay;
 pub mod server;
 pub mod store;
+pub mod units;
 pub mod wire;
 pub mod worker;
 pub mod zmq;

@@ -3,6 +3,7 @@
 //! The constants are part of the protocol (a client may rely on them); the fields of [`Limits`] are
 //! defaults. What must hold between them is checked at compile time at the end of the file.
 
+use crate::units;
 use clap::Args;
 
 /// The longest key, in bytes. fjall asserts at 65,535 *after* journalling, so we refuse far below.
@@ -51,15 +52,18 @@ pub struct Limits {
 
     /// Largest ZeroMQ message, all its frames together
     #[arg(long, env = "VATN_MAX_MESSAGE_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    #[arg(value_parser = units::bytes::<usize>)]
     pub max_message_bytes: usize,
 
     /// Most bytes of unfinished incoming messages, all connections together
     #[arg(long, env = "VATN_MAX_INCOMING_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
+    #[arg(value_parser = units::bytes::<usize>)]
     pub max_incoming_bytes: usize,
 
     /// Most bytes of keys and values in memory; then only deletes are taken [default: as many as
     /// the map can name, about 31 GiB of entries of up to 64 KiB]
     #[arg(long, env = "VATN_MAX_DATA_BYTES", value_name = "BYTES")]
+    #[arg(value_parser = units::bytes::<usize>)]
     pub max_data_bytes: Option<usize>,
 
     /// Most frames (requests) in one message
@@ -72,11 +76,13 @@ pub struct Limits {
 
     /// Most reply bytes that one connection may leave unread; then it is not read from
     #[arg(long, env = "VATN_MAX_UNREAD_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    #[arg(value_parser = units::bytes::<usize>)]
     pub max_unread_bytes: usize,
 
     /// Most reply bytes that wait to be read, all connections together, and counted by themselves
     /// those of large changes; when twice as many wait, only short replies are made
     #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
+    #[arg(value_parser = units::bytes::<usize>)]
     pub max_outgoing_bytes: usize,
 
     /// Most bytes that subscriptions take, all subscribers together
@@ -90,28 +96,34 @@ pub struct Limits {
 
     /// A connection that has not finished its handshake by then is closed
     #[arg(long, env = "VATN_HANDSHAKE_MS", default_value_t = 5_000, value_name = "MS")]
+    #[arg(value_parser = units::milliseconds)]
     pub handshake_ms: u64,
 
     /// A peer that reads nothing of what waits for it for so long is cut
     #[arg(long, env = "VATN_STALLED_PEER_MS", default_value_t = 30_000, value_name = "MS")]
+    #[arg(value_parser = units::milliseconds)]
     pub stalled_peer_ms: u64,
 
     /// A quiet ZMTP 3.1 peer gets a PING after so long, and is cut after three times that
     #[arg(long, env = "VATN_HEARTBEAT_MS", default_value_t = 30_000, value_name = "MS")]
+    #[arg(value_parser = units::milliseconds)]
     pub heartbeat_ms: u64,
 
     /// A thread that one connection alone keeps busy looks for so long, in microseconds, whether
     /// the next request has come, before it sleeps; 0 for never
     #[arg(long, env = "VATN_IDLE_LOOK_US", default_value_t = 50, value_name = "US")]
+    #[arg(value_parser = units::microseconds)]
     pub idle_look_us: u64,
 
     /// A quiet HTTP connection is closed after so long
     #[arg(long, env = "VATN_HTTP_IDLE_MS", default_value_t = 60_000, value_name = "MS")]
+    #[arg(value_parser = units::milliseconds)]
     pub http_idle_ms: u64,
 
     /// Most bytes of large HTTP answers that wait to be read, all connections together (one answer
     /// always fits)
     #[arg(long, env = "VATN_HTTP_UNREAD_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
+    #[arg(value_parser = units::bytes::<usize>)]
     pub http_unread_bytes: usize,
 
     /// Most subscriptions of one subscriber
@@ -120,6 +132,7 @@ pub struct Limits {
 
     /// Most bytes of changes held for subscribers that lag; who falls further behind is told `lost`
     #[arg(long, env = "VATN_SUBSCRIBER_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    #[arg(value_parser = units::bytes::<usize>)]
     pub subscriber_bytes: usize,
 
     /// Most items in one reply of `range` and `changes`, and in one `delete_range`
@@ -129,6 +142,7 @@ pub struct Limits {
     /// Most bytes in one reply of `range` and `changes`, and of what one `delete_range` deletes
     /// (one item always fits)
     #[arg(long, env = "VATN_RANGE_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
+    #[arg(value_parser = units::bytes::<usize>)]
     pub range_bytes: usize,
 }
 
@@ -218,6 +232,18 @@ mod tests {
     fn the_flags_default_to_what_the_code_defaults_to() {
         let parsed = Harness::parse_from(["vatn"]).limits;
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Limits::default()));
+    }
+
+    #[test]
+    fn sizes_and_durations_may_have_units() {
+        let arguments = ["vatn", "--max-message-bytes", "32MiB", "--max-data-bytes", "1GB"];
+        let more = ["--heartbeat-ms", "10s", "--idle-look-us", "1ms"];
+        let parsed = Harness::parse_from(arguments.iter().chain(&more)).limits;
+        assert_eq!(
+            (parsed.max_message_bytes, parsed.max_data_bytes),
+            (32 << 20, Some(1_000_000_000))
+        );
+        assert_eq!((parsed.heartbeat_ms, parsed.idle_look_us), (10_000, 1000));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::Failure;
 use crate::client::{Client, ClientError, ClientOptions, Level, WriteOptions};
+use crate::units;
 
 /// How to reach the broker.
 #[derive(Debug, Clone, Args)]
@@ -24,8 +25,9 @@ pub(super) struct Connection {
 /// How long to wait for the broker.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Patience {
-    /// How long to wait for a reply, in milliseconds; 0 waits without end
+    /// How long to wait for a reply, in milliseconds or as 10s; 0 waits without end
     #[arg(long, env = "VATN_TIMEOUT_MS", value_name = "MS", default_value_t = 30_000)]
+    #[arg(value_parser = units::milliseconds)]
     pub(super) timeout_ms: u64,
 }
 

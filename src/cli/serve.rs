@@ -17,9 +17,13 @@ use crate::client::Level;
 use crate::config::{Config, QueueConfig, RetainConfig};
 use crate::limits::{self, Limits, QUEUE_BYTES_MAX, QUEUE_ITEMS_MAX};
 use crate::server::{Broker, ServeError};
+use crate::units;
 
 const NOTE: &str = "\
-Serves until Ctrl-C or SIGTERM, then writes what is queued and ends.";
+Serves until Ctrl-C or SIGTERM, then writes what is queued and ends.
+
+Sizes are bytes, or have a unit: kB MB GB TB (1000), KiB MiB GiB TiB (1024), as in 64MiB. Times
+are in the unit that the flag names, or have one of their own: ms s m h d, as in 10s or 1h30m.";
 
 /// Run a broker
 #[derive(Debug, Args)]
@@ -66,25 +70,30 @@ pub(super) struct Serve {
 
     /// Most bytes of changes that may wait for the tables
     #[arg(long, env = "VATN_QUEUE_BYTES", value_name = "BYTES")]
+    #[arg(value_parser = units::bytes::<usize>)]
     #[arg(default_value_t = QueueConfig::default().bytes)]
     queue_bytes: usize,
 
     /// How long a write waits for room in the queue before it is refused
     #[arg(long, env = "VATN_QUEUE_WAIT_MS", value_name = "MS")]
+    #[arg(value_parser = units::milliseconds)]
     #[arg(default_value_t = QueueConfig::default().wait_ms)]
     queue_wait_ms: u64,
 
     /// How many bytes of history stay for `changes`, besides what the tables do not hold yet
     #[arg(long, env = "VATN_RETAIN_BYTES", value_name = "BYTES")]
+    #[arg(value_parser = units::bytes::<u64>)]
     #[arg(default_value_t = RetainConfig::default().bytes)]
     retain_bytes: u64,
 
     /// How long a change stays in the history; 0 sets no bound
     #[arg(long, env = "VATN_RETAIN_AGE_MS", value_name = "MS", default_value_t = 0)]
+    #[arg(value_parser = units::milliseconds)]
     retain_age_ms: u64,
 
     /// The history is trimmed by segments of about so many bytes
     #[arg(long, env = "VATN_SEGMENT_BYTES", value_name = "BYTES", hide = true)]
+    #[arg(value_parser = units::bytes::<u64>)]
     #[arg(default_value_t = RetainConfig::default().segment_bytes)]
     segment_bytes: u64,
 
