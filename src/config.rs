@@ -19,6 +19,10 @@ pub struct Config {
     pub routers: Vec<String>,
     /// Endpoints of the change edge.
     pub publishers: Vec<String>,
+    /// Whether other machines may reach it, which needs no password.
+    pub insecure: bool,
+    /// What an operator should know of how it was started, as `stats` tells it.
+    pub warnings: Vec<String>,
     /// The durability of writes that do not name one.
     pub durability: Level,
     /// Bounds of the write queue.
@@ -41,6 +45,8 @@ impl Config {
             http_host_names: Vec::new(),
             routers: Vec::new(),
             publishers: Vec::new(),
+            insecure: false,
+            warnings: Vec::new(),
             durability: Level::Synced,
             queue: QueueConfig::default(),
             retain: RetainConfig::default(),

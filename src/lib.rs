@@ -4,7 +4,8 @@
 //! The rooms, from the ground up; a room imports only from below (held by `tests/tidy.rs`):
 //!
 //! - [`wire`] is what travels: commands, replies, changes and error codes, as bytes. [`limits`] has
-//!   every bound, [`config`] what a broker is told at start, [`clock`] the time.
+//!   every bound, [`config`] what a broker is told at start, [`clock`] the time, [`process`] its
+//!   signals and what the system allows it.
 //! - [`store`] is the ordered map and `apply`, a pure function of state, command and time.
 //!   [`disk`] is a small trait, with the log's files and fjall behind it.
 //! - [`log`] is the write queue as a log: records, the bounded queue, watermarks, and the feed of
@@ -35,10 +36,10 @@ pub mod limits;
 pub mod log;
 pub mod loops;
 pub mod net;
+pub mod process;
 pub mod relay;
 pub mod server;
 pub mod store;
-pub mod units;
 pub mod wire;
 pub mod worker;
 pub mod zmq;

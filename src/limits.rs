@@ -3,7 +3,8 @@
 //! The constants are part of the protocol (a client may rely on them); the fields of [`Limits`] are
 //! defaults. What must hold between them is checked at compile time at the end of the file.
 
-use crate::units;
+pub mod units;
+
 use clap::Args;
 
 /// The longest key, in bytes. fjall asserts at 65,535 *after* journalling, so we refuse far below.
@@ -87,11 +88,12 @@ pub struct Limits {
 
     /// Most bytes that subscriptions take, all subscribers together
     #[arg(long, env = "VATN_MAX_SUBSCRIPTION_BYTES", default_value_t = 64 << 20)]
-    #[arg(value_name = "BYTES")]
+    #[arg(value_name = "BYTES", value_parser = units::bytes::<usize>)]
     pub max_subscription_bytes: usize,
 
     /// While others wait for memory, a peer that reads or sends fewer bytes a second is cut
     #[arg(long, env = "VATN_MIN_TRANSFER_RATE", default_value_t = 1 << 20, value_name = "BYTES")]
+    #[arg(value_parser = units::bytes::<u64>)]
     pub min_transfer_rate: u64,
 
     /// A connection that has not finished its handshake by then is closed

@@ -9,13 +9,13 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 /// The floor each room stands on; a room imports only from lower floors, and from itself.
-const FLOORS: [(&str, u32); 20] = [
+const FLOORS: [(&str, u32); 21] = [
     ("clock", 0),
     ("descriptors", 0),
     ("idle", 0),
-    ("limits", 1),
+    ("limits", 0),
+    ("process", 0),
     ("relay", 0),
-    ("units", 0),
     ("loops", 1),
     ("net", 1),
     ("wire", 1),

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::Failure;
 use crate::client::{Client, ClientError, ClientOptions, Level, WriteOptions};
-use crate::units;
+use crate::limits::units;
 
 /// How to reach the broker.
 #[derive(Debug, Clone, Args)]

@@ -39,6 +39,17 @@ impl Failure {
         self.status == 0
     }
 
+    /// Whether its text begins with this flag.
+    pub(crate) fn is_about(&self, flag: &str) -> bool {
+        self.message.strip_prefix(flag).is_some_and(|rest| rest.starts_with([' ', ':']))
+    }
+
+    /// The same with more text.
+    pub(crate) fn adding(mut self, text: &str) -> Self {
+        self.message.push_str(text);
+        self
+    }
+
     /// This failure after its details were `printed`: also where nobody read them.
     pub(crate) fn after(self, printed: Result<(), Failure>) -> Self {
         match printed {

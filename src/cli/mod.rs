@@ -41,6 +41,7 @@ use std::future::Future;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::process;
 pub use failure::Failure;
 use output::Output;
 
@@ -105,6 +106,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Failu
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), Failure> {
+    prepare(&cli)?;
     let mut output = Output::new(cli.json);
     let out = &mut output;
     match cli.command {
@@ -134,6 +136,21 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     output.flush()
 }
 
+/// What holds for all commands, whoever started them with whatever limits.
+fn prepare(cli: &Cli) -> Result<(), Failure> {
+    process::make_files_private();
+    process::limits::raise_open_files();
+    if matches!(cli.command, Command::Serve(_))
+        && let Some(fault) = process::limits::fault()
+    {
+        return Err(Failure::failed(fault));
+    }
+    wait_for(async {
+        let survives = process::signals::survive_file_limit();
+        survives.map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
+    })
+}
+
 /// Runs a client command; one thread is enough for it.
 fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -160,6 +177,26 @@ mod tests {
     #[test]
     fn the_tree_of_arguments_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_bytes_or_of_a_time_takes_units() {
+        let tree = Cli::command();
+        let serve = tree.find_subcommand("serve").unwrap();
+        let mut flags = 0;
+        for flag in serve.get_arguments() {
+            let names = flag.get_value_names().unwrap_or_default();
+            let value = match names.first().map(|name| name.as_str()) {
+                Some("BYTES") => "1GiB",
+                Some("MS" | "US") => "10s",
+                _ => continue,
+            };
+            flags += 1;
+            let flag = format!("--{}", flag.get_long().unwrap());
+            let parsed = Cli::try_parse_from(["vatn", "serve", &flag, value]);
+            assert!(parsed.is_ok(), "{flag} {value}: {parsed:?}");
+        }
+        assert!(flags > 10);
     }
 
     #[test]

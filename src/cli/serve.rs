@@ -1,12 +1,13 @@
 //! `vatn serve`: the broker, from its flags to its end.
 
+use std::future::Future;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::pin::pin;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
@@ -15,15 +16,21 @@ use super::output::Output;
 use super::progress::Progress;
 use crate::client::Level;
 use crate::config::{Config, QueueConfig, RetainConfig};
+use crate::limits::units;
 use crate::limits::{self, Limits, QUEUE_BYTES_MAX, QUEUE_ITEMS_MAX};
+use crate::process;
+use crate::process::signals::{Notice, Signals};
 use crate::server::{Broker, ServeError};
-use crate::units;
 
 const NOTE: &str = "\
 Serves until Ctrl-C or SIGTERM, then writes what is queued and ends.
 
 Sizes are bytes, or have a unit: kB MB GB TB (1000), KiB MiB GiB TiB (1024), as in 64MiB. Times
 are in the unit that the flag names, or have one of their own: ms s m h d, as in 10s or 1h30m.";
+
+/// The ports of the command and the change endpoint, seen from the HTTP port.
+const ROUTER_STEP: u16 = 1;
+const PUBLISHER_STEP: u16 = 2;
 
 /// Run a broker
 #[derive(Debug, Args)]
@@ -34,11 +41,11 @@ pub(super) struct Serve {
     #[arg(default_value = "./vatn-data")]
     database: PathBuf,
 
-    /// The address to listen on
+    /// The address to listen on; one that other machines can reach needs --insecure
     #[arg(short = 'H', long, env = "VATN_HOST", default_value = "127.0.0.1")]
     host: String,
 
-    /// The HTTP port; 0 asks the system for one
+    /// The HTTP port; commands and changes have the next two. 0 asks the system for each
     #[arg(short = 'p', long, env = "VATN_PORT", default_value_t = 7532)]
     port: u16,
 
@@ -46,13 +53,17 @@ pub(super) struct Serve {
     #[arg(short = 'd', long, env = "VATN_DEBUG", value_parser = FalseyValueParser::new())]
     debug: bool,
 
-    /// Take commands here, tcp://HOST:PORT or ipc://PATH; repeatable [default: tcp://HOST:7533]
+    /// Take commands here, tcp://HOST:PORT or ipc://PATH; repeatable [default: tcp://HOST:PORT+1]
     #[arg(long, env = "VATN_ROUTER", value_name = "ENDPOINT", value_delimiter = ',')]
     router: Vec<String>,
 
-    /// Publish changes here; repeatable [default: tcp://HOST:7534]
+    /// Publish changes here; repeatable [default: tcp://HOST:PORT+2]
     #[arg(long, env = "VATN_PUBLISHER", value_name = "ENDPOINT", value_delimiter = ',')]
     publisher: Vec<String>,
+
+    /// Listen where other machines can reach it, though there are no passwords yet
+    #[arg(long, env = "VATN_INSECURE", value_parser = FalseyValueParser::new())]
+    insecure: bool,
 
     /// A further name under which HTTP clients may call this broker; repeatable
     #[arg(long, env = "VATN_HTTP_HOST_NAME", value_name = "NAME", value_delimiter = ',')]
@@ -108,9 +119,23 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self, out: &mut Output) -> Result<(), Failure> {
         log_to_stderr(self.debug);
-        let config = self.config()?;
+        let is_derived = self.port != 0;
+        let derived: Vec<&str> = [("--router", &self.router), ("--publisher", &self.publisher)]
+            .into_iter()
+            .filter(|(_, endpoints)| is_derived && endpoints.is_empty())
+            .map(|(flag, _)| flag)
+            .collect();
+        let port = self.port;
+        let mut config = self.config()?;
+        fit_connections(&mut config);
         // Connections have threads of their own.
-        super::wait_for(serve(config, out))
+        let served = super::wait_for(serve(config, out));
+        served.map_err(|failure| match derived.iter().find(|flag| failure.is_about(flag)) {
+            Some(flag) => failure.adding(&format!(
+                "; the port follows from -p {port}: choose another -p, or give {flag}"
+            )),
+            None => failure,
+        })
     }
 
     fn config(self) -> Result<Config, Failure> {
@@ -133,14 +158,25 @@ impl Serve {
         }
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let or_default = |endpoints: Vec<String>, port: u16| match endpoints.is_empty() {
-            true => vec![format!("tcp://{host}:{port}")],
-            false => endpoints,
+        let derived = |flag: &str, endpoints: &Vec<String>, step: u16| match self.port {
+            _ if !endpoints.is_empty() => Ok(endpoints.clone()),
+            0 => Ok(vec![format!("tcp://{host}:0")]),
+            port => match port.checked_add(step) {
+                Some(port) => Ok(vec![format!("tcp://{host}:{port}")]),
+                None => Err(Failure::usage(format!(
+                    "-p {port}: there is no port {step} above it for {flag}: choose a lower one, \
+                     or give {flag}"
+                ))),
+            },
         };
+        let routers = derived("--router", &self.router, ROUTER_STEP)?;
+        let publishers = derived("--publisher", &self.publisher, PUBLISHER_STEP)?;
         Ok(Config {
             database: self.database,
-            routers: or_default(self.router, 7533),
-            publishers: or_default(self.publisher, 7534),
+            routers,
+            publishers,
+            insecure: self.insecure,
+            warnings: Vec::new(),
             http_host: self.host,
             http_port: self.port,
             http_host_names: self.http_host_name,
@@ -161,30 +197,90 @@ impl Serve {
     }
 }
 
-/// Serves until SIGTERM or Ctrl-C.
+/// No edge takes more connections than there are descriptors for.
+fn fit_connections(config: &mut Config) {
+    let open_files = process::limits::raise_open_files();
+    let most = process::limits::connections(open_files);
+    if config.limits.max_connections > most {
+        let text = format!(
+            "--max-connections {}: the limit of {open_files} open files leaves room for {most}: \
+             raise it (ulimit -n, or LimitNOFILE= of systemd)",
+            config.limits.max_connections
+        );
+        tracing::warn!("{text}");
+        config.warnings.push(text);
+        config.limits.max_connections = most;
+    }
+}
+
+/// Serves until a signal says to stop.
 async fn serve(config: Config, out: &mut Output) -> Result<(), Failure> {
     // Before the store is opened, so that a signal during a long load ends it cleanly too.
-    let mut stopping = Stopping::new()?;
+    let signals = Signals::of_broker();
+    let mut signals =
+        signals.map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
     let database = config.database.display().to_string();
     let mut progress = Progress::begin(None);
     let mut loaded = 0;
-    let broker = Broker::start(config, move |items| {
+    let starting = Broker::start(config, move |items| {
         progress.advance((items - loaded) as u64, items as u64);
         loaded = items;
+    });
+    let mut is_to_stop = false;
+    let broker = until(starting, &mut signals, |signal| {
+        is_to_stop = true;
+        tracing::info!("{signal}: stopping as soon as the store is loaded");
     });
     let broker = broker.await.map_err(failed)?;
     // Who was told the endpoints, or wants none, may have ceased to read.
     let announced = announce(&broker, &database, out)
         .or_else(|failure| if failure.is_unheard() { Ok(()) } else { Err(failure) });
-    if announced.is_ok() {
-        stopping.wait().await;
+    if announced.is_ok() && !is_to_stop {
+        let signal = stop_signal(&mut signals).await;
+        tracing::info!("{signal}: stopping: answering what was taken, emptying the queue");
     }
-    tracing::info!("stopping: answering what was taken, emptying the queue");
-    announced.and(broker.stop().await.map_err(failed))
+    let pid = std::process::id();
+    let stopped = until(broker.stop(), &mut signals, |signal| {
+        tracing::warn!(
+            "{signal}: still writing what is queued to the disk; `kill -9 {pid}` ends at once, and \
+             loses what is only queued"
+        );
+    });
+    announced.and(stopped.await.map_err(failed))
+}
+
+/// Waits for a signal that says to stop, and does what the others say.
+async fn stop_signal(signals: &mut Signals) -> &'static str {
+    loop {
+        match signals.next().await {
+            Notice::Stop(signal) => return signal,
+            Notice::Reload => tracing::info!("SIGHUP: there is nothing to read anew yet"),
+            Notice::Ignored(signal) => tracing::info!("{signal}: ignored"),
+        }
+    }
+}
+
+/// Does `work`; `stop` hears of each signal meanwhile that says to stop.
+async fn until<T>(
+    work: impl Future<Output = T>,
+    signals: &mut Signals,
+    mut stop: impl FnMut(&str),
+) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            signal = stop_signal(signals) => stop(signal),
+        }
+    }
 }
 
 fn failed(error: ServeError) -> Failure {
-    Failure::failed(error.to_string())
+    match error {
+        ServeError::Exposed { .. } => Failure::usage(error.to_string()),
+        error => Failure::failed(error.to_string()),
+    }
 }
 
 /// Where it listens, one endpoint a line for scripts; then what to try, for people.
@@ -213,35 +309,9 @@ fn announce(broker: &Broker, database: &str, out: &mut Output) -> Result<(), Fai
     out.line("")?;
     out.line("Try, in another terminal:")?;
     out.line(format!("  vatn watch --subscribe {publisher}"))?;
-    out.line(format!("  vatn set greeting '\"hello\"' --connect {router}"))?;
+    out.line(format!("  vatn set greeting hello --connect {router}"))?;
     out.line(format!("  curl '{}/get?key=greeting'", endpoints.http))?;
     out.flush()
-}
-
-/// The signals that end a broker.
-struct Stopping {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stopping {
-    fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::failed(format!("cannot wait for signals: {error}")))
-        };
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
 
 fn log_to_stderr(debug: bool) {

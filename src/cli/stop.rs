@@ -2,9 +2,8 @@
 
 use std::future::Future;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use super::Failure;
+use crate::process::signals::Interrupt;
 
 /// Does `work`. Where it `has_remains`, a signal ends it in order, so that they go; else at once,
 /// as one that waits for a reader must.
@@ -23,28 +22,18 @@ pub(super) async fn unless_asked<T>(
 }
 
 /// Ctrl-C, and what systemd sends.
-pub(super) struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
+pub(super) struct Stop(Interrupt);
 
 impl Stop {
     pub(super) fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
-        };
-        Ok(Stop {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
+        let listen = Interrupt::new();
+        listen
+            .map(Self)
+            .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
     }
 
     /// Returns when one of them has come.
     pub(super) async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
+        self.0.asked().await;
     }
 }

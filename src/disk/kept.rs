@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// How many copies of one file are kept.
@@ -18,7 +19,7 @@ pub(super) fn keep_copy(file: &Path) -> io::Result<PathBuf> {
             copy.push(format!("-{number}"));
         }
         let copy = PathBuf::from(copy);
-        match File::options().write(true).create_new(true).open(&copy) {
+        match File::options().write(true).create_new(true).mode(0o600).open(&copy) {
             Ok(kept) => {
                 let written = write(file, kept);
                 return written.inspect_err(|_| drop(std::fs::remove_file(&copy))).map(|()| copy);
@@ -31,9 +32,7 @@ pub(super) fn keep_copy(file: &Path) -> io::Result<PathBuf> {
 }
 
 fn write(file: &Path, mut kept: File) -> io::Result<()> {
-    let mut damaged = File::open(file)?;
-    kept.set_permissions(damaged.metadata()?.permissions())?;
-    io::copy(&mut damaged, &mut kept)?;
+    io::copy(&mut File::open(file)?, &mut kept)?;
     kept.sync_all()?;
     let folder = file.parent().ok_or(ErrorKind::NotADirectory)?;
     File::open(folder)?.sync_all()

@@ -60,6 +60,7 @@ struct StatsReply<'e> {
     commits: u64,
     unsynced_ms: u64,
     network_memory: NetworkMemoryReply,
+    warnings: &'e [String],
 }
 
 #[derive(Serialize)]
@@ -178,6 +179,7 @@ impl Engine {
                 outgoing: self.quota.usage(Category::Outgoing).into(),
                 subscriptions: self.quota.usage(Category::Subscriptions).into(),
             },
+            warnings: &self.config.warnings,
         })
     }
 

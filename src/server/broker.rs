@@ -1,8 +1,10 @@
 //! A whole broker: the backbone and the three doors before it.
 
 use super::backbone::Backbone;
+use super::exposure;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::disk::files::{self, Privacy};
 use crate::disk::{DiskError, FjallDisk};
 use crate::engine::Engine;
 use crate::http::{BindError, Http};
@@ -25,6 +27,18 @@ pub enum ServeError {
     /// The HTTP address.
     #[error("{0}")]
     Http(#[from] BindError),
+    /// An address that other machines can reach.
+    #[error(
+        "{flag} {what}: other machines can reach it, and whoever does may read and write \
+         everything, since there are no passwords yet: listen on 127.0.0.1 or on ipc://, or say \
+         --insecure where the network lets in nobody else"
+    )]
+    Exposed {
+        /// The flag that named it.
+        flag: &'static str,
+        /// The address.
+        what: String,
+    },
     /// Something that should not happen.
     #[error("{0}")]
     Internal(String),
@@ -57,9 +71,14 @@ pub struct Broker {
 impl Broker {
     /// Opens the store, then the doors. `report` hears how many items have been loaded.
     pub async fn start(
-        config: Config,
+        mut config: Config,
         mut report: impl FnMut(usize) + Send + 'static,
     ) -> Result<Self, ServeError> {
+        for what in exposure::check(&config).await? {
+            let text = "other machines can reach it, and there are no passwords (--insecure)";
+            warn(&mut config, format!("{what}: {text}"));
+        }
+        keep_private(&mut config);
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let disk = FjallDisk::open(&opening.database)?;
@@ -97,6 +116,31 @@ impl Broker {
         stopped?;
         ended.map_err(|error| ServeError::Internal(error.to_string()))
     }
+}
+
+/// Takes the rights of others from a store that has some.
+fn keep_private(config: &mut Config) {
+    let path = config.database.display();
+    let readable = "other users of this machine may read it";
+    let is_store = files::is_store(&config.database);
+    match files::make_private(&config.database) {
+        Ok(Privacy::Made(count)) if is_store => {
+            tracing::info!("{path}: took from others the rights to {count} files and directories");
+        }
+        Ok(Privacy::Kept | Privacy::Made(_)) => {}
+        Ok(Privacy::Shared) => {
+            let text = format!("{path}: {readable}: give the store a directory of its own");
+            warn(config, text);
+        }
+        Err(error) => {
+            warn(config, format!("{path}: {readable}, and that cannot be changed: {error}"));
+        }
+    }
+}
+
+fn warn(config: &mut Config, text: String) {
+    tracing::warn!("{text}");
+    config.warnings.push(text);
 }
 
 async fn stop_backbone(backbone: Backbone) -> Result<(), ServeError> {

@@ -2,6 +2,7 @@
 
 pub mod backbone;
 pub mod broker;
+mod exposure;
 
 pub use backbone::Backbone;
 pub use broker::{Broker, Endpoints, ServeError};

@@ -7,10 +7,12 @@
 
 mod closed;
 mod journal;
+mod modes;
 mod restoring;
 mod tree;
 
 pub use closed::CLOSED;
+pub use modes::{Privacy, make_private};
 pub use restoring::{IS_RESTORING, begin_restoring, end_restoring, is_restoring, undo_restoring};
 
 use super::DiskError;
@@ -18,7 +20,8 @@ use super::kept::keep_copy;
 use super::log::{self, Found};
 use journal::Rest;
 use std::fmt;
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,7 +80,7 @@ pub fn is_store(path: &Path) -> bool {
 pub fn make_folder(path: &Path) -> std::io::Result<()> {
     let missing = path.ancestors().take_while(|folder| !folder.exists());
     let missing: Vec<&Path> = missing.filter(|folder| !folder.as_os_str().is_empty()).collect();
-    std::fs::create_dir_all(path)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     for made in missing {
         let above = made.parent().filter(|above| !above.as_os_str().is_empty());
         File::open(above.unwrap_or(Path::new(".")))?.sync_all()?;

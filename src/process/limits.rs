@@ -1,0 +1,60 @@
+//! The limits that the system sets the process (`ulimit`), held against what a broker needs: too
+//! little is said at the start, and not found out later by a signal or an abort.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors that a broker needs without a single connection: its store's, and those kept for it.
+pub const OPEN_FILES_MIN: u64 = 128;
+/// The largest file of a store, without what a very large write adds: fjall's journal and some.
+pub const FILE_BYTES_MIN: u64 = 160 << 20;
+/// Address space that an empty broker takes: stacks, and what the allocator reserves a thread.
+pub const ADDRESS_BYTES_MIN: u64 = 1 << 30;
+
+/// Allows as many open files as the system lets this process have; returns how many that are.
+pub fn raise_open_files() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: maximum, maximum };
+    // Where it cannot be raised, what there was is what there is.
+    let _ = if current == maximum { Ok(()) } else { setrlimit(Resource::Nofile, wanted) };
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Why a broker cannot run within the limits, in words that name the limit and the cure.
+pub fn fault() -> Option<String> {
+    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if open_files < OPEN_FILES_MIN {
+        return Some(format!(
+            "the limit of open files is {open_files}, and a broker needs {OPEN_FILES_MIN} at \
+             least: raise it (ulimit -n, or LimitNOFILE= of systemd)"
+        ));
+    }
+    let least = |resource, least: u64, what: &str, flag: &str| {
+        let current = getrlimit(resource).current?;
+        (current < least).then(|| {
+            format!(
+                "the limit of {what} is {current} bytes, and a broker needs {least} at least: \
+                 raise it ({flag})"
+            )
+        })
+    };
+    least(Resource::Fsize, FILE_BYTES_MIN, "a file's size", "ulimit -f")
+        .or_else(|| least(Resource::As, ADDRESS_BYTES_MIN, "address space", "ulimit -v"))
+        .or_else(|| least(Resource::Data, ADDRESS_BYTES_MIN / 4, "data", "ulimit -d"))
+}
+
+/// How many connections of one edge `open_files` allow beside what the store needs.
+pub fn connections(open_files: u64) -> usize {
+    usize::try_from(open_files.saturating_sub(OPEN_FILES_MIN / 2)).unwrap_or(usize::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_the_store_its_files() {
+        assert_eq!(connections(1024), 960);
+        assert_eq!(connections(OPEN_FILES_MIN), 64);
+        assert_eq!(connections(0), 1);
+    }
+}
