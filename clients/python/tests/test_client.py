@@ -209,7 +209,7 @@ def test_two_threads_at_once_are_refused(client):
     thread = threading.Thread(target=hold)
     thread.start()
     assert entered.wait(10)
-    with pytest.raises(RuntimeError, match="one for each thread"):
+    with pytest.raises(vatn.Unusable, match="one for each thread"):
         client.ping()
     leave.set()
     thread.join()

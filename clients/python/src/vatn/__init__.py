@@ -2,14 +2,14 @@
 
     from vatn import Client
 
-    with Client("tcp://127.0.0.1:7533") as lake:
-        lake.set("boat", {"oars": 2})
-        lake.get("boat")
+    with Client("tcp://127.0.0.1:7533") as client:
+        client.set("boat", {"oars": 2})
+        client.get("boat")
 
 `Client` sends commands, `Subscriber` hears of changes; the protocol is proto/PROTOCOL.md in vatn's repository.
 """
 
-from .client import Atomic, Client, Notifier, Pipeline, Reply
+from .client import Client
 from .commands import Change, Deleted, Entry, History, Page
 from .errors import (
     BadArgument,
@@ -18,6 +18,7 @@ from .errors import (
     CommandError,
     Compacted,
     Conflict,
+    InvalidArgument,
     Missed,
     NotANumber,
     NotFound,
@@ -30,15 +31,18 @@ from .errors import (
     TooLarge,
     UnknownMethod,
     Unreadable,
+    Unusable,
+    Unwritable,
     VatnError,
 )
+from .pipeline import Atomic, Notifier, Pipeline, Reply
 from .subscriber import Subscriber
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Atomic", "BadArgument", "BadKey", "BadRequest", "Change", "Client", "CommandError", "Compacted", "Conflict",
-    "Deleted", "Entry", "History", "Missed", "NotANumber", "NotFound", "Notifier", "Overflow", "Page", "Pipeline",
-    "ProtocolError", "QueueFull", "Reply", "Stopping", "Storage", "Subscriber", "Timeout", "TooLarge", "UnknownMethod", "Unreadable",
-    "VatnError",
+    "Deleted", "Entry", "History", "InvalidArgument", "Missed", "NotANumber", "NotFound", "Notifier", "Overflow", "Page",
+    "Pipeline", "ProtocolError", "QueueFull", "Reply", "Stopping", "Storage", "Subscriber", "Timeout", "TooLarge",
+    "UnknownMethod", "Unreadable", "Unusable", "Unwritable", "VatnError",
 ]

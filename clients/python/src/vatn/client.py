@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import threading
 import time
 from collections import deque
@@ -13,9 +14,11 @@ from typing import Any
 
 import zmq
 
-from . import wire
-from .commands import Commands, Key
-from .errors import ProtocolError, Timeout, VatnError
+from . import arguments, endpoint as endpoints, shapes, wire
+from .arguments import Key
+from .commands import Commands
+from .errors import ProtocolError, Timeout, TooLarge, Unusable, VatnError
+from .pipeline import Atomic, Call, Notifier, Pipeline, Reply
 
 PROTOCOL = 1
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:7533"
@@ -25,6 +28,8 @@ DEFAULT_ENDPOINT = "tcp://127.0.0.1:7533"
 MESSAGE_REQUESTS = 1000
 MESSAGE_BYTES = 1 << 20
 MESSAGES_UNDER_WAY = 4
+# What poll() takes at most.
+POLL_MS_MAX = 2**31 - 1
 
 # How often, in seconds, the broker is asked for a sign of life. One that gives none for `timeout`, within these
 # bounds, is taken for gone and connected anew: where the way to it broke without a word, libzmq would wait for ever.
@@ -38,30 +43,47 @@ class Client(Commands):
     `timeout` (seconds) bounds every command; `wait` and `changes` get their own waiting time on top. After a
     `Timeout` it is not known whether a write was done. The connection comes back by itself.
 
-    A Client is for one thread at a time: make one for each thread. It raises RuntimeError when two use it at once.
+    A Client is for one thread at a time: make one for each thread. It raises `Unusable` when two use it at once, when
+    it is closed, and in a child of the process that made it (after a fork): make another one there.
     """
 
     def __init__(
         self, endpoint: str = DEFAULT_ENDPOINT, *, timeout: float = 10.0, name: str | None = None,
         context: zmq.Context[Any] | None = None,
     ) -> None:
+        endpoints.check(endpoint, context)
         self.endpoint = endpoint
         self.timeout = timeout
+        self.server: dict[str, Any] = {}
+        self._name = name or "python"
         self._ids = itertools.count(1)
         self._busy = threading.Lock()
+        self._process = os.getpid()
+        self._is_closed = False
+        # Whether the broker may have been replaced by one with other limits.
+        self._is_unsure = False
         self._context = context or zmq.Context.instance()
-        self._connect()
         try:
-            self.server = self.hello(client=name or "python")
-            if not isinstance(self.server, dict) or self.server.get("protocol") != PROTOCOL:
-                raise ProtocolError(f"{endpoint} does not speak version {PROTOCOL} of the protocol: {self.server!r}")
-        except VatnError:
+            self._connect()
+            self._greet()
+        except BaseException:
             self.close()
             raise
 
+    @property
+    def timeout(self) -> float:
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, timeout: float) -> None:
+        self._timeout = arguments.seconds(timeout, "timeout")
+
     def close(self) -> None:
-        """Closes the connection."""
-        self._socket.close()
+        """Closes the connection. In a child of the process that made it, the parent's stays open."""
+        self._is_closed = True
+        socket = getattr(self, "_socket", None)
+        if socket is not None and self._process == os.getpid():
+            socket.close()
 
     def __enter__(self) -> Client:
         return self
@@ -99,62 +121,104 @@ class Client(Commands):
     # --- below: how it is sent
 
     def _connect(self) -> None:
-        self._socket = self._context.socket(zmq.DEALER)
+        try:
+            self._socket = self._context.socket(zmq.DEALER)
+        except zmq.ZMQError as fault:
+            raise Unusable(f"no socket for {self.endpoint}: {fault}") from fault
         self._socket.linger = 0
         # Nothing is sent before there is a connection: a command that timed out must not be done later.
         self._socket.immediate = True
         self._socket.heartbeat_ivl = int(HEARTBEAT * 1000)
         self._socket.heartbeat_timeout = int(min(max(self.timeout, PATIENCE_LEAST), PATIENCE_MOST) * 1000)
-        self._socket.connect(self.endpoint)
+        endpoints.connect(self._socket, self.endpoint)
+
+    def _greet(self) -> None:
+        self._is_unsure = False
+        server = self.hello(client=self._name)
+        if not isinstance(server, dict) or server.get("protocol") != PROTOCOL:
+            raise ProtocolError(f"{self.endpoint} does not speak version {PROTOCOL} of the protocol: {server!r}")
+        self.server = server
+
+    def _limit(self, name: str) -> float:
+        limits = self.server.get("limits")
+        limit = limits.get(name) if isinstance(limits, dict) else None
+        return limit if isinstance(limit, int) and limit > 0 else math.inf
+
+    def _check_size(self, frame: bytes) -> None:
+        """A message over the broker's limit would end the connection, and its answer be waited for in vain."""
+        is_large = len(frame) > self._limit("message_bytes")
+        if is_large or (self._is_unsure and len(frame) > MESSAGE_BYTES):
+            self._greet()
+        limit = self._limit("message_bytes")
+        if len(frame) > limit:
+            what = f"the request has {len(frame)} bytes, and the broker takes {limit} (--max-message-bytes)"
+            raise TooLarge(TooLarge.code, what, {"limit": "message_bytes", "max": limit})
 
     def _call(self, method: str, params: list[Any], result: Any = None) -> Any:
-        reply = Reply(method, result)
+        call = self._pack(method, params, result)
         with self._alone():
-            deadline = time.monotonic() + self.timeout + _waiting(method, params)
-            id = next(self._ids)
-            self._send([wire.request(id, method, params)], deadline)
-            self._receive({id: reply}, {id}, deadline)
-        return reply.result
+            deadline = time.monotonic() + self.timeout + call.waiting
+            self._send([call.frame], deadline)
+            self._receive({call.id: call.reply}, {call.id}, deadline)
+        return call.reply.result
+
+    def _pack(self, method: str, params: list[Any], result: Any) -> Call:
+        self._check_usable()
+        id = next(self._ids)
+        frame = wire.request(id, method, params)
+        self._check_size(frame)
+        return Call(id, frame, _waiting(method, params), Reply(method, result, shapes.of(method, params)))
 
     def _notify(self, method: str, params: list[Any]) -> None:
+        self._check_usable()
+        frame = wire.notification(method, params)
+        self._check_size(frame)
         with self._alone():
-            self._send([wire.notification(method, params)], time.monotonic() + self.timeout)
+            self._send([frame], time.monotonic() + self.timeout)
 
-    def _exchange(self, calls: list[tuple[str, list[Any], Reply]]) -> None:
+    def _exchange(self, calls: list[Call]) -> None:
         """Sends the calls in a few large messages, and reads while it writes.
 
-        What the broker may wait with goes in a message of its own: answers of one message come together.
+        What the broker may wait with goes in a message of its own: answers of one message come together. When it fails
+        midway, the replies that had come are there, and the others have the error.
         """
-        with self._alone():
-            due: dict[int, Reply] = {}
-            under_way: deque[tuple[set[int], float]] = deque()
-            for message, waiting in self._messages(calls):
-                self._send([frame for _, frame, _ in message], time.monotonic() + self.timeout)
-                due.update((id, reply) for id, _, reply in message)
-                under_way.append(({id for id, _, _ in message}, waiting))
-                if len(under_way) >= MESSAGES_UNDER_WAY:
+        due: dict[int, Reply] = {}
+        sent: set[int] = set()
+        try:
+            with self._alone():
+                under_way: deque[tuple[set[int], float]] = deque()
+                for message, waiting in self._messages(calls):
+                    sent.update(call.id for call in message)
+                    self._send([call.frame for call in message], time.monotonic() + self.timeout)
+                    due.update((call.id, call.reply) for call in message)
+                    under_way.append(({call.id for call in message}, waiting))
+                    if len(under_way) >= MESSAGES_UNDER_WAY:
+                        self._receive_first(under_way, due)
+                while under_way:
                     self._receive_first(under_way, due)
-            while under_way:
-                self._receive_first(under_way, due)
+        except BaseException as fault:
+            for call in calls:
+                if call.id in sent and isinstance(fault, VatnError):
+                    call.reply._give_up(fault)
+                what = "has no answer" if call.id in sent else "was not sent"
+                call.reply._give_up(VatnError(f"`{call.reply.method}` {what}: {fault!r}"))
+            raise
 
-    def _messages(
-        self, calls: list[tuple[str, list[Any], Reply]]
-    ) -> Iterator[tuple[list[tuple[int, bytes, Reply]], float]]:
-        """The requests message by message, as (id, frame, reply), and how long the broker may wait with each."""
-        message: list[tuple[int, bytes, Reply]] = []
+    def _messages(self, calls: list[Call]) -> Iterator[tuple[list[Call], float]]:
+        """The requests message by message, and how long the broker may wait with each."""
+        most = min(MESSAGE_REQUESTS, self._limit("frames"))
+        size_max = min(MESSAGE_BYTES, self._limit("message_bytes"))
+        message: list[Call] = []
         size = 0
-        for method, params, reply in calls:
-            id = next(self._ids)
-            frame = wire.request(id, method, params)
-            waiting = _waiting(method, params)
-            if message and (waiting or len(message) == MESSAGE_REQUESTS or size >= MESSAGE_BYTES):
+        for call in calls:
+            if message and (call.waiting or len(message) == most or size + len(call.frame) > size_max):
                 yield message, 0
                 message, size = [], 0
-            if waiting:
-                yield [(id, frame, reply)], waiting
+            if call.waiting:
+                yield [call], call.waiting
             else:
-                message.append((id, frame, reply))
-                size += len(frame)
+                message.append(call)
+                size += len(call.frame)
         if message:
             yield message, 0
 
@@ -162,12 +226,23 @@ class Client(Commands):
         ids, waiting = under_way.popleft()
         self._receive(due, ids, time.monotonic() + self.timeout + waiting)
 
+    def _check_usable(self) -> None:
+        check_process(self._process, "Client")
+        if self._is_closed:
+            raise Unusable(f"the connection to {self.endpoint} was closed")
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        self._check_usable()
         if not self._busy.acquire(blocking=False):
-            raise RuntimeError("this Client is in use by another thread: make one for each thread")
+            raise Unusable("this Client is in use by another thread: make one for each thread")
         try:
             yield
+        except Timeout:
+            self._is_unsure = True
+            raise
+        except zmq.ZMQError as fault:
+            raise Unusable(f"the connection to {self.endpoint} failed: {fault}") from fault
         finally:
             self._busy.release()
 
@@ -184,20 +259,34 @@ class Client(Commands):
 
     def _receive(self, due: dict[int, Reply], wanted: set[int], deadline: float) -> None:
         """Receives until the replies that are wanted have come, and takes all others that are due."""
+
+        def shape_of(id: int | None) -> shapes.Shape:
+            return due[id].shape if id in due else shapes.value
+
         while not wanted.isdisjoint(due):
             if not self._ready(zmq.POLLIN, deadline):
                 method = next(reply.method for id, reply in due.items() if id in wanted)
                 raise Timeout(f"no answer to `{method}` from {self.endpoint} within {self.timeout:g} s")
             for frame in self._socket.recv_multipart():
-                id, error, result = wire.response(frame)
+                id, error, result = wire.response(frame, shape_of)
                 # An id that is not due is the late answer to a command that timed out.
                 reply = due.pop(id, None) if id is not None else None
                 if reply is not None:
                     reply._settle(error, result)
 
     def _ready(self, event: int, deadline: float) -> bool:
-        left = None if math.isinf(deadline) else max(0, math.ceil((deadline - time.monotonic()) * 1000))
-        return bool(self._socket.poll(left, event))
+        while True:
+            left = min(POLL_MS_MAX / 1000, max(0.0, deadline - time.monotonic()))
+            if self._socket.poll(math.ceil(left * 1000), event):
+                return True
+            if time.monotonic() >= deadline:
+                return False
+
+
+def check_process(process: int, what: str) -> None:
+    """Raises Unusable in another process than the one given."""
+    if process != os.getpid():
+        raise Unusable(f"this {what} was made in process {process}, before a fork: make another one in this process")
 
 
 def _waiting(method: str, params: list[Any]) -> float:
@@ -205,86 +294,5 @@ def _waiting(method: str, params: list[Any]) -> float:
     if method not in ("wait", "changes"):
         return 0
     options = params[-1] if isinstance(params[-1], dict) else {}
-    forever = math.inf if method == "wait" else 0
-    return options.get("timeout_ms", options.get("wait_ms", forever)) / 1000
-
-
-class Reply:
-    """The answer to a command of a pipeline or an atomic block, there once the block has ended."""
-
-    def __init__(self, method: str, make: Any) -> None:
-        self.method = method
-        self.error: VatnError | None = None
-        self._make = make
-        self._settled = False
-        self._result: Any = None
-
-    @property
-    def result(self) -> Any:
-        """What the command returned; raises what it was refused with."""
-        if not self._settled:
-            raise VatnError(f"`{self.method}` has no answer yet: leave the block first")
-        if self.error is not None:
-            raise self.error
-        return self._result
-
-    def _settle(self, error: VatnError | None, result: Any) -> None:
-        self._settled = True
-        self.error = error
-        if error is None:
-            self._result = self._make(result) if self._make else result
-
-
-class Pipeline(Commands):
-    """Collects commands and sends them when the block ends; each method returns a `Reply`.
-
-    Every command is executed, also after one that is refused; the first refusal is raised once all answers
-    are there. Nothing is sent when the block raises.
-    """
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._calls: list[tuple[str, list[Any], Reply]] = []
-
-    def _call(self, method: str, params: list[Any], result: Any = None) -> Reply:
-        reply = Reply(method, result)
-        self._calls.append((method, params, reply))
-        return reply
-
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        calls, self._calls = self._calls, []
-        if kind is not None:
-            return
-        self._client._exchange(calls)
-        for _, _, reply in calls:
-            if reply.error is not None:
-                raise reply.error
-
-
-class Atomic(Pipeline):
-    """Collects commands and sends them as one `batch` when the block ends: all are done, or none."""
-
-    def __init__(self, client: Client, durability: str | None) -> None:
-        super().__init__(client)
-        self._durability = durability
-
-    def __exit__(self, kind: Any, *_: Any) -> None:
-        calls, self._calls = self._calls, []
-        if kind is not None:
-            return
-        results = self._client.batch([call[:2] for call in calls], durability=self._durability)
-        for (_, _, reply), result in zip(calls, results):
-            reply._settle(None, result)
-
-
-class Notifier(Commands):
-    """Sends commands as notifications: no answer, no error, None from every method."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def _call(self, method: str, params: list[Any], result: Any = None) -> None:
-        self._client._notify(method, params)
+    given = options.get("timeout_ms", options.get("wait_ms"))
+    return arguments.milliseconds(given, math.inf if method == "wait" else 0)

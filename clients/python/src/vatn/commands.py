@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
-Key = Union[str, bytes]
+from . import arguments
+from .arguments import Key
 
 
 class Entry(NamedTuple):
-    """`get` with `meta`."""
+    """`get` with `meta`. `value` may be an `Unreadable`."""
 
     value: Any
     seq: int
@@ -18,7 +19,7 @@ class Entry(NamedTuple):
 
 
 class Page(NamedTuple):
-    """`range`: the items, and the key to give as `after` for the next page, or None."""
+    """`range`: the items, and the key to give as `after` for the next page, or None. A value may be an `Unreadable`."""
 
     items: list[Any]
     next: Key | None
@@ -32,7 +33,7 @@ class Deleted(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One change to one key. `value` is None where `op` is "delete" or "expire"."""
+    """One change to one key. `value` is None where the change has none, and an `Unreadable` where it cannot be read."""
 
     key: Key
     op: str
@@ -92,12 +93,12 @@ class Commands:
 
     def get(self, key: Key, *, meta: bool = False, key_prefix: Key | None = None) -> Any:
         """The value, or None; with `meta` an `Entry`, or None."""
-        params = _with([key], meta=meta or None, key_prefix=key_prefix)
+        params = _with([arguments.key(key)], meta=meta or None, key_prefix=key_prefix)
         return self._call("get", params, _as_entry if meta else None)
 
     def get_multi(self, keys: Iterable[Key]) -> Any:
         """A dict of the keys that were found."""
-        return self._call("get_multi", [list(keys)], dict)
+        return self._call("get_multi", [arguments.keys(keys)], dict)
 
     def set(
         self, key: Key, value: Any, *, if_: str | int | None = None, ttl_ms: int | None = None,
@@ -105,15 +106,15 @@ class Commands:
     ) -> Any:
         """Writes one key; the write's seq."""
         options = {"if": if_, "ttl_ms": ttl_ms, "durability": durability, "key_prefix": key_prefix}
-        return self._call("set", _with([key, value], **options))
+        return self._call("set", _with([arguments.key(key), value], **options))
 
     def set_multi(
         self, pairs: Mapping[Key, Any] | Iterable[tuple[Key, Any]], *, ttl_ms: int | None = None,
         durability: str | None = None, key_prefix: Key | None = None,
     ) -> Any:
         """Writes several keys, all or none; the one seq."""
-        listed = [list(pair) for pair in (pairs.items() if isinstance(pairs, Mapping) else pairs)]
-        return self._call("set_multi", _with([listed], ttl_ms=ttl_ms, durability=durability, key_prefix=key_prefix))
+        params = _with([arguments.pairs(pairs)], ttl_ms=ttl_ms, durability=durability, key_prefix=key_prefix)
+        return self._call("set_multi", params)
 
     def delete(
         self, key: Key, *, return_value: bool = False, if_: str | int | None = None,
@@ -121,13 +122,14 @@ class Commands:
     ) -> Any:
         """Whether the key existed; with `return_value` the old value, or None."""
         options = {"return_value": return_value or None, "if": if_, "durability": durability, "key_prefix": key_prefix}
-        return self._call("delete", _with([key], **options))
+        return self._call("delete", _with([arguments.key(key)], **options))
 
     def delete_multi(
         self, keys: Iterable[Key], *, durability: str | None = None, key_prefix: Key | None = None
     ) -> Any:
         """Deletes several keys, all or none; how many existed."""
-        return self._call("delete_multi", _with([list(keys)], durability=durability, key_prefix=key_prefix))
+        params = _with([arguments.keys(keys)], durability=durability, key_prefix=key_prefix)
+        return self._call("delete_multi", params)
 
     def delete_range(
         self, *, from_: Key | None = None, to: Key | None = None, prefix: Key | None = None, after: Key | None = None,
@@ -146,7 +148,7 @@ class Commands:
     ) -> Any:
         """Adds to a number; the new one. A missing key becomes `initial`, or is `NotFound` without it."""
         options = {"delta": delta, "initial": initial, "ttl_ms": ttl_ms, "durability": durability}
-        return self._call("incr", _with([key], **options, key_prefix=key_prefix))
+        return self._call("incr", _with([arguments.key(key)], **options, key_prefix=key_prefix))
 
     def decr(
         self, key: Key, *, delta: int | None = None, initial: int | None = None, ttl_ms: int | None = None,
@@ -154,13 +156,14 @@ class Commands:
     ) -> Any:
         """Subtracts from a number; the new one."""
         options = {"delta": delta, "initial": initial, "ttl_ms": ttl_ms, "durability": durability}
-        return self._call("decr", _with([key], **options, key_prefix=key_prefix))
+        return self._call("decr", _with([arguments.key(key)], **options, key_prefix=key_prefix))
 
     def touch(
         self, key: Key, ttl_ms: int | None, *, durability: str | None = None, key_prefix: Key | None = None
     ) -> Any:
         """Sets a key's time to live, or removes it; whether the key exists."""
-        return self._call("touch", _with([key, ttl_ms], durability=durability, key_prefix=key_prefix))
+        params = _with([arguments.key(key), ttl_ms], durability=durability, key_prefix=key_prefix)
+        return self._call("touch", params)
 
     def range(
         self, *, from_: Key | None = None, after: Key | None = None, to: Key | None = None,
@@ -178,8 +181,7 @@ class Commands:
 
     def batch(self, commands: Iterable[tuple[str, list[Any]]], *, durability: str | None = None) -> Any:
         """Several `(method, params)` as one write, all or none; their results. See also `Client.atomic`."""
-        listed = [[method, list(params)] for method, params in commands]
-        return self._call("batch", _with([listed], durability=durability))
+        return self._call("batch", _with([arguments.commands(commands)], durability=durability))
 
     def flush(self) -> Any:
         """Waits until all that was written is in the tables and fsynced; LeakDB's status line."""
@@ -187,20 +189,28 @@ class Commands:
 
     def wait(self, seq: int, level: str, *, timeout_ms: int | None = None) -> Any:
         """Waits until `seq` has reached `level`; False when the time ran out."""
-        return self._call("wait", _with([seq, level], timeout_ms=timeout_ms))
+        arguments.milliseconds(timeout_ms)
+        return self._call("wait", _with([arguments.unsigned(seq, "seq"), level], timeout_ms=timeout_ms))
 
     def changes(
         self, after_seq: int, *, prefix: Key | None = None, limit: int | None = None, wait_ms: int | None = None
     ) -> Any:
         """The `History` after a seq, as far as it fits an answer; `wait_ms` is how long to wait for a change."""
+        arguments.milliseconds(wait_ms)
         options = {"prefix": prefix, "limit": limit, "wait_ms": wait_ms}
-        return self._call("changes", _with([after_seq], **options), _as_history)
+        return self._call("changes", _with([arguments.unsigned(after_seq, "after_seq")], **options), _as_history)
 
     def stats(self) -> Any:
         """How the broker is doing."""
         return self._call("stats", [])
 
 
+TEXTS = ("key_prefix", "prefix", "from", "to", "after", "durability", "client")
+
+
 def _with(params: list[Any], **options: Any) -> list[Any]:
     given = {name: value for name, value in options.items() if value is not None}
+    for name in TEXTS:
+        if name in given:
+            given[name] = arguments.key(given[name], name)
     return [*params, given] if given else params

@@ -8,6 +8,14 @@ from typing import Any
 class VatnError(Exception):
     """Everything that this package raises."""
 
+    def __reduce__(self) -> Any:
+        # As it is, also where `__init__` takes something else than the message.
+        return _made_again, (type(self), self.args), self.__dict__
+
+
+def _made_again(kind: type[VatnError], args: tuple[Any, ...]) -> VatnError:
+    return kind.__new__(kind, *args)
+
 
 class Timeout(VatnError, TimeoutError):
     """No answer in time. Whether a write was done is not known."""
@@ -17,13 +25,34 @@ class ProtocolError(VatnError):
     """Something answered that does not speak version 1 of the protocol."""
 
 
-class Unreadable(VatnError):
-    """A value that another client wrote and Python's msgpack has none for, such as an ext type of an application
-    below 0. `raw` has its bytes."""
+class Unusable(VatnError, RuntimeError):
+    """The client or subscriber is closed, in use by another thread, or was made in another process (before a fork)."""
 
-    def __init__(self, raw: bytes, reason: Exception) -> None:
+
+class InvalidArgument(VatnError, TypeError, ValueError):
+    """An argument of the wrong kind; nothing was sent."""
+
+
+class Unwritable(InvalidArgument):
+    """A value that would not come back equal; nothing was sent. `path` names the part, `reason` says why."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} cannot be stored: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class Unreadable(VatnError):
+    """A value of another client that Python has no equal for. `bytes` has its MessagePack, `reason` says why.
+
+    It is raised where it is the whole answer. Inside a larger answer (a page, a batch, a change, an `Entry`) it stands
+    in the place of the value.
+    """
+
+    def __init__(self, value: bytes, reason: str) -> None:
         super().__init__(f"a value that cannot be read here: {reason}")
-        self.raw = raw
+        self.bytes = value
+        self.reason = reason
 
 
 class Missed(VatnError):
@@ -145,5 +174,7 @@ BY_CODE = {kind.code: kind for kind in CommandError.__subclasses__()}
 
 def from_wire(error: list[Any]) -> CommandError:
     """The exception for `[CODE, message, details]`."""
+    if len(error) < 3 or not isinstance(error[0], str) or not isinstance(error[2], dict):
+        raise ProtocolError(f"an error of another form: {error!r}")
     code, message, details = error[:3]
     return BY_CODE.get(code, CommandError)(code, message, details)

@@ -8,6 +8,9 @@ from typing import Any
 
 import zmq
 
+from . import endpoint as endpoints
+from .errors import Unusable
+
 # After so many seconds without anything, not even a beat, the connection is given up and made anew: where the way to
 # the broker broke without a word, libzmq would wait for ever. (Its own heartbeats would cut a reader that is slow: they
 # hear no answer while its queue is full.) After each such silence twice as long is waited, until something comes: a
@@ -33,7 +36,10 @@ class Feed:
         self._silent = 0.0
         # How many times as long is waited for something.
         self._patience = 1
-        self._socket = context.socket(zmq.SUB)
+        try:
+            self._socket = context.socket(zmq.SUB)
+        except zmq.ZMQError as fault:
+            raise Unusable(f"no socket for {endpoint}: {fault}") from fault
         self._socket.linger = 0
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._poller = zmq.Poller()
@@ -42,7 +48,7 @@ class Feed:
         for topic in topics:
             self._socket.subscribe(topic)
         try:
-            self._socket.connect(endpoint)
+            endpoints.connect(self._socket, endpoint)
         except BaseException:
             self.close()
             raise

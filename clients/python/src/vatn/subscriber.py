@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -10,10 +10,11 @@ from typing import Any
 
 import zmq
 
-from . import wire
-from .client import Client
-from .commands import Change, Key
-from .errors import Missed, Timeout, Unreadable, VatnError
+from . import arguments, endpoint as endpoints, wire
+from .arguments import Key
+from .client import Client, check_process
+from .commands import Change
+from .errors import Missed, ProtocolError, Timeout, Unreadable, Unusable, VatnError
 from .feed import Feed
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:7534"
@@ -35,15 +36,20 @@ class Subscriber:
     where that fails, with the reason as its cause (the history may be compacted), or where the store is another one.
     With `after`, the changes of writes later than that seq come first.
 
-    A Subscriber is for one thread at a time, and its `client` with it.
+    A Subscriber is for one thread at a time, and its `client` with it. In a child of the process that made it (after a
+    fork) it raises `Unusable`: make another one there.
     """
 
     def __init__(
         self, endpoint: str = DEFAULT_ENDPOINT, *prefixes: Key, patience: float = 5.0,
         client: Client | None = None, after: int | None = None, context: zmq.Context[Any] | None = None,
     ) -> None:
+        endpoints.check(endpoint, context)
         self.endpoint = endpoint
-        self.patience = patience
+        self.patience = arguments.seconds(patience, "patience")
+        self._process = os.getpid()
+        if after is not None:
+            arguments.unsigned(after, "after")
         # Up to which seq nothing is missing, and up to which one changes were seen: of that write maybe not all.
         self.last: int = -1 if after is None else after
         self._seen = self.last
@@ -54,14 +60,16 @@ class Subscriber:
         self._client = client
         # Which history is followed: another store has another.
         self._store = client.hello()["store_id"] if client is not None else None
-        self._prefixes = tuple(wire.key_bytes(prefix) for prefix in prefixes or (b"",))
+        self._prefixes = tuple(
+            wire.key_bytes(arguments.key(prefix, "a prefix")) for prefix in prefixes or (b"",)
+        )
         self._told = (self.last, 2**64)
         # Up to which seq changes are to be fetched, and the message that must wait until they are told.
         self._missing: int | None = None
         self._held: list[bytes] | None = None
         # Of several prefixes: what was published up to it counts as published before.
         self._first_beat: list[bytes] | None = None
-        self._ready: deque[Change | VatnError] = deque()
+        self._ready: deque[Change | Missed] = deque()
         # The beat last: subscriptions take effect in order, so the first beat says that all have.
         self._feed = Feed(endpoint, (*self._prefixes, BEAT), context or zmq.Context.instance())
         try:
@@ -71,8 +79,9 @@ class Subscriber:
             raise
 
     def close(self) -> None:
-        """Closes the connection, if it is not closed."""
-        self._feed.close()
+        """Closes the connection, if it is not closed. In a child of the process that made it, the parent's stays."""
+        if self._process == os.getpid():
+            self._feed.close()
 
     def __enter__(self) -> Subscriber:
         return self
@@ -90,7 +99,7 @@ class Subscriber:
 
     def take(self, timeout: float) -> Change | None:
         """The next change, or None when there is none within `timeout` seconds."""
-        until = time.monotonic() + timeout
+        until = time.monotonic() + arguments.seconds(timeout, "timeout")
         while not self._ready:
             patience = time.monotonic() + self.patience
             try:
@@ -103,6 +112,9 @@ class Subscriber:
 
     def until(self, seq: int) -> Iterator[Change]:
         """The changes up to `seq`; ends when all of them have been seen."""
+        return self._until(arguments.unsigned(seq, "seq"))
+
+    def _until(self, seq: int) -> Iterator[Change]:
         while self.last < seq or self._ready:
             if self._ready:
                 yield self._take()
@@ -111,7 +123,7 @@ class Subscriber:
 
     def _take(self) -> Change:
         item = self._ready.popleft()
-        if isinstance(item, VatnError):
+        if isinstance(item, Missed):
             raise item
         return item
 
@@ -131,12 +143,12 @@ class Subscriber:
     def _receive(self, deadline: float) -> None:
         """Receives one message, or fetches one page, and keeps the books of the protocol."""
         if self._missing is not None:
+            check_process(self._process, "Subscriber")
             self._fetch(self._missing)
             return
         frames = self._held or self._next_message(deadline)
         self._held = None
-        topic, frame, value = frames
-        seq, op, index, count, prev, ttl_ms, level = wire.unpack(frame)[:7]
+        topic, (seq, op, index, count, prev, ttl_ms, level), value = _parts(frames)
         before = seq if frames is self._first_beat else prev
         # A connection made anew begins with all that was seen published before.
         breaks_chain = before < self._seen and prev != self._chain
@@ -156,9 +168,9 @@ class Subscriber:
         if op not in ("beat", "lost"):
             try:
                 decoded = wire.unpack(value) if value else None
-                self._ready.append(Change(wire.key_text(topic), op, decoded, seq, index, count, ttl_ms, level))
             except Unreadable as unreadable:
-                self._ready.append(unreadable)
+                decoded = unreadable
+            self._ready.append(Change(wire.key_text(topic), op, decoded, seq, index, count, ttl_ms, level))
             self._told = (seq, index)
             # It came over some connection: at least the first.
             self._seen_over = max(1, self._feed.before)
@@ -185,7 +197,11 @@ class Subscriber:
         return self._seen
 
     def _next_message(self, deadline: float) -> list[bytes]:
-        frames = self._feed.next(deadline)
+        check_process(self._process, "Subscriber")
+        try:
+            frames = self._feed.next(deadline)
+        except zmq.ZMQError as fault:
+            raise Unusable(f"the connection to {self.endpoint} is closed or failed: {fault}") from fault
         if frames is None:
             raise Timeout(f"nothing heard from {self.endpoint} in time: is `vatn serve` running there?")
         return frames
@@ -225,3 +241,16 @@ class Subscriber:
         # The message at hand may still be of the old one; then another is to come, and is to be found out again.
         if self._feed.connections() <= max(1, self._feed.before):
             self._store = store
+
+
+def _parts(frames: list[bytes]) -> tuple[bytes, list[Any], bytes]:
+    """Key, header and value of a message."""
+    try:
+        topic, head, value = frames
+        header = wire.unpack(head)[:7]
+        seq, op, index, count, prev, _, _ = header
+        if not isinstance(op, str) or not all(isinstance(number, int) for number in (seq, index, count, prev)):
+            raise ValueError("a header of another form")
+    except (TypeError, ValueError, Unreadable) as fault:
+        raise ProtocolError(f"a message that is no change: {[frame[:64] for frame in frames]}") from fault
+    return topic, header, value

@@ -2,86 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
 
+from . import shapes
 from .errors import ProtocolError, Unreadable, VatnError, from_wire
+from .shapes import Shape, unpack
+from .writable import pack
+
+__all__ = ["key_bytes", "key_text", "notification", "pack", "request", "response", "unpack"]
 
 REQUEST, RESPONSE, NOTIFICATION = 0, 1, 2
 
-# surrogateescape: a str that is not UTF-8 comes in as something that goes out as the same bytes.
-READING: dict[str, Any] = {"strict_map_key": False, "unicode_errors": "surrogateescape"}
-
-
-def pack(value: Any) -> bytes:
-    return msgpack.packb(value, unicode_errors="surrogateescape")
-
-
-def unpack(frame: bytes) -> Any:
-    """One value. Arrays and maps that are keys of a map become tuples; what Python has no value for is Unreadable."""
-    try:
-        return msgpack.unpackb(frame, **READING)
-    except TypeError:
-        pass
-    except ValueError as fault:
-        raise Unreadable(frame, fault) from fault
-    try:
-        return msgpack.unpackb(frame, object_pairs_hook=lambda pairs: {_frozen(k): v for k, v in pairs}, **READING)
-    except ValueError as fault:
-        raise Unreadable(frame, fault) from fault
-
-
-def _frozen(key: Any) -> Any:
-    if isinstance(key, list):
-        return tuple(map(_frozen, key))
-    if isinstance(key, dict):
-        return tuple((_frozen(k), _frozen(v)) for k, v in key.items())
-    return key
-
 
 def request(id: int, method: str, params: list[Any]) -> bytes:
-    return pack([REQUEST, id, method, params])
+    return pack([REQUEST, id, method, params], method)
 
 
 def notification(method: str, params: list[Any]) -> bytes:
-    return pack([NOTIFICATION, method, params])
+    return pack([NOTIFICATION, method, params], method)
 
 
-def response(frame: bytes) -> tuple[int | None, VatnError | None, Any]:
-    """(id, error, result) of a response frame. A result that Python cannot hold is the error Unreadable."""
+def response(
+    frame: bytes, shape_of: Callable[[int | None], Shape] = lambda _: shapes.value
+) -> tuple[int | None, VatnError | None, Any]:
+    """(id, error, result) of a response frame. `shape_of` an id says where values stand in the result: one that Python
+    cannot hold is an Unreadable in its place."""
     try:
-        kind, id, error, result = unpack(frame)
-    except (Unreadable, TypeError, ValueError):
-        kind, id, error, result = _piecewise(frame)
-    if kind != RESPONSE:
-        raise ProtocolError(f"an answer of type {kind}: {frame[:64]!r}")
-    if isinstance(error, list):
+        fields = unpack(frame)
+    except Unreadable:
+        fields = _in_parts(frame, shape_of)
+    if not isinstance(fields, list) or len(fields) != 4 or fields[0] != RESPONSE:
+        raise ProtocolError(f"an answer that is no response: {frame[:64]!r}")
+    _, id, error, result = fields
+    if not isinstance(id, (int, type(None))) or not isinstance(error, (list, type(None))):
+        raise ProtocolError(f"an answer that is no response: {frame[:64]!r}")
+    if error is not None:
         return id, from_wire(error), None
-    return id, error, result
+    return id, None, result
 
 
-def _piecewise(frame: bytes) -> tuple[Any, Any, Any, Any]:
-    unpacker = msgpack.Unpacker(**READING)
-    unpacker.feed(frame)
+def _in_parts(frame: bytes, shape_of: Callable[[int | None], Shape]) -> list[Any]:
     try:
-        if unpacker.read_array_header() != 4:
-            raise ValueError("not four elements")
-        kind, id, error = unpacker.unpack(), unpacker.unpack(), unpacker.unpack()
-        raw = frame[unpacker.tell():]
-        if not raw:
-            raise ValueError("no result")
-    except (ValueError, msgpack.OutOfData) as fault:
+        cursor = shapes.Cursor(frame)
+        if cursor.array() != 4:
+            return []
+        kind, id, error = (shapes.value(cursor) for _ in range(3))
+        begin = cursor.position()
+        try:
+            result = shape_of(id)(cursor)
+        except ValueError:
+            # An answer of another shape than this version knows.
+            result = shapes.value(shapes.Cursor(frame[begin:]))
+    except (ValueError, TypeError, msgpack.OutOfData) as fault:
         raise ProtocolError(f"an answer that is no response: {frame[:64]!r}") from fault
-    try:
-        return kind, id, error, unpack(raw)
-    except Unreadable as unreadable:
-        return kind, id, error or unreadable, None
+    return [kind, id, error, result]
 
 
 def key_bytes(key: str | bytes) -> bytes:
     """A key's bytes."""
-    return key.encode() if isinstance(key, str) else key
+    return key.encode() if isinstance(key, str) else bytes(key)
 
 
 def key_text(key: bytes) -> str | bytes:
