@@ -2,8 +2,10 @@
 
 import { performance } from "node:perf_hooks";
 import { Dealer } from "zeromq";
+import { asEndpoint, asMs, connectSocket, needsIpv6, withOptions } from "./arguments.js";
 import { Commands } from "./commands.js";
-import { CommandError, ProtocolError, Timeout, VatnError } from "./errors.js";
+import { CommandError, InvalidArgument, ProtocolError, Timeout, Unreadable, VatnError } from "./errors.js";
+import { shapeOf } from "./shapes.js";
 import { after } from "./timer.js";
 import * as wire from "./wire.js";
 
@@ -37,18 +39,17 @@ export class Client extends Commands {
   #waitingBytes = 0;
   #isSending = false;
   #isClosed = false;
+  #timeout;
+  #name;
 
   /**
    * Connects and says hello. `timeout` (ms) bounds every command; `wait` and `changes` get their own waiting
    * time on top. After a Timeout it is not known whether a write was done. The connection comes back by itself.
    */
   static async connect(endpoint = "tcp://127.0.0.1:7533", { timeout = 10_000, name = "node" } = {}) {
-    const client = new Client(endpoint, timeout);
+    const client = new Client(asEndpoint(endpoint), timeout, { name, ipv6: await needsIpv6(endpoint) });
     try {
-      client.server = await client.hello({ client: name });
-      if (client.server?.protocol !== PROTOCOL) {
-        throw new ProtocolError(`${endpoint} does not speak version ${PROTOCOL} of the protocol`);
-      }
+      await client.#greet();
       return client;
     } catch (error) {
       client.close();
@@ -57,20 +58,30 @@ export class Client extends Commands {
   }
 
   /** Use `Client.connect`. */
-  constructor(endpoint, timeout) {
+  constructor(endpoint, timeout, { name, ipv6 }) {
     super();
     this.endpoint = endpoint;
     this.timeout = timeout;
+    this.#name = name;
     // immediate: nothing is sent before there is a connection, so that what timed out is not done later.
     this.#socket = new Dealer({
       linger: 0,
+      ipv6,
       immediate: true,
       sendTimeout: SEND_MS,
       heartbeatInterval: HEARTBEAT_MS,
       heartbeatTimeout: Math.min(Math.max(timeout, PATIENCE_LEAST_MS), PATIENCE_MOST_MS),
     });
-    this.#socket.connect(endpoint);
+    connectSocket(this.#socket, endpoint);
     this.#receive();
+  }
+
+  get timeout() {
+    return this.#timeout;
+  }
+
+  set timeout(timeout) {
+    this.#timeout = asMs(timeout, "timeout");
   }
 
   /** Closes the connection; what waits for an answer is rejected. */
@@ -81,7 +92,8 @@ export class Client extends Commands {
   }
 
   /** Every item of a range, page by page; each page is its own moment. `page` is its size. */
-  async *scan({ page, ...options } = {}) {
+  async *scan(given) {
+    const { page, ...options } = withOptions([], given)[0] ?? {};
     let after;
     do {
       const { items, next } = await this.range({ ...options, limit: page, after });
@@ -92,32 +104,66 @@ export class Client extends Commands {
 
   /** Several commands as one write: `await client.atomic((a) => { a.incr("n"); a.delete("m"); })`; their results. */
   async atomic(build, options) {
+    if (typeof build !== "function") throw new InvalidArgument("atomic takes a function that gives the commands");
     const block = new Collector();
-    build(block);
+    const returned = build(block);
+    // What comes after its first await would not be in the block.
+    if (typeof returned?.then === "function") throw new InvalidArgument("the function of atomic must not be async");
     const results = await this.batch(block.commands, options);
     return results.map((result, place) => (block.makes[place] ? block.makes[place](result) : result));
   }
 
-  _call(method, params, make) {
+  _call(method, build, make) {
     return new Promise((resolve, reject) => {
       const id = this.#nextId++;
-      const call = { method, make, resolve, reject, callOff: null, state: "waits", isLate: false };
+      const params = build();
+      const frame = wire.request(id, method, params);
+      this.#checkSize(frame);
+      const shape = shapeOf(method, params);
+      const call = { method, make, shape, resolve, reject, callOff: null, state: "waits", isLate: false };
       const waits = waiting(method, params);
       const patience = this.timeout + waits;
       const until = performance.now() + patience;
-      this.#queue({ frame: wire.request(id, method, params), id, call, until, isAlone: waits > 0 });
+      this.#queue({ frame, id, call, until, isAlone: waits > 0 });
       call.callOff = after(patience, () => this.#expire(id));
       this.#pending.set(id, call);
     });
   }
 
-  _notify(method, params) {
-    const frame = wire.notification(method, params);
+  _notify(method, build) {
+    const frame = wire.notification(method, build());
+    this.#checkSize(frame);
     if (this.#waitingBytes + frame.length + REQUEST_BYTES > WAITING_BYTES) {
       const what = `${this.#outgoing.length} requests wait to be sent to ${this.endpoint}`;
       throw new VatnError(`${what}: await an answer now and then, and see whether \`vatn serve\` is running there`);
     }
     this.#queue({ frame, id: null, call: null, until: performance.now() + this.timeout, isAlone: false });
+  }
+
+  async #greet() {
+    const server = await this.hello({ client: this.#name });
+    if (server?.protocol !== PROTOCOL) {
+      throw new ProtocolError(`${this.endpoint} does not speak version ${PROTOCOL} of the protocol`);
+    }
+    this.server = server;
+  }
+
+  /** The broker may have been replaced by one with other limits. */
+  #greetAgain() {
+    if (!this.#isClosed) this.#greet().catch(() => {});
+  }
+
+  #limit(name) {
+    return this.server?.limits?.[name] ?? Infinity;
+  }
+
+  /** A message over the broker's limit would end the connection, and its answer be waited for in vain. */
+  #checkSize({ length }) {
+    const max = this.#limit("message_bytes");
+    if (length <= max) return;
+    this.#greetAgain();
+    const what = `the request has ${length} bytes, and the broker takes ${max} (--max-message-bytes)`;
+    throw new CommandError(["TOO_LARGE", what, { limit: "message_bytes", max }]);
   }
 
   #expire(id) {
@@ -165,12 +211,15 @@ export class Client extends Commands {
   #takeMessage() {
     const now = performance.now();
     const message = [];
+    const most = Math.min(MESSAGE_REQUESTS, this.#limit("frames"));
+    const sizeMost = Math.min(MESSAGE_BYTES, this.#limit("message_bytes"));
     let size = 0;
     let count = 0;
-    while (count < this.#outgoing.length && message.length < MESSAGE_REQUESTS && size < MESSAGE_BYTES) {
+    while (count < this.#outgoing.length && message.length < most) {
       const item = this.#outgoing[count];
       // The answers of one message come together: what the broker may wait with must not hold back others.
-      if (message.length > 0 && (item.isAlone || message[0].isAlone)) break;
+      const isOther = item.isAlone || message[0]?.isAlone || size + item.frame.length > sizeMost;
+      if (message.length > 0 && isOther) break;
       count += 1;
       this.#waitingBytes -= item.frame.length + REQUEST_BYTES;
       const isWanted = item.call ? this.#pending.has(item.id) : now < item.until;
@@ -206,7 +255,8 @@ export class Client extends Commands {
     try {
       for await (const frames of this.#socket) frames.forEach((frame) => this.#take(frame));
     } catch (error) {
-      if (!this.#isClosed) this.#reject(error);
+      const what = `the connection to ${this.endpoint} failed: ${error.message}`;
+      if (!this.#isClosed) this.#reject(new VatnError(what, { cause: error }));
     }
   }
 
@@ -227,10 +277,11 @@ export class Client extends Commands {
     call.callOff();
     if (error) return call.reject(new CommandError(error));
     try {
-      const value = wire.unpack(result);
-      call.resolve(call.make ? call.make(value) : value);
-    } catch (unreadable) {
-      call.reject(unreadable);
+      const value = wire.result(result, call.shape);
+      if (value instanceof Unreadable) throw value;
+      call.resolve(call.make ? made(call, value) : value);
+    } catch (fault) {
+      call.reject(fault);
     }
   }
 
@@ -243,11 +294,20 @@ export class Client extends Commands {
   }
 }
 
+function made({ method, make }, value) {
+  try {
+    return make(value);
+  } catch (cause) {
+    throw new ProtocolError(`an answer to \`${method}\` of another form`, { cause });
+  }
+}
+
 /** How long the broker itself may wait before it answers. */
 function waiting(method, params) {
   if (method !== "wait" && method !== "changes") return 0;
   const options = params.at(-1) instanceof Object ? params.at(-1) : {};
-  return Number(options.timeout_ms ?? options.wait_ms ?? (method === "wait" ? Infinity : 0)) || 0;
+  const given = options.timeout_ms ?? options.wait_ms ?? (method === "wait" ? Infinity : 0);
+  return asMs(typeof given === "bigint" ? Number(given) : given, "a waiting time");
 }
 
 class Notifier extends Commands {
@@ -258,8 +318,8 @@ class Notifier extends Commands {
     this.#client = client;
   }
 
-  _call(method, params) {
-    this.#client._notify(method, params);
+  _call(method, build) {
+    this.#client._notify(method, build);
   }
 }
 
@@ -267,8 +327,8 @@ class Collector extends Commands {
   commands = [];
   makes = [];
 
-  _call(method, params, make) {
-    this.commands.push([method, params]);
+  _call(method, build, make) {
+    this.commands.push([method, build()]);
     this.makes.push(make);
   }
 }

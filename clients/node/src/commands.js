@@ -2,9 +2,11 @@
  * The commands, one method each, under the names of the protocol; how one is sent is for `_call` of the class
  * that extends this. Options are those of the protocol too: `durability` ("memory", "queued", "stored",
  * "synced"), `if` ("absent", "present", or a seq), `ttl_ms`, `key_prefix` and so on. Keys are strings or Uint8Arrays.
+ *
+ * `_call` gets a function that makes the params, so that a mistake in them is told as any other error of the command.
  */
 
-import { params } from "./wire.js";
+import { asCommands, asKey, asKeys, asPairs, withOptions } from "./arguments.js";
 
 const asEntry = (result) =>
   result && { value: result[0], seq: result[1], ttl_ms: result[2], level: result[3] };
@@ -15,50 +17,46 @@ const asChange = ([key, [seq, op, index, count, , ttl_ms, level], value]) => ({
   key, op, value, seq, index, count, ttl_ms, level,
 });
 const asMap = (pairs) => new Map(pairs);
-const asPairs = (pairs) => {
-  if (pairs instanceof Map || Array.isArray(pairs)) return [...pairs];
-  return Object.entries(pairs);
-};
 
 export class Commands {
   /** Who the broker is: server, version, protocol, store_id, seq, limits, features. */
   hello(options) {
-    return this._call("hello", params([], options));
+    return this._call("hello", () => withOptions([], options));
   }
 
   /** The payload, back from the broker. */
   ping(payload = null) {
-    return this._call("ping", [payload]);
+    return this._call("ping", () => [payload]);
   }
 
-  /** The value, or null; with `meta: true` `{ value, seq, ttl_ms, level }`, or null. */
+  /** The value, or null; with `meta: true` `{ value, seq, ttl_ms, level }`, or null; `value` may be an Unreadable. */
   get(key, options) {
-    return this._call("get", params([key], options), options?.meta ? asEntry : undefined);
+    return this._call("get", () => withOptions([asKey(key)], options), options?.meta ? asEntry : undefined);
   }
 
-  /** A Map of the keys that were found. */
+  /** A Map of the keys that were found; a value may be an Unreadable, as in every larger answer. */
   get_multi(keys) {
-    return this._call("get_multi", [[...keys]], asMap);
+    return this._call("get_multi", () => [asKeys(keys)], asMap);
   }
 
   /** Writes one key; the write's seq. */
   set(key, value, options) {
-    return this._call("set", params([key, value], options));
+    return this._call("set", () => withOptions([asKey(key), value], options));
   }
 
   /** Writes several keys (a Map, an object, or pairs), all or none; the one seq. */
   set_multi(pairs, options) {
-    return this._call("set_multi", params([asPairs(pairs)], options));
+    return this._call("set_multi", () => withOptions([asPairs(pairs)], options));
   }
 
   /** Whether the key existed; with `return_value: true` the old value, or null. */
   delete(key, options) {
-    return this._call("delete", params([key], options));
+    return this._call("delete", () => withOptions([asKey(key)], options));
   }
 
   /** Deletes several keys, all or none; how many existed. */
   delete_multi(keys, options) {
-    return this._call("delete_multi", params([[...keys]], options));
+    return this._call("delete_multi", () => withOptions([asKeys(keys)], options));
   }
 
   /**
@@ -66,56 +64,59 @@ export class Commands {
    * none. One of `from`, `to` and `prefix` must be given. Repeat with `after: next` until `next` is null.
    */
   delete_range(options) {
-    return this._call("delete_range", params([], options), asDeleted);
+    return this._call("delete_range", () => withOptions([], options), asDeleted);
   }
 
   /** Adds `delta` (1) to a number; the new one. A missing key becomes `initial`, or is NOT_FOUND without it. */
   incr(key, options) {
-    return this._call("incr", params([key], options));
+    return this._call("incr", () => withOptions([asKey(key)], options));
   }
 
   /** Subtracts `delta` (1) from a number; the new one. */
   decr(key, options) {
-    return this._call("decr", params([key], options));
+    return this._call("decr", () => withOptions([asKey(key)], options));
   }
 
   /** Sets a key's time to live, or removes it (null); whether the key exists. */
   touch(key, ttl_ms, options) {
-    return this._call("touch", params([key, ttl_ms], options));
+    return this._call("touch", () => withOptions([asKey(key), ttl_ms], options));
   }
 
-  /** `{ items, next }`: one page of keys in bytewise order; `from`, `to`, `prefix`, `after`, `limit`, `reverse`, `keys_only`. */
+  /**
+   * `{ items, next }`: one page of keys in bytewise order; `from`, `to`, `prefix`, `after`, `limit`, `reverse`,
+   * `keys_only`.
+   */
   range(options) {
-    return this._call("range", params([], options), asPage);
+    return this._call("range", () => withOptions([], options), asPage);
   }
 
   /** How many keys there are, or begin with `prefix`. */
   count(options) {
-    return this._call("count", params([], options));
+    return this._call("count", () => withOptions([], options));
   }
 
   /** Several `[method, params]` as one write, all or none; their results. See also `Client.atomic`. */
   batch(commands, options) {
-    return this._call("batch", params([[...commands]], options));
+    return this._call("batch", () => withOptions([asCommands(commands)], options));
   }
 
   /** Waits until all that was written is in the tables and fsynced; LeakDB's status line. */
   flush() {
-    return this._call("flush", []);
+    return this._call("flush", () => []);
   }
 
   /** Waits until `seq` has reached `level`; false when `timeout_ms` ran out. */
   wait(seq, level, options) {
-    return this._call("wait", params([seq, level], options));
+    return this._call("wait", () => withOptions([seq, level], options));
   }
 
   /** `{ changes, next }`: the history after a seq, as far as it fits an answer; `prefix`, `limit`, `wait_ms`. */
   changes(after_seq, options) {
-    return this._call("changes", params([after_seq], options), asHistory);
+    return this._call("changes", () => withOptions([after_seq], options), asHistory);
   }
 
   /** How the broker is doing. */
   stats() {
-    return this._call("stats", []);
+    return this._call("stats", () => []);
   }
 }

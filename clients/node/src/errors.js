@@ -13,18 +13,29 @@ export class Timeout extends VatnError {}
 /** Something answered that does not speak version 1 of the protocol. */
 export class ProtocolError extends VatnError {}
 
-/** A value that another client wrote and JavaScript has none for; `raw` has its bytes. */
-export class Unreadable extends VatnError {
-  constructor(raw, cause) {
-    super(`a value that cannot be read here: ${cause.message}`, { cause });
-    this.raw = raw;
+/** An argument of the wrong kind; nothing was sent. */
+export class InvalidArgument extends VatnError {}
+
+/** A value that would not come back equal; nothing was sent. `path` names the part, `reason` says why. */
+export class Unwritable extends InvalidArgument {
+  constructor(path, reason, options) {
+    super(`${path} cannot be stored: ${reason}`, options);
+    this.path = path;
+    this.reason = reason;
   }
 }
 
-/** A value that MessagePack has none for, or that would come back as another one; nothing was sent. */
-export class Unwritable extends VatnError {
-  constructor(what, options) {
-    super(`a value that cannot be stored: ${what}`, options);
+/**
+ * A value of another client that JavaScript has no equal for. `bytes` has its MessagePack, `reason` says why.
+ *
+ * It is thrown where it is the whole answer. Inside a larger answer (a page, a batch, a change, an entry) it stands in
+ * the place of the value.
+ */
+export class Unreadable extends VatnError {
+  constructor(bytes, reason, options) {
+    super(`a value that cannot be read here: ${reason}`, options);
+    this.bytes = bytes;
+    this.reason = reason;
   }
 }
 

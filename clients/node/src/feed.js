@@ -2,6 +2,7 @@
 
 import { performance } from "node:perf_hooks";
 import { Subscriber as Socket } from "zeromq";
+import { connectSocket } from "./arguments.js";
 import { VatnError } from "./errors.js";
 import { after } from "./timer.js";
 
@@ -39,19 +40,13 @@ export class Feed {
   // Ends the wait for it. One place, not one more reaction to the promise with each wait: that may be there for days.
   #wake = null;
 
-  constructor(endpoint, topics, { silence = SILENCE_MS } = {}) {
+  constructor(endpoint, topics, { silence = SILENCE_MS, ipv6 = false } = {}) {
     this.#silence = silence;
     this.#endpoint = endpoint;
-    this.#socket = new Socket({ linger: 0 });
+    this.#socket = new Socket({ linger: 0, ipv6 });
     this.#socket.events.on("handshake", () => this.#connected());
     for (const topic of topics) this.#socket.subscribe(topic);
-    try {
-      this.#socket.connect(endpoint);
-    } catch (error) {
-      // What waits for events would keep the process alive.
-      this.close();
-      throw error;
-    }
+    connectSocket(this.#socket, endpoint);
   }
 
   close() {

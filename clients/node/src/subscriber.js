@@ -1,7 +1,8 @@
 /** The subscriber: it knows whether it has heard everything. */
 
 import { performance } from "node:perf_hooks";
-import { Missed, Timeout } from "./errors.js";
+import { asEndpoint, asKey, asMs, asSeq, needsIpv6 } from "./arguments.js";
+import { InvalidArgument, Missed, ProtocolError, Timeout } from "./errors.js";
 import { Feed } from "./feed.js";
 import * as wire from "./wire.js";
 
@@ -11,7 +12,8 @@ const WAIT_MS = 1000;
 
 /**
  * An async iterable over the changes of keys that begin with one of `prefixes` (without any: of all keys), each
- * `{ key, op, value, seq, index, count, ttl_ms, level }`; `value` is null for "delete" and "expire".
+ * `{ key, op, value, seq, index, count, ttl_ms, level }`; `value` is null where the change has none, and an Unreadable
+ * where it cannot be read.
  *
  * Every change comes in order, or Missed is thrown in its place, once for each stretch; go on by iterating again.
  * With a `client` of the same broker, what is missing is fetched with its `changes`, and Missed is thrown only where
@@ -47,7 +49,8 @@ export class Subscriber {
    * first beat has come, and it is a Timeout when none came within `patience` (one that lags gets none).
    */
   static async connect(endpoint = "tcp://127.0.0.1:7534", prefixes = [""], options = {}) {
-    const subscriber = new Subscriber(endpoint, prefixes, options);
+    const ipv6 = await needsIpv6(asEndpoint(endpoint));
+    const subscriber = new Subscriber(endpoint, prefixes, { ...options, ipv6 });
     try {
       await subscriber.#begin();
       return subscriber;
@@ -58,15 +61,16 @@ export class Subscriber {
   }
 
   /** Use `Subscriber.connect`. */
-  constructor(endpoint, prefixes, { patience = 5_000, client = null, after = -1 }) {
+  constructor(endpoint, prefixes, { patience = 5_000, client = null, after = -1, ipv6 = false }) {
+    if (!Array.isArray(prefixes)) throw new InvalidArgument('prefixes must be an array, such as ["lake:"]');
     this.endpoint = endpoint;
-    this.last = this.#seen = after;
-    this.#told = [after, Infinity];
+    this.last = this.#seen = after === -1 ? -1 : asSeq(after, "after");
+    this.#told = [this.last, Infinity];
     this.#client = client;
-    this.#prefixes = prefixes.map((prefix) => Buffer.from(prefix));
-    this.#patience = patience;
+    this.#prefixes = prefixes.map((prefix, place) => Buffer.from(asKey(prefix, `prefixes[${place}]`)));
+    this.#patience = asMs(patience, "patience");
     // The beat last: subscriptions take effect in order, so the first beat says that all have.
-    this.#feed = new Feed(endpoint, [...prefixes, BEAT]);
+    this.#feed = new Feed(endpoint, [...this.#prefixes, BEAT], { ipv6 });
   }
 
   /** Closes the connection; until then the process lives. */
@@ -89,7 +93,7 @@ export class Subscriber {
   /** The next change, or null when there is none within `timeout` ms. */
   take(timeout) {
     return this.#inTurn(async () => {
-      const until = performance.now() + timeout;
+      const until = performance.now() + asMs(timeout, "timeout");
       while (this.#ready.length === 0) {
         const left = Math.max(0, until - performance.now());
         if (!(await this.#receive(left))) return null;
@@ -100,6 +104,7 @@ export class Subscriber {
 
   /** The changes up to `seq`; ends when all of them have been seen. */
   async *until(seq) {
+    asSeq(seq, "seq");
     const one = async () => {
       while (this.last < seq && this.#ready.length === 0) await this.#receive();
       return this.#ready.length > 0 ? this.#take() : null;
@@ -148,8 +153,8 @@ export class Subscriber {
     const frames = this.#held ?? (await this.#next(this.#patience, timeout));
     if (!frames) return false;
     this.#held = null;
-    const [topic, head, body] = frames;
-    const [seq, op, index, count, prev, ttl_ms, level] = wire.unpack(head);
+    const { topic, header, value } = parts(frames);
+    const [seq, op, index, count, prev, ttl_ms, level] = header;
     const before = frames === this.#firstBeat ? seq : prev;
     // A connection made anew begins with all that was seen published before.
     const breaksChain = before < this.#seen && prev !== this.#chain;
@@ -170,12 +175,7 @@ export class Subscriber {
       this.#ready.push(new Missed(known, missedTo));
     }
     if (op !== "beat" && op !== "lost") {
-      try {
-        const value = body.length > 0 ? wire.unpack(body) : null;
-        this.#ready.push({ key: wire.keyText(topic), op, value, seq, index, count, ttl_ms, level });
-      } catch (unreadable) {
-        this.#ready.push(unreadable);
-      }
+      this.#ready.push({ key: wire.keyText(topic), op, value, seq, index, count, ttl_ms, level });
       this.#told = [seq, index];
       // It came over some connection: at least the first.
       this.#seenOver = Math.max(1, this.#feed.before);
@@ -250,5 +250,22 @@ export class Subscriber {
     const frames = await this.#feed.next(Math.min(patience, timeout));
     if (frames || timeout < patience) return frames;
     throw new Timeout(`nothing heard from ${this.endpoint} in time: is \`vatn serve\` running there?`);
+  }
+}
+
+/** `{ topic, header, value }` of a message; `value` may be an Unreadable. */
+function parts(frames) {
+  const [topic, head, body] = frames;
+  const header = frames.length === 3 ? readable(head) : null;
+  const isHeader = Array.isArray(header) && header.length >= 7 && typeof header[1] === "string";
+  if (!isHeader || !Number.isInteger(header[0])) throw new ProtocolError(`a message that is no change, of ${frames.length} frames`);
+  return { topic, header, value: body.length > 0 ? readable(body) : null };
+}
+
+function readable(bytes) {
+  try {
+    return wire.unpack(bytes);
+  } catch (unreadable) {
+    return unreadable;
   }
 }

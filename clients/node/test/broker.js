@@ -8,6 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { Dealer } from "zeromq";
+import { pack } from "../src/wire.js";
 
 const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const BINARY = process.env.VATN_BIN ?? join(ROOT, "target/debug/vatn");
@@ -43,6 +45,17 @@ export async function startBroker(t, { directory, flags = [] } = {}) {
     }
   }
   throw new Error(`the broker did not start; it said: ${said}`);
+}
+
+/** Sets a key to bytes, in hexadecimal, that a client of JavaScript would not send. */
+export async function setRaw(t, broker, key, hex) {
+  const socket = new Dealer({ linger: 0, receiveTimeout: 20_000 });
+  t.after(() => socket.close());
+  socket.connect(broker.router);
+  const head = Buffer.concat([Buffer.from("940001a373657492", "hex"), pack(key)]);
+  await socket.send(Buffer.concat([head, Buffer.from(hex, "hex")]));
+  const [answer] = await socket.receive();
+  if (answer[3] !== 0xc0) throw new Error(`${hex}: ${answer}`);
 }
 
 export async function temporary(t) {

@@ -80,8 +80,8 @@ test("a wrong reply would be noticed", () => {
 });
 
 class Recorder extends Commands {
-  _call(method, params) {
-    return Buffer.from(request(7, method, params));
+  _call(method, build) {
+    return Buffer.from(request(7, method, build()));
   }
 }
 
@@ -102,7 +102,7 @@ test("each method sends the bytes of the vectors", () => {
     const options = params[positional];
     // What this client does not send: longer encodings, options that are nil, empty options, a lone ping.
     if (id !== 7 || positional === undefined || method === "ping" || params.length < positional) continue;
-    if (!Buffer.from(request(7, method, params)).equals(frame)) continue;
+    if (!Array.isArray(params) || !Buffer.from(request(7, method, params)).equals(frame)) continue;
     if (options && (Object.keys(options).length === 0 || Object.values(options).includes(null))) continue;
     const sent = new Recorder()[method](...params.slice(0, positional), options);
     assert.deepEqual(sent, frame, step.about);
