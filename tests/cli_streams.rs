@@ -153,6 +153,28 @@ mod import_and_export {
     }
 
     #[test]
+    fn tell_how_many_items_have_no_time_left() {
+        let broker = broker();
+        broker.vatn(&["set", "old", "0"]).text();
+        broker.vatn(&["set", "gone", "0"]).text();
+        let item = |key: &str, ttl_ms: u64| {
+            format!("{{\"key\":\"{key}\",\"value\":1,\"ttl_ms\":{ttl_ms}}}\n")
+        };
+        let lines =
+            [item("a", u64::MAX), item("old", 0), item("new", 0), item("b", 600_000)].concat();
+        let mark = "{\"vatn\":\"export\",\"seq\":7,\"lines\":4}\n";
+        let change = "{\"op\":\"set\",\"key\":\"gone\",\"value\":1,\"ttl_ms\":0}\n";
+        let input = format!("{lines}{mark}{change}");
+        let done = broker.vatn_reading(input.as_bytes(), &["import", "-", "--json"]).json();
+        assert_eq!((&done["items"], &done["skipped"]), (&3.into(), &2.into()), "{done}");
+        assert_eq!(broker.vatn(&["range", "--keys-only"]).text(), "a\nb\nold\n");
+        let said = broker.vatn_reading(lines.as_bytes(), &["import", "-"]).text();
+        assert!(said.starts_with("2 items, ") && said.contains("; 2 skipped: no time"), "{said}");
+        let meta = broker.vatn(&["get", "a", "--meta", "--json"]).json();
+        assert!(meta["ttl_ms"].as_u64().is_none_or(|left| left > 1 << 40), "{meta}");
+    }
+
+    #[test]
     fn tell_that_lines_are_missing() {
         let (folder, broker) = (tempfile::tempdir().unwrap(), broker());
         let item = |key: &str| format!("{{\"key\":\"{key}\",\"value\":1}}\n");

@@ -70,6 +70,8 @@ pub(super) enum Line {
         /// For a change that is not the last of its write: the write's seq.
         goes_on: Option<u64>,
     },
+    /// An item of which no time is left.
+    Expired,
     /// The lines before it are complete.
     Mark {
         /// Up to this seq.
@@ -101,11 +103,17 @@ pub(super) fn read(line: &Json) -> Result<Line, String> {
         None | Some(Json::Null) => Ok(None),
         Some(given) => {
             let number = given.as_u64().map(Some);
-            number.ok_or_else(|| format!("\"{name}\" is not a number from 0 on"))
+            number.ok_or_else(|| format!("\"{name}\" is not a whole number from 0 on: {given}"))
         }
     };
     let key = json::key_bytes(member("key")?)?;
+    let has_no_time = number("ttl_ms")? == Some(0);
+    if has_no_time && !members.contains_key("op") {
+        json::pack(member("value")?)?;
+        return Ok(Line::Expired);
+    }
     let action = match members.get("op").map(|op| op.as_str().unwrap_or_default()) {
+        Some("set" | "touch") if has_no_time => Action::Delete,
         None | Some("set" | "touch") => {
             Action::Set { value: json::pack(member("value")?)?, ttl_ms: number("ttl_ms")? }
         }
@@ -113,7 +121,7 @@ pub(super) fn read(line: &Json) -> Result<Line, String> {
         Some(other) => return Err(format!("unknown op \"{other}\"")),
     };
     let is_last = match (number("index")?, number("count")?) {
-        (Some(index), Some(count)) => index + 1 >= count,
+        (Some(index), Some(count)) => index.saturating_add(1) >= count,
         _ => true,
     };
     let goes_on = if is_last { None } else { number("seq")? };
@@ -139,7 +147,18 @@ mod tests {
             (r#"{"gap":{"after":1,"through":2}}"#, "unknown member \"gap\""),
             (r#"{"key":1,"value":1}"#, "a key is a string"),
             (r#"{"key":"k","value":1e999}"#, "too large"),
-            (r#"{"key":"k","value":1,"ttl_ms":-1}"#, "\"ttl_ms\" is not a number"),
+            (
+                r#"{"key":"k","value":1,"ttl_ms":-1}"#,
+                "\"ttl_ms\" is not a whole number from 0 on: -1",
+            ),
+            (r#"{"key":"k","value":1,"ttl_ms":-0}"#, "\"ttl_ms\" is not a whole number"),
+            (r#"{"key":"k","value":1,"ttl_ms":0.0}"#, "\"ttl_ms\" is not a whole number"),
+            (r#"{"key":"k","value":1,"ttl_ms":1.5}"#, "\"ttl_ms\" is not a whole number"),
+            (r#"{"key":"k","value":1,"ttl_ms":"5"}"#, "\"ttl_ms\" is not a whole number"),
+            (r#"{"key":"k","value":1,"ttl_ms":true}"#, "\"ttl_ms\" is not a whole number"),
+            (r#"{"key":"k","value":1,"ttl_ms":18446744073709551616}"#, "is not a whole number"),
+            (r#"{"key":"k","value":1e999,"ttl_ms":0}"#, "too large"),
+            (r#"{"key":"k","ttl_ms":0}"#, "\"value\" is missing"),
             (r#"{"key":"k","op":"paint"}"#, "unknown op \"paint\""),
             (r#"{"key":"k","op":"set"}"#, "\"value\" is missing"),
             (r#"{"vatn":"export"}"#, "without its seq"),
@@ -156,13 +175,21 @@ mod tests {
             (r#"{"key":"k","value":1}"#, set(1, None), None),
             (r#"{"key":"k","value":1,"ttl_ms":5}"#, set(1, Some(5)), None),
             (r#"{"op":"touch","key":"k","value":1,"ttl_ms":null}"#, set(1, None), None),
+            (r#"{"op":"set","key":"k","value":1,"ttl_ms":0}"#, Action::Delete, None),
+            (r#"{"op":"touch","key":"k","ttl_ms":0}"#, Action::Delete, None),
             (r#"{"op":"delete","key":"k","value":null}"#, Action::Delete, None),
+            (
+                r#"{"op":"delete","key":"k","seq":7,"index":18446744073709551615,"count":2}"#,
+                Action::Delete,
+                None,
+            ),
             (r#"{"seq":7,"op":"expire","index":0,"count":2,"key":"k"}"#, Action::Delete, Some(7)),
             (r#"{"seq":7,"op":"expire","index":1,"count":2,"key":"k"}"#, Action::Delete, None),
         ] {
             let expected = Line::Item { key: b"k".to_vec(), action, goes_on };
             assert_eq!(line(text), Ok(expected), "{text}");
         }
+        assert_eq!(line(r#"{"key":"k","value":1,"ttl_ms":0}"#), Ok(Line::Expired));
         assert_eq!(read(&mark("export", 12, 3)), Ok(Line::Mark { seq: 12, lines: Some(3) }));
     }
 }

@@ -28,7 +28,8 @@ const REST: Duration = Duration::from_millis(50);
 
 const NOTE: &str = "\
 A line is {\"key\": \"k\", \"value\": …}, with \"ttl_ms\" where the item expires; bytes that are no
-text are {\"base64\": \"…\"}. Lines of `vatn changes --json` are applied in their order. Items are
+text are {\"base64\": \"…\"}. An item whose \"ttl_ms\" is 0 has no time left: it is not written,
+and counted as skipped. Lines of `vatn changes --json` are applied in their order. Items are
 written in atomic writes of up to 500, and as soon as no further line is there; an error names the
 lines of the one that failed.";
 
@@ -53,6 +54,8 @@ struct Source {
     mark: Option<u64>,
     /// How many lines there were since the last mark.
     unmarked: u64,
+    /// How many items had no time left.
+    skipped: u64,
     /// What a mark counts and was not there.
     missing: Option<Failure>,
 }
@@ -108,10 +111,15 @@ impl Import {
                 settle(&mut under_way, &mut client, &mut progress).await?;
             }
         }
-        let summary = progress.finish();
+        let mut summary = progress.finish();
+        if source.skipped > 0 {
+            let count = source.skipped;
+            summary += &format!("; {count} skipped: no time is left of them (\"ttl_ms\": 0)");
+        }
         let mut described = progress.described();
-        if let (Some(seq), Some(members)) = (source.mark, described.as_object_mut()) {
-            members.insert("seq".into(), seq.into());
+        if let Some(members) = described.as_object_mut() {
+            members.insert("skipped".into(), source.skipped.into());
+            members.extend(source.mark.map(|seq| ("seq".to_owned(), seq.into())));
         }
         if let Some(missing) = source.missing {
             return Err(missing);
@@ -127,7 +135,7 @@ impl Import {
 impl Source {
     fn new(lines: Lines) -> Self {
         let (chunks, lines) = (lines.stream(), VecDeque::new());
-        Source { chunks, lines, mark: None, unmarked: 0, missing: None }
+        Source { chunks, lines, mark: None, unmarked: 0, skipped: 0, missing: None }
     }
 
     /// The next item, if it has been read already.
@@ -168,6 +176,11 @@ impl Source {
             Line::Item { key, action, goes_on } => {
                 self.unmarked += 1;
                 Ok(Some(Item { place, position, key, action, goes_on }))
+            }
+            Line::Expired => {
+                self.unmarked += 1;
+                self.skipped += 1;
+                Ok(None)
             }
             Line::Mark { seq, lines } => {
                 self.mark = Some(seq);

@@ -12,6 +12,7 @@ import pytest
 import vatn
 import zmq
 from vatn import Client, InvalidArgument, Subscriber, TooLarge, Unusable, VatnError
+from vatn.endpoint import needs_ipv6
 
 MISTAKES = {
     "a key for a list of keys": lambda c: c.delete_multi("boat"),
@@ -275,3 +276,13 @@ def test_errors_can_be_handed_to_another_process():
                   vatn.Conflict("CONFLICT", "words", {"seq": 1}), vatn.Timeout("late")):
         copy = pickle.loads(pickle.dumps(error))
         assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.parametrize("endpoint, found, expected", [
+    ("tcp://both:1", [socket.AF_INET6, socket.AF_INET], False), ("tcp://four:1", [socket.AF_INET], False),
+    ("tcp://six:1", [socket.AF_INET6], True), ("tcp://none:1", [], False), ("tcp://[fe80::1%lo]:1", [], True),
+    ("tcp://127.0.0.1:0;[::1]:1", [], True), ("ipc:///tmp/a:b", [], False), ("nonsense", [], False),
+])
+def test_a_name_is_reached_over_ipv4_where_it_can_be(monkeypatch, endpoint, found, expected):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(family, None) for family in found])
+    assert needs_ipv6(endpoint) is expected
