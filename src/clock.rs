@@ -1,4 +1,4 @@
-//! Wall-clock time as an argument: whoever needs it is given a [`Clock`], so a test can turn it.
+//! Time as an argument: whoever needs it is given a [`Clock`], so a test can turn it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,46 +7,129 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Milliseconds since the Unix epoch.
 pub type Millis = u64;
 
-/// A source of wall-clock time that never runs backwards within one broker.
+/// Nanoseconds. All of them until the year 2554 fit.
+type Nanos = u64;
+
+const NANOS_PER_MILLI: Nanos = 1_000_000;
+
+/// The broker's time: it never runs backwards, and it never stands still.
 ///
-/// The system's clock may be set back; a value that has expired must not return for it, so the
-/// clock answers the greatest time it has ever seen.
-#[derive(Debug, Clone, Default)]
+/// It begins at the greatest time that the store or the system's wall clock has shown, and goes on
+/// with the time that has passed since the machine was booted. Where the wall clock is ahead of
+/// that, the broker's time moves forward to it; where the wall clock is behind, it has no effect.
+/// So a wall clock that was wrong once, or is set back, neither stops an expiry nor brings a value
+/// back.
+#[derive(Debug, Clone)]
 pub struct Clock {
-    greatest: Arc<AtomicU64>,
-    manual: bool,
+    hands: Hands,
+    /// The greatest distance seen from the time since boot to the broker's time.
+    offset: Arc<AtomicU64>,
+}
+
+/// Where a clock reads.
+#[derive(Debug, Clone)]
+enum Hands {
+    System,
+    Manual(Arc<ManualHands>),
+}
+
+/// What a test shows a clock.
+#[derive(Debug, Default)]
+pub struct ManualHands {
+    wall: AtomicU64,
+    since_boot: AtomicU64,
+}
+
+impl ManualHands {
+    /// Sets the wall clock.
+    pub fn set_wall(&self, time: Millis) {
+        self.wall.store(time.saturating_mul(NANOS_PER_MILLI), Ordering::Release);
+    }
+
+    /// Lets time pass. The wall clock stays as it is.
+    pub fn pass(&self, time: Millis) {
+        self.since_boot.fetch_add(time.saturating_mul(NANOS_PER_MILLI), Ordering::AcqRel);
+    }
+}
+
+impl Hands {
+    /// The wall clock, and the time since boot. In this order: a thread that is interrupted between
+    /// the two must not take the pause for a step of the wall clock.
+    fn read(&self) -> (Nanos, Nanos) {
+        match self {
+            Self::System => (wall(), since_boot()),
+            Self::Manual(hands) => {
+                (hands.wall.load(Ordering::Acquire), hands.since_boot.load(Ordering::Acquire))
+            }
+        }
+    }
+}
+
+fn wall() -> Nanos {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Nanos::try_from(since_epoch.as_nanos()).unwrap_or(Nanos::MAX)
+}
+
+/// Goes on while the machine is suspended, where the system has such a clock.
+fn since_boot() -> Nanos {
+    use rustix::time::{ClockId, clock_gettime};
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let clock = ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let clock = ClockId::Monotonic;
+    let time = clock_gettime(clock);
+    let seconds = Nanos::try_from(time.tv_sec).unwrap_or_default();
+    let rest = Nanos::try_from(time.tv_nsec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
 }
 
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self::default()
+        Self { hands: Hands::System, offset: Arc::default() }
     }
 
     /// A clock that stands still until [`Clock::advance_to`] moves it.
     pub fn manual(start: Millis) -> Self {
-        Self { greatest: Arc::new(AtomicU64::new(start)), manual: true }
+        let clock = Self { hands: Hands::Manual(Arc::default()), offset: Arc::default() };
+        clock.advance_to(start);
+        clock
+    }
+
+    /// A clock that reads what a test shows it.
+    pub fn reading(hands: &Arc<ManualHands>) -> Self {
+        Self { hands: Hands::Manual(Arc::clone(hands)), offset: Arc::default() }
     }
 
     /// The time now, never less than an earlier answer.
     pub fn now(&self) -> Millis {
-        if self.manual {
-            return self.greatest.load(Ordering::Acquire);
-        }
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let system = Millis::try_from(since_epoch.as_millis()).unwrap_or(Millis::MAX);
-        self.greatest.fetch_max(system, Ordering::AcqRel).max(system)
+        let (wall, since_boot) = self.hands.read();
+        let offset = self.offset_of(wall.saturating_sub(since_boot));
+        since_boot.saturating_add(offset) / NANOS_PER_MILLI
     }
 
-    /// Moves time forward to `time`; a time already past is ignored.
+    /// Moves time forward to `time`, from where it goes on; a time already past is ignored.
     pub fn advance_to(&self, time: Millis) {
-        self.greatest.fetch_max(time, Ordering::AcqRel);
+        let (_, since_boot) = self.hands.read();
+        let time = time.saturating_mul(NANOS_PER_MILLI);
+        self.offset_of(time.saturating_sub(since_boot));
+    }
+
+    /// The greatest offset seen, this one included.
+    fn offset_of(&self, offset: Nanos) -> Nanos {
+        let greatest = self.offset.load(Ordering::Acquire);
+        if offset <= greatest {
+            return greatest;
+        }
+        self.offset.fetch_max(offset, Ordering::AcqRel).max(offset)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DAY: Millis = 86_400_000;
 
     #[test]
     fn time_never_runs_backwards() {
@@ -57,6 +140,43 @@ mod tests {
         let system = Clock::system();
         let far = system.now() + 1_000_000;
         system.advance_to(far);
-        assert_eq!(system.now(), far);
+        assert!((far..far + 100_000).contains(&system.now()));
+    }
+
+    #[test]
+    fn time_goes_on_though_the_wall_clock_was_ahead_once_or_is_set_back() {
+        let hands = Arc::<ManualHands>::default();
+        let clock = Clock::reading(&hands);
+        hands.set_wall(10 * DAY);
+        assert_eq!(clock.now(), 10 * DAY);
+        // Set back by an hour: it has no effect.
+        hands.set_wall(10 * DAY - 3_600_000);
+        hands.pass(700);
+        assert_eq!(clock.now(), 10 * DAY + 700);
+        // Ahead by a day: taken for true, as after a suspension.
+        hands.set_wall(11 * DAY);
+        assert_eq!(clock.now(), 11 * DAY);
+        hands.set_wall(10 * DAY);
+        hands.pass(1_000);
+        assert_eq!(clock.now(), 11 * DAY + 1_000);
+        // Both go on together: no step.
+        hands.set_wall(11 * DAY + 1_000);
+        hands.pass(5);
+        hands.set_wall(11 * DAY + 1_005);
+        assert_eq!(clock.now(), 11 * DAY + 1_005);
+    }
+
+    #[test]
+    fn time_goes_on_from_what_a_store_has_seen() {
+        let hands = Arc::<ManualHands>::default();
+        hands.pass(77);
+        hands.set_wall(DAY);
+        let clock = Clock::reading(&hands);
+        clock.advance_to(3 * DAY);
+        hands.pass(1_000);
+        assert_eq!((clock.now(), clock.clone().now()), (3 * DAY + 1_000, 3 * DAY + 1_000));
+        let far = Clock::reading(&hands);
+        far.advance_to(Millis::MAX);
+        assert!(far.now() >= Millis::MAX / NANOS_PER_MILLI, "no overflow");
     }
 }

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use support::broker::Broker;
@@ -189,4 +190,60 @@ async fn a_touch_moves_the_end() {
     assert_eq!(next(&mut subscriber).await.ttl_ms, Some(1));
     assert_eq!(next(&mut subscriber).await.op, Op::Expire);
     assert!(!client.touch(b"k", None, &any()).await.unwrap(), "what has ended stays ended");
+}
+
+/// The library that shows a process another wall clock, where it is installed.
+fn fake_clock_library() -> Option<PathBuf> {
+    let folders = ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime"];
+    let libraries = folders.map(|folder| Path::new(folder).join("libfaketime.so.1"));
+    libraries.into_iter().find(|library| library.exists())
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_was_wrong_once_stops_no_expiry() {
+    let Some(library) = fake_clock_library() else {
+        println!("skipped: libfaketime is not installed");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let wall = folder.path().join("wall");
+    // Replaced as a whole, since the broker may read it at any moment.
+    let set_wall = |offset: &str| {
+        let new = folder.path().join("new");
+        std::fs::write(&new, offset).unwrap();
+        std::fs::rename(&new, &wall).unwrap();
+    };
+    set_wall("+0");
+    let environment = [
+        ("LD_PRELOAD", library.to_str().unwrap()),
+        ("FAKETIME_TIMESTAMP_FILE", wall.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let open = || Broker::open_with(folder.path(), &["--durability", "stored"], &environment);
+    let ends_in_time = async |client: &mut Client| {
+        client.set(b"short", &Packed::from(1), &ttl(200)).await.unwrap();
+        client.set(b"long", &Packed::from(2), &ttl(3_600_000)).await.unwrap();
+        pass(Duration::from_millis(201)).await;
+        assert_eq!(client.get(b"short").await.unwrap(), None, "seen after its time");
+        assert_eq!(client.get(b"long").await.unwrap(), Some(Packed::from(2)));
+    };
+    let broker = open();
+    let mut client = connect(&broker).await;
+    ends_in_time(&mut client).await;
+    set_wall("+1d");
+    client.set(b"seen", &Packed::from(0), &any()).await.unwrap();
+    assert_eq!(client.get(b"long").await.unwrap(), None, "a step forward is taken for true");
+    for offset in ["+0", "-1h"] {
+        set_wall(offset);
+        ends_in_time(&mut client).await;
+    }
+    broker.kill();
+    let broker = open();
+    let mut client = connect(&broker).await;
+    assert_eq!(client.get(b"short").await.unwrap(), None, "it came back");
+    ends_in_time(&mut client).await;
+    assert!(broker.stop().success());
+    let broker = open();
+    ends_in_time(&mut connect(&broker).await).await;
 }

@@ -155,13 +155,14 @@ fn replay_log(
             segment.last_time = record.last_time;
             segment.bytes += bytes as u64;
         }
+        clock.advance_to(record.last_time);
         if record.last_seq > in_tables {
-            clock.advance_to(record.last_time);
             record.changes().for_each(|change| store.replay(&change));
             tail.push(Queued::from(&record));
         }
         true
     })?;
+    segments.iter().for_each(|segment| clock.advance_to(segment.last_time));
     segments.extend(open.into_iter().filter(|segment| segment.bytes > 0 || !is_unnoted));
     match tables::gap(segments.first().map(|segment| segment.id), in_tables) {
         Some(gap) => Err(DiskError::new("the store", gap)),
@@ -183,6 +184,7 @@ pub fn close(disk: &dyn Disk, clock: &Clock, seq: Seq) -> Result<(), DiskError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::ManualHands;
     use crate::config::Config;
     use crate::disk::MemoryDisk;
     use crate::engine::Engine;
@@ -198,6 +200,38 @@ mod tests {
         pending.push(Op::Set, false, None, b"k", b"\x01");
         pending.end(mark);
         Record::new(pending)
+    }
+
+    #[test]
+    fn time_goes_on_from_the_greatest_that_the_store_has_seen() {
+        const DAY: u64 = 86_400_000;
+        let at = |seq, time_ms| {
+            let mut pending = ChangeBuffer::default();
+            let mark = pending.begin(seq, Level::Synced, time_ms);
+            pending.push(Op::Set, false, Some(time_ms + 1_000), b"k", b"\x01");
+            pending.end(mark);
+            let value = Record::new(pending).encode().map(Into::into);
+            crate::disk::Row { space: Space::Log, key: seq.to_be_bytes().to_vec(), value }
+        };
+        let segment = Segment { last_seq: 1, last_time: 9 * DAY, bytes: 1, ..Segment::new(1) };
+        // In the log after the tables, of a segment that is not read, or noted with the tables.
+        for (row, in_tables, noted) in
+            [(at(1, 9 * DAY), 0, 1), (segment.row(), 1, 1), (at(1, 5), 1, 9 * DAY)]
+        {
+            let disk = MemoryDisk::default();
+            recover(&disk, &Clock::manual(1), &mut |_| {}).unwrap();
+            let facts = [(meta::IN_TABLES, in_tables), (meta::CLOCK, noted)];
+            let facts = facts.map(|(name, number)| tables::number_row(name, number));
+            disk.commit(facts.into_iter().chain([row]).collect(), Sync::Data).unwrap();
+            let hands = Arc::<ManualHands>::default();
+            hands.set_wall(8 * DAY);
+            let clock = Clock::reading(&hands);
+            let recovered = recover(&disk, &clock, &mut |_| {}).unwrap();
+            assert_eq!(clock.now(), 9 * DAY);
+            hands.pass(1_000);
+            assert_eq!(clock.now(), 9 * DAY + 1_000);
+            assert_eq!(recovered.store.has_expired(clock.now()), in_tables == 0);
+        }
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub fn restore<R: Read>(
     }
     rows.flush()?;
     let summary = archive.summary().unwrap_or_default();
+    // What had expired when the backup was made stays expired, though this clock is behind.
+    let now = now.max(summary.time_ms);
     let (items, expired) = drop_expired(disk, now)?;
     disk.sync()?;
     let store_id = tables::new_store_id();
@@ -167,6 +169,13 @@ mod tests {
         assert_eq!((fact(meta::IN_TABLES), fact(meta::CEILING)), (Some(9), Some(9)));
         assert_eq!((fact(meta::FORMAT), fact(meta::RESTORING)), (Some(FORMAT_VERSION), None));
         (keys, restored.expired)
+    }
+
+    #[test]
+    fn what_had_expired_when_the_backup_was_made_stays_so_where_the_clock_is_behind() {
+        let entries = [set(1, b"a", Some(2)), set(2, b"b", Some(3))];
+        // The backup was finished at 2.
+        assert_eq!(restored(&entries, &[], 1), (vec!["b 2".to_owned()], 1));
     }
 
     #[test]

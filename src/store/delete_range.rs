@@ -132,7 +132,7 @@ mod tests {
         let (reply, gate, changes) =
             apply(&mut store, &under("", "", Level::Queued), &context).unwrap();
         assert_eq!(reply, *b"\x92\x00\xA1b", "none was there any more; go on after b");
-        assert_eq!(gate, Gate { synced: 1, ..Gate::OPEN }, "it tells of what has expired");
+        assert_eq!(gate, Gate { stored: 2, synced: 1, ..Gate::OPEN }, "it tells of expiries");
         let ops = ChangeReader::new(changes.bytes()).map(|change| change.unwrap().op);
         assert_eq!(ops.collect::<Vec<_>>(), [Op::Expire, Op::Expire]);
         let (reply, ..) = apply(&mut store, &under("", "b", Level::Queued), &context).unwrap();

@@ -61,6 +61,8 @@ mod tests {
         assert_eq!(store.query(&get_multi, &context(9)).gate, waits);
         assert_eq!(store.query(&Command::Range(Range::default()), &context(9)).gate, waits);
         assert_eq!(store.expire(&context(9), usize::MAX, &mut changes), 1);
+        // By then the log holds that its time was over, or a restart could begin before its end.
+        let waits = Gate { stored: 2, ..waits };
         assert_eq!(store.query(&get, &context(9)).gate, waits);
     }
 }

@@ -152,8 +152,12 @@ impl Store {
         let old = map.take(hashed, |old| remember(undo, key, Some(old), write))?;
         let mut gate = write.note(op, Some(old), 0, key, &[]);
         if op == Op::Expire {
-            // Whoever misses it sees that it was there.
+            // Whoever misses it sees that it was there, and that its time is over: a restart goes
+            // on from the times in the log.
             gate.require(old.level, old.seq);
+            if old.persisted {
+                gate.require(Level::Stored, write.seq);
+            }
         }
         self.removals.join(gate);
         self.writes.join(gate);

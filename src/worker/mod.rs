@@ -83,6 +83,7 @@ impl Worker {
         })?;
         let mut facts = self.segments.take_notes();
         facts.push(tables::number_row(meta::IN_TABLES, last_seq));
+        facts.push(tables::number_row(meta::CLOCK, self.clock.now()));
         facts.push(tables::number_row(meta::ITEMS, self.rounds.keys() as u64));
         self.disk.commit(facts, Sync::Buffer)?;
         // The log may be trimmed only when what replaces it is on the medium.

@@ -31,12 +31,18 @@ impl Broker {
 
     /// On the store in `folder`, which outlives the broker.
     pub fn open(folder: &Path, arguments: &[&str]) -> Self {
+        Self::open_with(folder, arguments, &[])
+    }
+
+    /// The same, with further variables in its environment.
+    pub fn open_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let log = folder.join("broker.log");
         let mut child = Command::new(env!("CARGO_BIN_EXE_vatn"))
             .args(["serve", "--port", "0", "--router", "tcp://127.0.0.1:0"])
             .args(["--publisher", "tcp://127.0.0.1:0", "--database"])
             .arg(folder.join("store"))
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).unwrap())
