@@ -22,8 +22,11 @@ pub const SEQ_RESERVE: u64 = 1 << 24;
 pub const RECORD_BYTES: usize = 128 * 1024;
 /// A table key carries one tag byte before the user's key, since fjall refuses the empty key.
 pub const TABLE_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 1;
-/// How many `changes` requests may wait for their reply, all connections together.
+/// How many `changes` requests may wait for their reply, all connections together; more where more
+/// connections may come.
 pub const CHANGES_WAITING_MAX: usize = 10_000;
+/// How many bytes they may hold.
+pub const CHANGES_WAITING_BYTES_MAX: usize = 64 << 20;
 /// How many `wait` and `changes` of one connection may wait to be answered out of order, and how
 /// many more of them in order; then nothing further of it is executed.
 pub const WAITING_EACH_MAX: usize = 256;

@@ -197,6 +197,57 @@ fn one_connection_leaves_others_room_to_wait() {
 }
 
 #[test]
+fn many_connections_with_many_waits_leave_others_room_and_are_told_of_their_limit() {
+    let mut edges = edges();
+    edges.commit();
+    let mut hogs: Vec<_> = (0..30).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
+    for (place, hog) in (1..).zip(&mut hogs) {
+        (0..WAITING_EACH_MAX as u64).for_each(|id| {
+            let options = Value::Map(vec![
+                ("wait_ms".into(), MINUTE_MS.into()),
+                ("prefix".into(), format!("nobody{id}").into()),
+            ]);
+            send(hog, &[request(id, "changes", vec![0.into(), options]).0]);
+        });
+        let all = place * WAITING_EACH_MAX as u64;
+        until("all are executed", || edges.engine.counters().commands.get() == all);
+    }
+    assert!(edges.engine.counters().refused_commands.get() > 0);
+    let refused = hogs.pop().unwrap().response().result.unwrap_err();
+    assert_eq!(refused, "TOO_LARGE");
+    let mut other = Peer::connect(&edges.router, "DEALER");
+    send(&mut other, &[changes(1, 0)]);
+    let mut writer = Peer::connect(&edges.router, "DEALER");
+    assert_eq!(writer.call(2, "set", vec!["k".into(), 1.into()]).result, Ok(1.into()));
+    assert!(is_page(&other.response()));
+    // Those that leave give their places back.
+    drop(hogs);
+    until("they are gone", || edges.engine.counters().connections.get() == 2);
+    for id in 0..WAITING_EACH_MAX as u64 {
+        send(&mut writer, &[changes(id, 1)]);
+    }
+    assert_eq!(other.call(3, "set", vec!["k".into(), 2.into()]).result, Ok(2.into()));
+    assert!((0..WAITING_EACH_MAX).all(|_| is_page(&writer.response())));
+}
+
+#[test]
+fn thousands_whose_time_is_up_are_all_answered() {
+    let mut edges = edges();
+    edges.commit();
+    let mut peers: Vec<_> = (0..10).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
+    let wait = |id: u64| request(id, "changes", vec![0.into(), option("wait_ms", 300)]).0;
+    for peer in &mut peers {
+        (0..WAITING_EACH_MAX as u64).for_each(|id| send(peer, &[wait(id)]));
+    }
+    let nothing = Value::Array(vec![Value::Array(vec![]), 0.into()]);
+    for peer in &mut peers {
+        for _ in 0..WAITING_EACH_MAX {
+            assert_eq!(peer.response().result.as_ref(), Ok(&nothing));
+        }
+    }
+}
+
+#[test]
 fn more_waits_than_may_overtake_are_answered_in_order() {
     let mut edges = edges();
     edges.commit();

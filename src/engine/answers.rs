@@ -1,7 +1,7 @@
 //! The replies of one call of [`Engine::execute`](super::Engine::execute): encoded, each with its
 //! gate.
 
-use super::{Engine, Later};
+use super::{Caller, DeferredReply, Engine};
 use crate::log::watermarks::Release;
 use crate::wire::refusal::Code;
 use crate::wire::{Gate, Refusal, Reply, Seq, response};
@@ -31,6 +31,8 @@ pub struct Answers {
     pub to_append: Seq,
     /// The next request waits for room in the queue.
     pub is_blocked: bool,
+    /// Whose requests these are; `None` for nobody's connection.
+    pub caller: Option<Arc<Caller>>,
     /// One of the replies is made later.
     pub(super) has_later: bool,
     /// Of the keys of the requests; only its allocation is kept.
@@ -49,6 +51,7 @@ impl Default for Answers {
             waiting: 0,
             to_append: 0,
             is_blocked: false,
+            caller: None,
             has_later: false,
             hashes: Vec::new(),
         }
@@ -96,7 +99,7 @@ pub enum Kind {
         until: Option<Instant>,
     },
     /// Made elsewhere, sent when it is there; may be sent out of order.
-    Later(Arc<Later>),
+    Later(Arc<DeferredReply>),
 }
 
 impl Kind {
@@ -114,6 +117,7 @@ impl Kind {
     pub fn until(&self) -> Option<Instant> {
         match self {
             Self::Wait { until } => *until,
+            Self::Later(later) => later.until(),
             _ => None,
         }
     }
@@ -170,7 +174,7 @@ impl Engine {
     /// and one that is made later be made.
     pub fn is_due(&self, answer: &Answer, now: Instant) -> bool {
         match &answer.kind {
-            Kind::Later(later) => later.is_due(),
+            Kind::Later(later) => later.is_due(now),
             Kind::Wait { until: Some(until) } if *until <= now => true,
             Kind::Wait { .. } if self.is_in_vain(answer.gate) => true,
             _ => self.release(answer.gate) != Release::Waiting,

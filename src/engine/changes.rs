@@ -10,14 +10,15 @@ use crate::wire::refusal::{Code, Detail};
 use crate::wire::{Change, Op, Refusal, Seq, writer};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep_until};
 
+/// So much of the history is looked through on an I/O thread, for a page; more is for another
+/// thread.
+const SMALL_BYTES: usize = 256 * 1024;
 /// What a change takes in a reply besides its key and value, in bytes; an upper bound.
 const CHANGE_OVERHEAD: usize = 64;
 /// The longest wait, whatever was asked for.
-const WAIT_MS_MAX: Millis = 3_600_000;
+pub(super) const WAIT_MS_MAX: Millis = 3_600_000;
 
 /// A `changes` request that outlives the bytes it was decoded from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,11 @@ struct Page<'q> {
     prev: Seq,
     /// The page is complete up to this seq.
     next: Seq,
+    /// How many bytes of keys and values it has passed since its first change.
+    passed: usize,
+    /// How many bytes it may still look at.
+    budget: usize,
+    is_spent: bool,
     is_full: bool,
 }
 
@@ -71,8 +77,17 @@ impl<'q> Page<'q> {
     fn add(&mut self, record: &Record) {
         let mut mark = (self.bytes.len(), self.items, self.prev);
         for change in record.changes() {
+            let bytes = change.key.len() + change.value.len() + CHANGE_OVERHEAD;
+            let Some(budget) = self.budget.checked_sub(bytes) else {
+                self.is_spent = true;
+                return;
+            };
+            self.budget = budget;
             if change.seq <= self.query.after {
                 continue;
+            }
+            if self.items > 0 {
+                self.passed += change.key.len() + change.value.len();
             }
             if change.index == 0 {
                 mark = (self.bytes.len(), self.items, self.prev);
@@ -89,7 +104,8 @@ impl<'q> Page<'q> {
             }
             if change.index + 1 == change.count {
                 self.next = change.seq;
-                if self.items >= self.items_max || self.bytes.len() >= self.bytes_max {
+                let is_full = self.items >= self.items_max || self.bytes.len() >= self.bytes_max;
+                if is_full || self.items > 0 && self.passed >= self.bytes_max {
                     self.is_full = true;
                     return;
                 }
@@ -134,41 +150,15 @@ impl Engine {
 
     /// What there is of the history now.
     pub async fn changes_now(self: &Arc<Self>, query: ChangesQuery) -> Result<Bytes, Refusal> {
-        match self.page_from_memory(&query) {
+        let from = query.after.saturating_add(1);
+        match self.small_page(&query, from) {
             Some(page) => Ok(page),
-            None => self.page_from_disk(&query, self.laters.read().await).await,
+            None => self.large_page(&query, from, self.deferred.read().await).await,
         }
     }
 
-    /// Waits until there is a change that `query` asks for, or a write whose changes are no longer
-    /// in memory, or until its time is up or the broker stops.
-    pub async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
-        let deadline = Instant::now() + Duration::from_millis(query.wait_ms.min(WAIT_MS_MAX));
-        let mut news = self.feed.subscribe();
-        let mut progress = self.watermarks.subscribe();
-        let mut after = query.after;
-        loop {
-            news.mark_unchanged();
-            let records = self.feed.later_than(after, usize::MAX);
-            let Some(records) = records else { return Awaited::Something };
-            let mut changes = records.iter().flat_map(|record| record.changes());
-            if changes.any(|change| change.seq > after && change.key.starts_with(&query.prefix)) {
-                return Awaited::Something;
-            }
-            // What did not match need not be looked at again.
-            after = records.last().map_or(after, |record| record.last_seq.max(after));
-            if Instant::now() >= deadline || progress.borrow().is_stopping {
-                return Awaited::Nothing { next: after };
-            }
-            tokio::select! {
-                _ = news.changed() => {}
-                _ = progress.wait_for(|progress| progress.is_stopping) => {}
-                () = sleep_until(deadline) => {}
-            }
-        }
-    }
-
-    fn empty_page<'q>(&self, query: &'q ChangesQuery) -> Page<'q> {
+    /// An empty page before which, from `query.after` on, there is nothing earlier than `from`.
+    fn page_from<'q>(&self, query: &'q ChangesQuery, from: Seq, budget: usize) -> Page<'q> {
         let limits = &self.config.limits;
         Page {
             query,
@@ -177,14 +167,21 @@ impl Engine {
             bytes: Vec::new(),
             items: 0,
             prev: query.after,
-            next: query.after,
+            next: query.after.max(from.saturating_sub(1)),
+            passed: 0,
+            budget,
+            is_spent: false,
             is_full: false,
         }
     }
 
-    /// `None` when the feed does not reach back so far.
-    pub(super) fn page_from_memory(&self, query: &ChangesQuery) -> Option<Bytes> {
-        let mut page = self.empty_page(query);
+    /// A page that is soon made; `None` where another thread is to make it.
+    pub(super) fn small_page(&self, query: &ChangesQuery, from: Seq) -> Option<Bytes> {
+        self.page_from_memory(self.page_from(query, from, SMALL_BYTES))
+    }
+
+    /// `None` when the feed does not reach back so far, or the page's budget is spent before.
+    fn page_from_memory(&self, mut page: Page<'_>) -> Option<Bytes> {
         while !page.is_full {
             let records = self.feed.later_than(page.next, page.bytes_max)?;
             if records.is_empty() {
@@ -192,6 +189,9 @@ impl Engine {
             }
             for record in records {
                 page.add(&record);
+                if page.is_spent {
+                    return None;
+                }
                 if page.is_full {
                     break;
                 }
@@ -200,10 +200,11 @@ impl Engine {
         Some(page.finish())
     }
 
-    /// Has it read by another thread, whose `turn` it is.
-    pub(super) async fn page_from_disk(
+    /// Has it made by another thread, whose `turn` it is.
+    pub(super) async fn large_page(
         self: &Arc<Self>,
         query: &ChangesQuery,
+        from: Seq,
         turn: Option<OwnedSemaphorePermit>,
     ) -> Result<Bytes, Refusal> {
         let (engine, query) = (Arc::clone(self), query.clone());
@@ -213,7 +214,7 @@ impl Engine {
         // The turn ends with the reading, also when whoever asked is gone before, and not before
         // the page is taken up.
         let read = tokio::task::spawn_blocking(move || {
-            (engine.read_page(&query, &|| is_wanted.strong_count() > 0), turn)
+            (engine.read_page(&query, from, &|| is_wanted.strong_count() > 0), turn)
         });
         let read = read.await;
         drop(wanted);
@@ -223,23 +224,28 @@ impl Engine {
         }
     }
 
-    /// Reads a page from the log, unless it is no longer wanted.
+    /// Reads a page, from the log where it is not in memory, unless it is no longer wanted.
     fn read_page(
         &self,
         query: &ChangesQuery,
+        from: Seq,
         is_wanted: &dyn Fn() -> bool,
     ) -> Result<Bytes, Refusal> {
-        let mut page = self.empty_page(query);
+        if let Some(page) = self.page_from_memory(self.page_from(query, from, usize::MAX)) {
+            return Ok(page);
+        }
+        let mut page = self.page_from(query, from, usize::MAX);
+        let start = page.next;
         // What the log holds may be ahead of what has been shown to anyone.
         let shown = self.feed.last_seq();
-        let read = history::read(self.disk.as_ref(), query.after, &mut |record, _| {
+        let read = history::read(self.disk.as_ref(), start, &mut |record, _| {
             if record.first_seq <= shown {
                 page.add(&record);
             }
             !page.is_full && record.first_seq <= shown && is_wanted()
         });
         let first = self.segments.first_seq();
-        if query.after.saturating_add(1) < first {
+        if start.saturating_add(1) < first {
             return Err(compacted(first));
         }
         read.map_err(|error: DiskError| unreadable(&error.to_string()))?;
@@ -249,6 +255,15 @@ impl Engine {
         }
         Ok(page.finish())
     }
+}
+
+/// The encoded result without a change.
+pub(super) fn empty_page(next: Seq) -> Bytes {
+    let mut out = Vec::with_capacity(16);
+    writer::array_len(&mut out, 2);
+    writer::array_len(&mut out, 0);
+    writer::uint(&mut out, next);
+    Bytes::from(out)
 }
 
 fn compacted(first: Seq) -> Refusal {

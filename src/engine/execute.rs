@@ -1,7 +1,8 @@
 //! The one path: requests in order in, encoded replies out.
 
 use super::answers::{Answer, Answers, Kind, stopping};
-use super::{Core, Engine, Release};
+use super::{Caller, Core, Engine, Release};
+use crate::net::PeerAddress;
 use crate::store::map::PAGES_BYTES_MAX;
 use crate::store::{Applied, Context, REPLY_LIMIT, Store, Task};
 use crate::wire::command::{Changes, Wait, Weight};
@@ -349,7 +350,8 @@ impl Engine {
     fn later(&self, changes: &Changes<'_>, answers: &mut Answers) -> Outcome {
         answers.waiting += 1;
         answers.has_later = true;
-        match self.begin_changes(changes.into()) {
+        let caller = answers.caller.get_or_insert_with(|| Caller::new(PeerAddress::Local));
+        match self.begin_changes(changes.into(), caller) {
             Ok(later) => Outcome::Answered(Gate::OPEN, Kind::Later(Arc::new(later))),
             Err(refusal) => Outcome::Refused(refusal),
         }

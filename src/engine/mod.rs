@@ -10,9 +10,9 @@ pub mod answers;
 mod changes;
 mod commit;
 pub mod counters;
+mod deferred;
 mod execute;
 mod gathering;
-pub mod later;
 mod lead;
 pub mod recovery;
 mod rounds;
@@ -24,7 +24,7 @@ mod take_back;
 pub use answers::{Answer, Answers, Kind};
 pub use changes::{Awaited, ChangesQuery};
 pub use counters::Counters;
-pub use later::Later;
+pub use deferred::{Caller, DeferredReply};
 pub use recovery::{Recovered, recover};
 
 #[cfg(test)]
@@ -40,8 +40,9 @@ use crate::net::MemoryQuota;
 use crate::store::{Context, KeyHasher, Store};
 use crate::wire::command::Weight;
 use crate::wire::{ChangeBuffer, Gate, Seq};
+use deferred::limits::DeferredLimits;
+use deferred::watch::ChangeWatch;
 use gathering::Gathering;
-use later::LaterRoom;
 use lead::Seat;
 use std::sync::{
     Arc, LockResult, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -83,7 +84,8 @@ pub struct Engine {
     config: Config,
     store_id: [u8; 16],
     started: Instant,
-    laters: LaterRoom,
+    deferred: Arc<DeferredLimits>,
+    watch: Arc<ChangeWatch>,
     quota: Arc<MemoryQuota>,
     this: Weak<Self>,
 }
@@ -138,9 +140,11 @@ impl Engine {
             is_committer_idle: false,
             is_stopping: false,
         };
+        let feed = Arc::new(Feed::new(config.limits.subscriber_bytes, seq));
         let engine = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
-            laters: LaterRoom::default(),
+            deferred: DeferredLimits::new(config.limits.max_connections),
+            watch: ChangeWatch::new(Arc::clone(&feed)),
             quota: MemoryQuota::new(&config.limits),
             hasher: core.store.hasher(),
             core: RwLock::new(core),
@@ -151,7 +155,7 @@ impl Engine {
             syncer: Syncer::default(),
             queue,
             watermarks: Arc::new(Watermarks::at(seq, recovered.in_tables)),
-            feed: Arc::new(Feed::new(config.limits.subscriber_bytes, seq)),
+            feed,
             segments: log.segments(),
             disk,
             clock,
@@ -302,6 +306,7 @@ impl Engine {
     /// Tells the edges that the broker is stopping: they answer what they took and take no more.
     pub fn announce_stop(&self) {
         self.watermarks.stopping();
+        self.watch.stop();
     }
 
     /// Takes no more writes; the committer ends when it has committed what is pending.
@@ -321,7 +326,8 @@ impl Engine {
 
     fn publish(&self, record: Arc<Record>) {
         self.queue.push(Queued::from(&*record));
-        self.feed.push(record);
+        self.feed.push(Arc::clone(&record));
+        self.watch.committed(&record);
     }
 }
 

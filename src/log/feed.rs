@@ -233,6 +233,27 @@ impl Feed {
         Some(ring.fitting(skip, bytes_max))
     }
 
+    /// Whether the records with writes later than `after` have no more bytes than `bytes_max`;
+    /// `None` when the ring does not reach back so far.
+    pub fn has_little_after(&self, after: Seq, bytes_max: usize) -> Option<bool> {
+        let ring = self.ring();
+        if after < ring.dropped_seq {
+            return None;
+        }
+        let skip = ring.slots.partition_point(|slot| slot.record.last_seq <= after);
+        let mut bytes = 0;
+        let fits = |slot: &Slot| {
+            bytes += cost(&slot.record);
+            bytes <= bytes_max
+        };
+        Some(ring.slots.iter().skip(skip).all(fits))
+    }
+
+    /// The last seq that is no longer in the ring.
+    pub fn dropped_seq(&self) -> Seq {
+        self.ring().dropped_seq
+    }
+
     /// Changes whenever a record is added; its value is the place after it.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.next.subscribe()

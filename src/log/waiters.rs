@@ -20,10 +20,19 @@ struct Waiting {
     entries: Vec<Entry>,
 }
 
+/// What somebody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Awaits {
+    /// That all the writes of a gate have come so far.
+    All(Gate),
+    /// That the writes have come as far as one of its seqs says.
+    Any(Gate),
+}
+
 #[derive(Debug)]
 struct Entry {
     ticket: u64,
-    gate: Gate,
+    awaits: Awaits,
     waker: Waker,
     relay: Option<Arc<Relay>>,
 }
@@ -42,12 +51,12 @@ impl Waiters {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `waker` woken when `gate` opens, unless `is_open` says that it is. It is asked when
-    /// nobody is being woken, so whoever opens the gate first and wakes then misses nobody.
-    /// Returns the ticket with which to leave.
+    /// Has `waker` woken when what it awaits has come, unless `is_open` says that it has. It is
+    /// asked when nobody is being woken, so whoever brings it about first and wakes then misses
+    /// nobody. Returns the ticket with which to leave.
     pub(super) fn join(
         &self,
-        gate: Gate,
+        awaits: Awaits,
         waker: &Waker,
         is_open: impl FnOnce() -> bool,
     ) -> Option<u64> {
@@ -58,7 +67,7 @@ impl Waiters {
         waiting.last_ticket += 1;
         let ticket = waiting.last_ticket;
         let (waker, relay) = (waker.clone(), Relay::here());
-        waiting.entries.push(Entry { ticket, gate, waker, relay });
+        waiting.entries.push(Entry { ticket, awaits, waker, relay });
         Some(ticket)
     }
 
@@ -80,9 +89,9 @@ impl Waiters {
     }
 
     /// Wakes, and forgets, those whose gates are open.
-    pub(super) fn wake(&self, is_open: impl Fn(Gate) -> bool) {
+    pub(super) fn wake(&self, is_open: impl Fn(Awaits) -> bool) {
         let mut waiting = self.waiting();
-        let woken = waiting.entries.extract_if(.., |entry| is_open(entry.gate));
+        let woken = waiting.entries.extract_if(.., |entry| is_open(entry.awaits));
         let woken: Vec<Entry> = woken.collect();
         drop(waiting);
         woken.into_iter().for_each(Entry::wake);
@@ -104,8 +113,12 @@ mod tests {
         }
     }
 
-    fn gate(synced: u64) -> Gate {
-        Gate { synced, ..Gate::OPEN }
+    fn gate(synced: u64) -> Awaits {
+        Awaits::All(Gate { synced, ..Gate::OPEN })
+    }
+
+    fn is_synced(awaits: Awaits, seq: u64) -> bool {
+        matches!(awaits, Awaits::All(gate) if gate.synced <= seq)
     }
 
     /// One that waits for each of the gates 1 to 3, with its ticket.
@@ -126,9 +139,9 @@ mod tests {
     fn only_those_whose_gate_opens_are_woken_and_once() {
         let waiters = Waiters::default();
         let all = three(&waiters);
-        waiters.wake(|gate| gate.synced <= 2);
+        waiters.wake(|awaits| is_synced(awaits, 2));
         assert_eq!(woken(&all), [1, 1, 0]);
-        waiters.wake(|gate| gate.synced <= 3);
+        waiters.wake(|awaits| is_synced(awaits, 3));
         assert_eq!(woken(&all), [1, 1, 1]);
     }
 

@@ -1,6 +1,6 @@
 //! How far the writes have come, level by level, and who waits to hear of it.
 
-use super::waiters::Waiters;
+use super::waiters::{Awaits, Waiters};
 use crate::disk::DiskError;
 use crate::wire::{Gate, Seq};
 use std::sync::Arc;
@@ -78,11 +78,15 @@ impl Watermarks {
             true => Release::Ready,
             // Not the flag: who subscribes after the failure was told must find it here. What is on
             // its way when a worker fails may still get there.
-            false => match &*self.progress.borrow() {
-                Progress { failure: Some(_), is_settled: true, .. } => Release::Failed,
-                _ => Release::Waiting,
-            },
+            false if self.is_lost() => Release::Failed,
+            false => Release::Waiting,
         }
+    }
+
+    /// Whether what has not come so far never will.
+    fn is_lost(&self) -> bool {
+        let progress = self.progress.borrow();
+        progress.failure.is_some() && progress.is_settled
     }
 
     fn is_open(&self, gate: Gate) -> bool {
@@ -91,9 +95,33 @@ impl Watermarks {
             && self.in_tables.load(Ordering::Acquire) >= gate.in_tables
     }
 
+    fn has_come(&self, awaits: Awaits) -> bool {
+        match awaits {
+            Awaits::All(gate) => self.is_open(gate),
+            Awaits::Any(gate) => {
+                self.stored.load(Ordering::Acquire) >= gate.stored
+                    || self.synced.load(Ordering::Acquire) >= gate.synced
+                    || self.in_tables.load(Ordering::Acquire) >= gate.in_tables
+            }
+        }
+    }
+
+    /// The first of the seqs that `gate` still waits for; the others are as high as can be.
+    pub fn next_step(&self, gate: Gate) -> Gate {
+        let mut step = Gate { stored: Seq::MAX, synced: Seq::MAX, in_tables: Seq::MAX };
+        if self.stored.load(Ordering::Acquire) < gate.stored {
+            step.stored = gate.stored;
+        } else if self.synced.load(Ordering::Acquire) < gate.synced {
+            step.synced = gate.synced;
+        } else {
+            step.in_tables = gate.in_tables;
+        }
+        step
+    }
+
     /// Someone who waits for one gate after another.
     pub fn waiter(&self) -> Waiter<'_> {
-        Waiter { watermarks: self, joined: None }
+        Waiter { watermarks: self, joined: None, saw_stop: false }
     }
 
     /// All writes up to `stored` are with the system, all up to `synced` on the medium.
@@ -104,7 +132,7 @@ impl Watermarks {
             progress.stored = progress.stored.max(stored);
             progress.synced = progress.synced.max(synced);
         });
-        self.waiters.wake(|gate| self.is_open(gate));
+        self.waiters.wake(|awaits| self.has_come(awaits));
     }
 
     /// Waits until all writes up to `seq` are with the operating system; fails when they will not
@@ -128,7 +156,7 @@ impl Watermarks {
     pub fn tabled(&self, seq: Seq) {
         self.in_tables.fetch_max(seq, Ordering::AcqRel);
         self.progress.send_modify(|progress| progress.in_tables = progress.in_tables.max(seq));
-        self.waiters.wake(|gate| self.is_open(gate));
+        self.waiters.wake(|awaits| self.has_come(awaits));
     }
 
     /// No write will come any further. The first reason stays; returns whether it is this one.
@@ -156,14 +184,10 @@ impl Watermarks {
         self.waiters.wake_all();
     }
 
-    /// Wakes whoever hears of every step, to look again.
-    pub fn nudge(&self) {
-        self.progress.send_modify(|_| {});
-    }
-
     /// The broker is stopping.
     pub fn stopping(&self) {
         self.progress.send_modify(|progress| progress.is_stopping = true);
+        self.waiters.wake_all();
     }
 
     /// Whether the broker is stopping.
@@ -191,21 +215,50 @@ impl Watermarks {
 #[derive(Debug)]
 pub struct Waiter<'w> {
     watermarks: &'w Watermarks,
-    joined: Option<(u64, Gate)>,
+    joined: Option<(u64, Awaits)>,
+    /// It knows that the broker stops.
+    saw_stop: bool,
 }
 
 impl Waiter<'_> {
     /// Ready when `gate` is open, and when it never will be. Always to be polled by the same task.
     pub fn poll_released(&mut self, context: &Context<'_>, gate: Gate) -> Poll<()> {
-        let Watermarks { waiters, .. } = self.watermarks;
-        let is_released = || self.watermarks.release(gate) != Release::Waiting;
-        if is_released() {
+        let watermarks = self.watermarks;
+        let is_released = || watermarks.release(gate) != Release::Waiting;
+        self.poll(context, Awaits::All(gate), is_released)
+    }
+
+    /// Ready when the writes have come as far as one of the seqs of `step` says, when they never
+    /// will, and once when the broker stops. Always to be polled by the same task.
+    pub fn poll_step(&mut self, context: &Context<'_>, step: Gate) -> Poll<()> {
+        let watermarks = self.watermarks;
+        if !self.saw_stop && watermarks.is_stopping() {
+            self.saw_stop = true;
             return Poll::Ready(());
         }
-        if self.joined.is_none_or(|(_, joined)| joined != gate) {
+        let saw_stop = self.saw_stop;
+        let has_come = || {
+            watermarks.has_come(Awaits::Any(step))
+                || !saw_stop && watermarks.is_stopping()
+                || watermarks.is_lost()
+        };
+        self.poll(context, Awaits::Any(step), has_come)
+    }
+
+    fn poll(
+        &mut self,
+        context: &Context<'_>,
+        awaits: Awaits,
+        has_come: impl Fn() -> bool,
+    ) -> Poll<()> {
+        if has_come() {
+            return Poll::Ready(());
+        }
+        if self.joined.is_none_or(|(_, joined)| joined != awaits) {
             self.leave();
-            let ticket = waiters.join(gate, context.waker(), is_released);
-            self.joined = ticket.map(|ticket| (ticket, gate));
+            let waiters = &self.watermarks.waiters;
+            let ticket = waiters.join(awaits, context.waker(), has_come);
+            self.joined = ticket.map(|ticket| (ticket, awaits));
         }
         if self.joined.is_some() { Poll::Pending } else { Poll::Ready(()) }
     }
@@ -242,6 +295,36 @@ mod tests {
     fn is_released(waiter: &mut Waiter<'_>, synced: Seq) -> bool {
         let gate = Gate { synced, ..Gate::OPEN };
         waiter.poll_released(&Context::from_waker(std::task::Waker::noop()), gate).is_ready()
+    }
+
+    #[test]
+    fn a_step_that_is_far_is_not_heard_of_and_the_stop_is_once() {
+        #[derive(Default)]
+        struct Count(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let watermarks = Watermarks::at(3, 3);
+        let count = Arc::<Count>::default();
+        let waker = std::task::Waker::from(Arc::clone(&count));
+        let context = Context::from_waker(&waker);
+        let step = watermarks.next_step(Gate { stored: 9, synced: 5, ..Gate::OPEN });
+        assert_eq!(step, Gate { stored: 9, synced: Seq::MAX, in_tables: Seq::MAX });
+        let mut waiter = watermarks.waiter();
+        assert!(waiter.poll_step(&context, step).is_pending());
+        (4..9).for_each(|seq| watermarks.committed(seq, seq));
+        assert_eq!(count.0.load(Ordering::Relaxed), 0, "nothing for it yet");
+        watermarks.committed(9, 4);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(waiter.poll_step(&context, step).is_ready());
+        let step = Gate { stored: Seq::MAX, ..step };
+        assert!(waiter.poll_step(&context, step).is_pending());
+        watermarks.stopping();
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+        assert!(waiter.poll_step(&context, step).is_ready());
+        assert!(waiter.poll_step(&context, step).is_pending(), "it knows");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use super::backlog::Backlog;
 use super::outlet::Outlet;
 use super::zmtp::{FRAME_HEAD_BYTES, write_frame, write_frame_head};
-use crate::engine::{Answer, Engine, Kind, Later, Release};
+use crate::engine::{Answer, DeferredReply, Engine, Kind, Release};
 use crate::limits::WAITING_EACH_MAX;
-use crate::wire::Gate;
+use crate::wire::{Gate, Seq};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -77,7 +77,10 @@ impl Unit {
     }
 
     /// The reply that is still to be made.
-    fn unmade<'r>(&self, mut replies: impl Iterator<Item = &'r Answer>) -> Option<&'r Later> {
+    fn unmade<'r>(
+        &self,
+        mut replies: impl Iterator<Item = &'r Answer>,
+    ) -> Option<&'r DeferredReply> {
         match &replies.nth(self.later?)?.kind {
             Kind::Later(later) if later.result().is_none() => Some(later),
             _ => None,
@@ -125,6 +128,28 @@ impl Outbox {
     pub fn gate(&self) -> Option<Gate> {
         let first = self.units.front().filter(|unit| !unit.is_deferred)?;
         self.detached.is_empty().then_some(first.gate)
+    }
+
+    /// How far the writes have to come before anything may be due, besides what the caller's signal
+    /// tells of.
+    pub fn next_step(&self, engine: &Engine, outlet: &Outlet) -> Gate {
+        // What is due, and cannot be sent yet, waits for something else.
+        let first = self.units.front().filter(|_| !self.is_first_next).and_then(|unit| {
+            let is_known = unit.is_deferred.then(|| self.replies.get(unit.due));
+            is_known.map_or(Some(unit.gate), |reply| reply.and_then(awaited_gate))
+        });
+        let detached = self.detached.iter().filter(|_| may_overtake(outlet));
+        let detached = detached.filter_map(|one| awaited_gate(one.replies.get(one.unit.due)?));
+        let watermarks = engine.watermarks();
+        let nothing = Gate { stored: Seq::MAX, synced: Seq::MAX, in_tables: Seq::MAX };
+        detached.chain(first).fold(nothing, |step, gate| {
+            let next = watermarks.next_step(gate);
+            Gate {
+                stored: step.stored.min(next.stored),
+                synced: step.synced.min(next.synced),
+                in_tables: step.in_tables.min(next.in_tables),
+            }
+        })
     }
 
     /// When the next `wait` gives up; `None` where its message could not be sent then.
@@ -299,6 +324,11 @@ impl Outbox {
     }
 }
 
+/// The gate that a reply waits for; `None` for one that is made later.
+fn awaited_gate(reply: &Answer) -> Option<Gate> {
+    (!matches!(reply.kind, Kind::Later(_))).then_some(reply.gate)
+}
+
 /// Whether a message out of order may be sent: nothing may come between the frames of another, and
 /// what a peer does not read stays where it is counted.
 fn may_overtake(outlet: &Outlet) -> bool {
@@ -372,8 +402,13 @@ mod tests {
     const REST: Framing = Framing { has_delimiter: false, begins: false, ends: true };
     const WHOLE: Framing = Framing { has_delimiter: false, begins: true, ends: true };
 
+    /// An engine that has committed one write.
     fn engine() -> Arc<Engine> {
-        engine_on(Arc::<MemoryDisk>::default()).0
+        let (engine, log) = engine_on(Arc::<MemoryDisk>::default());
+        ask(&engine, b"\x94\0\x01\xa3set\x92\xa1k\x01");
+        engine.stop();
+        engine.commit(log);
+        engine
     }
 
     fn ask(engine: &Engine, frame: &[u8]) -> Answers {
@@ -382,7 +417,7 @@ mod tests {
         answers
     }
 
-    /// A `changes` that has nothing to wait for.
+    /// A `changes` that has something to show.
     fn changes(engine: &Engine) -> Answers {
         ask(engine, b"\x94\0\x01\xa7changes\x91\0")
     }

@@ -6,7 +6,7 @@ use super::pool::{Pool, Share};
 use super::session::Session;
 use super::stream::Stream;
 use super::zmtp::Kind;
-use crate::engine::Engine;
+use crate::engine::{Caller, Engine};
 use crate::loops::Loops;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -66,13 +66,14 @@ pub async fn connection(
     outgoing: Share,
     mut stop: watch::Receiver<bool>,
 ) -> Closed {
+    let caller = Caller::new(stream.address());
     let greeting = Link::greet(stream, Kind::Router, &engine.config().limits, incoming);
     let greeted = tokio::select! {
         greeted = greeting => greeted,
         _ = stop.wait_for(|stop| *stop) => return Closed::Stopped,
     };
     match greeted {
-        Ok(link) => Session::new(link, engine, outgoing).run(stop).await,
+        Ok(link) => Session::new(link, engine, caller, outgoing).run(stop).await,
         Err(closed) => closed,
     }
 }

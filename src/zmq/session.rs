@@ -9,14 +9,14 @@ use super::link::{Closed, Link};
 use super::outbox::Outbox;
 use super::pool::{FREE_BYTES, Share};
 use super::seldom::Seldom;
-use crate::engine::{Answers, Engine, Waiter};
+use crate::engine::{Answers, Caller, Engine, Waiter};
 use crate::idle;
 use crate::limits::WAITING_EACH_MAX;
-use crate::log::watermarks::Progress;
 use crate::wire::{Gate, Seq};
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -70,8 +70,6 @@ enum Next {
 
 /// What is seldom waited for.
 struct Others<'w> {
-    /// Any step of the watermarks, for replies that wait for more than a gate.
-    progress: Option<&'w mut watch::Receiver<Progress>>,
     /// Room in the write queue.
     room: Option<&'w mut watch::Receiver<u64>>,
     wake_at: Option<Instant>,
@@ -79,15 +77,14 @@ struct Others<'w> {
 
 impl Others<'_> {
     fn is_any(&self) -> bool {
-        self.progress.is_some() || self.room.is_some() || self.wake_at.is_some()
+        self.room.is_some() || self.wake_at.is_some()
     }
 
     /// Until the first of them.
     async fn wait(self) {
-        let Self { progress, room, wake_at } = self;
+        let Self { room, wake_at } = self;
         tokio::select! {
             biased;
-            () = changed(progress) => {}
             () = changed(room) => {}
             () = until(wake_at) => {}
         }
@@ -113,6 +110,7 @@ async fn until(wake_at: Option<Instant>) {
 pub(super) struct Session<'e> {
     link: Link,
     engine: &'e Engine,
+    caller: Arc<Caller>,
     outbox: Outbox,
     outgoing: Share,
     waiter: Waiter<'e>,
@@ -131,10 +129,16 @@ pub(super) struct Session<'e> {
 }
 
 impl<'e> Session<'e> {
-    pub(super) fn new(link: Link, engine: &'e Engine, outgoing: Share) -> Self {
+    pub(super) fn new(
+        link: Link,
+        engine: &'e Engine,
+        caller: Arc<Caller>,
+        outgoing: Share,
+    ) -> Self {
         Self {
             link,
             engine,
+            caller,
             outbox: Outbox::default(),
             outgoing,
             waiter: engine.waiter(),
@@ -160,7 +164,6 @@ impl<'e> Session<'e> {
 
     /// Until the peer is gone, or everything is answered after `stop`.
     async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Closed> {
-        let mut progress = self.engine.progress();
         let mut room = self.engine.room();
         let mut stopped = pin!(stop.wait_for(|stop| *stop));
         let mut stopped = Seldom::new(|cx| stopped.as_mut().poll(cx).map(drop));
@@ -168,7 +171,6 @@ impl<'e> Session<'e> {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = Seldom::new(move |cx| look.poll_tick(cx));
         loop {
-            progress.mark_unchanged();
             room.mark_unchanged();
             let may_make = self.outgoing.may_be_large();
             self.outbox.release(self.engine, &mut self.link.outlet, may_make);
@@ -186,14 +188,14 @@ impl<'e> Session<'e> {
             }
             let reading = blocked == Blocked::Idle && self.stop_until.is_none();
             let (wake_at, gate) = (self.wake_at(blocked), self.outbox.gate());
-            let others = Others {
-                progress: (gate.is_none() && !self.outbox.is_empty()).then_some(&mut progress),
-                room: (blocked == Blocked::NoRoom).then_some(&mut room),
-                wake_at,
-            };
+            let others =
+                Others { room: (blocked == Blocked::NoRoom).then_some(&mut room), wake_at };
             if !self.outbox.is_empty() {
                 idle::none_is_due();
             }
+            let holds = !self.outbox.is_empty();
+            let step = (gate.is_none() && holds)
+                .then(|| self.outbox.next_step(self.engine, &self.link.outlet));
             let are_others = others.is_any();
             let mut others = pin!(others.wait());
             let next = poll_fn(|cx| {
@@ -208,6 +210,9 @@ impl<'e> Session<'e> {
                     return Poll::Ready(Next::Turned(turned));
                 }
                 if has_turn || self.poll_released(cx, gate).is_ready() {
+                    return Poll::Ready(Next::Turned(Ok(())));
+                }
+                if holds && self.poll_due(cx, step).is_ready() {
                     return Poll::Ready(Next::Turned(Ok(())));
                 }
                 if !are_others {
@@ -225,6 +230,14 @@ impl<'e> Session<'e> {
 
     fn poll_released(&mut self, context: &Context<'_>, gate: Option<Gate>) -> Poll<()> {
         gate.map_or(Poll::Pending, |gate| self.waiter.poll_released(context, gate))
+    }
+
+    /// Ready when a reply that is held may be due, or is made.
+    fn poll_due(&mut self, context: &Context<'_>, step: Option<Gate>) -> Poll<()> {
+        if self.caller.signal.poll_raised(context).is_ready() {
+            return Poll::Ready(());
+        }
+        step.map_or(Poll::Pending, |step| self.waiter.poll_step(context, step))
     }
 
     fn look(&mut self, now: Instant, reading: bool, blocked: Blocked) -> Result<(), Closed> {
@@ -282,6 +295,7 @@ impl<'e> Session<'e> {
             scratch.answers.bytes_max = room;
             scratch.answers.reply_bytes_max = if may_be_large { usize::MAX } else { FREE_BYTES };
             scratch.answers.waiting_max = waiting_max;
+            scratch.answers.caller = Some(Arc::clone(&self.caller));
             let blocked = self.execute_batch(requests_max, scratch);
             let answers = &mut scratch.answers;
             (self.to_append, self.lacks_memory) = (answers.to_append, answers.lacks_memory);

@@ -1,5 +1,6 @@
 //! One accepted byte stream, TCP or Unix.
 
+use crate::net::PeerAddress;
 use futures_util::FutureExt;
 use std::io;
 use std::net;
@@ -38,6 +39,14 @@ impl Detached {
 }
 
 impl Stream {
+    /// Where the peer is.
+    pub fn address(&self) -> PeerAddress {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map_or(PeerAddress::Local, PeerAddress::from),
+            Self::Ipc(_) => PeerAddress::Local,
+        }
+    }
+
     /// Whether the peer has ended its side, as far as the event loop has heard; what it sent before
     /// may not be read yet. Asks the system nothing.
     pub fn is_ended(&self) -> bool {

@@ -1,0 +1,311 @@
+//! One deferred reply.
+
+use super::limits::DeferredPlace;
+use super::watch::{ChangeWatch, Outcome, Wanted};
+use super::{Caller, WaitOutcome};
+use crate::engine::changes::{Awaited, ChangesQuery, WAIT_MS_MAX, empty_page};
+use crate::engine::{Engine, answers};
+use crate::wire::Refusal;
+use bytes::Bytes;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+
+/// A reply that is made later. Dropping it cancels it.
+pub struct DeferredReply {
+    engine: Arc<Engine>,
+    caller: Arc<Caller>,
+    query: ChangesQuery,
+    waiting: Waiting,
+    /// Its time was up while the past was looked through for it.
+    is_late: AtomicBool,
+    made: Arc<OnceLock<Made>>,
+    task: OnceLock<AbortHandle>,
+    _place: DeferredPlace,
+}
+
+/// A reply that is there, with the right to hold its bytes.
+struct Made {
+    result: Result<Bytes, Refusal>,
+    _page: Option<OwnedSemaphorePermit>,
+}
+
+/// A request that waits; dropping it forgets it.
+struct Waiting {
+    watch: Arc<ChangeWatch>,
+    ticket: u64,
+    outcome: Outcome,
+    deadline: Instant,
+}
+
+impl fmt::Debug for DeferredReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_made = self.result().is_some();
+        f.debug_struct("DeferredReply").field("is_made", &is_made).finish_non_exhaustive()
+    }
+}
+
+impl Waiting {
+    fn begin(watch: &Arc<ChangeWatch>, query: &ChangesQuery, caller: &Arc<Caller>) -> Self {
+        let wait = Duration::from_millis(query.wait_ms.min(WAIT_MS_MAX));
+        let deadline = Instant::now() + wait;
+        let wanted = Wanted { prefix: &query.prefix, after: query.after, waits: query.wait_ms > 0 };
+        let (ticket, outcome) = watch.begin(&wanted, caller);
+        Self { watch: Arc::clone(watch), ticket, outcome, deadline }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.outcome.get().is_some() || now >= self.deadline && self.watch.give_up(self.ticket)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.outcome.get().is_none() {
+            self.watch.forget(self.ticket);
+        }
+    }
+}
+
+impl DeferredReply {
+    /// Whether there is something to say at `now`, so that the reply can be made.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let is_due = self.waiting.is_over(now);
+        if !is_due && now >= self.waiting.deadline {
+            self.is_late.store(true, Ordering::Relaxed);
+        }
+        is_due
+    }
+
+    /// When its time is up; `None` where the caller's signal tells more.
+    pub fn until(&self) -> Option<Instant> {
+        let is_told = self.is_late.load(Ordering::Relaxed) || self.waiting.outcome.get().is_some();
+        (!is_told).then_some(self.waiting.deadline)
+    }
+
+    /// Has the reply made. To be called when it is due and nothing else keeps it from being sent
+    /// then; the caller's signal is raised when it is there.
+    pub fn make(&self) {
+        let Some(WaitOutcome::Changes { from }) = self.waiting.outcome.get().copied() else {
+            return;
+        };
+        if self.task.get().is_some() || self.made.get().is_some() {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            let result = Err(answers::stopping());
+            return drop(self.made.set(Made { result, _page: None }));
+        };
+        let (engine, caller) = (Arc::clone(&self.engine), Arc::clone(&self.caller));
+        let (slot, query) = (Arc::clone(&self.made), self.query.clone());
+        let task = runtime.spawn(async move {
+            let made = engine.make(&query, from).await;
+            drop(engine);
+            let _ = slot.set(made);
+            caller.signal.raise();
+        });
+        let _ = self.task.set(task.abort_handle());
+    }
+
+    /// The reply, once it is made.
+    pub fn result(&self) -> Option<&Result<Bytes, Refusal>> {
+        if let Some(WaitOutcome::Nothing { next }) = self.waiting.outcome.get() {
+            let made =
+                self.made.get_or_init(|| Made { result: Ok(empty_page(*next)), _page: None });
+            return Some(&made.result);
+        }
+        self.made.get().map(|made| &made.result)
+    }
+}
+
+impl Drop for DeferredReply {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+}
+
+impl Engine {
+    /// Begins to answer a `changes` request of `caller`.
+    pub(in crate::engine) fn begin_changes(
+        &self,
+        query: ChangesQuery,
+        caller: &Arc<Caller>,
+    ) -> Result<DeferredReply, Refusal> {
+        let engine = self.this.upgrade().ok_or_else(answers::stopping)?;
+        let place = self.deferred.take(caller, &query.prefix)?;
+        let waiting = Waiting::begin(&self.watch, &query, caller);
+        Ok(DeferredReply {
+            engine,
+            caller: Arc::clone(caller),
+            query,
+            waiting,
+            is_late: AtomicBool::new(false),
+            made: Arc::default(),
+            task: OnceLock::new(),
+            _place: place,
+        })
+    }
+
+    /// Waits until there is a change that `query` asks for, or a write whose changes are no longer
+    /// in memory, or until its time is up or the broker stops. Who awaits it is bounded by others:
+    /// HTTP has a connection for each.
+    pub async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
+        let caller = Caller::new(crate::net::PeerAddress::Local);
+        let waiting = Waiting::begin(&self.watch, query, &caller);
+        let mut is_late = false;
+        loop {
+            match waiting.outcome.get() {
+                Some(WaitOutcome::Changes { .. }) => return Awaited::Something,
+                Some(WaitOutcome::Nothing { next }) => return Awaited::Nothing { next: *next },
+                None => {}
+            }
+            tokio::select! {
+                () = poll_fn(|context| caller.signal.poll_raised(context)) => {}
+                () = sleep_until(waiting.deadline), if !is_late => {}
+            }
+            is_late = !waiting.is_over(Instant::now()) && Instant::now() >= waiting.deadline;
+        }
+    }
+
+    /// Makes the page when there is a place for it. Whoever waits for a turn to read has none
+    /// meanwhile: so many may wait for that at once that nobody else would find one.
+    async fn make(self: &Arc<Self>, query: &ChangesQuery, from: u64) -> Made {
+        let page = Arc::clone(&self.deferred.pages).acquire_owned().await.ok();
+        if let Some(found) = self.small_page(query, from) {
+            return Made { result: Ok(found), _page: page };
+        }
+        drop(page);
+        let turn = self.deferred.read().await;
+        let page = Arc::clone(&self.deferred.pages).acquire_owned().await.ok();
+        Made { result: self.large_page(query, from, turn).await, _page: page }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Disk, DiskError, KeyValue, MemoryDisk, Row, Space, Sync};
+    use crate::engine::engine_on;
+    use crate::limits::HISTORY_READERS_MAX;
+    use crate::log::Record;
+    use crate::net::PeerAddress;
+    use crate::wire::change::Op;
+    use crate::wire::{ChangeBuffer, Level};
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Instant;
+
+    /// A disk whose log is read without end, once the test lets it.
+    #[derive(Debug, Default)]
+    struct EndlessDisk {
+        disk: MemoryDisk,
+        goes_on: AtomicBool,
+        is_over: AtomicBool,
+        reading: AtomicUsize,
+    }
+
+    impl Disk for EndlessDisk {
+        fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
+            self.disk.commit(rows, sync)
+        }
+
+        fn sync(&self) -> Result<(), DiskError> {
+            self.disk.sync()
+        }
+
+        fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+            self.disk.get(space, key)
+        }
+
+        fn scan(
+            &self,
+            space: Space,
+            from: &[u8],
+            each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        ) -> Result<(), DiskError> {
+            if space != Space::Log || self.is_over.load(Ordering::Acquire) {
+                return self.disk.scan(space, from, each);
+            }
+            self.reading.fetch_add(1, Ordering::AcqRel);
+            let (mut is_wanted, mut done) = (true, Ok(()));
+            while is_wanted && !self.is_over.load(Ordering::Acquire) && done.is_ok() {
+                std::thread::yield_now();
+                if self.goes_on.load(Ordering::Acquire) {
+                    done = self.disk.scan(space, from, &mut |key, record| {
+                        is_wanted = each(key, record);
+                        is_wanted
+                    });
+                }
+            }
+            self.reading.fetch_sub(1, Ordering::AcqRel);
+            done
+        }
+
+        fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
+            self.disk.floor(space, key)
+        }
+
+        fn trim_log(&self, before: u64) -> Result<(), DiskError> {
+            self.disk.trim_log(before)
+        }
+
+        fn bytes(&self) -> u64 {
+            self.disk.bytes()
+        }
+    }
+
+    /// An engine whose history is in the log alone.
+    fn engine(disk: &Arc<EndlessDisk>) -> Arc<Engine> {
+        disk.is_over.store(true, Ordering::Release);
+        let (_, mut log) = engine_on(Arc::clone(disk) as Arc<dyn Disk>);
+        let mut pending = ChangeBuffer::default();
+        let mark = pending.begin(1, Level::Synced, 0);
+        pending.push(Op::Set, false, None, b"k", b"\x01");
+        pending.end(mark);
+        log.append(&Record::new(pending), Sync::Data).unwrap();
+        let (engine, _) = engine_on(Arc::clone(disk) as Arc<dyn Disk>);
+        disk.is_over.store(false, Ordering::Release);
+        engine
+    }
+
+    async fn comes(condition: impl Fn() -> bool) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !condition() && Instant::now() < deadline {
+            tokio::task::yield_now().await;
+        }
+        condition()
+    }
+
+    #[test]
+    fn an_abandoned_read_of_the_log_keeps_its_place_until_it_ends_and_ends_soon() {
+        let disk = Arc::<EndlessDisk>::default();
+        let engine = engine(&disk);
+        let query = ChangesQuery { after: 0, prefix: b"zz".to_vec(), limit: None, wait_ms: 0 };
+        let are_reading = |count| disk.reading.load(Ordering::Acquire) == count;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let held = || HISTORY_READERS_MAX - engine.deferred.reads.available_permits();
+        let (began, given_up, still_held, ended) = runtime.block_on(async {
+            let caller = Caller::new(PeerAddress::Local);
+            let begin = |_| engine.begin_changes(query.clone(), &caller).unwrap();
+            let laters: Vec<DeferredReply> = (0..HISTORY_READERS_MAX).map(begin).collect();
+            laters.iter().for_each(DeferredReply::make);
+            let began = comes(|| are_reading(HISTORY_READERS_MAX)).await;
+            drop(laters);
+            // Then only those that read have the engine, besides the test.
+            let given_up = comes(|| Arc::strong_count(&engine) == 1 + HISTORY_READERS_MAX).await;
+            let still_held = held();
+            disk.goes_on.store(true, Ordering::Release);
+            (began, given_up, still_held, comes(|| are_reading(0) && held() == 0).await)
+        });
+        disk.is_over.store(true, Ordering::Release);
+        assert!(began && given_up, "so many may go on: {began}, {given_up}");
+        assert_eq!(still_held, HISTORY_READERS_MAX, "a read that goes on keeps its place");
+        assert!(ended, "nobody wanted them any more");
+    }
+}
