@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::broker::{Broker, broker};
 use support::shell::{file, vatn};
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 22] = [
     "serve",
     "get",
     "set",
@@ -22,6 +22,8 @@ const COMMANDS: [&str; 20] = [
     "count",
     "batch",
     "flush",
+    "touch",
+    "wait",
     "stats",
     "ping",
     "changes",
@@ -114,13 +116,6 @@ mod a_mistake {
             let error = done.error(2);
             assert!(error.starts_with(flag) && error.contains("tcp://HOST:PORT"), "{error}");
         }
-    }
-
-    #[test]
-    fn in_a_value_says_how_a_string_is_written() {
-        let done = vatn(&["set", "greeting", "hello"]);
-        let error = done.error(2);
-        assert!(error.contains("not JSON") && error.contains("--raw"), "{error}");
     }
 }
 
@@ -474,7 +469,7 @@ mod a_benchmark {
         let broker = broker();
         let arguments = ["bench", "-c", "3", "-P", "4", "-k", "50", "-s", "10", "-n", "1000"];
         let more = ["--per-message", "7", "-m", "get,set,incr", "--json", "--durability", "memory"];
-        let more = [&more[..], &["--threads", "2"]].concat();
+        let more = [&more[..], &["--threads", "2", "--keep"]].concat();
         let report = broker.vatn(&[&arguments[..], &more].concat()).json();
         assert_eq!(report["all"]["requests"], 1000);
         assert_eq!((&report["errors"], &report["absent"]), (&json!({}), &json!(0)));
@@ -490,12 +485,17 @@ mod a_benchmark {
     }
 
     #[test]
-    fn cleans_up_when_told_to() {
+    fn deletes_the_keys_that_it_made_and_no_others() {
         let broker = broker();
-        broker.vatn(&["set", "mine", "1"]).text();
-        let done = broker.vatn(&["bench", "-c", "2", "-k", "20", "-n", "100", "--clean"]);
-        assert!(done.text().contains("requests/s"));
-        assert_eq!(broker.vatn(&["count"]).text(), "1\n");
+        broker.vatn(&["set", "bench:v:mine", "1"]).text();
+        let bench = ["bench", "-c", "2", "-k", "20", "-n", "100", "-m", "get,set,incr"];
+        let count = || broker.vatn(&["count"]).text();
+        assert!(broker.vatn(&bench).text().contains("requests/s"));
+        assert_eq!(count(), "1\n");
+        broker.vatn(&[&bench[..], &["--keep"]].concat()).text();
+        assert_ne!(count(), "1\n");
+        broker.vatn(&[&bench[..], &["--no-load", "--clean"]].concat()).text();
+        assert_eq!(count(), "1\n");
     }
 
     #[test]

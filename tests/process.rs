@@ -6,12 +6,13 @@ mod support;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 use support::broker::{Broker, broker};
 use support::shell::vatn;
 
@@ -38,10 +39,25 @@ fn kill(pid: u32, signal: &str) {
     assert!(sent.success());
 }
 
+/// How it ends. A broker that goes on is a failed test, and no endless one.
+fn end(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    panic!("it did not end");
+}
+
 /// Why it refuses to start.
-fn refusal(child: Child) -> (Option<i32>, String) {
-    let output = child.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+fn refusal(mut child: Child) -> (Option<i32>, String) {
+    let status = end(&mut child);
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (status.code(), said)
 }
 
 mod a_signal {
@@ -66,7 +82,7 @@ mod a_signal {
         let set = ["set", "k", "1", "--durability", "queued", "--connect", &router];
         assert_eq!(vatn(&set).text(), "1\n");
         drop(terminal);
-        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert_eq!(end(&mut child).code(), Some(0));
         let broker = Broker::open(folder.path(), &[]);
         assert_eq!(broker.vatn(&["get", "k"]).text(), "1\n");
     }
@@ -82,7 +98,7 @@ mod a_signal {
         kill(child.id(), "HUP");
         assert_eq!(vatn(&["set", "k", "1", "--connect", &router]).text(), "1\n");
         kill(child.id(), "TERM");
-        assert!(child.wait().unwrap().success());
+        assert!(end(&mut child).success());
     }
 
     #[test]
@@ -94,7 +110,7 @@ mod a_signal {
         kill(child.id(), "HUP");
         assert_eq!(vatn(&["set", "k", "1", "--connect", &router]).text(), "1\n");
         kill(child.id(), "TERM");
-        assert!(child.wait().unwrap().success());
+        assert!(end(&mut child).success());
     }
 
     /// A broker whose controlling terminal is closed when what is returned beside it is dropped.
@@ -125,7 +141,7 @@ mod a_signal {
             let set = ["set", "k", "1", "--durability", "queued", "--connect", &router];
             assert_eq!(vatn(&set).text(), "1\n");
             kill(child.id(), signal);
-            assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+            assert_eq!(end(&mut child).code(), Some(0), "{signal}");
             let broker = Broker::open(folder.path(), &[]);
             assert_eq!(broker.vatn(&["get", "k"]).text(), "1\n", "{signal}");
         }
@@ -180,7 +196,7 @@ mod files {
             }
             assert_eq!(open_inside(folder.path()), Vec::<String>::new(), "{umask}");
             kill(child.id(), "TERM");
-            assert!(child.wait().unwrap().success());
+            assert!(end(&mut child).success());
             assert_eq!(open_inside(folder.path()), Vec::<String>::new(), "{umask}");
             let restored = folder.path().join("restored");
             let (backup, restored) = (backup.to_str().unwrap(), restored.to_str().unwrap());
@@ -292,7 +308,7 @@ mod a_limit_of_the_system {
         let stats = vatn(&["stats", "--json", "--connect", &router]).json();
         assert!(stats["warnings"][0].as_str().unwrap().starts_with("--max-connections 4096: "));
         kill(child.id(), "TERM");
-        assert!(child.wait().unwrap().success());
+        assert!(end(&mut child).success());
     }
 
     #[test]

@@ -29,6 +29,9 @@ const SETTLE: Duration = Duration::from_secs(10);
 const ASK_KEYS: usize = 500;
 
 const NOTE: &str = "\
+Example:
+  vatn backup vatn.backup
+
 The broker goes on writing. The file is the state right after one write, whose seq is printed
 and kept in it; what is of level memory is left out. `vatn check FILE` verifies it, and
 `vatn restore FILE -b DIR` makes a store of it.";

@@ -12,6 +12,9 @@ use super::{Failure, json};
 use crate::client::{ClientError, Request};
 
 const NOTE: &str = "\
+Example:
+  printf '%s\\n' '[\"set\", [\"a\", 1]]' '[\"incr\", [\"n\", {\"initial\": 0}]]' | vatn batch
+
 Each line is [\"method\", [arguments…]] as the protocol has it, such as [\"set\", [\"k\", 1]]. All
 of them take place or none. Prints one result a line.";
 
@@ -48,7 +51,7 @@ impl Batch {
             return out.json(&results.iter().map(json::exact).collect());
         }
         for result in results {
-            out.line(json::show(&result.value()).to_string())?;
+            out.line(json::line(&result.value()))?;
         }
         Ok(())
     }

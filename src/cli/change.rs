@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use super::output::Output;
-use super::{Failure, json};
+use super::{Failure, json, key};
 use crate::client::{Change, Op, Packed};
 
 /// Prints a change in one line: `812  set  key  value`, or an object that `vatn import` reads.
@@ -11,10 +11,10 @@ pub(super) fn print(change: &Change, out: &mut Output) -> Result<(), Failure> {
     if out.json {
         return out.json(&described(change));
     }
-    let key = json::key_text(&change.key);
+    let key = key::show(&change.key);
     let start = format!("{}\t{}\t{key}", change.seq, change.op.name());
     match (&change.value, change.op) {
-        (Some(value), Op::Set) => out.line(format!("{start}\t{}", json::show(&value.value()))),
+        (Some(value), Op::Set) => out.line(format!("{start}\t{}", json::line(&value.value()))),
         (Some(_), _) => match change.ttl_ms {
             Some(ttl_ms) => out.line(format!("{start}\t{ttl_ms} ms left")),
             None => out.line(format!("{start}\tno end")),

@@ -1,19 +1,22 @@
 //! `vatn changes`: the history, from a sequence number on.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::time::sleep;
 
 use super::connection::Connection;
+use super::key::{self, Key};
 use super::output::Output;
 use super::stop::Stop;
 use super::{Failure, change};
 use crate::client::{Change, ClientError, Replay};
 
 const NOTE: &str = "\
+Examples:
+  vatn changes --from 0
+  vatn changes --from 812 --follow --prefix boat:
+
 Prints one change a line. With --follow it goes on with what comes, and waits for a broker that
 restarts; Ctrl-C ends it. With --json the lines are what `vatn import` reads, so that
 
@@ -38,8 +41,8 @@ pub(super) struct Changes {
     from: u64,
 
     /// Only keys that begin with it
-    #[arg(long, default_value = "", hide_default_value = true)]
-    prefix: OsString,
+    #[arg(long, default_value = "", hide_default_value = true, value_parser = key::parser())]
+    prefix: Key,
 
     /// End after so many changes; those of one write stay together
     #[arg(long, value_name = "N")]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -10,6 +11,7 @@ use serde_json::{Value as Json, json};
 use super::Failure;
 use super::output::Output;
 use super::progress::Progress;
+use super::stop::exit_when_asked;
 use crate::disk::files::{self, Depth, FileFault};
 use crate::disk::{DiskError, FjallDisk};
 use crate::log::archive_reader::ArchiveReader;
@@ -17,6 +19,9 @@ use crate::log::check::{Checked, check};
 use crate::log::repair::{Repaired, repair};
 
 const NOTE: &str = "\
+Example:
+  vatn check ./vatn-data
+
 Reads every byte and compares it with its checksum, and the tables with the log. The broker must
 not be running. Exit code 1 says that something is wrong, or was, where --repair put it right.";
 
@@ -75,6 +80,11 @@ impl Check {
             return Err(Failure::usage(text));
         }
         let mut progress = Progress::begin(Some(size));
+        let (read, path) = (progress.counter(), self.path.clone());
+        exit_when_asked(move || {
+            let (read, path) = (read.load(Ordering::Relaxed), path.display());
+            format!("{path}: interrupted after {read} items were read, in which nothing was wrong")
+        })?;
         let file = File::open(&self.path).map_err(|error| self.failed(error))?;
         let mut done = 0;
         let verified = ArchiveReader::open(BufReader::new(file)).and_then(|archive| {
@@ -111,6 +121,15 @@ impl Check {
 
     /// The files first: fjall is to open nothing that it would believe wrongly.
     fn store(&self, progress: &mut Progress, findings: &mut Findings) -> Result<(), Failure> {
+        let (read, path, is_repair) = (progress.counter(), self.path.clone(), self.repair);
+        exit_when_asked(move || {
+            let (read, path) = (read.load(Ordering::Relaxed), path.display());
+            let rest = match is_repair {
+                true => "repair was cut short: run it again",
+                false => "nothing was changed",
+            };
+            format!("{path}: interrupted after {read} items and records were read; {rest}")
+        })?;
         let failed = |error: DiskError| Failure::failed(error.to_string());
         let inspect = || {
             let inspected = FjallDisk::inspect(&self.path, Depth::Whole, &mut |_| {});

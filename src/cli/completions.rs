@@ -7,7 +7,10 @@ use super::Failure;
 use super::output::Output;
 
 const NOTE: &str = "\
-For bash: vatn completions bash > ~/.local/share/bash-completion/completions/vatn";
+Examples:
+  vatn completions bash > ~/.local/share/bash-completion/completions/vatn
+  vatn completions zsh  > ~/.zfunc/_vatn        with fpath+=~/.zfunc before compinit in ~/.zshrc
+  vatn completions fish > ~/.config/fish/completions/vatn.fish";
 
 /// Print a script that completes commands in a shell
 #[derive(Debug, Args)]

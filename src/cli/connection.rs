@@ -6,8 +6,11 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::Failure;
-use crate::client::{Client, ClientError, ClientOptions, Level, WriteOptions};
+use crate::client::{Client, ClientError, ClientOptions, Condition, Level, WriteOptions};
 use crate::limits::units;
+
+/// Where a broker takes commands that was started without flags.
+pub(super) const DEFAULT_ROUTER: &str = "tcp://127.0.0.1:7533";
 
 /// How to reach the broker.
 #[derive(Debug, Clone, Args)]
@@ -15,7 +18,7 @@ use crate::limits::units;
 pub(super) struct Connection {
     /// The broker's command endpoint, tcp://HOST:PORT or ipc://PATH
     #[arg(long, env = "VATN_CONNECT", value_name = "ENDPOINT")]
-    #[arg(default_value = "tcp://127.0.0.1:7533")]
+    #[arg(default_value = DEFAULT_ROUTER)]
     pub(super) connect: String,
 
     #[command(flatten)]
@@ -77,6 +80,38 @@ pub(super) struct Writing {
 impl Writing {
     pub(super) fn options(&self) -> WriteOptions {
         WriteOptions { durability: self.durability, ..WriteOptions::default() }
+    }
+}
+
+/// How long a value lives.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Write")]
+pub(super) struct Expiry {
+    /// After how long the key expires: 500ms, 10s, 1h30m, 7d
+    #[arg(long, value_name = "TIME", value_parser = units::milliseconds_with_unit)]
+    ttl: Option<u64>,
+
+    /// After how many milliseconds the key expires
+    #[arg(long, value_name = "MS", value_parser = units::milliseconds, conflicts_with = "ttl")]
+    ttl_ms: Option<u64>,
+}
+
+impl Expiry {
+    /// The time to live in milliseconds.
+    pub(super) fn ttl_ms(&self) -> Option<u64> {
+        self.ttl.or(self.ttl_ms)
+    }
+}
+
+/// Reads the condition of a write.
+pub(super) fn condition(text: &str) -> Result<Condition, String> {
+    match text {
+        "absent" => Ok(Condition::Absent),
+        "present" => Ok(Condition::Present),
+        _ => text
+            .parse()
+            .map(Condition::Seq)
+            .map_err(|_| "it is none of absent, present, or a sequence number".to_owned()),
     }
 }
 

@@ -1,16 +1,17 @@
 //! `vatn count`: how many keys there are.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
-
 use clap::Args;
 use serde_json::json;
 
 use super::Failure;
 use super::connection::Connection;
+use super::key::{self, Key};
 use super::output::Output;
 
 const NOTE: &str = "\
+Example:
+  vatn count boat:
+
 Counts all keys, or those that begin with PREFIX.";
 
 /// Print how many keys there are
@@ -18,8 +19,8 @@ Counts all keys, or those that begin with PREFIX.";
 #[command(after_help = NOTE)]
 pub(super) struct Count {
     /// Only keys that begin with it
-    #[arg(default_value = "", hide_default_value = true)]
-    prefix: OsString,
+    #[arg(default_value = "", hide_default_value = true, value_parser = key::parser())]
+    prefix: Key,
 
     #[command(flatten)]
     connection: Connection,

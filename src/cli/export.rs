@@ -1,6 +1,5 @@
 //! `vatn export`: all items as JSON Lines.
 
-use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -9,6 +8,7 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 
 use super::connection::Connection;
+use super::key::{self, Key};
 use super::output::Output;
 use super::progress::Progress;
 use super::replacement::Replacement;
@@ -17,6 +17,9 @@ use super::{Failure, change, json};
 use crate::client::{Client, HistoryOptions, Level, Range};
 
 const NOTE: &str = "\
+Example:
+  vatn export state.jsonl --prefix boat:
+
 Writes {\"key\": …, \"value\": …} a line, with \"ttl_ms\" where it expires; `vatn import` reads it
 back byte for byte. What changed meanwhile follows as changes, so that the whole is the state at one
 sequence number, which the last line names: {\"vatn\": \"export\", \"seq\": SEQ, \"lines\": N}. From
@@ -31,8 +34,8 @@ pub(super) struct Export {
     file: PathBuf,
 
     /// Only keys that begin with it
-    #[arg(long, default_value = "", hide_default_value = true)]
-    prefix: OsString,
+    #[arg(long, default_value = "", hide_default_value = true, value_parser = key::parser())]
+    prefix: Key,
 
     #[command(flatten)]
     connection: Connection,

@@ -29,6 +29,16 @@ impl Failure {
         Failure { message: message.into(), status: 3 }
     }
 
+    /// The time that was given ran out.
+    pub(crate) fn timed_out(message: impl Into<String>) -> Self {
+        Failure { message: message.into(), status: 5 }
+    }
+
+    /// Somebody interrupted it.
+    pub(crate) fn interrupted(message: impl Into<String>) -> Self {
+        Failure { message: message.into(), status: 130 }
+    }
+
     /// Nobody reads the output any more (`vatn range | head`): that is no failure.
     pub(crate) fn unheard() -> Self {
         Failure { message: String::new(), status: 0 }
@@ -72,6 +82,12 @@ impl Failure {
         }
     }
 
+    /// Says what is wrong, and ends the process.
+    pub(crate) fn exit(&self) -> ! {
+        self.print();
+        std::process::exit(self.status.into())
+    }
+
     /// The process's exit code.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.status)
@@ -90,6 +106,7 @@ impl From<ClientError> for Failure {
             (ClientError::BadEndpoint { .. }, _) => 2,
             (_, Some("NOT_FOUND")) => 3,
             (_, Some("CONFLICT")) => 4,
+            (ClientError::Timeout { .. }, _) => 5,
             _ => 1,
         };
         let cure = match error.code() {
@@ -102,6 +119,8 @@ impl From<ClientError> for Failure {
             Some("UNKNOWN_METHOD") => "; is the broker older than this client?",
             _ => "",
         };
-        Failure { message: format!("{error}{cure}"), status }
+        // What is an option on the wire is a flag here.
+        let text = error.to_string().replace("give `initial`", "give --initial");
+        Failure { message: format!("{text}{cure}"), status }
     }
 }

@@ -8,6 +8,9 @@ use super::connection::Connection;
 use super::output::Output;
 
 const NOTE: &str = "\
+Example:
+  vatn flush
+
 Prints the broker's status line.";
 
 /// Wait until all that is queued is in the tables and on the disk

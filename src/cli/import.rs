@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,7 +15,8 @@ use super::connection::{Connection, Writing};
 use super::lines::{Lines, Parsed, Place};
 use super::output::Output;
 use super::progress::Progress;
-use crate::client::{Client, Level, Packed, Request, Ticket};
+use super::stop::Stop;
+use crate::client::{Client, ClientError, Level, Packed, Request, Ticket};
 
 /// A request holds so many items or bytes, whatever comes first.
 const BATCH_ITEMS: usize = 500;
@@ -31,7 +33,11 @@ A line is {\"key\": \"k\", \"value\": …}, with \"ttl_ms\" where the item expir
 text are {\"base64\": \"…\"}. An item whose \"ttl_ms\" is 0 has no time left: it is not written,
 and counted as skipped. Lines of `vatn changes --json` are applied in their order. Items are
 written in atomic writes of up to 500, and as soon as no further line is there; an error names the
-lines of the one that failed.";
+lines of the one that failed. Ctrl-C says up to which line all is written.
+
+Examples:
+  vatn import state.jsonl
+  jq -c '{key: .id, value: .}' records.json | vatn import -";
 
 /// Write the items of a JSON Lines file
 #[derive(Debug, Args)]
@@ -91,26 +97,26 @@ impl Import {
         let lines = Lines::open(&self.file)?;
         let mut client = self.connection.open().await?;
         let level = self.writing.durability;
-        let mut progress = Progress::begin(lines.size());
+        let batch_bytes = batch_bytes(client.message_bytes().await?);
+        let progress = Progress::begin(lines.size());
+        let mut transfer = Transfer {
+            client,
+            progress,
+            under_way: VecDeque::new(),
+            stop: Stop::new()?,
+            last: None,
+        };
         let mut source = Source::new(lines);
-        let mut under_way = VecDeque::new();
-        loop {
-            let mut item = source.soon(LINGER).await?;
-            if item.is_none() {
-                // Nothing more is there now, so what was sent is seen through first.
-                while !under_way.is_empty() {
-                    settle(&mut under_way, &mut client, &mut progress).await?;
-                }
-                item = source.next().await?;
-            }
-            let Some(item) = item else { break };
-            let items = Items::gather(item, &mut source).await?;
-            let ticket = client.send(&[items.request(level)]).await?;
-            under_way.push_back(Sent { ticket, items });
-            if under_way.len() == PIPELINE {
-                settle(&mut under_way, &mut client, &mut progress).await?;
+        while let Some(item) = transfer.next(&mut source).await? {
+            let items = Items::gather(item, batch_bytes, &mut source).await?;
+            let ticket = transfer.client.send(&[items.request(level)]).await;
+            let ticket = ticket.map_err(|error| items.failure(error))?;
+            transfer.under_way.push_back(Sent { ticket, items });
+            if transfer.under_way.len() == PIPELINE {
+                transfer.settle().await?;
             }
         }
+        let progress = transfer.progress;
         let mut summary = progress.finish();
         if source.skipped > 0 {
             let count = source.skipped;
@@ -129,6 +135,85 @@ impl Import {
             Some(seq) => out.line(format!("{summary}; complete up to seq {seq} of the source")),
             None => out.line(summary),
         }
+    }
+}
+
+/// The requests under way, and what was done so far.
+struct Transfer {
+    client: Client,
+    progress: Progress,
+    under_way: VecDeque<Sent>,
+    stop: Stop,
+    /// The last line that was written.
+    last: Option<Place>,
+}
+
+impl Transfer {
+    /// The next item, unless somebody interrupts. Where nothing more is there now, what was sent is
+    /// seen through first.
+    async fn next(&mut self, source: &mut Source) -> Result<Option<Item>, Failure> {
+        let soon = tokio::select! {
+            biased;
+            () = self.stop.asked() => return Err(self.interrupted().await),
+            item = source.soon(LINGER) => item?,
+        };
+        if soon.is_some() {
+            return Ok(soon);
+        }
+        while !self.under_way.is_empty() {
+            self.settle().await?;
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.asked() => Err(self.interrupted().await),
+            item = source.next() => item,
+        }
+    }
+
+    /// Waits for the oldest request, and for all of them if somebody interrupts meanwhile.
+    async fn settle(&mut self) -> Result<(), Failure> {
+        let Some(sent) = self.under_way.pop_front() else { return Ok(()) };
+        let mut is_interrupted = false;
+        let outcomes = {
+            let mut received = pin!(self.client.receive(sent.ticket));
+            loop {
+                tokio::select! {
+                    outcomes = &mut received => break outcomes?,
+                    () = self.stop.asked() => {
+                        if is_interrupted {
+                            let lines = sent.items.lines();
+                            let text = format!("interrupted; {lines}: there was no answer yet");
+                            return Err(Failure::interrupted(text));
+                        }
+                        is_interrupted = true;
+                    }
+                }
+            }
+        };
+        if let Some(refusal) = outcomes.into_iter().find_map(Result::err) {
+            return Err(Failure::failed(format!("{}: {refusal}", sent.items.lines())));
+        }
+        let items = sent.items;
+        self.progress.advance(items.items.len() as u64, items.position);
+        self.last = Some(items.last);
+        match is_interrupted {
+            true => Err(Box::pin(self.interrupted()).await),
+            false => Ok(()),
+        }
+    }
+
+    /// Sees through what was sent, and says what was done.
+    async fn interrupted(&mut self) -> Failure {
+        while !self.under_way.is_empty() {
+            if let Err(failure) = self.settle().await {
+                return failure;
+            }
+        }
+        let written = self.progress.finish();
+        Failure::interrupted(match &self.last {
+            Some(place) => format!("interrupted; {written}, written up to {place}"),
+            None => "interrupted; nothing was written".to_owned(),
+        })
     }
 }
 
@@ -202,7 +287,7 @@ impl Source {
 impl Items {
     /// Adds to the first item what is there besides, as much as a request holds. The changes of one
     /// write stay in one.
-    async fn gather(first: Item, source: &mut Source) -> Result<Self, Failure> {
+    async fn gather(first: Item, bytes: usize, source: &mut Source) -> Result<Self, Failure> {
         let mut items = Items {
             items: Vec::new(),
             bytes: 0,
@@ -212,7 +297,7 @@ impl Items {
             goes_on: None,
         };
         items.push(first);
-        while items.goes_on.is_some() || items.has_room() {
+        while items.goes_on.is_some() || items.has_room(bytes) {
             let patience = if items.goes_on.is_some() { REST } else { LINGER };
             let Some(more) = source.soon(patience).await? else { break };
             items.push(more);
@@ -231,8 +316,20 @@ impl Items {
         self.goes_on = item.goes_on;
     }
 
-    fn has_room(&self) -> bool {
-        self.items.len() < BATCH_ITEMS && self.bytes < BATCH_BYTES
+    fn has_room(&self, bytes: usize) -> bool {
+        self.items.len() < BATCH_ITEMS && self.bytes < bytes
+    }
+
+    /// The lines that they are from.
+    fn lines(&self) -> String {
+        format!("{} to {}", self.first, self.last)
+    }
+
+    /// Why they could not be sent.
+    fn failure(&self, error: ClientError) -> Failure {
+        let is_too_large = matches!(error, ClientError::TooLarge { .. });
+        let failure = Failure::from(error);
+        if is_too_large { failure.at(self.lines()) } else { failure }
     }
 
     /// One atomic write of them.
@@ -264,19 +361,7 @@ fn command((key, action): &(Vec<u8>, Action)) -> Request {
     }
 }
 
-/// Waits for the oldest request.
-async fn settle(
-    under_way: &mut VecDeque<Sent>,
-    client: &mut Client,
-    progress: &mut Progress,
-) -> Result<(), Failure> {
-    let Some(sent) = under_way.pop_front() else { return Ok(()) };
-    for outcome in client.receive(sent.ticket).await? {
-        if let Err(refusal) = outcome {
-            let Items { first, last, .. } = &sent.items;
-            return Err(Failure::failed(format!("{first} to {last}: {refusal}")));
-        }
-    }
-    progress.advance(sent.items.items.len() as u64, sent.items.position);
-    Ok(())
+/// Half of what the broker takes as one message is keys and values, at the most.
+fn batch_bytes(message_bytes: u64) -> usize {
+    usize::try_from(message_bytes / 2).unwrap_or(BATCH_BYTES).min(BATCH_BYTES)
 }

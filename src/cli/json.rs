@@ -8,13 +8,29 @@ use rmpv::Value;
 use serde_json::{Map, Number, Value as Json, json};
 
 use super::base64;
+use super::key::is_hidden;
 use crate::client::Packed;
 use crate::wire::writer;
 
+/// Why a text is not packed.
+#[derive(Debug)]
+pub(super) enum Unpackable {
+    /// It is not JSON.
+    Syntax(String),
+    /// It is, and says what a value cannot hold.
+    Content(String),
+}
+
 /// Packs JSON text.
-pub(super) fn pack_text(text: &str) -> Result<Packed, String> {
-    let json: Json = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    pack(&json)
+pub(super) fn pack_text(text: &str) -> Result<Packed, Unpackable> {
+    let json: Json = serde_json::from_str(text).map_err(|error| {
+        let reason = error.to_string();
+        match reason.starts_with("recursion limit") {
+            true => Unpackable::Content("it is nested too deep".to_owned()),
+            false => Unpackable::Syntax(reason),
+        }
+    })?;
+    pack(&json).map_err(Unpackable::Content)
 }
 
 /// Packs JSON: integers and floats by how they are written, all in their shortest form.
@@ -153,12 +169,27 @@ pub(super) fn key_bytes(json: &Json) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Shows a key in a line for people.
-pub(super) fn key_text(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !text.is_empty() && !text.contains(char::is_control) => text.to_owned(),
-        _ => key(bytes).to_string(),
+/// Shows a value as JSON in a line for people.
+pub(super) fn line(value: &Value) -> String {
+    readable(show(value).to_string())
+}
+
+/// JSON in which what a terminal would not show is escaped.
+pub(super) fn readable(json: String) -> String {
+    let is_odd = |c: char| is_hidden(c) && c != '\n';
+    if !json.contains(is_odd) {
+        return json;
     }
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        if is_odd(character) {
+            let units = character.encode_utf16(&mut [0; 2]).to_vec();
+            text.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            text.push(character);
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -190,7 +221,8 @@ mod tests {
         assert_eq!(pack_text("1").unwrap(), packed(1.into()));
         assert_eq!(pack_text("1.0").unwrap(), packed(1.0_f64.into()));
         for text in ["18446744073709551616", "-9223372036854775809", "1e+999"] {
-            assert!(pack_text(text).unwrap_err().contains(text));
+            let refused = pack_text(text).unwrap_err();
+            assert!(matches!(refused, Unpackable::Content(reason) if reason.contains(text)));
         }
     }
 
@@ -221,8 +253,18 @@ mod tests {
         for text in [r#"{"base64":1}"#, r#"{"ext":[]}"#, r#"{"base64":"/w==","more":1}"#] {
             assert!(pack_text(text).unwrap().value().is_map(), "{text}");
         }
-        assert!(pack_text(r#"{"base64":"!"}"#).unwrap_err().contains("not base64"));
-        assert!(pack_text(r#"{"msgpack":"wQ=="}"#).unwrap_err().contains("MessagePack"));
+        for text in [r#"{"base64":"!"}"#, r#"{"msgpack":"wQ=="}"#, &"[".repeat(200)] {
+            assert!(matches!(pack_text(text).unwrap_err(), Unpackable::Content(_)), "{text}");
+        }
+        assert!(matches!(pack_text("{a}").unwrap_err(), Unpackable::Syntax(_)));
+    }
+
+    #[test]
+    fn nothing_that_is_printed_moves_a_terminal() {
+        let value = Value::from("a\u{1b}[2J\u{9b}\u{202e}é\u{e0041}");
+        let shown = line(&value);
+        assert!(!shown.contains(is_hidden), "{shown}");
+        assert_eq!(pack_text(&shown).unwrap(), packed(value));
     }
 
     #[test]

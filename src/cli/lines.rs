@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::Path;
 
 use serde_json::Value as Json;
@@ -58,6 +58,9 @@ impl Lines {
     /// Opens a file; `-` is standard input.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let (name, size, reader): (_, _, Box<dyn Read + Send>) = if path.as_os_str() == "-" {
+            if std::io::stdin().is_terminal() {
+                eprintln!("vatn: waiting for lines on standard input; end them with Ctrl-D");
+            }
             ("standard input".to_owned(), None, Box::new(std::io::stdin()))
         } else {
             let name = path.display().to_string();

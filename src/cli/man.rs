@@ -7,6 +7,9 @@ use super::Failure;
 use super::output::Output;
 
 const NOTE: &str = "\
+Example:
+  vatn man set | man -l -
+
 vatn man | man -l - shows the page; vatn man COMMAND has a command's own.";
 
 /// Print a man page

@@ -20,8 +20,10 @@ mod flush;
 mod get;
 mod import;
 mod json;
+mod key;
 mod lines;
 mod man;
+mod mistake;
 mod output;
 mod ping;
 mod progress;
@@ -33,6 +35,8 @@ mod set;
 mod stats;
 mod step;
 mod stop;
+mod touch;
+mod wait;
 mod watch;
 
 use std::ffi::OsString;
@@ -48,11 +52,16 @@ use output::Output;
 const ABOUT: &str = "A networked message-queue store over ZeroMQ";
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done
-  1  it failed; one line on stderr says why
-  2  the command line is wrong
-  3  the key was not found (get, del, incr, decr)
-  4  the condition did not hold (--if)";
+  0    done
+  1    it failed; one line on stderr says why
+  2    the command line is wrong
+  3    the key was not found (get, del, touch, incr, decr)
+  4    the condition did not hold (--if)
+  5    the time ran out (--timeout-ms); whether a write took place is not known
+  130  interrupted (Ctrl-C); one line on stderr says what was done
+
+Keys are any bytes: one that cannot be typed is \\xNN, a backslash is \\\\. After -- nothing is
+taken for an option.";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -73,13 +82,17 @@ enum Command {
     Set(set::Set),
     Del(del::Del),
     /// Add to a number
+    #[command(after_help = "Examples:\n  vatn incr visits --initial 1\n  vatn incr balance -3")]
     Incr(step::Step),
     /// Subtract from a number
+    #[command(after_help = "Example:\n  vatn decr stock 2")]
     Decr(step::Step),
+    Touch(touch::Touch),
     Range(range::Range),
     Count(count::Count),
     Batch(batch::Batch),
     Flush(flush::Flush),
+    Wait(wait::Wait),
     Stats(stats::Stats),
     Ping(ping::Ping),
     Changes(changes::Changes),
@@ -100,7 +113,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Failu
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
-        _ => Failure::usage(one_line(&error.render().to_string())),
+        _ => Failure::usage(mistake::explain(&error)),
     })
 }
 
@@ -116,6 +129,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Del(command) => wait_for(command.run(out))?,
         Command::Incr(command) => wait_for(command.run(step::Direction::Up, out))?,
         Command::Decr(command) => wait_for(command.run(step::Direction::Down, out))?,
+        Command::Touch(command) => wait_for(command.run(out))?,
+        Command::Wait(command) => wait_for(command.run(out))?,
         Command::Range(command) => wait_for(command.run(out))?,
         Command::Count(command) => wait_for(command.run(out))?,
         Command::Batch(command) => wait_for(command.run(out))?,
@@ -155,19 +170,6 @@ fn prepare(cli: &Cli) -> Result<(), Failure> {
 fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?.block_on(command)
-}
-
-/// clap explains in a paragraph; here an error is one line: what is wrong, what is near it, and
-/// where to read on.
-fn one_line(rendered: &str) -> String {
-    let sentences: Vec<&str> = rendered
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
-        .filter(|line| !line.is_empty())
-        .collect();
-    let text = sentences.join(" ").replace(" tip: ", "; ").replace(" [possible", "; [possible");
-    format!("{}; try 'vatn --help'", text.trim_start_matches("error: "))
 }
 
 #[cfg(test)]

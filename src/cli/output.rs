@@ -1,6 +1,6 @@
 //! Standard output, for people or for programs.
 
-use std::io::{BufWriter, ErrorKind, Stdout, Write};
+use std::io::{BufWriter, ErrorKind, IsTerminal, Stdout, Write};
 
 use serde_json::Value as Json;
 
@@ -11,12 +11,15 @@ use super::Failure;
 pub(super) struct Output {
     /// Whether the output is for programs.
     pub(super) json: bool,
+    /// Whether it is a terminal.
+    pub(super) is_terminal: bool,
     out: BufWriter<Stdout>,
 }
 
 impl Output {
     pub(super) fn new(json: bool) -> Self {
-        Output { json, out: BufWriter::new(std::io::stdout()) }
+        let stdout = std::io::stdout();
+        Output { json, is_terminal: stdout.is_terminal(), out: BufWriter::new(stdout) }
     }
 
     /// Prints a line of text.

@@ -12,6 +12,9 @@ use super::{Failure, json};
 use crate::client::Packed;
 
 const NOTE: &str = "\
+Example:
+  vatn ping --connect tcp://127.0.0.1:7533
+
 Prints which broker answers and how long the answer took.";
 
 /// Ask the broker whether it is there

@@ -1,5 +1,7 @@
 //! How far a long piece of work is, shown on a terminal.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -9,7 +11,7 @@ use serde_json::{Value as Json, json};
 pub(super) struct Progress {
     bar: ProgressBar,
     start: Instant,
-    items: u64,
+    items: Arc<AtomicU64>,
 }
 
 impl Progress {
@@ -25,19 +27,24 @@ impl Progress {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(100));
-        Progress { bar, start: Instant::now(), items: 0 }
+        Progress { bar, start: Instant::now(), items: Arc::default() }
     }
 
     /// Counts items; `position` is how far the bar is.
     pub(super) fn advance(&mut self, items: u64, position: u64) {
-        self.items += items;
+        self.items.fetch_add(items, Ordering::Relaxed);
         self.bar.set_position(position);
         self.bar.set_message(self.sentence());
     }
 
     /// How many items there were.
     pub(super) fn items(&self) -> u64 {
-        self.items
+        self.items.load(Ordering::Relaxed)
+    }
+
+    /// The same, for another thread.
+    pub(super) fn counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.items)
     }
 
     /// Ends the bar and says what was done: `63000 items, 75000 items/s`.
@@ -49,15 +56,15 @@ impl Progress {
     /// The same for programs.
     pub(super) fn described(&self) -> Json {
         let seconds = self.start.elapsed().as_secs_f64();
-        json!({ "items": self.items, "seconds": seconds, "items_per_second": self.rate(seconds) })
+        json!({ "items": self.items(), "seconds": seconds, "items_per_second": self.rate(seconds) })
     }
 
     fn sentence(&self) -> String {
         let seconds = self.start.elapsed().as_secs_f64();
-        format!("{} items, {:.0} items/s", self.items, self.rate(seconds))
+        format!("{} items, {:.0} items/s", self.items(), self.rate(seconds))
     }
 
     fn rate(&self, seconds: f64) -> f64 {
-        self.items as f64 / seconds.max(1e-9)
+        self.items() as f64 / seconds.max(1e-9)
     }
 }

@@ -1,18 +1,21 @@
 //! `vatn range`: keys and values in order.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-
 use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 
 use super::connection::Connection;
+use super::connection::DEFAULT_ROUTER;
+use super::key::{self, Key, quoted};
 use super::output::Output;
 use super::{Failure, json};
 use crate::client::{self, Client, Packed, Page};
 
 const NOTE: &str = "\
+Examples:
+  vatn range boat: --limit 10
+  vatn range --all --keys-only
+
 Prints one key and its value a line, in the bytewise order of the keys; with --json one
 object a line.";
 
@@ -20,20 +23,21 @@ object a line.";
 #[derive(Debug, Args)]
 #[command(after_help = NOTE)]
 pub(super) struct Range {
-    /// Only keys that begin with it
-    prefix: Option<OsString>,
+    /// Only keys that begin with it; a byte that cannot be typed is \xNN, a backslash \\
+    #[arg(value_parser = key::parser())]
+    prefix: Option<Key>,
 
     /// Begin with this key
-    #[arg(long, value_name = "KEY")]
-    from: Option<OsString>,
+    #[arg(long, value_name = "KEY", value_parser = key::parser())]
+    from: Option<Key>,
 
     /// Begin after this key
-    #[arg(long, value_name = "KEY")]
-    after: Option<OsString>,
+    #[arg(long, value_name = "KEY", value_parser = key::parser())]
+    after: Option<Key>,
 
     /// End before this key
-    #[arg(long, value_name = "KEY")]
-    to: Option<OsString>,
+    #[arg(long, value_name = "KEY", value_parser = key::parser())]
+    to: Option<Key>,
 
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -58,7 +62,7 @@ pub(super) struct Range {
 impl Range {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
         let mut client = self.connection.open().await?;
-        let bytes = |text: &Option<OsString>| text.clone().map(OsStringExt::into_vec);
+        let bytes = |key: &Option<Key>| key.clone().map(|key| key.0);
         let mut range = client::Range {
             from: bytes(&self.from),
             after: bytes(&self.after),
@@ -80,12 +84,45 @@ impl Range {
             match page.next {
                 Some(next) if wanted > 0 => range.after = Some(next.to_vec()),
                 Some(next) if !out.json => {
-                    eprintln!("there is more: --after '{}', or --all", json::key_text(&next));
+                    eprintln!("there is more: {}, or --all", self.next_command(&next));
                     return Ok(());
                 }
                 _ => return Ok(()),
             }
         }
+    }
+
+    /// The command that prints the next page.
+    fn next_command(&self, after: &[u8]) -> String {
+        let mut command = format!("vatn range --limit {}", self.limit);
+        for (flag, is_given) in [("--reverse", self.reverse), ("--keys-only", self.keys_only)] {
+            if is_given {
+                command.push_str(&format!(" {flag}"));
+            }
+        }
+        let option = |flag: &str, key: &[u8]| {
+            let text = key::show(key);
+            // A word that begins with a dash would be taken for an option of its own.
+            let between = if text.starts_with('-') { '=' } else { ' ' };
+            format!(" {flag}{between}{}", quoted(&text))
+        };
+        for (flag, key) in [("--from", &self.from), ("--to", &self.to)] {
+            if let Some(key) = key {
+                command.push_str(&option(flag, key.as_bytes()));
+            }
+        }
+        command.push_str(&option("--after", after));
+        let connect = &self.connection.connect;
+        let is_known = std::env::var("VATN_CONNECT").is_ok_and(|known| known == *connect);
+        if connect != DEFAULT_ROUTER && !is_known {
+            command.push_str(&format!(" --connect {}", quoted(connect)));
+        }
+        if let Some(prefix) = &self.prefix {
+            let text = key::show(prefix.as_bytes());
+            let dashes = if text.starts_with('-') { " --" } else { "" };
+            command.push_str(&format!("{dashes} {}", quoted(&text)));
+        }
+        command
     }
 
     async fn page(
@@ -111,8 +148,8 @@ fn print_item(key: &[u8], value: Option<&Packed>, out: &mut Output) -> Result<()
         }
         (None, true) => out.json(&json!({ "key": json::key(key) })),
         (Some(value), false) => {
-            out.line(format!("{}\t{}", json::key_text(key), json::show(&value.value())))
+            out.line(format!("{}\t{}", key::show(key), json::line(&value.value())))
         }
-        (None, false) => out.line(json::key_text(key)),
+        (None, false) => out.line(key::show(key)),
     }
 }

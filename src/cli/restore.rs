@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Failure;
 use super::output::Output;
 use super::progress::Progress;
+use super::stop::exit_when_asked;
 use crate::clock::Clock;
 use crate::disk::{FjallDisk, files};
 use crate::log::archive_reader::ArchiveReader;
@@ -17,6 +18,9 @@ use crate::log::restore::{RestoreError, Restored, restore};
 use crate::wire::hex;
 
 const NOTE: &str = "\
+Example:
+  vatn restore vatn.backup -b ./vatn-data
+
 The backup is verified first. `vatn serve -b DIR` then goes on after its seq, as a store with an
 id of its own: who followed the old one begins anew. Values that have expired meanwhile are left
 out.";
@@ -43,6 +47,11 @@ impl Restore {
         let archive = ArchiveReader::open(BufReader::new(open(&self.file)?)).map_err(unreadable)?;
         archive.verify(&mut |_, bytes| progress.advance(0, bytes)).map_err(unreadable)?;
         folder.make()?;
+        let path = self.database.clone();
+        exit_when_asked(move || {
+            let path = path.display();
+            format!("interrupted; {path} holds a part of the backup: remove it")
+        })?;
         let restored = self.restore(size, &mut progress)?;
         folder.keep()?;
         let sentence = progress.finish();

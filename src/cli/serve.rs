@@ -23,6 +23,9 @@ use crate::process::signals::{Notice, Signals};
 use crate::server::{Broker, ServeError};
 
 const NOTE: &str = "\
+Example:
+  vatn serve -b /var/lib/vatn -p 7532
+
 Serves until Ctrl-C or SIGTERM, then writes what is queued and ends.
 
 Sizes are bytes, or have a unit: kB MB GB TB (1000), KiB MiB GiB TiB (1024), as in 64MiB. Times

@@ -1,43 +1,62 @@
 //! `vatn set`: a value under a key.
 
 use std::ffi::OsString;
-use std::io::Read;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::io::{IsTerminal, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
 
-use super::connection::{Connection, Writing};
+use super::connection::{Connection, Expiry, Writing, condition};
+use super::key::{self, Key};
 use super::output::Output;
 use super::{Failure, json};
-use crate::client::{Condition, Packed};
+use crate::client::{Client, Condition, Packed};
 
 const NOTE: &str = "\
-Prints the sequence number of the write. {\"base64\": \"…\"} as the value is a byte string.";
+Examples:
+  vatn set greeting hello
+  vatn set boat:1 '{\"name\": \"Maren\", \"oars\": 2}' --ttl 10m
+  vatn set photo - --raw < photo.jpg
+
+A value that is JSON is stored as that, so 7 is a number; any other text is a string. --string,
+--json-value and --raw say which one is meant. {\"base64\": \"…\"} is a byte string.
+Prints the sequence number of the write.";
+
+/// How long a connection may be quiet before another one is made for what comes.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Write a value under a key
 #[derive(Debug, Args)]
 #[command(after_help = NOTE)]
 pub(super) struct Set {
-    /// The key
-    key: OsString,
+    /// The key; a byte that cannot be typed is \xNN, a backslash \\
+    #[arg(value_parser = key::parser())]
+    key: Key,
 
-    /// The value as JSON; - reads it from standard input
+    /// The value, JSON or text; - reads it from standard input
     #[arg(allow_hyphen_values = true)]
     value: OsString,
 
-    /// The value is bytes, not JSON
-    #[arg(long)]
+    /// The value is text, also where it looks like JSON
+    #[arg(long, group = "kind")]
+    string: bool,
+
+    /// The value is JSON; anything else is refused
+    #[arg(long, group = "kind")]
+    json_value: bool,
+
+    /// The value is bytes
+    #[arg(long, group = "kind")]
     raw: bool,
 
     /// Write only if the key is absent, present, or was last written with this sequence number
     #[arg(long = "if", value_name = "absent|present|SEQ", value_parser = condition)]
     condition: Option<Condition>,
 
-    /// After how many milliseconds the key expires
-    #[arg(long, value_name = "MS")]
-    ttl_ms: Option<u64>,
-
+    #[command(flatten)]
+    expiry: Expiry,
     #[command(flatten)]
     writing: Writing,
     #[command(flatten)]
@@ -46,45 +65,79 @@ pub(super) struct Set {
 
 impl Set {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let value = self.packed_value()?;
+        let is_streamed = self.value == "-";
+        // What is wrong with the value shows before a broker is asked.
+        let given = match is_streamed {
+            true => None,
+            false => Some(self.pack(self.value.clone().into_vec())?),
+        };
         let mut client = self.connection.open().await?;
+        let value = match given {
+            Some(value) => value,
+            None => {
+                let begun = Instant::now();
+                let value = self.pack(read_standard_input(&mut client).await?)?;
+                if begun.elapsed() > QUIET {
+                    // The broker may have closed a connection that was quiet for so long.
+                    client = self.connection.open().await?;
+                }
+                value
+            }
+        };
         let mut options = self.writing.options();
         options.condition = self.condition;
-        options.ttl_ms = self.ttl_ms;
+        options.ttl_ms = self.expiry.ttl_ms();
         let seq = client.set(self.key.as_bytes(), &value, &options).await?;
         if out.json { out.json(&json!({ "seq": seq })) } else { out.line(seq.to_string()) }
     }
 
-    fn packed_value(&self) -> Result<Packed, Failure> {
-        let bytes = if self.value == "-" {
-            let mut bytes = Vec::new();
-            std::io::stdin()
-                .read_to_end(&mut bytes)
-                .map_err(|error| Failure::failed(format!("cannot read standard input: {error}")))?;
-            bytes
-        } else {
-            self.value.clone().into_vec()
-        };
+    fn pack(&self, bytes: Vec<u8>) -> Result<Packed, Failure> {
         if self.raw {
             return Ok(Packed::bin(&bytes));
         }
         let text = str::from_utf8(&bytes)
             .map_err(|_| Failure::usage("VALUE is not UTF-8: use --raw for bytes"))?;
-        json::pack_text(text).map_err(|reason| {
-            Failure::usage(format!(
-                "VALUE is not JSON ({reason}): write a string as '\"text\"', or use --raw for bytes"
-            ))
-        })
+        if self.string {
+            return Ok(Packed::from(text));
+        }
+        match json::pack_text(text) {
+            Ok(value) => Ok(value),
+            Err(json::Unpackable::Content(reason)) => Err(Failure::usage(format!(
+                "VALUE cannot be stored as JSON ({reason}): use --string for the text itself"
+            ))),
+            Err(json::Unpackable::Syntax(reason)) if self.json_value => {
+                Err(Failure::usage(format!("VALUE is not JSON: {reason}")))
+            }
+            Err(json::Unpackable::Syntax(reason)) => {
+                if text.starts_with(['{', '[', '"']) {
+                    eprintln!("vatn: stored as a string, since it is not JSON: {reason}");
+                }
+                Ok(Packed::from(text))
+            }
+        }
     }
 }
 
-fn condition(text: &str) -> Result<Condition, String> {
-    match text {
-        "absent" => Ok(Condition::Absent),
-        "present" => Ok(Condition::Present),
-        _ => text
-            .parse()
-            .map(Condition::Seq)
-            .map_err(|_| "it is none of absent, present, or a sequence number".to_owned()),
+/// Reads the value, as much as the broker takes.
+async fn read_standard_input(client: &mut Client) -> Result<Vec<u8>, Failure> {
+    let most = client.message_bytes().await?;
+    if std::io::stdin().is_terminal() {
+        eprintln!("vatn: waiting for the value on standard input; end it with Ctrl-D");
     }
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        std::io::stdin().take(most.saturating_add(1)).read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::failed(format!("cannot read standard input: {error}"))
+    };
+    let bytes = read.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    if bytes.len() as u64 > most {
+        return Err(Failure::failed(format!(
+            "the value has more than the {most} bytes that {} takes as one message: serve with a \
+             larger --max-message-bytes, or divide it",
+            client.endpoint()
+        )));
+    }
+    Ok(bytes)
 }

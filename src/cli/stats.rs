@@ -8,6 +8,9 @@ use super::output::Output;
 use super::{Failure, json};
 
 const NOTE: &str = "\
+Example:
+  vatn stats --json
+
 The first line is LeakDB's: PATH N bytes :: N items in queue :: N items in storage memory.";
 
 /// Print the broker's figures

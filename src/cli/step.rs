@@ -1,34 +1,31 @@
 //! `vatn incr` and `vatn decr`: numbers up and down.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
-
 use clap::Args;
 use serde_json::json;
 
 use super::Failure;
-use super::connection::{Connection, Writing};
+use super::connection::{Connection, Expiry, Writing};
+use super::key::{self, Key};
 use super::output::Output;
 use crate::client;
 
 /// Prints the new number.
 #[derive(Debug, Args)]
 pub(super) struct Step {
-    /// The key
-    key: OsString,
+    /// The key; a byte that cannot be typed is \xNN, a backslash \\
+    #[arg(value_parser = key::parser())]
+    key: Key,
 
     /// By how much
-    #[arg(default_value_t = 1)]
-    delta: u64,
+    #[arg(default_value = "1", allow_negative_numbers = true, value_parser = integer)]
+    delta: i128,
 
     /// What a missing key becomes; without it that is an error
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = integer)]
     initial: Option<i128>,
 
-    /// After how many milliseconds the key expires
-    #[arg(long, value_name = "MS")]
-    ttl_ms: Option<u64>,
-
+    #[command(flatten)]
+    expiry: Expiry,
     #[command(flatten)]
     writing: Writing,
     #[command(flatten)]
@@ -45,13 +42,19 @@ pub(super) enum Direction {
 impl Step {
     pub(super) async fn run(self, direction: Direction, out: &mut Output) -> Result<(), Failure> {
         let mut client = self.connection.open().await?;
-        let step = client::Step { delta: Some(self.delta), initial: self.initial };
+        // The range of `integer` has no larger one.
+        let delta = u64::try_from(self.delta.unsigned_abs()).unwrap_or(u64::MAX);
+        let step = client::Step { delta: Some(delta), initial: self.initial };
         let mut options = self.writing.options();
-        options.ttl_ms = self.ttl_ms;
+        options.ttl_ms = self.expiry.ttl_ms();
         let key = self.key.as_bytes();
-        let number = match direction {
-            Direction::Up => client.incr(key, &step, &options).await?,
-            Direction::Down => client.decr(key, &step, &options).await?,
+        let number = match (direction, self.delta < 0) {
+            (Direction::Up, false) | (Direction::Down, true) => {
+                client.incr(key, &step, &options).await?
+            }
+            (Direction::Up, true) | (Direction::Down, false) => {
+                client.decr(key, &step, &options).await?
+            }
         };
         if out.json { out.json(&json!({ "value": number })) } else { out.line(number.to_string()) }
     }

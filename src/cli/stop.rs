@@ -17,8 +17,22 @@ pub(super) async fn unless_asked<T>(
     let mut stop = Stop::new()?;
     tokio::select! {
         done = work => done,
-        () = stop.asked() => Err(Failure::failed("interrupted; nothing was written")),
+        () = stop.asked() => Err(Failure::interrupted("interrupted; nothing was written")),
     }
+}
+
+/// Ends the process on Ctrl-C with what is `said` then, where work goes on that cannot be asked.
+pub(super) fn exit_when_asked(said: impl Fn() -> String + Send + 'static) -> Result<(), Failure> {
+    let cannot = |error| Failure::failed(format!("cannot listen for signals: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(cannot)?;
+    let mut stop = runtime.block_on(async { Stop::new() })?;
+    let watch = move || {
+        runtime.block_on(stop.asked());
+        Failure::interrupted(said()).exit();
+    };
+    std::thread::Builder::new().name("vatn-stop".to_owned()).spawn(watch).map_err(cannot)?;
+    Ok(())
 }
 
 /// Ctrl-C, and what systemd sends.

@@ -1,18 +1,20 @@
 //! `vatn watch`: changes as they happen, and what was missed of them.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
-
 use clap::Args;
 use serde_json::json;
 
 use super::connection::{Patience, naming_flag};
+use super::key::{self, Key};
 use super::output::Output;
 use super::stop::Stop;
 use super::{Failure, change, json};
 use crate::client::{ClientError, Event, Follower};
 
 const NOTE: &str = "\
+Examples:
+  vatn watch boat:
+  vatn watch --from 0 --json
+
 Prints one change a line. Where changes were lost on the way, as over a reconnect, they are fetched
 with `changes` from --connect, in order. What cannot be fetched any more is said: for people on
 stderr, with --json as {\"gap\": {\"after\": SEQ, \"through\": SEQ}}; with --from it is an error.
@@ -26,8 +28,8 @@ const CONNECT: &str = "tcp://127.0.0.1:7533";
 #[command(after_help = NOTE)]
 pub(super) struct Watch {
     /// Only keys that begin with it
-    #[arg(default_value = "", hide_default_value = true)]
-    prefix: OsString,
+    #[arg(default_value = "", hide_default_value = true, value_parser = key::parser())]
+    prefix: Key,
 
     /// Begin with the changes of writes later than this; 0 is from the beginning
     #[arg(long, value_name = "SEQ")]
@@ -132,7 +134,7 @@ impl Watch {
         }
         let what = match self.prefix.as_bytes() {
             b"" => "all keys".to_owned(),
-            prefix => format!("keys that begin with '{}'", json::key_text(prefix)),
+            prefix => format!("keys that begin with '{}'", key::show(prefix)),
         };
         eprintln!("watching {what} on {} since seq {seq}", self.subscribe);
         Ok(())

@@ -18,6 +18,9 @@ use super::{ClientError, Endpoint, reply};
 /// refused connection in silence, and a broker that runs has answered by then.
 const PROBE_AFTER: Duration = Duration::from_millis(40);
 
+/// A message of so many bytes is below any limit that a broker can have.
+const EVERY_BROKER_TAKES: u64 = 1000;
+
 /// The patience of a client.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
@@ -52,6 +55,8 @@ pub struct Client {
     /// Requests that were sent and not yet handed to the caller, with the reply once it is here.
     outstanding: HashMap<u64, Option<Result<Packed, Refusal>>>,
     pub(super) reply_timeout: Option<Duration>,
+    /// The largest message that the broker takes, once it has been asked.
+    message_bytes: Option<u64>,
 }
 
 /// A message of requests that was sent; [`Client::receive`] exchanges it for the replies.
@@ -78,7 +83,39 @@ impl Client {
             next_id: 0,
             outstanding: HashMap::new(),
             reply_timeout: options.reply_timeout,
+            message_bytes: None,
         })
+    }
+
+    /// The largest message that the broker takes, in bytes. It is asked once.
+    pub async fn message_bytes(&mut self) -> Result<u64, ClientError> {
+        if let Some(bytes) = self.message_bytes {
+            return Ok(bytes);
+        }
+        let ticket = Ticket { first_id: self.next_id, count: 1 };
+        self.next_id += 1;
+        // Not by `send`, which asks for this.
+        self.send_frames(vec![Request::new("hello").encode(ticket.first_id)]).await?;
+        self.outstanding.insert(ticket.first_id, None);
+        let outcome = self.receive(ticket).await?.pop();
+        let hello = outcome.ok_or_else(|| self.protocol("a message without replies"))??.value();
+        let bytes = hello["limits"]["message_bytes"].as_u64().unwrap_or(u64::MAX);
+        self.message_bytes = Some(bytes);
+        Ok(bytes)
+    }
+
+    /// Fails when the broker would take no message of these frames: it would close the connection,
+    /// or leave the sender to wait.
+    async fn check_size(&mut self, frames: &[Bytes]) -> Result<(), ClientError> {
+        let bytes: u64 = frames.iter().map(|frame| frame.len() as u64).sum();
+        if bytes <= EVERY_BROKER_TAKES {
+            return Ok(());
+        }
+        let most = self.message_bytes().await?;
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(ClientError::TooLarge { endpoint: self.endpoint.clone(), bytes, most })
     }
 
     /// The endpoint this client is connected to.
@@ -124,6 +161,7 @@ impl Client {
             self.next_id += 1;
         }
         let ticket = Ticket { first_id, count: self.next_id - first_id };
+        self.check_size(&frames).await?;
         self.send_frames(frames).await?;
         // Afterwards: who does not wait for the end of it has no ticket.
         self.outstanding.extend(ticket.ids().map(|id| (id, None)));
@@ -159,7 +197,9 @@ impl Client {
     /// Requests of one connection are executed in order, so a later call that is answered tells
     /// that the notification has been executed too.
     pub async fn notify(&mut self, request: &Request) -> Result<(), ClientError> {
-        self.send_frames(vec![request.encode_notification()]).await
+        let frames = vec![request.encode_notification()];
+        self.check_size(&frames).await?;
+        self.send_frames(frames).await
     }
 
     async fn send_frames(&mut self, frames: Vec<Bytes>) -> Result<(), ClientError> {

@@ -61,6 +61,19 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The message is larger than the broker takes; it was not sent.
+    #[error(
+        "a message of {bytes} bytes is more than the {most} that {endpoint} takes: send less at a \
+         time, or serve with a larger --max-message-bytes"
+    )]
+    TooLarge {
+        /// The endpoint asked.
+        endpoint: String,
+        /// The bytes of the message.
+        bytes: u64,
+        /// The most that the broker takes.
+        most: u64,
+    },
     /// The broker's history is not the one that was followed.
     #[error(
         "{endpoint} has another history: it is at seq {seq}, and what was followed at {after}; \

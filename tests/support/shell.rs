@@ -3,7 +3,7 @@
 use super::broker::Broker;
 use serde_json::Value;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -60,7 +60,11 @@ fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
 
 fn finish(mut child: Child, input: &[u8]) -> Done {
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input).unwrap();
+        // A command need not read all that it is given.
+        match stdin.write_all(input) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written.unwrap(),
+        }
     }
     let output = child.wait_with_output().unwrap();
     Done {

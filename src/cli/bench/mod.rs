@@ -7,6 +7,8 @@ mod report;
 mod template;
 
 use std::num::NonZero;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -17,13 +19,19 @@ use self::mix::Mix;
 use super::Failure;
 use super::connection::{Connection, Writing, naming_flag};
 use super::output::Output;
-use crate::client::{Client, Endpoint, Packed, Range};
+use super::stop::Stop;
+use crate::client::{Client, Endpoint, Packed, Range, WriteOptions};
+use crate::limits::units;
 
 const NOTE: &str = "\
 Each connection keeps --pipeline messages under way, of --per-message requests each, all of one
 operation, and of keys at random. The latency of a request is the time from when its message is
-handed to the connection until its reply has been read. The keys begin with bench: and stay,
-unless --clean is given.";
+handed to the connection until its reply has been read. The keys begin with bench: and are deleted
+afterwards, unless --keep is given.
+
+Examples:
+  vatn bench
+  vatn bench -m get=80,set=20 -s 1KiB -t 30 --durability stored";
 
 /// The keys of values, and those of numbers, begin with these.
 const VALUE_PREFIX: &str = "bench:v:";
@@ -63,9 +71,10 @@ pub(super) struct Bench {
 
     /// The size of the values, byte strings
     #[arg(short = 's', long, value_name = "BYTES", default_value_t = 100)]
+    #[arg(value_parser = units::bytes::<usize>)]
     value_size: usize,
 
-    /// For how long
+    /// For how long, in seconds or as 500ms or 2m
     #[arg(short = 't', long, value_name = "SECONDS", default_value_t = 5.0)]
     #[arg(value_parser = seconds)]
     duration: f64,
@@ -78,8 +87,12 @@ pub(super) struct Bench {
     #[arg(long)]
     no_load: bool,
 
-    /// Delete the keys afterwards
+    /// Leave the keys there afterwards
     #[arg(long)]
+    keep: bool,
+
+    /// Delete the keys afterwards, also with --no-load, which leaves them there
+    #[arg(long, conflicts_with = "keep")]
     clean: bool,
 
     /// Where the choice of keys begins, so that a run can be repeated
@@ -100,20 +113,76 @@ impl Bench {
     }
 
     async fn measure(self, out: &mut Output) -> Result<(), Failure> {
+        let mut stop = Stop::new()?;
         let mut client = self.connection.open().await?;
         if self.mix.has_gets() && !self.no_load {
-            self.write_all_keys(&mut client).await?;
+            let written = tokio::select! {
+                written = self.write_all_keys(&mut client) => written,
+                () = stop.asked() => {
+                    let text = "interrupted while the keys were written; nothing was measured";
+                    Err(Failure::interrupted(text))
+                }
+            };
+            if let Err(failure) = written {
+                // In the middle of a request, its connection is of no more use.
+                return Err(self.clean_after(failure).await);
+            }
         }
-        let drivers = self.connect().await?;
-        let (tally, elapsed) = self.drive(drivers).await?;
-        if self.clean {
-            delete_keys(&mut client).await?;
+        let driven = match self.connect().await {
+            Ok(drivers) => self.drive(drivers, &mut stop).await,
+            Err(failure) => Err(failure),
+        };
+        let Driven { tally, elapsed, is_whole } = match driven {
+            Ok(driven) => driven,
+            Err(failure) => return Err(self.clean_after(failure).await),
+        };
+        let printed = report::print(&self, &tally, elapsed, out).and_then(|()| out.flush());
+        if self.is_to_clean() {
+            self.clean(&mut client).await?;
         }
-        report::print(&self, &tally, elapsed, out)?;
-        match tally.refused() {
-            None => Ok(()),
-            Some(codes) => Err(Failure::failed(format!("requests were refused: {codes}"))),
+        let failure = match tally.refused() {
+            Some(codes) => Failure::failed(format!("requests were refused: {codes}")),
+            None if is_whole => return printed,
+            None => Failure::interrupted(format!(
+                "interrupted after {:.1} s: the figures are of what was done until then",
+                elapsed.as_secs_f64()
+            )),
+        };
+        Err(failure.after(printed))
+    }
+
+    /// Keys that were there before stay.
+    fn is_to_clean(&self) -> bool {
+        self.clean || !(self.keep || self.no_load)
+    }
+
+    /// Deletes the keys of a run that failed, as far as that is possible.
+    async fn clean_after(&self, failure: Failure) -> Failure {
+        if !self.is_to_clean() {
+            return failure;
         }
+        let cleaned = match self.connection.open().await {
+            Ok(mut client) => self.clean(&mut client).await,
+            Err(error) => Err(error),
+        };
+        match cleaned {
+            Ok(()) => failure,
+            Err(_) => failure.adding("; its keys, which begin with bench:, are still there"),
+        }
+    }
+
+    /// Deletes the keys that the benchmark makes, and no others that begin alike.
+    async fn clean(&self, client: &mut Client) -> Result<(), Failure> {
+        for prefix in [VALUE_PREFIX, NUMBER_PREFIX] {
+            let key = |number: u64| Some(format!("{prefix}{number:010}").into_bytes());
+            let mut range = Range { from: key(0), to: key(self.keys), ..Range::default() };
+            loop {
+                let page = client.delete_range(&range, &WriteOptions::default()).await?;
+                let Some(next) = page.next else { break };
+                range.after = Some(next.to_vec());
+            }
+        }
+        Ok(())
     }
 
     /// Connects, on threads with event loops of their own, as the broker's are.
@@ -129,16 +198,35 @@ impl Bench {
         Ok(drivers)
     }
 
-    /// Lets all connections run side by side until the time or the requests are over.
-    async fn drive(&self, drivers: Drivers) -> Result<(Tally, Duration), Failure> {
-        let start = Instant::now();
+    /// Lets all connections run side by side until the time or the requests are over, or somebody
+    /// interrupts them.
+    async fn drive(&self, drivers: Drivers, stop: &mut Stop) -> Result<Driven, Failure> {
+        let (start, is_over) = (Instant::now(), drivers.stop());
         drivers.begin();
-        if self.requests.is_none() {
-            tokio::time::sleep(Duration::from_secs_f64(self.duration)).await;
-            drivers.stop();
+        let time = match self.requests {
+            None => Duration::from_secs_f64(self.duration),
+            // They are counted instead.
+            Some(_) => Duration::from_secs(1 << 32),
+        };
+        let (mut total, mut time) = (pin!(drivers.total()), pin!(tokio::time::sleep(time)));
+        let (mut is_whole, mut is_late) = (true, false);
+        loop {
+            tokio::select! {
+                tally = &mut total => {
+                    return Ok(Driven { tally: tally?, elapsed: start.elapsed(), is_whole });
+                }
+                () = &mut time, if !is_late => is_late = true,
+                () = stop.asked() => {
+                    if !is_whole {
+                        // Those that wait for an answer in vain are not waited for.
+                        let text = "interrupted; some requests had no answer yet";
+                        return Err(Failure::interrupted(text));
+                    }
+                    is_whole = false;
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
         }
-        let total = drivers.total().await?;
-        Ok((total, start.elapsed()))
     }
 
     async fn write_all_keys(&self, client: &mut Client) -> Result<(), Failure> {
@@ -157,17 +245,11 @@ impl Bench {
     }
 }
 
-async fn delete_keys(client: &mut Client) -> Result<(), Failure> {
-    for prefix in [VALUE_PREFIX, NUMBER_PREFIX] {
-        let mut range = Range { prefix: Some(prefix.into()), ..Range::default() };
-        loop {
-            let page = client.range_keys(&range).await?;
-            client.delete_multi(&page.items, &Default::default()).await?;
-            let Some(next) = page.next else { break };
-            range.after = Some(next.to_vec());
-        }
-    }
-    Ok(())
+/// What the connections did.
+struct Driven {
+    tally: Tally,
+    elapsed: Duration,
+    is_whole: bool,
 }
 
 fn value_key(number: u64) -> String {
@@ -175,8 +257,9 @@ fn value_key(number: u64) -> String {
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
+    let with_unit = || units::milliseconds_with_unit(text).ok().map(|ms| ms as f64 / 1000.0);
+    let seconds = text.parse().ok().or_else(with_unit);
+    seconds
         .filter(|seconds: &f64| *seconds > 0.0 && *seconds < 1e9)
-        .ok_or_else(|| "it is not a positive number of seconds".to_owned())
+        .ok_or_else(|| "it is not a positive number of seconds, or a time such as 2m".to_owned())
 }

@@ -1,0 +1,90 @@
+//! What is wrong with a command line, in one line: what, what is near it, and where to read on.
+
+use clap::error::{ContextKind, ContextValue};
+
+/// What other programs of the kind call a command of ours.
+const KNOWN_ELSEWHERE: [(&str, &str); 26] = [
+    ("append", "vatn get, then vatn set --if SEQ"),
+    ("bgsave", "vatn backup"),
+    ("dbsize", "vatn count"),
+    ("delete", "vatn del"),
+    ("exists", "vatn get, whose exit code is 3 when there is no such key"),
+    ("expire", "vatn touch KEY --ttl 10s"),
+    ("flushall", "vatn del --all"),
+    ("flushdb", "vatn del --all"),
+    ("getset", "vatn get, then vatn set --if SEQ"),
+    ("info", "vatn stats"),
+    ("keys", "vatn range PREFIX --all --keys-only"),
+    ("list", "vatn range"),
+    ("ls", "vatn range"),
+    ("mget", "vatn get KEY KEY"),
+    ("monitor", "vatn watch"),
+    ("mset", "vatn batch"),
+    ("persist", "vatn touch KEY --forever"),
+    ("put", "vatn set"),
+    ("rm", "vatn del"),
+    ("save", "vatn backup"),
+    ("scan", "vatn range"),
+    ("setex", "vatn set KEY VALUE --ttl 10s"),
+    ("setnx", "vatn set KEY VALUE --if absent"),
+    ("start", "vatn serve"),
+    ("subscribe", "vatn watch"),
+    ("ttl", "vatn get KEY --meta"),
+];
+
+/// clap explains in a paragraph; here an error is one line.
+pub(super) fn explain(error: &clap::Error) -> String {
+    if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) {
+        return no_command(name, error.get(ContextKind::SuggestedSubcommand));
+    }
+    let rendered = error.render().to_string();
+    let sentences: Vec<&str> = rendered
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let text = sentences.join(" ").replace(" tip: ", "; ").replace(" [possible", "; [possible");
+    let usage = rendered.lines().find_map(|line| line.trim().strip_prefix("Usage: vatn "));
+    let command = usage.and_then(|usage| usage.split(' ').next());
+    let command = command.filter(|word| word.chars().all(|c| c.is_ascii_lowercase()));
+    let command = command.map_or(String::new(), |command| format!(" {command}"));
+    format!("{}; try 'vatn{command} --help'", text.trim_start_matches("error: "))
+}
+
+fn no_command(name: &str, suggested: Option<&ContextValue>) -> String {
+    let lower = name.to_ascii_lowercase();
+    if let Some((_, ours)) = KNOWN_ELSEWHERE.iter().find(|(theirs, _)| *theirs == lower) {
+        return format!("there is no command '{name}': use {ours}");
+    }
+    // The nearest one comes last.
+    let nearest = match suggested {
+        Some(ContextValue::String(nearest)) => Some(nearest),
+        Some(ContextValue::Strings(names)) => names.last(),
+        _ => None,
+    };
+    match nearest {
+        Some(nearest) => {
+            format!("there is no command '{name}': did you mean '{nearest}'? Try 'vatn --help'")
+        }
+        None => format!("there is no command '{name}'; try 'vatn --help'"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn what_is_known_elsewhere_leads_to_a_command_of_ours() {
+        let tree = Cli::command();
+        for (theirs, ours) in KNOWN_ELSEWHERE {
+            assert!(tree.find_subcommand(theirs).is_none(), "{theirs}");
+            let name = ours.trim_start_matches("vatn ").split([' ', ',']).next().unwrap();
+            assert!(tree.find_subcommand(name).is_some(), "{ours}");
+        }
+    }
+}
