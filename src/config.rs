@@ -15,6 +15,8 @@ pub struct Config {
     pub http_port: u16,
     /// Further names under which the HTTP edge may be called (the `Host` header).
     pub http_host_names: Vec<String>,
+    /// Whether a URL that is opened in a browser may write.
+    pub allow_browser_writes: bool,
     /// Endpoints of the command edge: `tcp://host:port` or `ipc://path`.
     pub routers: Vec<String>,
     /// Endpoints of the change edge.
@@ -43,6 +45,7 @@ impl Config {
             http_host: String::new(),
             http_port: 0,
             http_host_names: Vec::new(),
+            allow_browser_writes: false,
             routers: Vec::new(),
             publishers: Vec::new(),
             insecure: false,

@@ -15,6 +15,11 @@ type Row = (&'static str, &'static [&'static str], u16, &'static str);
 
 const NONE: &[&str] = &[];
 
+/// A URL that is typed, and whatever it redirects to.
+const NAVIGATION: &[&str] = &["Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate"];
+/// A browser that says nothing about the page, as all do to hosts other than loopback.
+const OLD_BROWSER: &[&str] = &["User-Agent: Mozilla/5.0 (X11; Linux)", "Accept-Language: en"];
+
 /// FlatDB's table.
 const FLATDB: &[Row] = &[
     // `/get` without `key`; with keys of which none, some, all are found; a key asked for twice.
@@ -155,6 +160,21 @@ const ON_PURPOSE: &[Row] = &[
     ("GET /put?x=2", &["Sec-Fetch-Site: none"], 201, ""),
     ("GET /put?x=3", &["Sec-Fetch-Site: same-origin", "Origin: http://127.0.0.1"], 201, ""),
     ("GET /get?key=x", &["Sec-Fetch-Site: cross-site"], 200, r#"{"x":"3"}"#),
+    // What a browser opens or fetches ahead of time; a page can cause both.
+    ("GET /put?x=4", NAVIGATION, 403, r#"{"error":"BROWSER_WRITE",…"#),
+    ("HEAD /put?x=4", NAVIGATION, 403, ""),
+    ("GET /%70ut?x=4", NAVIGATION, 403, r#"{"error":"BROWSER_WRITE",…"#),
+    ("GET //put?x=4", NAVIGATION, 403, r#"{"error":"BROWSER_WRITE",…"#),
+    ("GET http://127.0.0.1/%70ut?x=4", NAVIGATION, 403, r#"{"error":"BROWSER_WRITE",…"#),
+    ("GET /delete?key=x", NAVIGATION, 403, r#"{"error":"BROWSER_WRITE",…"#),
+    ("GET /put?x=4", &["Sec-Fetch-Mode: navigate"], 403, r#"{"error":"BROWSER_WRITE",…"#),
+    ("GET /put?x=4", &["Sec-Purpose: prefetch"], 403, r#"{"error":"BROWSER_WRITE",…"#),
+    ("GET /put?x=4", &["Sec-Purpose: prefetch;prerender"], 403, r#"{"error":"BROWSER_WRITE",…"#),
+    ("GET /put?x=4", OLD_BROWSER, 403, r#"{"error":"BROWSER_WRITE",…"#),
+    ("GET http://0.0.0.0/put?x=4", NONE, 403, r#"{"error":"FOREIGN_HOST",…"#),
+    ("GET http://0.0.0.0/%70ut?x=4", NONE, 403, r#"{"error":"FOREIGN_HOST",…"#),
+    ("GET http://evil.example/put?x=4", NONE, 403, r#"{"error":"FOREIGN_HOST",…"#),
+    ("GET /get?key=x", NAVIGATION, 200, r#"{"x":"3"}"#),
     ("OPTIONS /put?x=4", &["Origin: http://evil.example"], 200, ""),
     ("GET /get?key=x", NONE, 200, r#"{"x":"3"}"#),
 ];
@@ -301,6 +321,40 @@ fn only_addresses_localhost_and_configured_names_are_served() {
     for host in ["", "evil.example", "127.0.0.1.evil.example", "example", "b.evil.example:7532"] {
         assert_eq!(status(host), 403, "{host}");
     }
+}
+
+#[test]
+fn a_write_names_a_host_that_no_page_reaches_unseen() {
+    let broker = Broker::start(&["--http-host-name", "store.example"]);
+    let written = |host: &str| {
+        let mut connection = Connection::open(&broker.http);
+        connection.send(format!("GET /put?x=1 HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+        let response = connection.response(false);
+        let is_told = response.status == 201 || response.json()["error"] == "FOREIGN_HOST";
+        assert!(is_told, "{host}: {response:?}");
+        response.status == 201
+    };
+    for host in ["127.0.0.1", "127.9.9.9:1", "[::1]:7532", "LOCALHOST:7532", "Store.example."] {
+        assert!(written(host), "{host}");
+    }
+    for host in
+        ["0.0.0.0", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "192.0.2.7", "localhost."]
+    {
+        assert!(!written(host), "{host}");
+    }
+}
+
+#[test]
+fn a_url_opened_in_a_browser_writes_only_where_the_operator_allows_it() {
+    let broker = Broker::start(&["--allow-browser-writes"]);
+    let mut connection = Connection::open(&broker.http);
+    check(&mut connection, &("GET /put?x=1", NAVIGATION, 201, ""));
+    check(&mut connection, &("GET /put?x=2", OLD_BROWSER, 201, ""));
+    let ahead = &["Sec-Fetch-Site: none", "Sec-Purpose: prefetch"];
+    check(&mut connection, &("GET /put?x=3", ahead, 403, r#"{"error":"BROWSER_WRITE",…"#));
+    let foreign = &["Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"];
+    check(&mut connection, &("GET /put?x=3", foreign, 403, r#"{"error":"FOREIGN_ORIGIN",…"#));
+    check(&mut connection, &("GET /get?key=x", NONE, 200, r#"{"x":"2"}"#));
 }
 
 #[test]

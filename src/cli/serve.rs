@@ -16,6 +16,7 @@ use super::output::Output;
 use super::progress::Progress;
 use crate::client::Level;
 use crate::config::{Config, QueueConfig, RetainConfig};
+use crate::http::Names;
 use crate::limits::units;
 use crate::limits::{self, Limits, QUEUE_BYTES_MAX, QUEUE_ITEMS_MAX};
 use crate::process;
@@ -71,6 +72,11 @@ pub(super) struct Serve {
     /// A further name under which HTTP clients may call this broker; repeatable
     #[arg(long, env = "VATN_HTTP_HOST_NAME", value_name = "NAME", value_delimiter = ',')]
     http_host_name: Vec<String>,
+
+    /// Let a URL that is opened in a browser write (/put and /delete); then a page of any site can
+    /// have one opened
+    #[arg(long, env = "VATN_ALLOW_BROWSER_WRITES", value_parser = FalseyValueParser::new())]
+    allow_browser_writes: bool,
 
     /// What an acknowledged write survives when its writer does not say
     #[arg(long, env = "VATN_DURABILITY", value_name = "LEVEL", default_value = "synced")]
@@ -154,6 +160,12 @@ impl Serve {
                 return Err(Failure::usage(format!("{flag} 0: must be at least 1")));
             }
         }
+        if let Some(name) = self.http_host_name.iter().find(|name| !Names::may_configure(name)) {
+            return Err(Failure::usage(format!(
+                "--http-host-name {name}: pages of any site reach the broker by it and could \
+                 write; give the name or address that clients use"
+            )));
+        }
         let items = limits::at_most("--queue-items", self.queue_items, QUEUE_ITEMS_MAX);
         let bytes = limits::at_most("--queue-bytes", self.queue_bytes, QUEUE_BYTES_MAX);
         if let Some(fault) = items.or(bytes) {
@@ -183,6 +195,7 @@ impl Serve {
             http_host: self.host,
             http_port: self.port,
             http_host_names: self.http_host_name,
+            allow_browser_writes: self.allow_browser_writes,
             durability: self.durability,
             queue: QueueConfig {
                 items: self.queue_items,

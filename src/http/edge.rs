@@ -1,7 +1,7 @@
 //! The routes, and what every request goes through before it meets one.
 
 use super::budget::Budget;
-use super::guard::Names;
+use super::guard::Guard;
 use super::refuse::{Refused, answer};
 use super::store::{Counted, Store};
 use super::stream::Shared;
@@ -14,7 +14,7 @@ use axum::extract::Request;
 use axum::handler::Handler;
 use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HeaderValue};
 use axum::http::uri::PathAndQuery;
-use axum::http::{Response, StatusCode, Uri, Version};
+use axum::http::{Method, Response, StatusCode, Uri, Version};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get};
 use hyper::body::Incoming;
@@ -30,6 +30,10 @@ const BODY_BYTES: usize = 64 * 1024;
 /// What every endpoint allows, in FlatDB's order.
 const ALLOWED: HeaderValue = HeaderValue::from_static("HEAD, OPTIONS, GET");
 
+/// The endpoints that write.
+const PUT: &str = "/put";
+const DELETE: &str = "/delete";
+
 /// What the views share.
 pub struct Edge<S> {
     pub(super) store: Arc<S>,
@@ -43,13 +47,13 @@ pub struct Edge<S> {
 pub struct App {
     routes: TowerToHyperService<Router>,
     store: Arc<dyn Counted>,
-    names: Arc<Names>,
+    guard: Arc<Guard>,
     body_deadline: Duration,
 }
 
 impl App {
     /// The routes over `store`.
-    pub fn new<S: Store>(store: Arc<S>, names: Names, limits: &Limits) -> Self {
+    pub fn new<S: Store>(store: Arc<S>, guard: Guard, limits: &Limits) -> Self {
         let budget = Budget::new(limits.http_unread_bytes);
         let edge = Arc::new(Edge {
             store: Arc::clone(&store),
@@ -59,8 +63,8 @@ impl App {
         let routes = Router::new()
             .route("/get", view(views::get::<S>))
             .route("/getrange", view(getrange::getrange::<S>))
-            .route("/put", view(views::put::<S>))
-            .route("/delete", view(views::delete::<S>))
+            .route(PUT, view(views::put::<S>))
+            .route(DELETE, view(views::delete::<S>))
             .route("/changes", view(changes::changes::<S>))
             .route("/healthz", view(views::health::<S>))
             .fallback(no_such_path)
@@ -68,7 +72,7 @@ impl App {
         Self {
             routes: TowerToHyperService::new(routes),
             store,
-            names: Arc::new(names),
+            guard: Arc::new(guard),
             body_deadline: Duration::from_millis(limits.handshake_ms),
         }
     }
@@ -90,7 +94,7 @@ impl App {
         }
         let version = request.version();
         let is_last = version == Version::HTTP_10 || shared.is_last.load(Relaxed);
-        let mut response = match self.admit(request, is_last).await {
+        let mut response = match self.admit(request, is_last, shared).await {
             Ok(request) => self.routes.call(request).await.unwrap_or_else(|never| match never {}),
             Err(refused) => refused.into_response(),
         };
@@ -107,21 +111,28 @@ impl App {
         response
     }
 
-    /// Checks whom the request is meant for, takes its body away, and makes its path a route.
+    /// Checks whom the request is meant for and who may have caused it, takes its body away, and
+    /// makes its path a route.
     async fn admit(
         &self,
         request: hyper::Request<Incoming>,
         is_last: bool,
+        shared: &Shared,
     ) -> Result<Request, Refused> {
         let (mut parts, body) = request.into_parts();
-        self.names.check(parts.version, &parts.uri, &parts.headers)?;
+        self.guard.check(parts.version, &parts.uri, &parts.headers)?;
         if is_last {
             let ignored = timeout(self.body_deadline, to_bytes(Body::new(body), BODY_BYTES)).await;
             if !matches!(ignored, Ok(Ok(_))) {
                 return Err(body_refused());
             }
         }
-        if let Some(route) = query::route(parts.uri.path()) {
+        let route = query::route(parts.uri.path());
+        let writes = [PUT, DELETE].contains(&route.as_deref().unwrap_or(parts.uri.path()));
+        if writes && (parts.method == Method::GET || parts.method == Method::HEAD) {
+            self.guard.check_write(shared.accepted_on, &parts.uri, &parts.headers)?;
+        }
+        if let Some(route) = route {
             parts.uri = with_path(&parts.uri, route);
         }
         Ok(Request::from_parts(parts, Body::empty()))

@@ -2,8 +2,8 @@
 //!
 //! A socket's bytes pass [`stream`], which times every wait and has [`head`] check each request's
 //! head; then hyper, which parses; then [`edge`], which asks [`guard`] whether the request may be,
-//! and routes it to a view in [`views`], [`getrange`] or
-//! [`changes`]. A view reads its [`query`], runs a command
+//! by the [`host`] it names and what a browser says of it, and routes it to a view in [`views`],
+//! [`getrange`] or [`changes`]. A view reads its [`query`], runs a command
 //! on the [`store`], and writes the MessagePack it gets as [`json`]. [`server`] accepts connections
 //! and ends them.
 //!
@@ -17,6 +17,7 @@ pub mod engine;
 pub mod getrange;
 pub mod guard;
 pub mod head;
+pub mod host;
 pub mod json;
 pub mod pulse;
 pub mod query;
@@ -30,6 +31,7 @@ pub mod views;
 mod trial;
 
 pub use edge::App;
-pub use guard::Names;
+pub use guard::Guard;
+pub use host::Names;
 pub use server::{BindError, Http};
 pub use store::{Health, Store};

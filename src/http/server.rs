@@ -1,7 +1,8 @@
 //! Accepting connections and driving each to its end.
 
 use super::edge::App;
-use super::guard::Names;
+use super::guard::Guard;
+use super::host::Names;
 use super::pulse::{Deadlines, Phase};
 use super::stream::{Shared, Stream};
 use crate::descriptors;
@@ -75,7 +76,8 @@ impl Http {
         };
         // Who listens on a name may be called by it.
         let names = Names::new(config.http_host_names.into_iter().chain([host]));
-        let app = App::new(engine, names, &config.limits);
+        let guard = Guard::new(names, config.allow_browser_writes);
+        let app = App::new(engine, guard, &config.limits);
         Ok(Self { listener, address, app, limits: config.limits })
     }
 
@@ -192,7 +194,11 @@ async fn drive(
     mut stop: watch::Receiver<bool>,
     grace: Duration,
 ) {
-    let shared = Arc::new(Shared::default());
+    let accepted_on = match socket.local_addr() {
+        Ok(address) => address.ip(),
+        Err(error) => return debug!("HTTP connection: {error}"),
+    };
+    let shared = Arc::new(Shared::new(accepted_on));
     let (known, pulse) = (Arc::clone(&shared), &shared.pulse);
     let (served, stopping) = (app.clone(), stop.clone());
     let service = service_fn(move |request| {

@@ -5,6 +5,7 @@ use super::head::{self, Fault, HEAD_BYTES, Scan};
 use super::pulse::{PROGRESS_BYTES, Phase, Pulse};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::io::{IoSlice, Result};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -20,14 +21,28 @@ const LINGER_BYTES: usize = 1024 * 1024;
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
 /// What a connection's stream, service and task know together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shared {
+    /// The address that it was accepted on.
+    pub accepted_on: IpAddr,
     /// What the connection is doing.
     pub pulse: Pulse,
     /// What was wrong with its last head.
     pub fault: OnceLock<Fault>,
     /// Whether its last head announced a body, after which it is closed.
     pub is_last: AtomicBool,
+}
+
+impl Shared {
+    /// Of a new connection.
+    pub fn new(accepted_on: IpAddr) -> Self {
+        Self {
+            accepted_on,
+            pulse: Pulse::default(),
+            fault: OnceLock::new(),
+            is_last: AtomicBool::new(false),
+        }
+    }
 }
 
 /// What the next bytes are.

@@ -6,7 +6,7 @@ use super::head::REQUEST_LINE_BYTES;
 use super::refuse::Refused;
 use super::server::{bind, serve};
 use super::store::Counted;
-use super::{App, Health, Names, Store};
+use super::{App, Guard, Health, Store};
 use crate::engine::{Awaited, ChangesQuery, Counters};
 use crate::limits::Limits;
 use crate::loops::Loops;
@@ -151,7 +151,7 @@ impl Edge {
         let listener = bind("127.0.0.1", 0).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = watch::channel(false);
-        let app = App::new(Arc::clone(&store), Names::default(), &limits);
+        let app = App::new(Arc::clone(&store), Guard::default(), &limits);
         let loops = Loops::start(None, Duration::ZERO).expect("threads");
         let served = tokio::spawn(async move {
             serve(listener, app, &limits, &loops, stopped, grace).await;
