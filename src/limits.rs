@@ -125,11 +125,11 @@ pub struct Limits {
     #[arg(value_parser = units::milliseconds)]
     pub http_idle_ms: u64,
 
-    /// Most bytes of large HTTP answers that wait to be read, all connections together (one answer
-    /// always fits)
-    #[arg(long, env = "VATN_HTTP_UNREAD_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
+    /// Most bytes of JSON in one answer of /get; longer answers of /getrange and /changes are
+    /// chunked
+    #[arg(long, env = "VATN_HTTP_ANSWER_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
-    pub http_unread_bytes: usize,
+    pub http_answer_bytes: usize,
 
     /// Most subscriptions of one subscriber
     #[arg(long, env = "VATN_MAX_SUBSCRIPTIONS", default_value_t = 4096, value_name = "N")]
@@ -169,7 +169,7 @@ impl Default for Limits {
             heartbeat_ms: 30_000,
             idle_look_us: 50,
             http_idle_ms: 60_000,
-            http_unread_bytes: 512 << 20,
+            http_answer_bytes: 64 << 20,
             max_subscriptions: 4096,
             subscriber_bytes: 64 << 20,
             range_items: 10_000,
@@ -191,7 +191,7 @@ impl Limits {
             ("--max-unread-bytes", self.max_unread_bytes, 1024),
             ("--max-outgoing-bytes", self.max_outgoing_bytes, self.max_unread_bytes),
             ("--max-subscription-bytes", self.max_subscription_bytes, 1024),
-            ("--http-unread-bytes", self.http_unread_bytes, 1 << 20),
+            ("--http-answer-bytes", self.http_answer_bytes, 1024),
             ("--max-subscriptions", self.max_subscriptions, 1),
             ("--subscriber-bytes", self.subscriber_bytes, 1024),
             ("--range-items", self.range_items, 1),

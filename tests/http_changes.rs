@@ -71,7 +71,6 @@ mod a_page {
             ("from=1&limit=2", json!([[[2, 1], [3, 2]], 3])),
             ("from=0&prefix=a", json!([[[1, 0], [3, 1], [5, 3]], 5])),
             ("from=2&prefix=%FE", json!([[], 5])),
-            ("from=9", json!([[], 9])),
         ] {
             let response = http.ask(&format!("GET /changes?{query}"));
             let lines = lines(&response);
@@ -117,6 +116,123 @@ mod a_page {
     }
 }
 
+mod a_position {
+    use super::*;
+
+    /// The status and the body of what `headers` and the query ask for.
+    fn ask(http: &mut Connection, query: &str, headers: &[&str]) -> Response {
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let request = format!("GET /changes?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        http.send(request.as_bytes());
+        http.response(true)
+    }
+
+    /// That it is refused as one of another history.
+    fn is_told(broker: &Broker, query: &str, headers: &[&str]) {
+        let mut http = Connection::open(&broker.http);
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let request = format!("GET /changes?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        http.send(request.as_bytes());
+        let response = http.response(false);
+        assert_eq!(response.status, 410, "{query} {headers}: {response:?}");
+        let body = response.json();
+        assert_eq!(body["error"], json!("OTHER_HISTORY"), "{body}");
+        assert_eq!(body["store_id"].as_str(), response.header("vatn-store-id"));
+        assert!(body["seq"].is_u64(), "{body}");
+    }
+
+    #[test]
+    fn that_the_store_never_reached_is_of_another_history() {
+        let (empty, other) = (Broker::start(&[]), broker());
+        let id = |broker: &Broker| {
+            let response = Connection::open(&broker.http).ask("GET /healthz");
+            response.header("vatn-store-id").unwrap().to_owned()
+        };
+        let (id, other_id) = (id(&empty), id(&other));
+        is_told(&empty, "from=7", &[]);
+        is_told(&empty, "from=7&wait_ms=30000", &[]);
+        is_told(&empty, "from=1&prefix=x", &[EVENTS]);
+        is_told(&empty, "", &[EVENTS, "Last-Event-ID: 1000"]);
+        is_told(&empty, "from=0", &[EVENTS, &format!("Last-Event-ID: {other_id}-0")]);
+        is_told(&other, &format!("from={id}-3"), &[]);
+        is_told(&other, &format!("from={other_id}-6"), &[]);
+        is_told(&other, "from=18446744073709551615", &[EVENTS]);
+    }
+
+    #[test]
+    fn of_this_store_is_a_seq_with_its_id_or_without() {
+        let broker = broker();
+        let mut http = Connection::open(&broker.http);
+        let id = http.ask("GET /healthz").header("vatn-store-id").unwrap().to_owned();
+        let response = http.ask(&format!("GET /changes?from={id}-4"));
+        assert_eq!((lines(&response).len(), next(&response)), (1, 5));
+        assert_eq!(http.ask("GET /changes?from=5").status, 200);
+        for (last, expected) in [
+            (format!("Last-Event-ID: {id}-5"), 200),
+            ("Last-Event-ID: 5".to_owned(), 200),
+            ("Last-Event-ID:".to_owned(), 200),
+            ("Last-Event-ID:  ".to_owned(), 200),
+            ("Last-Event-ID: x".to_owned(), 400),
+            ("Last-Event-ID: -1".to_owned(), 400),
+            ("Last-Event-ID: 3-4".to_owned(), 400),
+            (format!("Last-Event-ID: {id}"), 400),
+        ] {
+            let mut http = Connection::open(&broker.http);
+            assert_eq!(ask(&mut http, "from=5", &[EVENTS, &last]).status, expected, "{last}");
+        }
+    }
+
+    #[test]
+    fn is_asked_for_by_a_name_that_is_known() {
+        let broker = broker();
+        let mut http = Connection::open(&broker.http);
+        for query in ["after=0", "from=0&after=0", "from=0&From=1", "from=0&from=1", "=1"] {
+            let response = http.ask(&format!("GET /changes?{query}"));
+            assert_eq!((response.status, &response.json()["error"]), (400, &json!("BAD_ARGUMENT")));
+        }
+        let response = http.ask("GET /changes?after=0");
+        let message = response.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("from, prefix, limit, wait_ms"), "{message}");
+        assert_eq!(http.ask("GET /healthz?verbose=1").status, 400);
+    }
+}
+
+mod a_large_page {
+    use super::*;
+
+    #[test]
+    fn is_chunked_where_its_json_is_over_the_limit() {
+        let broker = Broker::start(&["--http-answer-bytes", "100000", "--durability", "stored"]);
+        let mut http = Connection::open(&broker.http);
+        for key in 0..40 {
+            http.ask(&format!("GET /put?k{key}={}", "%01".repeat(2_000)));
+        }
+        let response = http.ask("GET /changes?from=0&limit=2");
+        assert_eq!((lines(&response).len(), next(&response)), (2, 2));
+        let response = http.ask("GET /changes?from=0");
+        assert_eq!(response.header("transfer-encoding"), Some("chunked"));
+        assert_eq!(response.header("vatn-next-seq"), None);
+        let lines = lines(&response);
+        assert_eq!((lines.len(), &lines[39]["seq"]), (40, &json!(40)));
+        let response = http.ask("GET /get?key=k0");
+        assert_eq!(response.json()["k0"].as_str().map(str::len), Some(2_000));
+        let keys: Vec<String> = (0..40).map(|key| format!("key=k{key}")).collect();
+        let refused = http.ask(&format!("GET /get?{}", keys.join("&")));
+        assert_eq!((refused.status, &refused.json()["error"]), (413, &json!("TOO_LARGE")));
+        let message = refused.json()["message"].as_str().unwrap().to_owned();
+        assert!(
+            message.contains("--http-answer-bytes") && message.contains("/getrange"),
+            "{message}"
+        );
+        let head = http.ask(&format!("HEAD /get?{}", keys.join("&")));
+        assert_eq!((head.status, head.header("content-length")), (200, None));
+        assert_eq!(
+            http.ask("GET /getrange").json().as_object().map(serde_json::Map::len),
+            Some(40)
+        );
+    }
+}
+
 mod events {
     use super::*;
 
@@ -131,6 +247,7 @@ mod events {
     struct Stream {
         http: Connection,
         text: String,
+        store_id: String,
     }
 
     impl Stream {
@@ -139,7 +256,11 @@ mod events {
             let response = http.open_stream(&format!("GET {target}"), headers);
             assert_eq!(response.status, 200);
             assert_eq!(response.header("content-type"), Some("text/event-stream"));
-            Stream { http, text: String::new() }
+            // What is between must not collect it, nor keep it.
+            assert_eq!(response.header("x-accel-buffering"), Some("no"));
+            assert_eq!(response.header("cache-control"), Some("no-store"));
+            let store_id = response.header("vatn-store-id").unwrap().to_owned();
+            Stream { http, text: String::new(), store_id }
         }
 
         fn next(&mut self) -> Option<Event> {
@@ -151,7 +272,11 @@ mod events {
             let data = field("data: ").map(|data| serde_json::from_str::<Value>(data).unwrap());
             let change =
                 data.map(|data| (data["seq"].as_u64().unwrap(), data["index"].as_u64().unwrap()));
-            let id = field("id: ").map(|id| id.parse().unwrap());
+            let id = field("id: ").map(|id| {
+                let (store, seq) = id.split_once('-').unwrap();
+                assert_eq!(store, self.store_id);
+                seq.parse().unwrap()
+            });
             self.text = rest.to_owned();
             Some(Event { id, change })
         }

@@ -23,7 +23,8 @@ const VALUE: usize = 4 * MIB;
 /// A broker with two values whose JSON is six times as long.
 fn broker() -> Broker {
     let limit = LIMIT.to_string();
-    let arguments = ["--http-unread-bytes", &limit, "--range-bytes", "1048576"];
+    let arguments =
+        ["--max-outgoing-bytes", &limit, "--max-unread-bytes", &limit, "--range-bytes", "1048576"];
     let broker = Broker::start(&[&arguments[..], &["--durability", "stored"]].concat());
     let mut peer = Peer::connect(&broker.router, "DEALER");
     for key in ["a", "b"] {

@@ -39,7 +39,7 @@ use crate::log::{Feed, Log, Record, Segments, Watermarks, WriteQueue};
 use crate::net::MemoryQuota;
 use crate::store::{Context, KeyHasher, Store};
 use crate::wire::command::Weight;
-use crate::wire::{ChangeBuffer, Gate, Seq};
+use crate::wire::{ChangeBuffer, Gate, Seq, hex};
 use deferred::limits::DeferredLimits;
 use deferred::watch::ChangeWatch;
 use gathering::Gathering;
@@ -83,6 +83,8 @@ pub struct Engine {
     counters: Counters,
     config: Config,
     store_id: [u8; 16],
+    /// The same in hexadecimal digits.
+    id_text: Arc<str>,
     started: Instant,
     deferred: Arc<DeferredLimits>,
     watch: Arc<ChangeWatch>,
@@ -162,6 +164,7 @@ impl Engine {
             counters: Counters::default(),
             config,
             store_id: recovered.store_id,
+            id_text: Arc::from(hex(&recovered.store_id)),
             started: Instant::now(),
         });
         Ok((engine, log))

@@ -6,6 +6,7 @@ use crate::net::memory_quota::{Category, Usage};
 use crate::wire::command::Hello;
 use crate::wire::{METHODS, PROTOCOL_VERSION, Seq, hex};
 use serde::Serialize;
+use std::sync::Arc;
 
 /// The features that a client may look for, as `hello` lists them.
 const FEATURES: [&str; 3] = ["changes", "ttl", "wait"];
@@ -195,6 +196,16 @@ impl Engine {
         format!(
             "{path} {bytes} bytes :: {queued} items in queue :: {items} items in storage memory"
         )
+    }
+
+    /// The store's id, as `hello` shows it.
+    pub fn id_text(&self) -> &Arc<str> {
+        &self.id_text
+    }
+
+    /// The seq of the last write that was applied.
+    pub fn seq(&self) -> Seq {
+        self.core().store.seq()
     }
 
     fn store_id(&self) -> String {

@@ -1,32 +1,44 @@
 //! The routes, and what every request goes through before it meets one.
 
-use super::budget::Budget;
+use super::caller::Caller;
 use super::guard::Guard;
 use super::refuse::{Refused, answer};
+use super::room::Room;
 use super::store::{Counted, Store};
 use super::stream::Shared;
+use super::turns::Turns;
 use super::{changes, getrange, query, views};
 use crate::engine::Counters;
 use crate::limits::Limits;
+use crate::net::MemoryQuota;
+use crate::wire::Command;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HeaderValue};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use axum::http::uri::PathAndQuery;
 use axum::http::{Method, Response, StatusCode, Uri, Version};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get};
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 /// What a request's body may have; no endpoint reads one.
 const BODY_BYTES: usize = 64 * 1024;
+/// After a query of more than this, other connections of the thread have their turn.
+const LONG_QUERY_BYTES: usize = 1024;
+/// Whose history an answer is from.
+pub(super) const STORE_ID: HeaderName = HeaderName::from_static("vatn-store-id");
+/// Has nginx pass on what it gets at once, as many proxies that know of it do.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// What every endpoint allows, in FlatDB's order.
 const ALLOWED: HeaderValue = HeaderValue::from_static("HEAD, OPTIONS, GET");
 
@@ -37,9 +49,28 @@ const DELETE: &str = "/delete";
 /// What the views share.
 pub struct Edge<S> {
     pub(super) store: Arc<S>,
-    pub(super) budget: Budget,
-    /// About what a page of a range takes: its MessagePack and its JSON, which is a little longer.
+    pub(super) turns: Arc<Turns>,
+    /// About what a page of a range or of the history has, as MessagePack.
     pub(super) page_bytes: usize,
+    /// The longest answer whose length is found out before it is sent.
+    pub(super) answer_bytes: usize,
+}
+
+impl<S: Store> Edge<S> {
+    /// Runs a command that reads. Where its answer turns out longer than there is room for, it is
+    /// read anew when there is.
+    pub(super) async fn read(
+        &self,
+        command: Command<'_>,
+        room: &mut Room,
+    ) -> Result<Bytes, Refused> {
+        loop {
+            match self.store.run(command.clone(), |bytes| room.grow(bytes)).await {
+                Ok(found) => return Ok(found),
+                Err(refused) => room.again(refused).await?,
+            }
+        }
+    }
 }
 
 /// The way from a request to its answer.
@@ -47,6 +78,8 @@ pub struct Edge<S> {
 pub struct App {
     routes: TowerToHyperService<Router>,
     store: Arc<dyn Counted>,
+    turns: Arc<Turns>,
+    store_id: HeaderValue,
     guard: Arc<Guard>,
     body_deadline: Duration,
 }
@@ -54,11 +87,12 @@ pub struct App {
 impl App {
     /// The routes over `store`.
     pub fn new<S: Store>(store: Arc<S>, guard: Guard, limits: &Limits) -> Self {
-        let budget = Budget::new(limits.http_unread_bytes);
+        let turns = Arc::<Turns>::default();
         let edge = Arc::new(Edge {
             store: Arc::clone(&store),
-            budget,
-            page_bytes: limits.range_bytes.saturating_mul(5) / 2,
+            turns: Arc::clone(&turns),
+            page_bytes: limits.range_bytes,
+            answer_bytes: limits.http_answer_bytes,
         });
         let routes = Router::new()
             .route("/get", view(views::get::<S>))
@@ -69,8 +103,12 @@ impl App {
             .route("/healthz", view(views::health::<S>))
             .fallback(no_such_path)
             .with_state(edge);
+        let store_id = HeaderValue::from_str(store.id());
         Self {
             routes: TowerToHyperService::new(routes),
+            turns,
+            // Hexadecimal digits, so it never fails.
+            store_id: store_id.unwrap_or(HeaderValue::from_static("")),
             store,
             guard: Arc::new(guard),
             body_deadline: Duration::from_millis(limits.handshake_ms),
@@ -82,11 +120,41 @@ impl App {
         self.store.counters()
     }
 
+    /// The memory of all edges.
+    pub(super) fn quota(&self) -> &MemoryQuota {
+        self.store.quota()
+    }
+
+    /// The turns at rendering.
+    pub fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    /// The store's id, as a header.
+    pub(super) fn store_id(&self) -> &HeaderValue {
+        &self.store_id
+    }
+
     /// Answers one request of a connection.
     pub async fn answer(
         &self,
         request: hyper::Request<Incoming>,
-        shared: &Shared,
+        shared: &Arc<Shared>,
+    ) -> Response<Body> {
+        let is_long = request.uri().query().is_some_and(|query| query.len() > LONG_QUERY_BYTES);
+        let mut response = self.answer_now(request, shared).await;
+        response.headers_mut().insert(STORE_ID, self.store_id.clone());
+        if is_long {
+            // Pipelined requests follow at once.
+            yield_now().await;
+        }
+        response
+    }
+
+    async fn answer_now(
+        &self,
+        request: hyper::Request<Incoming>,
+        shared: &Arc<Shared>,
     ) -> Response<Body> {
         self.counters().http_requests.up();
         if let Some(fault) = shared.fault.get() {
@@ -95,7 +163,10 @@ impl App {
         let version = request.version();
         let is_last = version == Version::HTTP_10 || shared.is_last.load(Relaxed);
         let mut response = match self.admit(request, is_last, shared).await {
-            Ok(request) => self.routes.call(request).await.unwrap_or_else(|never| match never {}),
+            Ok(mut request) => {
+                request.extensions_mut().insert(Caller(Arc::clone(shared)));
+                self.routes.call(request).await.unwrap_or_else(|never| match never {})
+            }
             Err(refused) => refused.into_response(),
         };
         if response.status() == StatusCode::NO_CONTENT {
@@ -137,6 +208,17 @@ impl App {
         }
         Ok(Request::from_parts(parts, Body::empty()))
     }
+}
+
+/// The body of an answer to HEAD whose length is not known, since nothing was rendered.
+pub(super) fn unrendered() -> Body {
+    Body::from_stream(futures_util::stream::empty::<Result<Bytes, Refused>>())
+}
+
+/// An answer that is made while it is read: nothing between us and the reader is to collect it.
+pub(super) fn streamed(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
 }
 
 /// An endpoint: GET and HEAD run it, OPTIONS tells what it allows, nothing else is.

@@ -1,9 +1,9 @@
 //! The engine as the HTTP edge's store.
 
-use super::budget::Room;
 use super::refuse::Refused;
 use super::store::{Counted, Health, Store};
 use crate::engine::{Awaited, ChangesQuery, Counters, Engine};
+use crate::net::MemoryQuota;
 use crate::wire::{Command, Refusal, Seq};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -12,11 +12,23 @@ impl Counted for Engine {
     fn counters(&self) -> &Counters {
         Self::counters(self)
     }
+
+    fn quota(&self) -> &Arc<MemoryQuota> {
+        Self::quota(self)
+    }
+
+    fn id(&self) -> &Arc<str> {
+        self.id_text()
+    }
 }
 
 impl Store for Engine {
-    async fn run(&self, command: Command<'_>, room: &mut Room<'_>) -> Result<Bytes, Refused> {
-        self.run_within(command, |bytes| room.grow(bytes)).await
+    async fn run(
+        &self,
+        command: Command<'_>,
+        hold: impl FnOnce(usize) -> Result<(), Refused> + Send,
+    ) -> Result<Bytes, Refused> {
+        self.run_within(command, hold).await
     }
 
     async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
@@ -29,6 +41,10 @@ impl Store for Engine {
 
     fn last_seq(&self) -> Seq {
         self.feed().last_seq()
+    }
+
+    fn seq(&self) -> Seq {
+        Self::seq(self)
     }
 
     fn is_stopping(&self) -> bool {

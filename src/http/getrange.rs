@@ -6,18 +6,22 @@
 //! bounded memory. Each page is one moment of the store; a key that changes while the answer is on
 //! its way may show either value.
 
-use super::budget::Room;
-use super::edge::Edge;
+use super::caller::Caller;
+use super::edge::{Edge, streamed, unrendered};
+use super::members::Members;
 use super::query;
 use super::refuse::{Refused, answer};
+use super::render::{Text, unreadable};
+use super::room::Room;
 use super::store::Store;
-use super::views::{length, members, unreadable};
 use crate::wire::command::Range;
 use crate::wire::reader::Read;
 use crate::wire::{Command, Reader, Refusal};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
@@ -26,29 +30,70 @@ use std::sync::Arc;
 /// `/getrange`: 404 when there is no key in the range.
 pub async fn getrange<S: Store>(
     State(edge): State<Arc<Edge<S>>>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Response, Refused> {
-    let mut walk = Walk::new(request.uri().query().unwrap_or_default())?;
-    let Some(first) = walk.page(&edge, b'{').await? else {
+    let walk = Walk::new(request.uri().query().unwrap_or_default())?;
+    if request.method() == Method::HEAD {
+        return Ok(match walk.finds_any(&*edge.store).await? {
+            true => answer(StatusCode::OK, unrendered()),
+            false => answer(StatusCode::NOT_FOUND, Body::empty()),
+        });
+    }
+    let Some(text) = walk.page(&edge, &caller, b"{").await? else {
         return Ok(answer(StatusCode::NOT_FOUND, Body::empty()));
     };
-    if walk.is_done {
-        return Ok(answer(StatusCode::OK, Body::from(first)));
+    let measured = text.measure(edge.answer_bytes).await?;
+    if let Some((len, end)) = measured
+        && walk.next(text.input_from(end.at), end.items.count).is_ok_and(|next| next.is_none())
+    {
+        let mut response = answer(StatusCode::OK, text.into_body(b"}"));
+        response.headers_mut().insert(CONTENT_LENGTH, (len + 1).into());
+        return Ok(response);
     }
-    let rest = stream::try_unfold((edge, walk), |(edge, mut walk)| async move {
-        if walk.is_done {
-            return Ok(None);
-        }
-        // What was left may have gone away meanwhile.
-        let end = || Bytes::from_static(b"}");
-        let page = walk.page(&edge, b',').await?.unwrap_or_else(end);
-        Ok(Some((page, (edge, walk))))
+    let pages = Pages { edge, caller, walk: Some(walk), text: Some(text) };
+    let pieces = stream::try_unfold(pages, |mut pages| async move {
+        Ok::<_, Refused>(pages.piece().await?.map(|piece| (piece, pages)))
     });
-    let pages = stream::StreamExt::chain(stream::once(async { Ok::<_, Refused>(first) }), rest);
-    Ok(answer(StatusCode::OK, Body::from_stream(pages)))
+    Ok(streamed(answer(StatusCode::OK, Body::from_stream(pieces))))
 }
 
-/// A walk through a range, page by page.
+/// The pages of an answer that is longer than one.
+struct Pages<S> {
+    edge: Arc<Edge<S>>,
+    caller: Caller,
+    /// Where the next page begins; `None` after the end.
+    walk: Option<Walk>,
+    /// The page that is being sent.
+    text: Option<Text<Members>>,
+}
+
+impl<S: Store> Pages<S> {
+    async fn piece(&mut self) -> Result<Option<Bytes>, Refused> {
+        loop {
+            if let Some(text) = &mut self.text {
+                if let Some(piece) = text.piece().await? {
+                    return Ok(Some(piece));
+                }
+                let walk = self.walk.take();
+                let next = walk.map(|walk| walk.next(text.rest(), text.items().count)).transpose();
+                (self.walk, self.text) = (next.map_err(|_| unreadable())?.flatten(), None);
+                if self.walk.is_none() {
+                    return Ok(Some(Bytes::from_static(b"}")));
+                }
+            }
+            let Some(walk) = &self.walk else { return Ok(None) };
+            self.text = walk.page(&self.edge, &self.caller, b",").await?;
+            if self.text.is_none() {
+                // What was left has gone away meanwhile.
+                self.walk = None;
+                return Ok(Some(Bytes::from_static(b"}")));
+            }
+        }
+    }
+}
+
+/// A place in a range, from which a page is read.
 struct Walk {
     from: Vec<u8>,
     to: Option<Vec<u8>>,
@@ -56,7 +101,6 @@ struct Walk {
     after: Option<Vec<u8>>,
     /// How many items may still come; `None` when all may.
     left: Option<usize>,
-    is_done: bool,
 }
 
 impl Walk {
@@ -80,34 +124,11 @@ impl Walk {
             prefix: given("prefix").unwrap_or_default(),
             after: None,
             left,
-            is_done: false,
         })
     }
 
-    /// The text of the next page, `before` and all, in its room; `None` where there is nothing, and
-    /// the walk is done. A page that turns out longer than there is room for, by one large item,
-    /// is made anew when there is.
-    async fn page<S: Store>(
-        &mut self,
-        edge: &Edge<S>,
-        before: u8,
-    ) -> Result<Option<Bytes>, Refused> {
-        let mut room = edge.budget.wait(edge.page_bytes).await?;
-        loop {
-            match self.text(&*edge.store, before, &mut room).await {
-                Ok(text) => return Ok(text.map(|text| room.hold(text))),
-                Err(refused) => room = room.again(refused).await?,
-            }
-        }
-    }
-
-    async fn text<S: Store>(
-        &mut self,
-        store: &S,
-        before: u8,
-        room: &mut Room<'_>,
-    ) -> Result<Option<Vec<u8>>, Refused> {
-        let range = Range {
+    fn range(&self) -> Range<'_> {
+        Range {
             from: Some(&self.from),
             after: self.after.as_deref(),
             to: self.to.as_deref(),
@@ -116,27 +137,45 @@ impl Walk {
             reverse: false,
             keys_only: false,
             meta: false,
-        };
-        let page = store.run(Command::Range(range), room).await?;
-        let mut reader = Reader::new(&page);
-        reader.array_len().map_err(|_| unreadable())?;
-        let length = room.grow_for_json(page.len(), || length(reader.clone()))?;
-        let mut text = Vec::with_capacity(length + 2);
-        text.push(before);
-        let count = self.read(&mut reader, &mut text).map_err(|_| unreadable())?;
-        self.is_done |= count == 0;
-        if self.is_done {
-            text.push(b'}');
         }
-        Ok((count > 0).then_some(text))
     }
 
-    /// Appends the members of a page; tells how many.
-    fn read(&mut self, reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Read<usize> {
-        let count = members(reader, out)?;
-        self.after = if reader.nil()? { None } else { Some(reader.bytes()?.to_vec()) };
-        self.left = self.left.map(|left| left.saturating_sub(count));
-        self.is_done = self.after.is_none() || self.left == Some(0);
-        Ok(count)
+    /// Whether there is anything in the range; nothing of it is read.
+    async fn finds_any<S: Store>(&self, store: &S) -> Result<bool, Refused> {
+        let range = Range { keys_only: true, limit: Some(1), ..self.range() };
+        let page = store.run(Command::Range(range), |_| Ok(())).await?;
+        let mut reader = Reader::new(&page);
+        let found = reader.array_len().and_then(|_| reader.array_len());
+        Ok(found.map_err(|_| unreadable())? > 0)
+    }
+
+    /// The text of the page, `before` and all; `None` where there is nothing.
+    async fn page<S: Store>(
+        &self,
+        edge: &Edge<S>,
+        caller: &Caller,
+        before: &[u8],
+    ) -> Result<Option<Text<Members>>, Refused> {
+        let mut room = Room::of(caller.account());
+        room.wait(edge.page_bytes).await?;
+        let page = edge.read(Command::Range(self.range()), &mut room).await?;
+        room.settle(page.len());
+        let list = Members::of_page(&page).map_err(|_| unreadable())?;
+        if list.items.total() == 0 {
+            return Ok(None);
+        }
+        Text::begin(&edge.turns, page, room, list, before).await.map(Some)
+    }
+
+    /// Where the next page begins, after one with `count` items; `rest` is what follows them.
+    fn next(&self, rest: &[u8], count: usize) -> Read<Option<Self>> {
+        let mut reader = Reader::new(rest);
+        let after = if reader.nil()? { None } else { Some(reader.bytes()?.to_vec()) };
+        let left = self.left.map(|left| left.saturating_sub(count));
+        if after.is_none() || left == Some(0) {
+            return Ok(None);
+        }
+        let (from, to, prefix) = (self.from.clone(), self.to.clone(), self.prefix.clone());
+        Ok(Some(Self { from, to, prefix, after, left }))
     }
 }

@@ -4,13 +4,14 @@
 //! head; then hyper, which parses; then [`edge`], which asks [`guard`] whether the request may be,
 //! by the [`host`] it names and what a browser says of it, and routes it to a view in [`views`],
 //! [`getrange`] or [`changes`]. A view reads its [`query`], runs a command
-//! on the [`store`], and writes the MessagePack it gets as [`json`]. [`server`] accepts connections
+//! on the [`store`], for whose answer it has [`room`], and has the MessagePack it gets [`render`]ed
+//! as [`json`], a slice at a time and by [`turns`]. [`server`] accepts connections
 //! and ends them.
 //!
 //! This room alone names axum and hyper.
 
 pub mod base64;
-pub mod budget;
+pub mod caller;
 pub mod changes;
 pub mod edge;
 pub mod engine;
@@ -19,12 +20,19 @@ pub mod guard;
 pub mod head;
 pub mod host;
 pub mod json;
+pub mod lines;
+pub mod members;
+pub mod position;
 pub mod pulse;
 pub mod query;
 pub mod refuse;
+pub mod render;
+pub mod room;
 pub mod server;
 pub mod store;
 pub mod stream;
+pub mod turned_away;
+pub mod turns;
 pub mod views;
 
 #[cfg(test)]

@@ -81,11 +81,13 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// Enters `phase`, unless the connection is in it already.
-    pub fn enter(&self, phase: Phase) {
-        if self.phase.swap(phase as u8, Relaxed) != phase as u8 {
+    /// Enters `phase`; tells whether the connection was in another one.
+    pub fn enter(&self, phase: Phase) -> bool {
+        let is_new = self.phase.swap(phase as u8, Relaxed) != phase as u8;
+        if is_new {
             self.since.store(self.now(), Relaxed);
         }
+        is_new
     }
 
     /// Whether the connection is in `phase`.
@@ -104,6 +106,12 @@ impl Pulse {
     /// Nothing waits for the peer.
     pub fn flows(&self) {
         self.stalled_since.store(FLOWING, Relaxed);
+    }
+
+    /// Whether the peer has not gone on with an answer for so long.
+    pub fn is_slow(&self, limit: Duration) -> bool {
+        let since = self.stalled_since.load(Relaxed);
+        u128::from(self.now().saturating_sub(since)) >= limit.as_millis()
     }
 
     /// Why the connection should be cut, if it should.

@@ -3,6 +3,7 @@
 //! Pairs are parted by `&` alone (`;` is an ordinary character), `+` is a space, `%41` is a byte,
 //! and a `%` without two hexadecimal digits stands for itself. What needs no decoding is borrowed.
 
+use crate::wire::Refusal;
 use std::borrow::Cow;
 
 /// Bytes out of a query: borrowed where nothing was escaped.
@@ -26,6 +27,27 @@ pub fn all<'q>(query: &'q str, name: &'static str) -> impl Iterator<Item = Text<
 /// The first value of the parameter called `name`; an empty value counts as none.
 pub fn first<'q>(query: &'q str, name: &'static str) -> Option<Text<'q>> {
     all(query, name).next().filter(|value| !value.is_empty())
+}
+
+/// Refuses a name that is not `known`, and one that is given twice: no argument is to be thought
+/// honoured that is not.
+pub fn check_names(query: &str, known: &[&str]) -> Result<(), Refusal> {
+    let mut seen = Vec::new();
+    for (name, _) in pairs(query) {
+        let shown = String::from_utf8_lossy(name.get(..64).unwrap_or(&name)).into_owned();
+        let Some(found) = known.iter().find(|known| *name == *known.as_bytes()) else {
+            let what = match known {
+                [] => "there is no such argument: none is taken here".to_owned(),
+                known => format!("there is no such argument; there are {}", known.join(", ")),
+            };
+            return Err(Refusal::argument(&shown, what));
+        };
+        if seen.contains(found) {
+            return Err(Refusal::argument(&shown, "given twice"));
+        }
+        seen.push(*found);
+    }
+    Ok(())
 }
 
 /// `text` with its escapes resolved.
@@ -126,6 +148,15 @@ mod tests {
         assert_eq!(all(query, "key").count(), 2);
         assert_eq!(all("key", "key").next().as_deref(), Some(b"".as_slice()));
         assert_eq!(all("%6bey=a", "key").count(), 1);
+    }
+
+    #[test]
+    fn only_names_that_are_known_are_taken_and_once() {
+        let check = |query| check_names(query, &["from", "limit"]).is_ok();
+        assert!(check("") && check("from=1&limit=2") && check("&%66rom=1&"));
+        assert!(!check("from=1&from=2") && !check("after=0") && !check("from=1&FROM=1"));
+        assert!(!check("=1") && !check("from&%FF") && !check(&"x".repeat(5_000)));
+        assert!(check_names("", &[]).is_ok() && check_names("x", &[]).is_err());
     }
 
     #[test]

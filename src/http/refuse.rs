@@ -1,6 +1,7 @@
 //! Refusals: a status, and a JSON body that says what was wrong and what helps.
 
 use super::json;
+use crate::wire::Seq;
 use crate::wire::refusal::{Code, Detail, Refusal};
 use axum::body::Body;
 use axum::http::header::{
@@ -20,15 +21,17 @@ pub struct Refused {
     message: Box<str>,
     /// The first seq that is still held, for `COMPACTED`.
     first: Option<NonZeroU64>,
+    /// The store's id and its last seq, for `OTHER_HISTORY`.
+    history: Option<Box<(String, Seq)>>,
     /// One more header, where the status calls for one.
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Refused {
     /// A refusal with a code for programs and a sentence for people.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into().into_boxed_str();
-        Self { status, code, message, first: None, header: None }
+        Self { status, code, message, first: None, history: None, header: None }
     }
 
     /// 400, for what is not HTTP as this server speaks it, or not its arguments.
@@ -42,10 +45,20 @@ impl Refused {
             .with(RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
+    /// 410, for a position that `store`, which has come to the seq `last`, never reached.
+    pub fn other_history(store: &str, last: Seq) -> Self {
+        let message = format!(
+            "this store ({store}) has come to seq {last}: the position asked for is of another \
+             history. Take the state anew, then follow from a position of this store"
+        );
+        let history = Some(Box::new((store.to_owned(), last)));
+        Self { history, ..Self::new(StatusCode::GONE, "OTHER_HISTORY", message) }
+    }
+
     /// The same with one more header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.header = Some(Box::new((name, value)));
         self
     }
 
@@ -81,8 +94,9 @@ impl From<Refusal> for Refused {
     }
 }
 
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response<Body> {
+impl Refused {
+    /// The body of the answer.
+    pub fn body(&self) -> Vec<u8> {
         let mut body = b"{\"error\":".to_vec();
         json::string(self.code, &mut body);
         body.extend_from_slice(b",\"message\":");
@@ -90,9 +104,19 @@ impl IntoResponse for Refused {
         if let Some(first) = self.first {
             body.extend_from_slice(format!(",\"first\":{first}").as_bytes());
         }
+        if let Some((store, last)) = self.history.as_deref() {
+            let members = format!(",\"store_id\":\"{store}\",\"seq\":{last}");
+            body.extend_from_slice(members.as_bytes());
+        }
         body.push(b'}');
-        let mut response = answer(self.status, Body::from(body));
-        response.headers_mut().extend(self.header);
+        body
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response<Body> {
+        let mut response = answer(self.status, Body::from(self.body()));
+        response.headers_mut().extend(self.header.map(|header| *header));
         response
     }
 }

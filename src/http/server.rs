@@ -3,23 +3,26 @@
 use super::edge::App;
 use super::guard::Guard;
 use super::host::Names;
-use super::pulse::{Deadlines, Phase};
+use super::pulse::{Deadlines, Phase, Pulse};
 use super::stream::{Shared, Stream};
+use super::turned_away::TurnedAway;
 use crate::descriptors;
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::loops::Loops;
+use crate::net::{Activity, Category, ConnectionSlots, PeerAddress, Slot};
 use axum::http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
-use std::net::{self, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
@@ -33,6 +36,8 @@ const BACKLOG: u32 = 1024;
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a connection between two requests may take to close once we have.
 const LINGER: Duration = Duration::from_secs(1);
+/// A peer that has not gone on with its answer for so long is slow.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
 /// How long to wait after an accept that failed for want of something (descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -123,50 +128,54 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
     grace: Duration,
 ) {
-    let seats = u32::try_from(limits.max_connections).unwrap_or(u32::MAX).min(1 << 20);
-    let free = Arc::new(Semaphore::new(seats as usize));
+    let counted = app.clone();
+    let on_refusal = move || counted.counters().refused_connections.up();
+    let slots = ConnectionSlots::new(limits.max_connections, on_refusal);
+    let turned_away = TurnedAway::new(app.store_id());
     let deadlines = Deadlines::new(limits);
     let mut has_warned = false;
+    // All its clones are gone when every connection has ended.
+    let (connected, mut ended) = mpsc::channel::<Infallible>(1);
     loop {
         let accepted = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            accepted = accept(&listener, &free, &mut has_warned) => accepted,
+            accepted = accept(&listener, &mut has_warned) => accepted,
         };
-        let Some((socket, seat)) = accepted else { continue };
-        let (app, stop) = (app.clone(), stop.clone());
+        let Some((socket, address)) = accepted else { continue };
+        let Some(slot) = slots.take(PeerAddress::from(address), std::time::Instant::now()) else {
+            turned_away.tell(socket);
+            continue;
+        };
+        let (app, stop, connected) = (app.clone(), stop.clone(), connected.clone());
+        let socket = socket.into_std();
         let (handle, served) = loops.place(async move {
-            match TcpStream::from_std(socket) {
-                Ok(socket) => drive(socket, app, deadlines, stop, grace).await,
+            match socket.and_then(TcpStream::from_std) {
+                Ok(socket) => drive(socket, slot, app, deadlines, stop, grace).await,
                 Err(error) => warn!("an HTTP connection cannot be served: {error}"),
             }
-            drop(seat);
+            drop(connected);
         });
         handle.spawn(served);
     }
     drop(listener);
-    // Every seat is free again when every connection has ended.
-    if timeout(grace + deadlines.tick(), free.acquire_many(seats)).await.is_err() {
+    drop(connected);
+    if timeout(grace + deadlines.tick(), ended.recv()).await.is_err() {
         warn!("HTTP connections did not end within {grace:?}");
     }
 }
 
-/// The next connection, once there is a seat for it.
-async fn accept(
-    listener: &TcpListener,
-    free: &Arc<Semaphore>,
-    has_warned: &mut bool,
-) -> Option<(net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let seat = Arc::clone(free).acquire_owned().await.ok()?;
+/// The next connection.
+async fn accept(listener: &TcpListener, has_warned: &mut bool) -> Option<(TcpStream, SocketAddr)> {
     let accepted = match descriptors::check_spare() {
         Ok(()) => listener.accept().await,
         Err(error) => Err(error),
     };
-    match accepted.and_then(|(socket, _)| socket.into_std()) {
-        Ok(socket) => {
+    match accepted {
+        Ok((socket, address)) => {
             *has_warned = false;
             let _ = socket.set_nodelay(true);
-            Some((socket, seat))
+            Some((socket, address))
         }
         Err(error) => {
             if !is_the_peers(&error) {
@@ -189,16 +198,15 @@ fn is_the_peers(error: &io::Error) -> bool {
 /// Drives one connection until it ends, is overdue, or the broker stops.
 async fn drive(
     socket: TcpStream,
+    slot: Slot,
     app: App,
     deadlines: Deadlines,
     mut stop: watch::Receiver<bool>,
     grace: Duration,
 ) {
-    let accepted_on = match socket.local_addr() {
-        Ok(address) => address.ip(),
-        Err(error) => return debug!("HTTP connection: {error}"),
-    };
-    let shared = Arc::new(Shared::new(accepted_on));
+    let Ok(address) = socket.local_addr() else { return };
+    let account = app.quota().account(Category::Outgoing);
+    let shared = Arc::new(Shared::new(address.ip(), account, slot));
     let (known, pulse) = (Arc::clone(&shared), &shared.pulse);
     let (served, stopping) = (app.clone(), stop.clone());
     let service = service_fn(move |request| {
@@ -217,7 +225,7 @@ async fn drive(
     let mut ticks = interval(deadlines.tick());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stopped = pin!(stop.wait_for(|stop| *stop));
-    let mut last_moment = None;
+    let (mut last_moment, mut is_slow) = (None, false);
     loop {
         tokio::select! {
             biased;
@@ -235,19 +243,44 @@ async fn drive(
                 let patience = if is_between { LINGER.min(grace) } else { grace };
                 last_moment = Some(Instant::now() + patience);
             }
+            () = shared.slot.evicted(), if last_moment.is_none() => {
+                debug!("HTTP connection closed: another one has its place");
+                connection.as_mut().graceful_shutdown();
+                last_moment = Some(Instant::now() + LINGER);
+            }
+            () = poll_fn(|cx| shared.account.poll_cut(cx)) => {
+                debug!("HTTP connection cut: it reads slowly, and others wait for the memory");
+                app.counters().refused_connections.up();
+                return;
+            }
             now = ticks.tick() => {
-                if let Some(why) = pulse.overdue(&deadlines) {
-                    debug!("HTTP connection cut: {why}");
-                    if !pulse.is(Phase::Idle) {
-                        app.counters().refused_connections.up();
-                    }
+                if is_overdue(&app, pulse, &deadlines) {
                     return;
                 }
                 if last_moment.is_some_and(|moment| now >= moment) {
                     return;
                 }
+                note_slowness(&shared, &mut is_slow);
             }
         }
+    }
+}
+
+/// Whether a connection has done nothing for too long; counts it.
+fn is_overdue(app: &App, pulse: &Pulse, deadlines: &Deadlines) -> bool {
+    let Some(why) = pulse.overdue(deadlines) else { return false };
+    debug!("HTTP connection cut: {why}");
+    if !pulse.is(Phase::Idle) {
+        app.counters().refused_connections.up();
+    }
+    true
+}
+
+/// Says whether the peer goes on with its answer, where that has changed.
+fn note_slowness(shared: &Shared, is_slow: &mut bool) {
+    let was_slow = std::mem::replace(is_slow, shared.pulse.is_slow(SLOW_AFTER));
+    if *is_slow != was_slow && shared.pulse.is(Phase::Serving) {
+        shared.note(if *is_slow { Activity::Slow } else { Activity::Busy });
     }
 }
 

@@ -1,26 +1,32 @@
 //! What the HTTP edge needs of a store.
 
-use super::budget::Room;
 use super::refuse::Refused;
 use crate::engine::{Awaited, ChangesQuery, Counters};
+use crate::net::MemoryQuota;
 use crate::wire::{Command, Refusal, Seq};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Has the broker's counters.
+/// What the edge needs of a broker besides its commands.
 pub trait Counted: Send + Sync + 'static {
     /// The counters.
     fn counters(&self) -> &Counters;
+
+    /// The memory of all edges.
+    fn quota(&self) -> &Arc<MemoryQuota>;
+
+    /// The store's id, in hexadecimal digits.
+    fn id(&self) -> &Arc<str>;
 }
 
 /// Runs commands, and knows how it is.
 pub trait Store: Counted {
-    /// Runs one command; its result, as MessagePack, is there when it may be told. It takes its
-    /// room before that is waited for.
+    /// Runs one command; its result, as MessagePack, is there when it may be told. `hold` is told
+    /// before that is waited for how long it is, and may refuse it.
     fn run(
         &self,
         command: Command<'_>,
-        room: &mut Room<'_>,
+        hold: impl FnOnce(usize) -> Result<(), Refused> + Send,
     ) -> impl Future<Output = Result<Bytes, Refused>> + Send;
 
     /// Waits for what `query` asks for of the history: until there is some of it, its time is up or
@@ -35,6 +41,9 @@ pub trait Store: Counted {
 
     /// The seq of the last write that may be told.
     fn last_seq(&self) -> Seq;
+
+    /// The seq of the last write that was applied: no position of this history is above it.
+    fn seq(&self) -> Seq;
 
     /// Whether it is stopping.
     fn is_stopping(&self) -> bool;

@@ -3,6 +3,7 @@
 
 use super::head::{self, Fault, HEAD_BYTES, Scan};
 use super::pulse::{PROGRESS_BYTES, Phase, Pulse};
+use crate::net::{Account, Activity, Slot};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::io::{IoSlice, Result};
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The buffer of a connection that has sent nothing large.
@@ -25,6 +27,10 @@ const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 pub struct Shared {
     /// The address that it was accepted on.
     pub accepted_on: IpAddr,
+    /// What it has of the memory for answers.
+    pub account: Arc<Account>,
+    /// Its place among the connections.
+    pub slot: Slot,
     /// What the connection is doing.
     pub pulse: Pulse,
     /// What was wrong with its last head.
@@ -35,12 +41,26 @@ pub struct Shared {
 
 impl Shared {
     /// Of a new connection.
-    pub fn new(accepted_on: IpAddr) -> Self {
+    pub fn new(accepted_on: IpAddr, account: Arc<Account>, slot: Slot) -> Self {
         Self {
             accepted_on,
+            account,
+            slot,
             pulse: Pulse::default(),
             fault: OnceLock::new(),
             is_last: AtomicBool::new(false),
+        }
+    }
+
+    /// Says what the connection is doing from now on.
+    pub fn note(&self, activity: Activity) {
+        self.slot.note(activity, Instant::now());
+    }
+
+    /// Enters a phase in which the peer is to do something.
+    fn wait_for_peer(&self, phase: Phase) {
+        if self.pulse.enter(phase) {
+            self.note(Activity::Quiet);
         }
     }
 }
@@ -70,6 +90,8 @@ pub struct Stream<T> {
     progress: usize,
     lingered: usize,
     has_shut_down: bool,
+    /// Whether the rate at which the peer reads counts.
+    is_observed: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
@@ -86,6 +108,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
             progress: 0,
             lingered: 0,
             has_shut_down: false,
+            is_observed: false,
+        }
+    }
+
+    /// Says whether it is the peer that is waited for.
+    fn observe(&mut self, waits_for_peer: bool) {
+        if std::mem::replace(&mut self.is_observed, waits_for_peer) != waits_for_peer {
+            self.shared.account.observe(waits_for_peer);
         }
     }
 
@@ -123,6 +153,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
             }
         }
         self.shared.pulse.enter(Phase::Serving);
+        self.shared.note(Activity::Busy);
         true
     }
 
@@ -160,8 +191,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
 
     fn note_write(&mut self, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
         match &written {
-            Poll::Ready(Ok(len)) => self.wrote(*len),
-            Poll::Pending => self.shared.pulse.waits(false),
+            Poll::Ready(Ok(len)) => {
+                self.shared.account.moved(*len);
+                self.wrote(*len);
+            }
+            Poll::Pending => {
+                self.shared.pulse.waits(false);
+                self.observe(true);
+            }
             Poll::Ready(Err(_)) => {}
         }
         written
@@ -186,9 +223,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Read for Stream<T> {
                 Mode::Over => return Poll::Ready(Ok(())),
                 Mode::Body => {}
                 Mode::Head(_) if this.filled > this.released => {
-                    this.shared.pulse.enter(Phase::Head)
+                    this.shared.wait_for_peer(Phase::Head)
                 }
-                Mode::Head(_) => this.shared.pulse.enter(Phase::Idle),
+                Mode::Head(_) => this.shared.wait_for_peer(Phase::Idle),
             }
             if ready!(this.poll_fill(cx))? == 0 {
                 this.mode = Mode::Over;
@@ -211,6 +248,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         // hyper flushes when it has handed over all it had.
         self.shared.pulse.flows();
+        self.observe(false);
         self.progress = 0;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
@@ -222,7 +260,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
         if !this.has_shut_down {
             ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
             this.has_shut_down = true;
-            this.shared.pulse.enter(Phase::Closing);
+            this.shared.wait_for_peer(Phase::Closing);
         }
         loop {
             (this.taken, this.released, this.filled) = (0, 0, 0);

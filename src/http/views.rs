@@ -1,18 +1,23 @@
 //! FlatDB's endpoints: `/get`, `/put`, `/delete`; and `/healthz`. `/getrange` is in
 //! [`super::getrange`].
 
-use super::edge::Edge;
-use super::json::{Length, Sink};
+use super::caller::Caller;
+use super::edge::{Edge, unrendered};
+use super::members::Members;
 use super::refuse::{Refused, answer};
+use super::render::{Text, unreadable};
+use super::room::Room;
 use super::store::{Health, Store};
 use super::{json, query};
-use crate::wire::command::{DeleteMulti, GetMulti, SetMulti};
+use crate::wire::command::{Batch, DeleteMulti, GetMulti, Range, SetMulti};
 use crate::wire::params::check_key;
 use crate::wire::reader::Read;
 use crate::wire::{Command, Level, Reader, Refusal, writer};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,7 +28,11 @@ const DURABILITY: &str = "vatn-durability";
 type Answer = Result<Response, Refused>;
 
 /// `/get?key=a&key=b`: an object of the keys found; 404 when none is, 204 when none was asked for.
-pub async fn get<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request) -> Answer {
+pub async fn get<S: Store>(
+    State(edge): State<Arc<Edge<S>>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answer {
     let query = request.uri().query().unwrap_or_default();
     let asked: Vec<query::Text<'_>> = query::all(query, "key").collect();
     if asked.is_empty() {
@@ -33,19 +42,60 @@ pub async fn get<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request) -
     let keys: Vec<&[u8]> =
         asked.iter().map(AsRef::as_ref).filter(|key| seen.insert(*key)).collect();
     keys.iter().try_for_each(|key| check_key(key))?;
-    let mut room = edge.budget.none();
-    let found = edge.store.run(Command::GetMulti(GetMulti { keys }), &mut room).await?;
-
-    let length = room.grow_for_json(found.len(), || length(Reader::new(&found)))?;
-    let mut body = Vec::with_capacity(length + 2);
-    body.push(b'{');
-    let count = members(&mut Reader::new(&found), &mut body).map_err(|_| unreadable())?;
-    body.push(b'}');
-    drop(found);
-    match count {
-        0 => Ok(answer(StatusCode::NOT_FOUND, Body::empty())),
-        _ => Ok(answer(StatusCode::OK, Body::from(room.hold(body)))),
+    if request.method() == Method::HEAD {
+        let is_found = finds_any(&*edge.store, &keys).await?;
+        return Ok(match is_found {
+            true => answer(StatusCode::OK, unrendered()),
+            false => answer(StatusCode::NOT_FOUND, Body::empty()),
+        });
     }
+    let mut room = Room::of(caller.account());
+    let found = edge.read(Command::GetMulti(GetMulti { keys }), &mut room).await?;
+    let list = Members::at(&found, 0).map_err(|_| unreadable())?;
+    if list.items.total() == 0 {
+        return Ok(answer(StatusCode::NOT_FOUND, Body::empty()));
+    }
+    let text = Text::begin(&edge.turns, found, room, list, b"{").await?;
+    let Some((len, _)) = text.measure(edge.answer_bytes).await? else {
+        return Err(too_long(edge.answer_bytes));
+    };
+    let mut response = answer(StatusCode::OK, text.into_body(b"}"));
+    response.headers_mut().insert(CONTENT_LENGTH, (len + 1).into());
+    Ok(response)
+}
+
+/// Whether any of the keys is there; no value is read.
+async fn finds_any<S: Store>(store: &S, keys: &[&[u8]]) -> Result<bool, Refused> {
+    let ends: Vec<Vec<u8>> = keys.iter().map(|key| [key, b"\0".as_slice()].concat()).collect();
+    let one = |(key, end)| {
+        let (from, to) = (Some(key), Some(end));
+        Command::Range(Range { from, to, keys_only: true, limit: Some(1), ..Range::default() })
+    };
+    let ends = ends.iter().map(Vec::as_slice);
+    let commands = keys.iter().copied().zip(ends).map(one).collect();
+    let batch = Command::Batch(Batch { commands, durability: None });
+    let found = store.run(batch, |_| Ok(())).await?;
+    let mut pages = Reader::new(&found);
+    let mut is_found = false;
+    let read = (|| {
+        for _ in 0..pages.array_len()? {
+            let mut page = Reader::new(pages.value()?);
+            page.array_len()?;
+            is_found |= page.array_len()? > 0;
+        }
+        Read::Ok(())
+    })();
+    read.map_err(|_| unreadable())?;
+    Ok(is_found)
+}
+
+/// The refusal of an answer whose text is over the limit.
+fn too_long(max: usize) -> Refused {
+    let message = format!(
+        "the JSON of this answer is over http_answer_bytes ({max}): ask for fewer keys, take the \
+         value with /getrange, which is streamed, or over ZeroMQ, or raise --http-answer-bytes"
+    );
+    Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE", message)
 }
 
 /// `/put?a=1&b=2`: sets all, in one atomic batch. Values are text where they are UTF-8, else bytes.
@@ -58,7 +108,7 @@ pub async fn put<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request) -
     let pairs = keys.zip(&packed).map(|(key, value)| Ok((key?, value.as_slice())));
     let pairs = pairs.collect::<Result<_, Refusal>>()?;
     let set = Command::SetMulti(SetMulti { prefix: &[], pairs, ttl_ms: None, durability });
-    edge.store.run(set, &mut edge.budget.none()).await?;
+    edge.store.run(set, |_| Ok(())).await?;
     Ok(answer(StatusCode::CREATED, Body::empty()))
 }
 
@@ -75,12 +125,13 @@ pub async fn delete<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request
         }
     }
     let delete = Command::DeleteMulti(DeleteMulti { prefix: &[], keys, durability });
-    edge.store.run(delete, &mut edge.budget.none()).await?;
+    edge.store.run(delete, |_| Ok(())).await?;
     Ok(answer(StatusCode::OK, Body::empty()))
 }
 
 /// `/healthz`: 200 while the store reads and writes, else 503 with the reason.
-pub async fn health<S: Store>(State(edge): State<Arc<Edge<S>>>) -> Response {
+pub async fn health<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request) -> Answer {
+    query::check_names(request.uri().query().unwrap_or_default(), &[])?;
     let (status, name, reason) = match edge.store.health() {
         Health::Ok => (StatusCode::OK, "ok", None),
         Health::Failed(reason) => (StatusCode::SERVICE_UNAVAILABLE, "failed", Some(reason)),
@@ -92,36 +143,7 @@ pub async fn health<S: Store>(State(edge): State<Arc<Edge<S>>>) -> Response {
         json::string(&reason, &mut body);
     }
     body.push(b'}');
-    answer(status, Body::from(body))
-}
-
-/// Appends an array of `[key, value]` as the members of an object, without its braces; tells how
-/// many.
-pub(super) fn members(reader: &mut Reader<'_>, out: &mut impl Sink) -> Read<usize> {
-    let count = reader.array_len()?;
-    for index in 0..count {
-        reader.array_len()?;
-        if index > 0 {
-            out.write(b",");
-        }
-        json::render_key(reader.bytes()?, out);
-        out.write(b":");
-        json::render(reader.value()?, out)?;
-    }
-    Ok(count)
-}
-
-/// How long the text of the members will be.
-pub(super) fn length(mut reader: Reader<'_>) -> Result<usize, Refused> {
-    let mut length = Length::default();
-    members(&mut reader, &mut length).map_err(|_| unreadable())?;
-    Ok(length.len())
-}
-
-/// The refusal when the store's own bytes cannot be read: a bug, never the peer's fault.
-pub(super) fn unreadable() -> Refused {
-    let message = "the store answered with what is not MessagePack";
-    Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", message)
+    Ok(answer(status, Body::from(body)))
 }
 
 /// A value as it is stored.

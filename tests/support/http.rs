@@ -56,6 +56,11 @@ impl Connection {
         response
     }
 
+    /// Says that nothing more will be sent.
+    pub fn close_our_side(&mut self) {
+        self.stream.get_mut().shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
     /// Whether the broker has closed, and sent nothing before.
     pub fn is_closed(&mut self) -> bool {
         self.stream.fill_buf().is_ok_and(<[u8]>::is_empty)

@@ -1,28 +1,31 @@
 //! The edge under hostile peers and at its end, over real sockets, with a store whose every step is
 //! the test's.
 
-use super::budget::Room;
-use super::head::REQUEST_LINE_BYTES;
-use super::refuse::Refused;
-use super::server::{bind, serve};
-use super::store::Counted;
-use super::{App, Guard, Health, Store};
 use crate::engine::{Awaited, ChangesQuery, Counters};
+use crate::http::head::REQUEST_LINE_BYTES;
+use crate::http::refuse::Refused;
+use crate::http::server::{bind, serve};
+use crate::http::store::Counted;
+use crate::http::{App, Guard, Health, Store};
 use crate::limits::Limits;
 use crate::loops::Loops;
+use crate::net::MemoryQuota;
 use crate::wire::reply::Shown;
-use crate::wire::{Command, Refusal, Reply, Seq};
+use crate::wire::{Command, Refusal, Reply, Seq, writer};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+
+mod large;
+mod slots;
 
 /// No test waits longer than this for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,6 +38,8 @@ struct MapStore {
     come: watch::Sender<usize>,
     page_items: usize,
     counters: Counters,
+    quota: OnceLock<Arc<MemoryQuota>>,
+    id: Arc<str>,
     health: Mutex<Health>,
 }
 
@@ -46,6 +51,8 @@ impl MapStore {
             come: watch::Sender::default(),
             page_items,
             counters: Counters::default(),
+            quota: OnceLock::new(),
+            id: Arc::from("0123456789abcdef0123456789abcdef"),
             health: Mutex::new(Health::Ok),
         }
     }
@@ -86,6 +93,11 @@ impl MapStore {
                 let next = items.last().map(|(key, _)| *key).filter(|_| more);
                 Reply::Page { items, next }.encode(&mut out);
             }
+            Command::Batch(batch) => {
+                drop(map);
+                writer::array_len(&mut out, batch.commands.len());
+                batch.commands.into_iter().for_each(|one| out.extend(self.apply(one)));
+            }
             other => panic!("the edge has no use for {}", other.method()),
         }
         out
@@ -96,14 +108,26 @@ impl Counted for MapStore {
     fn counters(&self) -> &Counters {
         &self.counters
     }
+
+    fn quota(&self) -> &Arc<MemoryQuota> {
+        self.quota.get_or_init(|| MemoryQuota::new(&Limits::default()))
+    }
+
+    fn id(&self) -> &Arc<str> {
+        &self.id
+    }
 }
 
 impl Store for MapStore {
-    async fn run(&self, command: Command<'_>, room: &mut Room<'_>) -> Result<Bytes, Refused> {
+    async fn run(
+        &self,
+        command: Command<'_>,
+        hold: impl FnOnce(usize) -> Result<(), Refused> + Send,
+    ) -> Result<Bytes, Refused> {
         self.come.send_modify(|come| *come += 1);
         let _turn = self.turn.acquire().await.expect("never closed");
         let result = self.apply(command);
-        room.grow(result.len())?;
+        hold(result.len())?;
         Ok(Bytes::from(result))
     }
 
@@ -119,6 +143,10 @@ impl Store for MapStore {
         0
     }
 
+    fn seq(&self) -> Seq {
+        0
+    }
+
     fn is_stopping(&self) -> bool {
         false
     }
@@ -131,6 +159,7 @@ impl Store for MapStore {
 /// A running edge.
 struct Edge {
     address: SocketAddr,
+    app: App,
     store: Arc<MapStore>,
     stop: watch::Sender<bool>,
     served: JoinHandle<()>,
@@ -147,16 +176,18 @@ impl Edge {
     }
 
     async fn with_grace(store: MapStore, limits: Limits, grace: Duration) -> Self {
+        store.quota.get_or_init(|| MemoryQuota::new(&limits));
         let store = Arc::new(store);
         let listener = bind("127.0.0.1", 0).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopped) = watch::channel(false);
         let app = App::new(Arc::clone(&store), Guard::default(), &limits);
+        let served_app = app.clone();
         let loops = Loops::start(None, Duration::ZERO).expect("threads");
         let served = tokio::spawn(async move {
-            serve(listener, app, &limits, &loops, stopped, grace).await;
+            serve(listener, served_app, &limits, &loops, stopped, grace).await;
         });
-        Self { address, store, stop, served }
+        Self { address, app, store, stop, served }
     }
 
     async fn connect(&self) -> Peer {
@@ -187,6 +218,19 @@ impl Edge {
         ))
         .await;
         peer.rest().await
+    }
+
+    /// The answer that begins with `status`, which comes in the end.
+    async fn get_in_the_end(&self, target: &str, status: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let answer = self.get(target).await;
+            if answer.starts_with(status) {
+                return answer;
+            }
+            assert!(began.elapsed() < PATIENCE, "{target}: {answer}");
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 
@@ -421,104 +465,6 @@ fn large_store(values: u8, value_mib: u8) -> MapStore {
     let value = [&[0xC6, 0, value_mib << 4, 0, 0], vec![0; mib << 20].as_slice()].concat();
     store.map.lock().unwrap().extend((0..values).map(|key| (vec![b'a' + key], value.clone())));
     store
-}
-
-#[tokio::test]
-async fn a_reader_that_stops_reading_is_cut_and_its_seat_is_free_again() {
-    let edge = Edge::over(large_store(16, 1), Limits { max_connections: 1, ..short() }).await;
-    let mut stalled = edge.connect_narrowly().await;
-    stalled.send("GET /getrange HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    stalled.until("\r\n\r\n").await;
-    assert!(edge.get("/get?key=zz").await.starts_with("HTTP/1.1 404"), "served after the cut");
-    assert_eq!(edge.store.counters.refused_connections.get(), 1);
-    let rest = stalled.rest().await;
-    assert!(rest.len() < 16 << 20 && !rest.ends_with("0\r\n\r\n"), "{} bytes", rest.len());
-}
-
-/// What a slow reader gets of `target`, which takes it longer than one that does not read may take.
-async fn read_slowly(store: MapStore, target: &str) -> Vec<u8> {
-    let limit = Duration::from_secs(2);
-    let edge = Edge::over(store, Limits { stalled_peer_ms: 2_000, ..Limits::default() }).await;
-    let mut slow = edge.connect_narrowly().await;
-    let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    slow.send(&head).await;
-    // The two systems pass on that there is room by the hundred thousand bytes, so a piece is more.
-    let (began, mut received) = (Instant::now(), Vec::new());
-    loop {
-        let before = received.len();
-        let mut piece = (&mut slow.0).take(1 << 20);
-        let read = timeout(PATIENCE, piece.read_to_end(&mut received));
-        read.await.expect("in time").expect("not cut");
-        if received.len() == before {
-            break;
-        }
-        sleep(limit / 6).await;
-    }
-    assert!(began.elapsed() > limit, "{target}: {} bytes", received.len());
-    received
-}
-
-#[tokio::test]
-async fn a_reader_that_is_slow_but_reads_gets_it_all() {
-    let (chunks, whole) = tokio::join!(
-        read_slowly(large_store(8, 1), "/getrange"),
-        read_slowly(large_store(1, 8), "/get?key=a"),
-    );
-    assert!(chunks.len() > 8 << 20, "{} bytes", chunks.len());
-    assert!(chunks.ends_with(b"0\r\n\r\n"));
-    // Here only progress that is noted amid the answer keeps the connection.
-    assert!(whole.len() > 8 << 20, "{} bytes", whole.len());
-    assert!(whole.ends_with(b"}"));
-}
-
-#[tokio::test]
-async fn large_answers_that_nobody_reads_leave_room_for_small_ones() {
-    let limits = Limits { http_unread_bytes: 4 << 20, range_bytes: 1 << 20, ..Limits::default() };
-    let edge = Edge::over(large_store(16, 1), limits).await;
-    let keys: String = ('a'..='z').map(|key| format!("key={key}&")).collect();
-    let mut stalled = Vec::new();
-    for _ in 0..3 {
-        let mut peer = edge.connect_narrowly().await;
-        peer.send(&GET.replace("key=a", &keys)).await;
-        stalled.push((peer.until("\r\n").await, peer));
-    }
-    assert!(stalled.iter().any(|(status, _)| status.starts_with("HTTP/1.1 200")));
-    assert!(stalled.iter().any(|(status, _)| status.starts_with("HTTP/1.1 503")));
-    assert!(edge.get("/get?key=zz").await.starts_with("HTTP/1.1 404"));
-}
-
-#[tokio::test]
-async fn more_connections_than_seats_wait_their_turn() {
-    let edge = Edge::start(Limits { max_connections: 2, ..Limits::default() }).await;
-    let (mut first, mut second, mut third) =
-        (edge.connect().await, edge.connect().await, edge.connect().await);
-    for peer in [&mut first, &mut second, &mut third] {
-        peer.send(GET).await;
-    }
-    first.until("content-length: 0\r\n").await;
-    second.until("content-length: 0\r\n").await;
-    let early = timeout(Duration::from_millis(100), third.0.read_u8()).await;
-    assert!(early.is_err(), "the third has no seat yet");
-    drop(first);
-    third.until("content-length: 0\r\n").await;
-}
-
-#[tokio::test]
-async fn connections_that_come_and_go_do_not_stop_an_honest_one() {
-    let edge = Edge::start(Limits { max_connections: 64, ..Limits::default() }).await;
-    edge.get("/put?a=1").await;
-    let mut honest = edge.connect().await;
-    for round in 0..2_000 {
-        let mut churning = edge.connect().await;
-        if round % 2 == 0 {
-            churning.send("GET /get?ke").await;
-        }
-        drop(churning);
-        if round % 100 == 0 {
-            honest.send(GET).await;
-            honest.until(ANSWER).await;
-        }
-    }
 }
 
 #[tokio::test]
