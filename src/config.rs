@@ -79,12 +79,24 @@ impl Default for QueueConfig {
 /// How much of the log stays after the tables hold it, for `changes`.
 #[derive(Debug, Clone, Copy)]
 pub struct RetainConfig {
-    /// Bytes of log that stay, about; what the tables do not hold yet stays in any case.
+    /// Bytes of log that stay at least, unless they are too old; what the tables do not hold yet
+    /// stays in any case.
     pub bytes: u64,
-    /// How long a change stays, in milliseconds; 0 sets no bound.
+    /// What is older goes too, in milliseconds; 0 sets no bound.
     pub age_ms: u64,
     /// The log is kept count of, and trimmed, in stretches of about so many bytes.
     pub segment_bytes: u64,
+}
+
+/// Segments are not made shorter than this for the sake of a small `--retain-bytes`.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
+impl RetainConfig {
+    /// When a segment is full. What stays beyond `bytes` is one segment, so where little is to
+    /// stay they are short.
+    pub fn full_segment_bytes(&self) -> u64 {
+        self.segment_bytes.min((self.bytes / 4).max(SEGMENT_BYTES_MIN))
+    }
 }
 
 impl Default for RetainConfig {

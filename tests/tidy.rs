@@ -39,7 +39,7 @@ const KEPT_INSIDE: [(&str, &str); 6] = [
     ("zeromq", "src/client/"),
     ("axum", "src/http/"),
     ("hyper", "src/http/"),
-    ("fjall", "src/disk/fjall.rs"),
+    ("fjall", "src/disk/fjall"),
     ("indicatif", "src/cli/"),
 ];
 

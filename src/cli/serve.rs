@@ -100,13 +100,13 @@ pub(super) struct Serve {
     #[arg(default_value_t = QueueConfig::default().wait_ms)]
     queue_wait_ms: u64,
 
-    /// How many bytes of history stay for `changes`, besides what the tables do not hold yet
+    /// At least so many bytes of history stay for `changes`, unless they are too old
     #[arg(long, env = "VATN_RETAIN_BYTES", value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<u64>)]
     #[arg(default_value_t = RetainConfig::default().bytes)]
     retain_bytes: u64,
 
-    /// How long a change stays in the history; 0 sets no bound
+    /// History that is older goes, whatever --retain-bytes says; 0 sets no bound
     #[arg(long, env = "VATN_RETAIN_AGE_MS", value_name = "MS", default_value_t = 0)]
     #[arg(value_parser = units::milliseconds)]
     retain_age_ms: u64,

@@ -9,25 +9,23 @@
 //! medium, goes with the rows of the tables, which never get there before it. So a restart knows
 //! what must be there.
 
+mod compact;
+
 use super::files::{self, Depth, FileFault, Inspection};
 use super::guard::guarded;
 use super::log::{self, Durable, Found, Known, LogFiles};
 use super::place::Place;
-use super::{Disk, DiskError, KeyValue, NextRows, Row, Space, Sync};
+use super::{Disk, DiskError, DiskUsage, KeyValue, NextRows, Row, Space, Sync};
 use fjall::config::{BlockSizePolicy, FilterPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 /// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for each space.
 const MEMTABLE_BYTES: u64 = 32 << 20;
 
-/// How long a stop may take to sort what is in memory.
-const SETTLE_TIME: Duration = Duration::from_secs(20);
-const SETTLE_LOOK: Duration = Duration::from_millis(2);
 /// Blocks of files that fjall keeps in memory: all values are in the map, so few are read again.
 const CACHE_BYTES: u64 = 8 << 20;
 
@@ -47,6 +45,8 @@ pub struct FjallDisk {
     log: LogFiles,
     /// What fjall may lose with the power. A killed process may have left something.
     has_unsynced: AtomicBool,
+    /// All rows are in sorted files, and none has come since.
+    is_settled: AtomicBool,
     /// Held while fjall syncs: who finds nothing left to sync is to find it synced.
     syncing: Mutex<()>,
     /// What was noted last of how far the log is on the medium.
@@ -146,7 +146,9 @@ impl FjallDisk {
         };
         let (has_unsynced, log_ends) = (AtomicBool::new(true), Mutex::new(known.ends));
         let (place, path, syncing) = (Place::of(path)?, path.to_owned(), Mutex::default());
-        Ok(Self { spaces: Some(spaces), log, has_unsynced, syncing, log_ends, path, place })
+        let is_settled = AtomicBool::new(false);
+        let spaces = Some(spaces);
+        Ok(Self { spaces, log, has_unsynced, is_settled, syncing, log_ends, path, place })
     }
 
     /// Looks at the files of the database at `path` without opening it, and says which are damaged.
@@ -195,6 +197,7 @@ impl FjallDisk {
             Sync::Data => PersistMode::SyncData,
         };
         let spaces = self.spaces()?;
+        self.is_settled.store(false, Ordering::Release);
         guarded("writing", || {
             let mut batch = spaces.database.batch().durability(Some(mode));
             for row in rows {
@@ -271,6 +274,10 @@ impl Drop for FjallDisk {
             drop(spaces);
             self.place.is_kept()?;
             log?;
+            if self.is_settled.load(Ordering::Acquire) {
+                files::empty_journal(&self.path)
+                    .map_err(|error| at(&self.path, "cannot be closed", &error))?;
+            }
             files::close(&self.path).map_err(|error| at(&self.path, "cannot be closed", &error))
         });
         if let Err(error) = closed {
@@ -529,28 +536,21 @@ impl Disk for FjallDisk {
     }
 
     fn settle(&self) -> Result<(), DiskError> {
-        guarded("settling", || {
-            let spaces = self.spaces()?;
-            let all: Vec<&Keyspace> =
-                [&spaces.table, &spaces.meta].into_iter().chain(&spaces.old_log).collect();
-            for space in &all {
-                space.rotate_memtable().map_err(|error| failed("settling", &error))?;
-            }
-            // fjall's own way of waiting has no end where the disk fails.
-            let deadline = Instant::now() + SETTLE_TIME;
-            while all.iter().any(|space| space.sealed_memtable_count() > 0) {
-                if Instant::now() >= deadline {
-                    return Err(DiskError::new("settling", "it takes too long"));
-                }
-                std::thread::sleep(SETTLE_LOOK);
-            }
-            Ok(())
-        })
+        guarded("settling", || self.flush_memtables("settling"))?;
+        self.is_settled.store(true, Ordering::Release);
+        Ok(())
     }
 
-    fn bytes(&self) -> u64 {
-        let rows = self.spaces.as_ref().and_then(|spaces| spaces.database.disk_space().ok());
-        rows.unwrap_or(0) + self.log.bytes()
+    fn usage(&self) -> DiskUsage {
+        DiskUsage::of(&self.path)
+    }
+
+    fn compact(&self) -> Result<(), DiskError> {
+        self.merge_tables()
+    }
+
+    fn shrink(&self) -> Result<(), DiskError> {
+        self.release_journals()
     }
 }
 

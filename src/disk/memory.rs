@@ -3,7 +3,7 @@
 //! It promises no more than the real one: the log and all other rows are forgotten each for
 //! itself, and what was trimmed of the log is gone at once.
 
-use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
+use super::{Disk, DiskError, DiskUsage, KeyValue, Row, Space, Sync};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -246,9 +246,17 @@ impl Disk for MemoryDisk {
         Ok(last.map(|(key, value)| (key.clone(), value.clone())))
     }
 
-    fn bytes(&self) -> u64 {
+    fn usage(&self) -> DiskUsage {
         let state = self.state();
-        let rows = state.spaces.values().flatten();
-        rows.map(|(key, value)| (key.len() + value.len()) as u64).sum()
+        let mut usage = DiskUsage::default();
+        for (space, rows) in &state.spaces {
+            let bytes: u64 = rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+            match space {
+                Space::Table => usage.tables += bytes,
+                Space::Log => usage.log += bytes,
+                Space::Meta | Space::OldLog => usage.other += bytes,
+            }
+        }
+        usage
     }
 }

@@ -11,9 +11,11 @@ mod kept;
 mod log;
 pub mod memory;
 mod place;
+mod usage;
 
 pub use self::fjall::FjallDisk;
 pub use memory::MemoryDisk;
+pub use usage::DiskUsage;
 
 use std::fmt;
 use std::sync::Arc;
@@ -143,5 +145,16 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
     }
 
     /// The bytes that the store takes on the medium, about.
-    fn bytes(&self) -> u64;
+    fn usage(&self) -> DiskUsage;
+
+    /// Writes the live rows of the tables anew, and gives back the room of all others. Others may
+    /// commit meanwhile. Nothing is lost when it fails.
+    fn compact(&self) -> Result<(), DiskError> {
+        Ok(())
+    }
+
+    /// Has the disk begin to give back what it holds only until rows are sorted, if that is much.
+    fn shrink(&self) -> Result<(), DiskError> {
+        Ok(())
+    }
 }

@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 
 /// How long writes that nobody waits for are gathered.
 const LINGER: Duration = Duration::from_millis(2);
-/// How often the disk is asked for the store's size, while there are writes.
-const MEASURE_AGE: Duration = Duration::from_secs(1);
 /// How often keys that expire unseen are looked for.
 const TICK: Duration = Duration::from_millis(20);
 /// Keys that expire in one tick.
@@ -31,7 +29,6 @@ pub(super) struct Position {
     pub(super) log: Log,
     stored: Seq,
     synced: Seq,
-    measured_at: Option<Instant>,
     /// What is being committed.
     pub(super) on_its_way: Option<OnItsWay>,
     /// The emptied buffer of a record that was.
@@ -41,8 +38,7 @@ pub(super) struct Position {
 impl Position {
     pub(super) fn at(log: Log, progress: &Progress) -> Self {
         let Progress { stored, synced, .. } = *progress;
-        let (measured_at, on_its_way, spare) = (None, None, Undo::default());
-        Self { log, stored, synced, measured_at, on_its_way, spare }
+        Self { log, stored, synced, on_its_way: None, spare: Undo::default() }
     }
 }
 
@@ -110,7 +106,6 @@ impl Engine {
 
     fn append_batch(&self, position: &mut Position, batch: Batch) -> Result<(), DiskError> {
         let Batch { pending, undo, wants_sync, .. } = batch;
-        self.measure(position);
         if pending.is_empty() {
             return if wants_sync { self.sync(position) } else { Ok(()) };
         }
@@ -136,13 +131,6 @@ impl Engine {
             position.spare = undo.emptied();
         }
         Ok(())
-    }
-
-    fn measure(&self, position: &mut Position) {
-        if position.measured_at.is_none_or(|at| at.elapsed() >= MEASURE_AGE) {
-            self.counters.disk_bytes.set(self.disk.bytes());
-            position.measured_at = Some(Instant::now());
-        }
     }
 
     /// What has been stored and not synced: since when, and how much.

@@ -59,7 +59,4 @@ pub struct Counters {
     pub unsynced_since: Counter,
     /// Bytes of records that are stored and not synced yet, about.
     pub unsynced_bytes: Counter,
-    /// The store's size on disk, looked at every second: asking the disk takes too long for
-    /// `stats`.
-    pub disk_bytes: Counter,
 }

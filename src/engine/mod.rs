@@ -35,7 +35,7 @@ use crate::config::Config;
 use crate::disk::{Disk, DiskError};
 use crate::log::queue::Queued;
 use crate::log::watermarks::Progress;
-use crate::log::{Feed, Log, Record, Segments, Watermarks, WriteQueue};
+use crate::log::{Compaction, Feed, Log, Record, Segments, Watermarks, WriteQueue};
 use crate::net::MemoryQuota;
 use crate::store::{Context, KeyHasher, Store};
 use crate::wire::command::Weight;
@@ -79,6 +79,7 @@ pub struct Engine {
     watermarks: Arc<Watermarks>,
     feed: Arc<Feed>,
     segments: Arc<Segments>,
+    compaction: Arc<Compaction>,
     clock: Clock,
     counters: Counters,
     config: Config,
@@ -122,8 +123,12 @@ impl Engine {
         recovered: Recovered,
     ) -> Result<(Arc<Self>, Log), DiskError> {
         let seq = recovered.store.seq();
-        let log =
-            Log::open(Arc::clone(&disk), recovered.segments, seq, config.retain.segment_bytes)?;
+        let log = Log::open(
+            Arc::clone(&disk),
+            recovered.segments,
+            seq,
+            config.retain.full_segment_bytes(),
+        )?;
         let queue = Arc::new(WriteQueue::new(config.queue.clone()));
         let last_written =
             recovered.tail.last().map_or(recovered.in_tables, |queued| queued.last_seq);
@@ -159,6 +164,7 @@ impl Engine {
             watermarks: Arc::new(Watermarks::at(seq, recovered.in_tables)),
             feed,
             segments: log.segments(),
+            compaction: Arc::default(),
             disk,
             clock,
             counters: Counters::default(),
@@ -289,6 +295,11 @@ impl Engine {
     /// The watermarks, for the worker.
     pub fn watermarks(&self) -> Arc<Watermarks> {
         Arc::clone(&self.watermarks)
+    }
+
+    /// What is known of the room that the store takes, for the compactor and whoever asks it.
+    pub fn compaction(&self) -> Arc<Compaction> {
+        Arc::clone(&self.compaction)
     }
 
     /// The log's segments, for the worker.

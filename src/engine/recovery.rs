@@ -95,7 +95,7 @@ fn load_tables(
 ) -> Result<(), DiskError> {
     // A hint alone: no row takes fewer bytes than are counted here.
     let items = tables::number(disk, meta::ITEMS)?.unwrap_or(0);
-    store.reserve(items.min(disk.bytes() / ROW_BYTES_MIN) as usize);
+    store.reserve(items.min(disk.usage().total() / ROW_BYTES_MIN) as usize);
     let (sender, receiver) = sync_channel(PAGES_BETWEEN);
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || read_tables(disk, &sender));

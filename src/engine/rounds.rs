@@ -19,6 +19,10 @@ impl Rounds for Engine {
         self.len()
     }
 
+    fn live_bytes(&self) -> u64 {
+        self.core().store.row_bytes()
+    }
+
     fn wait_logged(&self) -> Result<(), DiskError> {
         let mut core = self.core_mut();
         let seq = core.last_written.max(core.pending.last_seq());

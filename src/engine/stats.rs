@@ -2,6 +2,7 @@
 
 use super::{Core, Engine};
 use crate::limits::Limits;
+use crate::log::compaction::CompactionStatus;
 use crate::net::memory_quota::{Category, Usage};
 use crate::wire::command::Hello;
 use crate::wire::{METHODS, PROTOCOL_VERSION, Seq, hex};
@@ -48,6 +49,8 @@ struct StatsReply<'e> {
     items: usize,
     memory_bytes: usize,
     disk_bytes: u64,
+    live_bytes: u64,
+    disk: DiskReply,
     seq: SeqReply,
     queue: QueueReply,
     connections: u64,
@@ -95,6 +98,18 @@ struct SeqReply {
 }
 
 #[derive(Serialize)]
+struct DiskReply {
+    table_bytes: u64,
+    journal_bytes: u64,
+    log_bytes: u64,
+    other_bytes: u64,
+    compactions: u64,
+    is_compacting: bool,
+    freed_bytes: u64,
+    compaction_error: Option<String>,
+}
+
+#[derive(Serialize)]
 struct QueueReply {
     items: usize,
     bytes: usize,
@@ -115,6 +130,21 @@ impl LimitsReply {
             command_items: crate::limits::COMMAND_ITEMS_MAX,
             range_items: limits.range_items,
             range_bytes: limits.range_bytes,
+        }
+    }
+}
+
+impl DiskReply {
+    fn new(status: &CompactionStatus) -> Self {
+        Self {
+            table_bytes: status.usage.tables,
+            journal_bytes: status.usage.journals,
+            log_bytes: status.usage.log,
+            other_bytes: status.usage.other,
+            compactions: status.ended,
+            is_compacting: status.is_running,
+            freed_bytes: status.freed_bytes,
+            compaction_error: status.failure.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -140,8 +170,10 @@ impl Engine {
         let progress = self.watermarks.progress();
         let (items, bytes) = self.queue.load();
         let counters = &self.counters;
+        let compaction = self.compaction.status();
+        let disk_bytes = compaction.usage.total();
         encode(&StatsReply {
-            status: self.status(core.store.len(), counters.disk_bytes.get()),
+            status: self.status(core.store.len(), disk_bytes),
             version: env!("CARGO_PKG_VERSION"),
             store_id: self.store_id(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -149,7 +181,9 @@ impl Engine {
             durability: self.config.durability.name(),
             items: core.store.len(),
             memory_bytes: core.store.bytes(),
-            disk_bytes: counters.disk_bytes.get(),
+            disk_bytes,
+            live_bytes: core.store.row_bytes(),
+            disk: DiskReply::new(&compaction),
             seq: SeqReply {
                 applied: core.store.seq(),
                 stored: progress.stored,
@@ -187,7 +221,7 @@ impl Engine {
     /// LeakDB's line: `PATH N bytes :: N items in queue :: N items in storage memory`.
     pub fn status_line(&self) -> String {
         let items = self.core().store.len();
-        self.status(items, self.disk.bytes())
+        self.status(items, self.disk.usage().total())
     }
 
     fn status(&self, items: usize, bytes: u64) -> String {

@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod archive_reader;
 pub mod check;
+pub mod compaction;
 pub mod feed;
 pub mod history;
 pub mod migrate;
@@ -19,6 +20,7 @@ pub mod tables;
 mod waiters;
 pub mod watermarks;
 
+pub use compaction::Compaction;
 pub use feed::Feed;
 pub use queue::WriteQueue;
 pub use record::Record;

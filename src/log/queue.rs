@@ -59,6 +59,15 @@ pub struct Due {
     pub records: usize,
 }
 
+/// What a worker is to do.
+#[derive(Debug, Clone, Copy)]
+pub enum Work {
+    /// A round.
+    Round(Due),
+    /// No write has come for a while.
+    Nothing,
+}
+
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Queued>,
@@ -166,7 +175,7 @@ impl WriteQueue {
 
     /// Waits for a round's work. The records stay in the queue until [`WriteQueue::done`], so a
     /// worker that fails loses nothing. `None`: closed and empty.
-    pub fn wait_for_round(&self) -> Option<Due> {
+    pub fn wait_for_round(&self) -> Option<Work> {
         let mut state = self.state();
         loop {
             if state.waiting.is_empty() && state.is_closed {
@@ -178,9 +187,14 @@ impl WriteQueue {
             };
             if !state.waiting.is_empty() && (rest.is_zero() || self.is_round_due(&state)) {
                 drop(state);
-                return self.due();
+                return self.due().map(Work::Round);
             }
-            state = self.work.wait_timeout(state, rest).unwrap_or_else(PoisonError::into_inner).0;
+            let woken = self.work.wait_timeout(state, rest);
+            let (woken, time) = woken.unwrap_or_else(PoisonError::into_inner);
+            if time.timed_out() && woken.waiting.is_empty() && !woken.is_closed {
+                return Some(Work::Nothing);
+            }
+            state = woken;
         }
     }
 

@@ -16,6 +16,9 @@ pub trait Rounds: Send + Sync + std::fmt::Debug {
     /// How many keys there are.
     fn keys(&self) -> usize;
 
+    /// Bytes that the persisted entries take as rows of the tables, about.
+    fn live_bytes(&self) -> u64;
+
     /// Waits until every write that a round may have shown is in the log.
     fn wait_logged(&self) -> Result<(), DiskError>;
 }

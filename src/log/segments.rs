@@ -99,10 +99,10 @@ impl Segments {
         self.list().front().map_or(1, |segment| segment.id)
     }
 
-    /// Drops the oldest segments while they are over what is to be retained, and `in_tables` has
-    /// come to the segment after: then the tables hold every write in them, and that next one is
-    /// noted on the disk. With no segment noted, or one that begins later than the tables end, a
-    /// restart could not tell what was trimmed from what it has to replay.
+    /// Drops the oldest segments while those after them hold what is to be retained, and
+    /// `in_tables` has come to the segment after: then the tables hold every write in them, and
+    /// that next one is noted on the disk. With no segment noted, or one that begins later than the
+    /// tables end, a restart could not tell what was trimmed from what it has to replay.
     ///
     /// The caller has made durable whatever replaces them.
     pub fn trim(
@@ -122,7 +122,7 @@ impl Segments {
             if next.id > in_tables {
                 return Ok(dropped);
             }
-            let is_over = total > retain.bytes;
+            let is_over = total - oldest.bytes >= retain.bytes;
             let is_old = retain.age_ms > 0 && oldest.last_time.saturating_add(retain.age_ms) < now;
             if !is_over && !is_old {
                 return Ok(dropped);
@@ -208,8 +208,9 @@ mod tests {
     #[test]
     fn history_stays_by_bytes_and_by_age() {
         let (disk, segments) = held(&[1, 11, 21]);
-        let by_bytes = RetainConfig { bytes: 25, age_ms: 0, segment_bytes: 1 };
-        assert_eq!(segments.trim(&disk, 99, by_bytes, 0).unwrap(), 1);
+        let by_bytes = |bytes| RetainConfig { bytes, age_ms: 0, segment_bytes: 1 };
+        assert_eq!(segments.trim(&disk, 99, by_bytes(21), 0).unwrap(), 0, "20 would be left");
+        assert_eq!(segments.trim(&disk, 99, by_bytes(20), 0).unwrap(), 1);
         let by_age = RetainConfig { bytes: 1_000, age_ms: 50, segment_bytes: 1 };
         assert_eq!(segments.trim(&disk, 99, by_age, 1_150).unwrap(), 0);
         assert_eq!(segments.trim(&disk, 99, by_age, 1_151).unwrap(), 1);

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::disk::{Disk, DiskError};
 use crate::engine::{Engine, recover};
 use crate::log::Rounds;
-use crate::worker::Worker;
+use crate::worker::{Compactor, Worker};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -16,6 +16,7 @@ pub struct Backbone {
     committer: JoinHandle<()>,
     syncer: JoinHandle<()>,
     worker: JoinHandle<()>,
+    compactor: JoinHandle<()>,
 }
 
 impl Backbone {
@@ -32,10 +33,23 @@ impl Backbone {
         let (engine, log) = Engine::new(config, clock.clone(), Arc::clone(&disk), recovered)?;
         let (queue, watermarks) = (engine.queue(), engine.watermarks());
         let (segments, rounds) = (engine.segments(), Arc::clone(&engine) as Arc<dyn Rounds>);
-        let worker = Worker { disk, rounds, queue, watermarks, segments, retain, clock, threads };
+        let compaction = engine.compaction();
+        let (of_compactor, asked) = (Arc::clone(&disk), Arc::clone(&compaction));
+        let worker = Worker {
+            disk,
+            rounds,
+            queue,
+            watermarks,
+            segments,
+            compaction,
+            retain,
+            clock,
+            threads,
+        };
         // What a crash left in the log goes to the tables, and to the medium, before anything is
         // shown.
         worker.catch_up()?;
+        let compactor = Compactor::new(of_compactor, asked, engine.live_bytes());
         let committer = spawn("vatn-commit", {
             let engine = Arc::clone(&engine);
             move || engine.commit(log)
@@ -45,7 +59,8 @@ impl Backbone {
             move || engine.keep_synced()
         })?;
         let worker = spawn("vatn-worker", move || worker.run())?;
-        Ok(Self { engine, committer, syncer, worker })
+        let compactor = spawn("vatn-compact", move || compactor.run())?;
+        Ok(Self { engine, committer, syncer, worker, compactor })
     }
 
     /// The engine.
@@ -62,7 +77,9 @@ impl Backbone {
         let synced = self.syncer.join();
         self.engine.queue().close();
         let worked = self.worker.join();
-        if committed.is_err() || synced.is_err() || worked.is_err() {
+        self.engine.compaction().close();
+        let compacted = self.compactor.join();
+        if [committed, synced, worked, compacted].iter().any(Result::is_err) {
             return Err(DiskError::new("stopping", "a thread ended unexpectedly"));
         }
         self.engine.close()

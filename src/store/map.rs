@@ -41,6 +41,14 @@ impl<'m> Entry<'m> {
     }
 }
 
+/// What a row of the tables takes besides its key and its value, about.
+const ROW_BYTES: u64 = 40;
+
+/// The bytes that an entry takes in the tables, about.
+fn row_bytes(key: &[u8], head: &Head, value_len: usize) -> u64 {
+    if head.persisted { key.len() as u64 + value_len as u64 + ROW_BYTES } else { 0 }
+}
+
 /// Keys whose memory is fetched together.
 const WARM_AT_ONCE: usize = 32;
 
@@ -57,6 +65,8 @@ pub struct Map {
     removed: Vec<Box<[u8]>>,
     /// The entries that expire, soonest first.
     expiries: BTreeSet<(Millis, Box<[u8]>)>,
+    /// Bytes of all persisted entries, as rows of the tables.
+    row_bytes: u64,
 }
 
 impl Map {
@@ -73,6 +83,11 @@ impl Map {
     /// Bytes of memory that entries and keys take, about; the indexes some fourteen more a key.
     pub fn bytes(&self) -> usize {
         self.arena.bytes()
+    }
+
+    /// Bytes that the persisted entries take as rows of the tables, about.
+    pub fn row_bytes(&self) -> u64 {
+        self.row_bytes
     }
 
     /// Whether entries of so many bytes may come, where all together may have `max`.
@@ -136,12 +151,14 @@ impl Map {
         value: &[u8],
         before: impl FnOnce(Option<Entry<'_>>),
     ) -> Option<Head> {
-        let Self { arena, index, order, dirty, .. } = self;
+        let Self { arena, index, order, dirty, row_bytes: rows, .. } = self;
         let key = hashed.bytes;
         let old = match index.find_mut(arena, hashed) {
             Some(place) => {
                 let Slot { head: old, value: old_value, .. } = arena.get(*place);
                 before(Some(Entry { head: old, value: old_value }));
+                *rows += row_bytes(key, &head, value.len());
+                *rows -= row_bytes(key, &old, old_value.len());
                 let mut is_dirty = head.persisted || old.persisted;
                 if !arena.replace(*place, &head, value) {
                     let moved = arena.insert(&head, key, value);
@@ -173,6 +190,7 @@ impl Map {
         let handle = arena.insert(head, key.bytes, value);
         index.insert(arena, hasher, key.hash, handle);
         order.insert(arena, handle);
+        self.row_bytes += row_bytes(key.bytes, head, value.len());
         handle
     }
 
@@ -188,6 +206,7 @@ impl Map {
         let handle = index.remove(arena, hashed)?;
         let Slot { head, value, .. } = arena.get(handle);
         before(Entry { head, value });
+        self.row_bytes -= row_bytes(key, &head, value.len());
         order.remove(arena, key);
         arena.remove(handle);
         if dirty.take(handle) || head.persisted {

@@ -106,6 +106,11 @@ impl Store {
         self.map.bytes()
     }
 
+    /// Bytes that the persisted entries take as rows of the tables, about.
+    pub fn row_bytes(&self) -> u64 {
+        self.map.row_bytes()
+    }
+
     /// Whether entries of so many bytes may come, where all together may have `max`.
     pub fn has_room(&self, bytes: usize, max: usize) -> bool {
         self.map.has_room(bytes, max)

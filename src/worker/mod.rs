@@ -5,12 +5,16 @@
 //! by then, in order. Only then do the records leave the queue and may the log be trimmed, so a
 //! worker that fails loses nothing (LeakDB's requeue): a restart has the log.
 
+mod compactor;
+
+pub use compactor::{Compactor, DEAD_BYTES_MIN};
+
 use crate::clock::Clock;
 use crate::config::RetainConfig;
 use crate::disk::{Disk, DiskError, Row, Sync};
-use crate::log::queue::Due;
+use crate::log::queue::{Due, Work};
 use crate::log::tables::{self, meta};
-use crate::log::{Rounds, Segments, Watermarks, WriteQueue};
+use crate::log::{Compaction, Rounds, Segments, Watermarks, WriteQueue};
 use crate::store::round::Round;
 use crate::wire::change::ChangeReader;
 use crate::wire::{ChangeBuffer, Seq};
@@ -39,6 +43,8 @@ pub struct Worker {
     pub watermarks: Arc<Watermarks>,
     /// What can be trimmed afterwards.
     pub segments: Arc<Segments>,
+    /// Whom to tell that room may come back.
+    pub compaction: Arc<Compaction>,
     /// How much of the log stays all the same.
     pub retain: RetainConfig,
     /// What the age of the log is measured with.
@@ -55,8 +61,12 @@ impl Worker {
 
     /// Works until the queue is closed and empty, or the disk fails.
     pub fn run(&self) {
-        while let Some(due) = self.queue.wait_for_round() {
-            let round = catch_unwind(AssertUnwindSafe(|| self.round(due)));
+        while let Some(work) = self.queue.wait_for_round() {
+            let round = catch_unwind(AssertUnwindSafe(|| match work {
+                Work::Round(due) => self.round(due),
+                // What is retained may have grown too old.
+                Work::Nothing => self.trim(self.watermarks.progress().in_tables),
+            }));
             if let Err(error) = round.unwrap_or_else(|_| Err(panicked())) {
                 if self.watermarks.fail(error.text()) {
                     // Writers that wait for room are to hear of it.
@@ -70,6 +80,8 @@ impl Worker {
     fn round(&self, due: Due) -> Result<(), DiskError> {
         let Due { last_seq, records } = due;
         let (items, _) = self.queue.load();
+        // Of the rows that the tables hold when the round is done.
+        let live_bytes = self.rounds.live_bytes();
         let parts = if items < SHARE_FROM { 1 } else { self.threads.max(1) };
         std::thread::scope(|scope| {
             let mut rounds = self.rounds.begin(parts);
@@ -92,7 +104,9 @@ impl Worker {
         // Who waits for the tables is to find the queue without what is in them.
         self.queue.done(records);
         self.watermarks.tabled(last_seq);
-        self.trim(last_seq)
+        self.trim(last_seq)?;
+        self.compaction.checkpointed(live_bytes);
+        Ok(())
     }
 
     fn trim(&self, last_seq: Seq) -> Result<(), DiskError> {

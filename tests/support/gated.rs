@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
-use vatn::disk::{Disk, DiskError, KeyValue, MemoryDisk, Row, Space, Sync};
+use vatn::disk::{Disk, DiskError, DiskUsage, KeyValue, MemoryDisk, Row, Space, Sync};
 
 /// A disk in memory that can be held.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl Disk for GatedDisk {
         self.disk.trim_log(before)
     }
 
-    fn bytes(&self) -> u64 {
-        self.disk.bytes()
+    fn usage(&self) -> DiskUsage {
+        self.disk.usage()
     }
 }

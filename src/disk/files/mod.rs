@@ -18,10 +18,11 @@ pub use restoring::{IS_RESTORING, begin_restoring, end_restoring, is_restoring, 
 use super::DiskError;
 use super::kept::keep_copy;
 use super::log::{self, Found};
+use super::usage;
 use journal::Rest;
 use std::fmt;
 use std::fs::{DirBuilder, File, TryLockError};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +36,9 @@ const LIST_OF_TREES: &str = "0";
 /// How often a lock is tried that another process holds, and the pause after each time.
 const LOCK_TRIES: usize = 3;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// A journal that takes no more on the medium stays as it is.
+const JOURNAL_BYTES_KEPT: u64 = 1 << 20;
 
 pub(super) const MISSING: &str = "it is missing";
 
@@ -275,6 +279,20 @@ fn trees(
         tree::inspect(path, &name, depth, faults, report)?;
     }
     Ok(())
+}
+
+/// Empties the journal of a store whose rows are all in sorted files, and which nobody has open: it
+/// holds what nobody will read. A small one is not worth it. Where there are several, fjall has
+/// not come to removing the others; they stay as they are.
+pub(super) fn empty_journal(path: &Path) -> std::io::Result<()> {
+    let journals = journal::list(path)?;
+    let [journal] = journals.as_slice() else { return Ok(()) };
+    let journal = File::options().write(true).open(path.join(journal))?;
+    if journal.metadata()?.blocks() * usage::BLOCK_BYTES <= JOURNAL_BYTES_KEPT {
+        return Ok(());
+    }
+    journal.set_len(0)?;
+    journal.sync_all()
 }
 
 /// Writes down what the files are, now that nobody writes them any more. A store that was not left

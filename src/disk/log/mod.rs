@@ -176,7 +176,8 @@ impl LogFiles {
         let length = self.writer().last.as_ref().map_or(0, |(log, _)| log.length());
         // It is there when this one is half full.
         let goal = length.saturating_mul(2 * bytes) / self.file_bytes;
-        let made = self.spares.make_ahead(&self.folder, goal, bytes);
+        let released = self.spares.release_unused();
+        let made = released.and_then(|()| self.spares.make_ahead(&self.folder, goal, bytes));
         made.unwrap_or_else(|error| {
             tracing::debug!("no log file was made ahead of time: {error}");
             false
@@ -226,6 +227,7 @@ impl LogFiles {
     }
 
     /// Bytes of all files.
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {
         let logs: u64 = self.all().map(|log| log.length()).sum();
         logs + self.spares.bytes()

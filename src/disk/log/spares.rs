@@ -23,6 +23,10 @@ const SPARES_MAX: usize = 16;
 /// When somebody has waited so often for a sync of one file, the next one is made ahead of time:
 /// its zeros are written besides all else, which pays only where syncs are waited for.
 const WAITS_MIN: usize = 64;
+/// When no log file was begun for so many looks, a file is removed with each further one: about ten
+/// seconds. The last one stays longer: where writes are slow, it spares them a new one.
+const QUIET_LOOKS: usize = 100;
+const QUIET_LOOKS_LAST: usize = 600;
 /// A piece of them.
 const ZEROS_BYTES: usize = 1 << 20;
 static ZEROS: [u8; ZEROS_BYTES] = [0; ZEROS_BYTES];
@@ -38,6 +42,8 @@ pub(super) struct Spares {
     unfinished_bytes: AtomicU64,
     /// How often somebody waited for a sync since the last log file was begun.
     waits: AtomicUsize,
+    /// How often somebody looked whether there is something to do since then.
+    looks: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +82,7 @@ impl Spares {
     /// A file for a new log file, if there is one.
     pub(super) fn take(&self) -> Option<Spare> {
         self.waits.store(0, Ordering::Relaxed);
+        self.looks.store(0, Ordering::Relaxed);
         let mut stock = self.stock();
         stock.begun += 1;
         stock.kept.pop()
@@ -142,12 +149,23 @@ impl Spares {
         Ok(true)
     }
 
+    /// Removes a file that is kept for a writer who does not come. Call it now and then.
+    pub(super) fn release_unused(&self) -> io::Result<()> {
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        let mut stock = self.stock();
+        let quiet = if stock.kept.len() > 1 { QUIET_LOOKS } else { QUIET_LOOKS_LAST };
+        let unused = if looks >= quiet { stock.kept.pop() } else { None };
+        drop(stock);
+        unused.map_or(Ok(()), |spare| remove(&spare.path))
+    }
+
     /// Whether one is to be begun: syncs are waited for, and there is none.
     fn is_wanted(&self) -> bool {
         self.waits.load(Ordering::Relaxed) >= WAITS_MIN && self.stock().kept.is_empty()
     }
 
     /// Bytes of all.
+    #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {
         let kept: u64 = self.stock().kept.iter().map(|spare| spare.bytes).sum();
         kept + self.unfinished_bytes.load(Ordering::Relaxed)
@@ -231,6 +249,29 @@ mod tests {
         assert!(std::fs::read(&whole).unwrap().starts_with(b"head\0"));
         make().unwrap();
         assert_eq!(std::fs::metadata(&whole).unwrap().len(), bytes);
+    }
+
+    #[test]
+    fn files_that_nobody_takes_go_one_by_one_and_the_last_one_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let spares = Spares::default();
+        spares.stock().begun = 3;
+        let path = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, [0; 9]).unwrap();
+            path
+        };
+        spares.put(folder.path(), ["1", "2", "3"].map(path).into()).unwrap();
+        let kept = |looks: usize| {
+            (0..looks).for_each(|_| spares.release_unused().unwrap());
+            entries(folder.path()).unwrap().len()
+        };
+        assert_eq!((kept(QUIET_LOOKS), kept(1), kept(1)), (3, 2, 1));
+        assert_eq!(kept(QUIET_LOOKS), 1);
+        assert_eq!(kept(QUIET_LOOKS_LAST), 0);
+        spares.put(folder.path(), vec![path("4")]).unwrap();
+        assert!(spares.take().is_some());
+        assert_eq!(kept(QUIET_LOOKS), 1, "somebody takes them");
     }
 
     #[test]

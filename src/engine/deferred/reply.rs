@@ -191,7 +191,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{Disk, DiskError, KeyValue, MemoryDisk, Row, Space, Sync};
+    use crate::disk::{Disk, DiskError, DiskUsage, KeyValue, MemoryDisk, Row, Space, Sync};
     use crate::engine::engine_on;
     use crate::limits::HISTORY_READERS_MAX;
     use crate::log::Record;
@@ -255,8 +255,8 @@ mod tests {
             self.disk.trim_log(before)
         }
 
-        fn bytes(&self) -> u64 {
-            self.disk.bytes()
+        fn usage(&self) -> DiskUsage {
+            self.disk.usage()
         }
     }
 

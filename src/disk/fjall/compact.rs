@@ -1,0 +1,71 @@
+//! Room that fjall would never give back by itself.
+//!
+//! It moves sorted files without overlap to its last level unread, and never looks at that level
+//! again; so rows that were deleted stay. And it removes a journal only when every keyspace has
+//! flushed what is in it, which one that is seldom written to never does.
+
+use super::{FjallDisk, Spaces, guarded};
+use crate::disk::DiskError;
+use fjall::{AbstractTree, Keyspace, SeqNo};
+use std::time::{Duration, Instant};
+
+/// How long it may take to sort what is in memory.
+const SETTLE_TIME: Duration = Duration::from_secs(20);
+const SETTLE_LOOK: Duration = Duration::from_millis(2);
+/// Sorted files are about so long: fjall's own measure.
+const FILE_BYTES: u64 = 64_000_000;
+
+/// Versions of rows, and of the list of files, that are older than this are of no use but for the
+/// newest. Nobody here reads a snapshot.
+const NO_SNAPSHOT: SeqNo = SeqNo::MAX;
+
+impl Spaces {
+    fn all(&self) -> impl Iterator<Item = &Keyspace> {
+        [&self.table, &self.meta].into_iter().chain(&self.old_log)
+    }
+}
+
+impl FjallDisk {
+    /// Has everything in memory sorted, and waits for it.
+    pub(super) fn flush_memtables(&self, what: &str) -> Result<(), DiskError> {
+        let spaces = self.spaces()?;
+        for space in spaces.all() {
+            space.rotate_memtable().map_err(|error| self.failed(what, &error))?;
+        }
+        // fjall's own way of waiting has no end where the disk fails.
+        let deadline = Instant::now() + SETTLE_TIME;
+        while spaces.all().any(|space| space.sealed_memtable_count() > 0) {
+            if Instant::now() >= deadline {
+                return Err(DiskError::new(what, "it takes too long"));
+            }
+            std::thread::sleep(SETTLE_LOOK);
+        }
+        Ok(())
+    }
+
+    /// Merges all sorted files into new ones, without the rows that are dead. The old ones go when
+    /// the new ones are on the medium.
+    pub(super) fn merge_tables(&self) -> Result<(), DiskError> {
+        guarded("compacting", || {
+            self.flush_memtables("compacting")?;
+            for space in self.spaces()?.all() {
+                let done = space.tree.major_compact(FILE_BYTES, NO_SNAPSHOT);
+                done.map_err(|error| self.failed("compacting", &error.into()))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Where a journal is full, has fjall begin to sort what is in it, so that it can go.
+    pub(super) fn release_journals(&self) -> Result<(), DiskError> {
+        let spaces = self.spaces()?;
+        if spaces.database.journal_count() < 2 {
+            return Ok(());
+        }
+        guarded("sorting what is in the journals", || {
+            let rotate = |space: &Keyspace| space.rotate_memtable().map(drop);
+            let rotated = spaces.all().try_for_each(rotate);
+            rotated.map_err(|error| self.failed("sorting what is in the journals", &error))
+        })
+    }
+}
