@@ -1,4 +1,4 @@
-"""An honest client: `honest.py ENDPOINT [reconnect]` prints, for each line that it reads, the worst wait since the last."""
+"""An honest client: `honest.py ENDPOINT [reconnect]` prints its worst wait since the last line that it read."""
 
 import sys
 import threading

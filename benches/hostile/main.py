@@ -97,7 +97,8 @@ def limits():
     """What the flags bound memory to by default, in MiB, together."""
     told = subprocess.run([os.environ["VATN_BIN"], "serve", "--help"], capture_output=True, text=True).stdout
     said = re.sub(r"\s+", " ", told)
-    found = re.findall(r"--((?:max|http|queue|subscriber)[a-z-]*bytes) <[^>]*> (?:(?! --).)*?default: (\d+) ?([KMG]?)", said)
+    pattern = r"--((?:max|http|queue|subscriber)[a-z-]*bytes) <[^>]*> (?:(?! --).)*?default: (\d+) ?([KMG]?)"
+    found = re.findall(pattern, said)
     parts = {flag: int(number) * UNITS[unit] for flag, number, unit in found}
     for one_peer in ("max-message-bytes", "max-unread-bytes"):
         parts.pop(one_peer, None)
@@ -121,7 +122,8 @@ def main():
     given.scale, given.rest = (0.1, 1) if given.quick else (1, 5)
     total, names = limits()
     print(f"limits together: {total:.0f} MiB ({names})\n")
-    print("| case | worst wait, ms | jitter, ms | peak RSS, MiB | RSS before, after | wait after, ms |\n|---|---|---|---|---|---|")
+    print("| case | worst wait, ms | jitter, ms | peak RSS, MiB | RSS before, after | wait after, ms |")
+    print("|---|---|---|---|---|---|")
     shown = lambda number: "ended" if number is None else f"{number:,.0f}"
     for name in attacks.CASES:
         if given.only and not name.startswith(tuple(given.only)):

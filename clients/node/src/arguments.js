@@ -3,7 +3,11 @@
 import { types } from "node:util";
 import { lookup } from "node:dns/promises";
 import { InvalidArgument } from "./errors.js";
+import { after } from "./timer.js";
 import { isPlain } from "./writable.js";
+
+// How long is waited for the addresses of a name.
+const LOOKUP_MS = 2_000;
 
 const shown = (given) => {
   if (typeof given === "string") return JSON.stringify(given.slice(0, 80));
@@ -56,6 +60,14 @@ export function withOptions(positional, options) {
   return given.length > 0 ? [...positional, Object.fromEntries(given)] : positional;
 }
 
+/** The settings of a connection, of which these are known. */
+export function asSettings(given, known) {
+  const [settings = {}] = withOptions([], given);
+  const unknown = Object.keys(settings).find((name) => !known.includes(name));
+  if (unknown !== undefined) throw new InvalidArgument(`unknown option ${unknown}: there are ${known.join(", ")}`);
+  return settings;
+}
+
 /** A time in milliseconds, from 0 to Infinity. */
 export function asMs(given, name) {
   if (typeof given === "number" && given >= 0) return given;
@@ -90,7 +102,11 @@ export async function needsIpv6(endpoint) {
   const host = /^tcp:\/\/(?:.*;)?(.*):[^:]*$/.exec(endpoint)?.[1];
   if (!host) return false;
   if (host.includes(":")) return true;
-  const found = await lookup(host, { all: true }).catch(() => []);
+  // A resolver that does not answer takes longer than a client may.
+  let callOff;
+  const late = new Promise((resolve) => (callOff = after(LOOKUP_MS, () => resolve([]))));
+  const found = await Promise.race([lookup(host, { all: true }).catch(() => []), late]);
+  callOff();
   return found.length > 0 && found.every(({ family }) => family === 6);
 }
 

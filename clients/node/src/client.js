@@ -2,7 +2,7 @@
 
 import { performance } from "node:perf_hooks";
 import { Dealer } from "zeromq";
-import { asEndpoint, asMs, connectSocket, needsIpv6, withOptions } from "./arguments.js";
+import { asEndpoint, asMs, asSettings, connectSocket, needsIpv6, withOptions } from "./arguments.js";
 import { Commands } from "./commands.js";
 import { CommandError, InvalidArgument, ProtocolError, Timeout, Unreadable, VatnError } from "./errors.js";
 import { shapeOf } from "./shapes.js";
@@ -46,7 +46,8 @@ export class Client extends Commands {
    * Connects and says hello. `timeout` (ms) bounds every command; `wait` and `changes` get their own waiting
    * time on top. After a Timeout it is not known whether a write was done. The connection comes back by itself.
    */
-  static async connect(endpoint = "tcp://127.0.0.1:7533", { timeout = 10_000, name = "node" } = {}) {
+  static async connect(endpoint = "tcp://127.0.0.1:7533", options) {
+    const { timeout = 10_000, name = "node" } = asSettings(options, ["timeout", "name"]);
     const client = new Client(asEndpoint(endpoint), timeout, { name, ipv6: await needsIpv6(endpoint) });
     try {
       await client.#greet();

@@ -1,7 +1,7 @@
 /** The subscriber: it knows whether it has heard everything. */
 
 import { performance } from "node:perf_hooks";
-import { asEndpoint, asKey, asMs, asSeq, needsIpv6 } from "./arguments.js";
+import { asEndpoint, asKey, asMs, asSeq, asSettings, needsIpv6 } from "./arguments.js";
 import { InvalidArgument, Missed, ProtocolError, Timeout } from "./errors.js";
 import { Feed } from "./feed.js";
 import * as wire from "./wire.js";
@@ -18,7 +18,8 @@ const WAIT_MS = 1000;
  * Every change comes in order, or Missed is thrown in its place, once for each stretch; go on by iterating again.
  * With a `client` of the same broker, what is missing is fetched with its `changes`, and Missed is thrown only where
  * that fails, with the `cause`, or where the store is another one; with `after`, the changes of writes later than
- * that seq come first. `last` is the seq up to which nothing is missing. Timeout is thrown when not even a beat came for `patience` ms.
+ * that seq come first. `last` is the seq up to which nothing is missing. Timeout is thrown when not even a beat came
+ * for `patience` ms.
  */
 export class Subscriber {
   last = -1;
@@ -48,9 +49,10 @@ export class Subscriber {
    * Connects; done when the subscription is in effect, which takes up to a second; with several prefixes, when the
    * first beat has come, and it is a Timeout when none came within `patience` (one that lags gets none).
    */
-  static async connect(endpoint = "tcp://127.0.0.1:7534", prefixes = [""], options = {}) {
+  static async connect(endpoint = "tcp://127.0.0.1:7534", prefixes = [""], options) {
+    const settings = asSettings(options, ["patience", "client", "after"]);
     const ipv6 = await needsIpv6(asEndpoint(endpoint));
-    const subscriber = new Subscriber(endpoint, prefixes, { ...options, ipv6 });
+    const subscriber = new Subscriber(endpoint, prefixes, { ...settings, ipv6 });
     try {
       await subscriber.#begin();
       return subscriber;
@@ -258,7 +260,9 @@ function parts(frames) {
   const [topic, head, body] = frames;
   const header = frames.length === 3 ? readable(head) : null;
   const isHeader = Array.isArray(header) && header.length >= 7 && typeof header[1] === "string";
-  if (!isHeader || !Number.isInteger(header[0])) throw new ProtocolError(`a message that is no change, of ${frames.length} frames`);
+  if (!isHeader || !Number.isInteger(header[0])) {
+    throw new ProtocolError(`a message that is no change, of ${frames.length} frames`);
+  }
   return { topic, header, value: body.length > 0 ? readable(body) : null };
 }
 

@@ -65,6 +65,9 @@ const MISTAKES = {
     c.timeout = "10";
   },
   "a timeout that is no number": (c) => Client.connect(c.endpoint, { timeout: NaN }),
+  "a number for the options of connect": (c) => Client.connect(c.endpoint, 5),
+  "an unknown option of connect": (c) => Client.connect(c.endpoint, { timeuot: 5 }),
+  "an unknown option of a subscriber": () => Subscriber.connect("tcp://127.0.0.1:1", [], { form: 1 }),
   "an endpoint that is none": () => Client.connect("nonsense"),
   "an endpoint that is a number": () => Client.connect(7533),
   "an endpoint without a port": () => Client.connect("tcp://127.0.0.1"),

@@ -11,7 +11,8 @@ import msgpack
 import pytest
 import vatn
 import zmq
-from vatn import Client, InvalidArgument, Subscriber, TooLarge, Unusable, VatnError
+import zmq.asyncio
+from vatn import Client, InvalidArgument, Subscriber, TooLarge, Unusable, VatnError, endpoint
 from vatn.endpoint import needs_ipv6
 
 MISTAKES = {
@@ -58,6 +59,7 @@ MISTAKES = {
     "an endpoint that is a number": lambda c: Client(7533),
     "an endpoint without a port": lambda c: Client("tcp://127.0.0.1"),
     "a subscriber's endpoint that is none": lambda c: Subscriber("nonsense"),
+    "a context of asyncio": lambda c: Client(c.endpoint, context=zmq.asyncio.Context()),
     "a context that is none": lambda c: Client("tcp://127.0.0.1:1", context=5),
 }
 
@@ -217,10 +219,9 @@ def test_messages_hold_no_more_frames_than_the_broker_takes(start):
 
 def test_a_broker_that_comes_back_with_another_limit_is_asked_again(start):
     broker = start("--max-message-bytes", "65536")
-    endpoint = broker.router
-    with Client(endpoint, timeout=30) as client:
+    with Client(broker.router, timeout=30) as client:
         broker.stop()
-        start("--router", endpoint)
+        start("--router", broker.router)
         assert client.set("a", bytes(100_000)) > 0
 
 
@@ -228,7 +229,9 @@ CHILD = """
 import os, sys, vatn
 client, subscriber = vatn.Client(sys.argv[1], timeout=5), vatn.Subscriber(sys.argv[2])
 scan, pipeline, notify = client.scan(), client.pipeline(), client.notify
-client.set("parent", 1)
+for n in range(3):
+    client.set("parent", n)
+assert next(subscriber).seq == 1 and subscriber.last >= 1
 if os.fork() == 0:
     attempts = [client.ping, lambda: next(scan), lambda: notify.set("a", 1), lambda: pipeline.get("a"),
                 lambda: next(subscriber), lambda: subscriber.take(1), lambda: next(subscriber.until(9))]
@@ -245,7 +248,7 @@ if os.fork() == 0:
     sys.exit(0)
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
 assert client.get("child") == 1
-assert {change.key for change in subscriber.until(2)} == {"parent", "child"}
+assert {change.key for change in subscriber.until(4)} == {"parent", "child"}
 print("well")
 """
 
@@ -278,11 +281,19 @@ def test_errors_can_be_handed_to_another_process():
         assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 
 
-@pytest.mark.parametrize("endpoint, found, expected", [
+def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch):
+    answers = threading.Event()
+    monkeypatch.setattr(endpoint, "LOOKUP", 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: answers.wait(60) and [(socket.AF_INET6, None)])
+    assert needs_ipv6("tcp://slow:1") is False
+    answers.set()
+
+
+@pytest.mark.parametrize("address, found, expected", [
     ("tcp://both:1", [socket.AF_INET6, socket.AF_INET], False), ("tcp://four:1", [socket.AF_INET], False),
     ("tcp://six:1", [socket.AF_INET6], True), ("tcp://none:1", [], False), ("tcp://[fe80::1%lo]:1", [], True),
     ("tcp://127.0.0.1:0;[::1]:1", [], True), ("ipc:///tmp/a:b", [], False), ("nonsense", [], False),
 ])
-def test_a_name_is_reached_over_ipv4_where_it_can_be(monkeypatch, endpoint, found, expected):
+def test_a_name_is_reached_over_ipv4_where_it_can_be(monkeypatch, address, found, expected):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(family, None) for family in found])
-    assert needs_ipv6(endpoint) is expected
+    assert needs_ipv6(address) is expected

@@ -42,7 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Atomic", "BadArgument", "BadKey", "BadRequest", "Change", "Client", "CommandError", "Compacted", "Conflict",
-    "Deleted", "Entry", "History", "InvalidArgument", "Missed", "NotANumber", "NotFound", "Notifier", "Overflow", "Page",
-    "Pipeline", "ProtocolError", "QueueFull", "Reply", "Stopping", "Storage", "Subscriber", "Timeout", "TooLarge",
-    "UnknownMethod", "Unreadable", "Unusable", "Unwritable", "VatnError",
+    "Deleted", "Entry", "History", "InvalidArgument", "Missed", "NotANumber", "NotFound", "Notifier", "Overflow",
+    "Page", "Pipeline", "ProtocolError", "QueueFull", "Reply", "Stopping", "Storage", "Subscriber", "Timeout",
+    "TooLarge", "UnknownMethod", "Unreadable", "Unusable", "Unwritable", "VatnError",
 ]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import socket as system
+import threading
 from typing import Any
 
 import zmq
 
 from .errors import InvalidArgument
+
+# How long, in seconds, is waited for the addresses of a name.
+LOOKUP = 2.0
 
 
 def check(endpoint: Any, context: Any) -> None:
@@ -15,6 +20,8 @@ def check(endpoint: Any, context: Any) -> None:
         raise InvalidArgument(f"endpoint must be a str like tcp://127.0.0.1:7533, not {endpoint!r:.80}")
     if context is not None and not isinstance(context, zmq.Context):
         raise InvalidArgument(f"context must be a zmq.Context, not {type(context).__name__}")
+    if any(kind.__module__ == "zmq.asyncio" for kind in type(context).__mro__):
+        raise InvalidArgument("context must be a plain zmq.Context: this client blocks, and is not for asyncio")
 
 
 def connect(socket: zmq.Socket[Any], endpoint: str) -> None:
@@ -32,10 +39,23 @@ def needs_ipv6(endpoint: str) -> bool:
     host = address.rpartition(";")[2].rpartition(":")[0]
     if scheme != "tcp" or not host:
         return False
-    if ":" in host:
-        return True
-    try:
-        families = {found[0] for found in system.getaddrinfo(host, None)}
-    except (OSError, UnicodeError):
-        return False
-    return families == {system.AF_INET6}
+    if ":" in host or re.fullmatch(r"[\d.*]+", host):
+        return ":" in host
+    return _families(host) == {system.AF_INET6}
+
+
+def _families(host: str) -> set[int]:
+    """Which families of addresses a name has; none where it is not known in time."""
+    found: set[int] = set()
+
+    def look() -> None:
+        try:
+            found.update(entry[0] for entry in system.getaddrinfo(host, None))
+        except (OSError, UnicodeError):
+            pass
+
+    # In a thread of its own, since a resolver that does not answer takes longer than a client may.
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(LOOKUP)
+    return set(found)

@@ -122,6 +122,7 @@ class Subscriber:
                 self._receive(time.monotonic() + self.patience)
 
     def _take(self) -> Change:
+        check_process(self._process, "Subscriber")
         item = self._ready.popleft()
         if isinstance(item, Missed):
             raise item
