@@ -1,6 +1,6 @@
 /**
- * Run by npm. `npm install PATH` only links to this folder, and installs nothing into it; so the packages that the
- * client needs are installed here.
+ * Run by npm. `npm install PATH` only links to this folder, and installs nothing into it. So this script installs the
+ * packages that the client needs. A tarball of `npm pack` does not need them: npm installs them beside it.
  */
 
 import { spawnSync } from "node:child_process";
@@ -18,7 +18,9 @@ function isComplete() {
   }
 }
 
-if (!isComplete() && !process.env.VATN_PREPARING) {
+const isPacked = ["pack", "publish"].includes(process.env.npm_command);
+
+if (!isComplete() && !isPacked && !process.env.VATN_PREPARING) {
   const own = ["npm_config_global", "npm_config_location", "npm_config_local_prefix", "npm_config_prefix"];
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !own.includes(name)));
   env.VATN_PREPARING = "1";
@@ -29,5 +31,8 @@ if (!isComplete() && !process.env.VATN_PREPARING) {
     env,
     stdio: "inherit",
   });
-  process.exit(done.status ?? 1);
+  if (done.status !== 0) {
+    console.error(`vatn: \`npm ci\` failed in ${here}: run it there, or use \`npm install --install-links ${here}\``);
+    process.exit(1);
+  }
 }
