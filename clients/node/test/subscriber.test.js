@@ -44,6 +44,36 @@ test("changes come in order from the moment it is made", async (t) => {
   assert.equal(subscriber.last, 4);
 });
 
+/** What a copy of the store makes of a change: of a touch it takes the time alone. */
+function apply(copy, { key, op, value, ttl_ms }) {
+  if (op === "set") copy[key] = [value, ttl_ms !== null];
+  else if (op === "touch") copy[key][1] = ttl_ms !== null;
+  else delete copy[key];
+  return copy;
+}
+
+test("a copy that takes only the time of a touch is equal to the store", async (t) => {
+  const { client, subscriber } = await both(t, ["a"]);
+  await client.set_multi(Array.from({ length: 9 }, (_, n) => [`a${n}`, n]));
+  await client.set("a0", [0], { ttl_ms: 3_600_000 });
+  assert.ok((await client.touch("a0", null)) && (await client.touch("a1", 3_600_000)));
+  assert.deepEqual(await client.delete_range({ prefix: "a", after: "a2", limit: 2 }), { count: 2, next: "a4" });
+  await client.atomic((block) => {
+    block.touch("a5", 3_600_000);
+    block.delete_range({ from: "a6", to: "a8" });
+  });
+  const { seq } = await client.hello();
+  const store = {};
+  for await (const key of client.scan({ prefix: "a", keys_only: true })) {
+    const { value, ttl_ms } = await client.get(key, { meta: true });
+    store[key] = [value, ttl_ms !== null];
+  }
+  assert.deepEqual(Object.keys(store), ["a0", "a1", "a2", "a5", "a8"]);
+  assert.deepEqual((await collect(subscriber.until(seq))).reduce(apply, {}), store);
+  const { changes } = await client.changes(0, { prefix: "a" });
+  assert.deepEqual(changes.reduce(apply, {}), store);
+});
+
 test("several next at once get one change each, in order, and take loses none", async (t) => {
   const { client, subscriber } = await both(t, ["a"]);
   assert.equal(await subscriber.take(5), null);

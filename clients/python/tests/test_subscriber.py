@@ -43,6 +43,38 @@ def test_changes_come_in_order_from_the_moment_it_is_made(client, subscriber):
     assert subscriber.last == last
 
 
+def apply(copy, change):
+    """What a copy of the store makes of a change: of a touch it takes the time alone."""
+    if change.op == "set":
+        copy[change.key] = [change.value, change.ttl_ms is not None]
+    elif change.op == "touch":
+        copy[change.key][1] = change.ttl_ms is not None
+    else:
+        del copy[change.key]
+
+
+def test_a_copy_that_takes_only_the_time_of_a_touch_is_equal_to_the_store(client, subscriber):
+    first = client.hello()["seq"]
+    client.set_multi({f"a{n}": n for n in range(9)})
+    client.set("a0", [0], ttl_ms=3_600_000)
+    assert client.touch("a0", None) and client.touch("a1", 3_600_000)
+    assert client.delete_range(prefix="a", after="a2", limit=2) == (2, "a4")
+    with client.atomic() as block:
+        block.touch("a5", 3_600_000)
+        block.delete_range(from_="a6", to="a8")
+    last = client.hello()["seq"]
+    store = {}
+    for key in client.scan(prefix="a", keys_only=True):
+        entry = client.get(key, meta=True)
+        store[key] = [entry.value, entry.ttl_ms is not None]
+    assert list(store) == ["a0", "a1", "a2", "a5", "a8"]
+    for changes in (subscriber.until(last), client.changes(first, prefix="a").changes):
+        copy = {}
+        for change in changes:
+            apply(copy, change)
+        assert copy == store
+
+
 def test_several_prefixes_and_none(client, shared):
     with Subscriber(shared.publisher) as everything, Subscriber(shared.publisher, "x", b"y") as some:
         for key in "wxyz":
