@@ -28,7 +28,7 @@ const VALUE: [u8; 102] = {
 fn answer(frame: &[u8], response: &mut Vec<u8>) {
     let Request { id, command, .. } = Request::decode(frame);
     match command {
-        Ok(_) => response::success(response, id, &Reply::Value(&VALUE)),
+        Ok(_) => response::success(response, id, &Reply::Value(VALUE[..].into())),
         Err(refusal) => response::refusal(response, id, &refusal),
     }
 }

@@ -13,9 +13,11 @@ pub const KEY_BYTES_MAX: usize = 32_768;
 pub const KEY_RESERVED: u8 = 0xFF;
 /// How deep arrays and maps may nest in a value or a request.
 pub const DEPTH_MAX: usize = 64;
-/// Most keys, pairs and commands in one request, those in a batch's commands with them; and most
-/// entries that a batch's reads pass over. They are read and executed in one go.
-pub const COMMAND_ITEMS_MAX: usize = 1 << 18;
+/// The default of `--command-items`. They are read and executed in one go, in which nobody else is
+/// served by the thread, and no write is applied.
+pub const COMMAND_ITEMS: usize = 1 << 14;
+/// The default of `--max-message-bytes`, for the same reason.
+pub const MESSAGE_BYTES: usize = 16 << 20;
 /// How many sequence numbers a crash may skip, so that none is ever given out twice.
 pub const SEQ_RESERVE: u64 = 1 << 24;
 /// A log record is written when the pending writes reach about this size, in bytes.
@@ -54,10 +56,17 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_CONNECTIONS", default_value_t = 4096, value_name = "N")]
     pub max_connections: usize,
 
-    /// Largest ZeroMQ message, all its frames together
-    #[arg(long, env = "VATN_MAX_MESSAGE_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
-    #[arg(value_parser = units::bytes::<usize>)]
+    /// Largest ZeroMQ message, all its frames together. By the default nobody waits for long while
+    /// one is executed; a larger limit makes that wait longer in proportion
+    #[arg(long, env = "VATN_MAX_MESSAGE_BYTES", default_value_t = MESSAGE_BYTES)]
+    #[arg(value_name = "BYTES", value_parser = units::bytes::<usize>)]
     pub max_message_bytes: usize,
+
+    /// Most keys, pairs and commands in one request, those in a batch's commands with them; and
+    /// most entries that a batch's reads pass over. A larger limit makes others wait longer for
+    /// such a request, in proportion
+    #[arg(long, env = "VATN_COMMAND_ITEMS", default_value_t = COMMAND_ITEMS, value_name = "N")]
+    pub command_items: usize,
 
     /// Most bytes of unfinished incoming messages, all connections together
     #[arg(long, env = "VATN_MAX_INCOMING_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
@@ -155,7 +164,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 4096,
-            max_message_bytes: 64 << 20,
+            max_message_bytes: MESSAGE_BYTES,
+            command_items: COMMAND_ITEMS,
             max_incoming_bytes: 512 << 20,
             max_data_bytes: None,
             max_frames: 65_536,
@@ -184,6 +194,7 @@ impl Limits {
         let least = [
             ("--max-connections", self.max_connections, 1),
             ("--max-message-bytes", self.max_message_bytes, 1024),
+            ("--command-items", self.command_items, 1),
             ("--max-incoming-bytes", self.max_incoming_bytes, self.max_message_bytes),
             ("--max-data-bytes", self.max_data_bytes.unwrap_or(usize::MAX), 1 << 20),
             ("--max-frames", self.max_frames, 1),
@@ -220,6 +231,7 @@ const _: () = assert!(QUEUE_BYTES_MAX + 3 * MESSAGE_BYTES_MAX < u32::MAX as usiz
 const _: () = assert!((QUEUE_ITEMS_MAX as u64) < SEQ_RESERVE / 2);
 const _: () = assert!(TABLE_KEY_BYTES_MAX <= FJALL_KEY_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES < 64 << 20);
+const _: () = assert!(MESSAGE_BYTES <= MESSAGE_BYTES_MAX);
 const _: () = assert!(DEPTH_MAX < 256, "the depth is counted on the decoder's stack");
 
 #[cfg(test)]

@@ -65,7 +65,14 @@ impl History {
         for change in read.records.iter().flat_map(|record| record.persisted()) {
             let (seq, mut state) = self.states.last().unwrap().clone();
             match change.op {
-                Op::Set | Op::Touch => {
+                Op::Touch => {
+                    let timed = state.get_mut(change.key);
+                    timed.map(|(value, end)| {
+                        *end = change.expires_at.unwrap_or(0);
+                        (value.clone(), *end)
+                    })
+                }
+                Op::Set => {
                     let timed = (change.value.to_vec(), change.expires_at.unwrap_or(0));
                     state.insert(change.key.to_vec(), timed)
                 }

@@ -87,7 +87,7 @@ fn a_claim_within_the_bounds_takes_no_memory_before_its_bytes_come() {
     let peers: Vec<_> = (0..200)
         .map(|_| {
             let mut peer = Peer::connect(trial.router(), "DEALER");
-            peer.send(&header(LONG, 60 * MIB)).unwrap();
+            peer.send(&header(LONG, 15 * MIB)).unwrap();
             peer.send(&[0; 1000]).unwrap();
             peer
         })

@@ -26,9 +26,10 @@ fn follow(cells: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: &ChangeBuffer) {
     for change in ChangeReader::new(changes.bytes()) {
         let change = change.unwrap();
         match change.op {
-            Op::Set | Op::Touch => cells.insert(change.key.to_vec(), change.value.to_vec()),
-            Op::Delete | Op::Expire => cells.remove(change.key),
-        };
+            Op::Set => drop(cells.insert(change.key.to_vec(), change.value.to_vec())),
+            Op::Touch => assert!(change.value.is_empty(), "a touch carries no value"),
+            Op::Delete | Op::Expire => drop(cells.remove(change.key)),
+        }
     }
 }
 
@@ -39,6 +40,7 @@ fn context(now: u64) -> Context {
         page_items: 10_000,
         page_bytes: 1 << 20,
         reply_bytes: 1 << 20,
+        command_items: 1 << 14,
         write_bytes: 1 << 20,
     }
 }

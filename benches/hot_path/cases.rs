@@ -91,8 +91,9 @@ fn context() -> Context {
         durability: Level::Synced,
         page_items: 10_000,
         page_bytes: 4 << 20,
-        reply_bytes: 64 << 20,
-        write_bytes: 64 << 20,
+        reply_bytes: 16 << 20,
+        command_items: 1 << 14,
+        write_bytes: 16 << 20,
     }
 }
 
@@ -130,7 +131,7 @@ fn encode_replies(operations: u64) -> Work {
             if id % 16 == 0 {
                 out.clear();
             }
-            let reply = Reply::Value(black_box(value.as_bytes()));
+            let reply = Reply::Value(black_box(value.as_bytes()).into());
             response::success(&mut out, Some(70_000 + id), &reply);
         }
         black_box(&out);

@@ -781,8 +781,8 @@ def levels():
 
 @scenario
 def history():
-    def change(key, seq, op, index, count, prev, value, level="synced"):
-        return [key, [seq, op, index, count, prev, None, level], value]
+    def change(key, seq, op, index, count, prev, value, level="synced", ttl_ms=None):
+        return [key, [seq, op, index, count, prev, ttl_ms, level], value]
 
     yield call("nothing yet", "changes", [0], [[], 0])
     yield call("one", "set", ["a", Hex("cc01")], 1)
@@ -799,9 +799,16 @@ def history():
     yield call("a wait that has no need to", "changes", [2, {"wait_ms": 10000}], [[four], 3])
     yield call("a wait that ends", "changes", [3, {"wait_ms": 1}], [[], 3])
     yield call("a seq that nobody wrote yet", "changes", [9], [[], 9])
+    yield call("a touch", "touch", ["a", 7200000], True)
+    yield call("carries no value", "changes", [3], [[change("a", 4, "touch", 0, 1, 3, None, ttl_ms=7200000)], 4])
+    yield call("a value of level memory", "set", ["m", 1, {"durability": "memory"}], 5)
+    yield call("a touch of it", "touch", ["m", None, {"durability": "synced"}], True)
+    yield call("is of level memory too", "get", ["m", {"meta": True}], [1, 6, None, "memory"])
+    yield call("a touch at level memory of another", "touch", ["a", None, {"durability": "memory"}], True)
+    yield call("does not make that forgettable", "get", ["a", {"meta": True}], [Hex("cc01"), 7, None, "queued"])
     yield call("after_seq is missing", "changes", [], argument("after_seq"))
     yield call("a prefix as long as a key may be", "changes", [0, {"prefix": Hex("da8000 70*32768", "a prefix of 32,768 bytes")}],
-               [[], 3])
+               [[], 7])
     yield call("a longer one", "changes", [0, {"prefix": Hex("da8001 70*32769", "a prefix of 32,769 bytes")}],
                argument("prefix"))
     yield call("after_seq is wrong", "changes", ["0"], argument("after_seq"))

@@ -15,11 +15,11 @@ pub(super) fn print(change: &Change, out: &mut Output) -> Result<(), Failure> {
     let start = format!("{}\t{}\t{key}", change.seq, change.op.name());
     match (&change.value, change.op) {
         (Some(value), Op::Set) => out.line(format!("{start}\t{}", json::line(&value.value()))),
-        (Some(_), _) => match change.ttl_ms {
+        (_, Op::Touch) => match change.ttl_ms {
             Some(ttl_ms) => out.line(format!("{start}\t{ttl_ms} ms left")),
             None => out.line(format!("{start}\tno end")),
         },
-        (None, _) => out.line(start),
+        _ => out.line(start),
     }
 }
 
@@ -51,6 +51,11 @@ pub(super) enum Action {
     Set {
         /// The value.
         value: Packed,
+        /// The time to live.
+        ttl_ms: Option<u64>,
+    },
+    /// Change its time to live, and leave its value.
+    Touch {
         /// The time to live.
         ttl_ms: Option<u64>,
     },
@@ -114,6 +119,10 @@ pub(super) fn read(line: &Json) -> Result<Line, String> {
     }
     let action = match members.get("op").map(|op| op.as_str().unwrap_or_default()) {
         Some("set" | "touch") if has_no_time => Action::Delete,
+        Some("touch") if members.get("value").is_none_or(Json::is_null) => {
+            Action::Touch { ttl_ms: number("ttl_ms")? }
+        }
+        // Older brokers told the value with a touch.
         None | Some("set" | "touch") => {
             Action::Set { value: json::pack(member("value")?)?, ttl_ms: number("ttl_ms")? }
         }
@@ -171,12 +180,14 @@ mod tests {
     #[test]
     fn items_changes_and_marks_are_read() {
         let set = |value: u64, ttl_ms| Action::Set { value: Packed::from(value), ttl_ms };
+        let touch = Action::Touch { ttl_ms: Some(5) };
         for (text, action, goes_on) in [
             (r#"{"key":"k","value":1}"#, set(1, None), None),
             (r#"{"key":"k","value":1,"ttl_ms":5}"#, set(1, Some(5)), None),
             (r#"{"op":"touch","key":"k","value":1,"ttl_ms":null}"#, set(1, None), None),
             (r#"{"op":"set","key":"k","value":1,"ttl_ms":0}"#, Action::Delete, None),
             (r#"{"op":"touch","key":"k","ttl_ms":0}"#, Action::Delete, None),
+            (r#"{"op":"touch","key":"k","value":null,"ttl_ms":5}"#, touch, None),
             (r#"{"op":"delete","key":"k","value":null}"#, Action::Delete, None),
             (
                 r#"{"op":"delete","key":"k","seq":7,"index":18446744073709551615,"count":2}"#,

@@ -308,7 +308,7 @@ impl Items {
     fn push(&mut self, item: Item) {
         let value = match &item.action {
             Action::Set { value, .. } => value.as_bytes().len(),
-            Action::Delete => 0,
+            Action::Touch { .. } | Action::Delete => 0,
         };
         self.bytes += item.key.len() + value;
         self.items.push((item.key, item.action));
@@ -356,6 +356,10 @@ fn command((key, action): &(Vec<u8>, Action)) -> Request {
             // What has no time left does so a moment later.
             let ttl_ms = ttl_ms.map(|ttl_ms| ttl_ms.max(1));
             Request::new("set").key(key).argument(value).option_if("ttl_ms", ttl_ms)
+        }
+        Action::Touch { ttl_ms } => {
+            let ttl_ms = ttl_ms.map_or(Packed::nil(), |ttl_ms| Packed::from(ttl_ms.max(1)));
+            Request::new("touch").key(key).argument(&ttl_ms)
         }
         Action::Delete => Request::new("delete").key(key),
     }

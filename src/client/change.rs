@@ -27,7 +27,7 @@ pub struct Change {
     pub durability: Level,
     /// The key.
     pub key: Bytes,
-    /// The value that the key has now; `None` for a key that is gone.
+    /// The value that a `set` gave the key; `None` for other ops. A `touch` leaves the value.
     pub value: Option<Packed>,
 }
 
@@ -65,10 +65,8 @@ pub(super) fn decode(frames: &[Bytes]) -> Result<Publication, &'static str> {
         name => op_named(name).ok_or("a change of an unknown kind")?,
     };
     let value = match op {
-        Op::Set | Op::Touch => {
-            Some(Packed::new(value.clone()).ok_or("a change's value is not MessagePack")?)
-        }
-        Op::Delete | Op::Expire => None,
+        Op::Set => Some(Packed::new(value.clone()).ok_or("a change's value is not MessagePack")?),
+        Op::Touch | Op::Delete | Op::Expire => None,
     };
     let level =
         level.as_str().and_then(|name| name.parse().ok()).ok_or("a change of an unknown level")?;

@@ -20,7 +20,7 @@ pub struct HistoryOptions {
 /// What one `changes` returned.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
-    /// The changes, in order. A touch has the value that it left in place.
+    /// The changes, in order.
     pub changes: Vec<Change>,
     /// The answer is complete up to this seq: go on after it.
     pub next: u64,

@@ -133,7 +133,7 @@ impl Engine {
             (_, Kind::Later(later)) => {
                 match later.result() {
                     Some(Ok(result)) => {
-                        response::success(out, answer.id, &Reply::Value(result));
+                        response::success(out, answer.id, &Reply::Value(result[..].into()));
                     }
                     Some(Err(refusal)) => response::refusal(out, answer.id, refusal),
                     None => response::refusal(out, answer.id, &stopping()),

@@ -120,8 +120,8 @@ impl<'q> Page<'q> {
         writer::key(&mut self.bytes, change.key);
         change.header(self.prev).encode(&mut self.bytes);
         match change.op {
-            Op::Set | Op::Touch => self.bytes.extend_from_slice(change.value),
-            Op::Delete | Op::Expire => writer::nil(&mut self.bytes),
+            Op::Set => self.bytes.extend_from_slice(change.value),
+            Op::Touch | Op::Delete | Op::Expire => writer::nil(&mut self.bytes),
         }
         self.items += 1;
         self.prev = change.seq;

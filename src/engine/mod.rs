@@ -243,6 +243,7 @@ impl Engine {
             page_items: self.config.limits.range_items,
             page_bytes: self.config.limits.range_bytes,
             reply_bytes: self.config.limits.max_message_bytes,
+            command_items: self.config.limits.command_items,
             write_bytes: self.config.limits.write_bytes(),
         }
     }

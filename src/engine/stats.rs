@@ -127,7 +127,7 @@ impl LimitsReply {
             in_flight: limits.max_in_flight,
             unread_bytes: limits.max_unread_bytes,
             depth: crate::limits::DEPTH_MAX,
-            command_items: crate::limits::COMMAND_ITEMS_MAX,
+            command_items: limits.command_items,
             range_items: limits.range_items,
             range_bytes: limits.range_bytes,
         }

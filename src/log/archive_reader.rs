@@ -156,7 +156,7 @@ impl<R: Read> ArchiveReader<R> {
         if change.level == Level::Memory {
             return Err("a value in it was not to be kept");
         }
-        let has_value = matches!(change.op, Op::Set | Op::Touch);
+        let has_value = change.op == Op::Set || !change.value.is_empty();
         if has_value && !is_value(change.value) {
             return Err("a value in it is not MessagePack");
         }

@@ -228,8 +228,8 @@ impl Check<'_> {
             if change.seq < seq || change.seq > record.last_seq {
                 return Err("its writes are not in order".to_owned());
             }
-            let is_there = matches!(change.op, Op::Set | Op::Touch);
-            if is_there && !is_value(change.value) {
+            let has_value = change.op == Op::Set || !change.value.is_empty();
+            if has_value && !is_value(change.value) {
                 return Err("a value in it is not MessagePack".to_owned());
             }
             (seq, items) = (change.seq, items + 1);
@@ -243,8 +243,15 @@ impl Check<'_> {
                 self.expected.remove(change.key);
                 continue;
             }
-            let is_there = matches!(change.op, Op::Set | Op::Touch);
-            self.expected.insert(change.key.to_vec(), (change.seq, is_there));
+            match (change.op, self.expected.get_mut(change.key)) {
+                (Op::Touch, Some((seq, true))) => *seq = change.seq,
+                // Whether there is something to touch is not known from here.
+                (Op::Touch, _) => {}
+                (op, _) => {
+                    let expected = (change.seq, op == Op::Set);
+                    self.expected.insert(change.key.to_vec(), expected);
+                }
+            }
         }
         self.found.records += 1;
         self.found.last_seq = self.found.last_seq.max(record.last_seq);

@@ -17,6 +17,7 @@ pub mod restore;
 pub mod rounds;
 pub mod segments;
 pub mod tables;
+mod touches;
 mod waiters;
 pub mod watermarks;
 

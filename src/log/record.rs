@@ -80,7 +80,7 @@ impl Record {
     /// value, and leaves no other trace.
     pub fn persisted(&self) -> impl Iterator<Item = Change<'_>> {
         self.changes().filter_map(|change| match change.level {
-            Level::Memory if !change.covers => None,
+            Level::Memory if !change.covers || change.op == Op::Touch => None,
             Level::Memory => {
                 Some(Change { op: Op::Delete, expires_at: None, value: &[], ..change })
             }

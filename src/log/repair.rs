@@ -5,6 +5,7 @@ use super::check::{Checked, Place, segment_fact, seq_of};
 use super::record::Record;
 use super::segments::Segment;
 use super::tables::{self, FORMAT_VERSION, meta};
+use super::touches::Touches;
 use crate::disk::{Disk, DiskError, Row, Space, Sync};
 use crate::limits::SEQ_RESERVE;
 use crate::wire::{Seq, hex};
@@ -75,7 +76,7 @@ impl Repair<'_> {
                 wrong.insert(key.clone(), (removal(key), None));
             }
         }
-        let mut rows = BTreeMap::new();
+        let (mut rows, mut touches) = (BTreeMap::new(), Touches::default());
         let in_tables = self.checked.in_tables;
         self.each_record(&mut |record| {
             let Some(record) = record else {
@@ -84,6 +85,9 @@ impl Repair<'_> {
                 return;
             };
             for change in record.changes() {
+                if touches.note(&change) {
+                    continue;
+                }
                 let row = tables::row(&change);
                 if let Some(slot) = wrong.get_mut(&row.key) {
                     *slot = (row, Some(change.seq));
@@ -106,6 +110,7 @@ impl Repair<'_> {
         for batch in rows.chunks(BATCH_ROWS) {
             self.disk.commit(batch.to_vec(), Sync::Buffer)?;
         }
+        touches.apply(self.disk)?;
         let up_to_date = tables::number_row(meta::IN_TABLES, self.last_seq);
         self.disk.commit(vec![up_to_date], Sync::Buffer)?;
         self.disk.sync()

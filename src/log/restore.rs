@@ -6,6 +6,7 @@
 use super::archive::{Origin, Summary};
 use super::archive_reader::{ArchiveError, ArchiveReader};
 use super::tables::{self, FORMAT_VERSION, meta};
+use super::touches::Touches;
 use crate::clock::Millis;
 use crate::disk::{Disk, DiskError, Row, Space, Sync};
 use crate::wire::Change;
@@ -52,7 +53,7 @@ pub fn restore<R: Read>(
     report: &mut dyn FnMut(u64, u64),
 ) -> Result<Restored, RestoreError> {
     disk.commit(vec![tables::number_row(meta::RESTORING, 1)], Sync::Data)?;
-    let mut rows = Rows { disk, rows: BTreeMap::new(), bytes: 0 };
+    let mut rows = Rows { disk, rows: BTreeMap::new(), bytes: 0, touches: Touches::default() };
     let mut read = 0;
     while let Some(block) = archive.next_block()? {
         for change in block.changes() {
@@ -61,7 +62,7 @@ pub fn restore<R: Read>(
         }
         report(read, archive.bytes());
     }
-    rows.flush()?;
+    rows.finish()?;
     let summary = archive.summary().unwrap_or_default();
     // What had expired when the backup was made stays expired, though this clock is behind.
     let now = now.max(summary.time_ms);
@@ -86,10 +87,14 @@ struct Rows<'d> {
     disk: &'d dyn Disk,
     rows: BTreeMap<Vec<u8>, Row<'static>>,
     bytes: usize,
+    touches: Touches,
 }
 
 impl Rows<'_> {
     fn put(&mut self, change: &Change<'_>) -> Result<(), DiskError> {
+        if self.touches.note(change) {
+            return if self.touches.len() >= BATCH_ROWS { self.finish() } else { Ok(()) };
+        }
         self.bytes += change.key.len() + change.value.len();
         let row = tables::row(change);
         self.rows.insert(row.key.clone(), row);
@@ -97,6 +102,12 @@ impl Rows<'_> {
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// Writes everything, touches last.
+    fn finish(&mut self) -> Result<(), DiskError> {
+        self.flush()?;
+        self.touches.apply(self.disk)
     }
 
     fn flush(&mut self) -> Result<(), DiskError> {
@@ -184,6 +195,27 @@ mod tests {
         let delete = Change { op: Op::Delete, value: b"", ..set(8, b"b", None) };
         let changes = [set(6, b"c", None), set(7, b"c", None), delete, set(9, b"a", None)];
         assert_eq!(restored(&entries, &changes, 10).0, ["a 9", "c 7"]);
+    }
+
+    #[test]
+    fn a_touch_moves_the_end_of_what_is_there_and_makes_nothing() {
+        let entries = [set(1, b"a", Some(100)), set(2, b"b", None), set(3, b"d", None)];
+        let touch = |seq, key, expires_at| Change {
+            op: Op::Touch,
+            value: b"",
+            ..set(seq, key, expires_at)
+        };
+        let changes = [
+            touch(6, b"a", None),
+            touch(6, b"b", Some(100)),
+            touch(6, b"c", None),
+            touch(7, b"d", Some(50)),
+            set(8, b"d", None),
+        ];
+        assert_eq!(
+            restored(&entries, &changes, 100),
+            (vec!["a 6".to_owned(), "d 8".to_owned()], 1)
+        );
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub fn key(key: &[u8]) -> Vec<u8> {
 /// The row that makes the tables show `change`.
 pub fn row(change: &Change<'_>) -> Row<'static> {
     let key = key(change.key);
+    // A touch has its value with it only in what older versions wrote.
     let is_there = matches!(change.op, crate::wire::Op::Set | crate::wire::Op::Touch);
     let value = is_there.then(|| encode(change).into());
     Row { space: Space::Table, key, value }

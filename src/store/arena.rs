@@ -6,11 +6,13 @@
 //! seq u64 | value_len u32 | key_len u16 | flags u8 | [expires_at_ms u64] | key | value
 //! ```
 //!
-//! A value too large for a slot lives on its own, and its slot holds its number. A handle names a
-//! slot in four bytes, so that the indexes above stay small.
+//! A large value has an allocation of its own, which readers share: it leaves the lock without a
+//! copy. Its slot holds its number. A handle names a slot in four bytes, so that the indexes above
+//! stay small.
 
 use crate::clock::Millis;
-use crate::wire::{Level, Seq};
+use crate::limits::KEY_BYTES_MAX;
+use crate::wire::{Level, Seq, Shared};
 
 /// Bytes in a page.
 const PAGE_BYTES: usize = 1 << 20;
@@ -23,6 +25,10 @@ pub const SLOT_UNITS_MIN: usize = HEAD.div_ceil(UNIT);
 const UNITS_PER_PAGE: usize = PAGE_BYTES / UNIT;
 /// Head, key and value together take no more than this in a slot.
 const SLOT_BYTES_MAX: usize = 64 << 10;
+/// A longer value has an allocation of its own, and is shared instead of copied.
+pub const INLINE_BYTES_MAX: usize = 4 << 10;
+/// What an allocation takes besides the value, about: two counters, and what the allocator adds.
+const LARGE_OVERHEAD: usize = 48;
 const HEAD: usize = 8 + 4 + 2 + 1;
 const CACHE_LINE: usize = 64;
 /// What a slot holds of a large value: its number.
@@ -66,6 +72,8 @@ pub struct Slot<'a> {
     pub key: &'a [u8],
     /// The bytes of one MessagePack value.
     pub value: &'a [u8],
+    /// The allocation that holds it, where it has one of its own.
+    pub shared: Option<&'a Shared>,
 }
 
 #[derive(Debug, Default)]
@@ -95,13 +103,14 @@ pub struct Arena {
     free_pages: Vec<usize>,
     /// For each size of slot, pages that have room; some may have changed since.
     with_room: Vec<Vec<usize>>,
-    large: Vec<Box<[u8]>>,
+    large: Vec<Shared>,
     large_bytes: usize,
     /// Bytes of slots that hold an entry.
     slot_bytes: usize,
     free_large: Vec<u32>,
     /// Buffers of emptied pages, for the next ones.
     spare: Vec<Box<[u8]>>,
+    dropped: Vec<Shared>,
 }
 
 /// The number and the size of the class of slots that hold `bytes`: steps of 8 up to 1 KiB, then of
@@ -118,18 +127,48 @@ fn class(bytes: usize) -> (usize, usize) {
 }
 
 impl Arena {
-    /// Puts an entry into a slot.
-    pub fn insert(&mut self, head: &Head, key: &[u8], value: &[u8]) -> Handle {
-        let is_large = slot_bytes(head, key, value.len()) > SLOT_BYTES_MAX;
-        let held = if is_large { LARGE_REFERENCE } else { value.len() };
-        let handle = self.allocate(slot_bytes(head, key, held));
-        if is_large {
-            let number = self.keep_large(value);
-            self.write(handle, head, key, &number.to_le_bytes(), Some(value.len()));
-        } else {
+    /// Puts an entry into a slot. A large value that is `shared` already is not copied.
+    pub fn insert(
+        &mut self,
+        head: &Head,
+        key: &[u8],
+        value: &[u8],
+        shared: Option<&Shared>,
+    ) -> Handle {
+        if value.len() <= INLINE_BYTES_MAX {
+            let handle = self.allocate(slot_bytes(head, key, value.len()));
             self.write(handle, head, key, value, None);
+            return handle;
         }
+        let number = self.keep_large(shared.map_or_else(|| value.into(), Shared::clone));
+        self.insert_large(head, key, number, value.len())
+    }
+
+    fn insert_large(&mut self, head: &Head, key: &[u8], number: u32, len: usize) -> Handle {
+        let handle = self.allocate(slot_bytes(head, key, LARGE_REFERENCE));
+        self.write(handle, head, key, &number.to_le_bytes(), Some(len));
         handle
+    }
+
+    /// Puts another head on an entry, and leaves its value. Where the head takes another number of
+    /// bytes than before, the entry gets another slot, which is returned; the old one is then to be
+    /// [vacated](Self::vacate).
+    pub fn set_head(&mut self, handle: Handle, head: &Head) -> Option<Handle> {
+        let (slot, layout) = self.slot(handle)?;
+        let is_large = layout.flags & LARGE != 0;
+        let flags = flags(head, is_large);
+        if layout.flags & EXPIRES != flags & EXPIRES {
+            let key: Box<[u8]> = layout.key(slot)?.into();
+            if let Some(number) = self.large_number(handle) {
+                return Some(self.insert_large(head, &key, number, layout.value_len));
+            }
+            let value = slot.get(layout.value_at..layout.value_at + layout.value_len)?.to_vec();
+            return Some(self.insert(head, &key, &value, None));
+        }
+        let page = self.pages.get_mut(page_of(handle))?;
+        let slot = page.bytes.get_mut(offset_of(handle)..)?;
+        write_head(slot, head, layout.value_len, layout.key_len, flags);
+        None
     }
 
     /// Puts another head and value into the slot of an entry, if they fit as if made for it.
@@ -144,7 +183,7 @@ impl Arena {
         let new_flags = flags(head, false);
         let keeps_shape = old.flags & (LARGE | EXPIRES) == new_flags & EXPIRES;
         let bytes = old.value_at + value.len();
-        if !keeps_shape || class(bytes).1 != slot_size {
+        if !keeps_shape || value.len() > INLINE_BYTES_MAX || class(bytes).1 != slot_size {
             return false;
         }
         write_head(slot, head, value.len(), old.key_len, new_flags);
@@ -154,15 +193,26 @@ impl Arena {
         true
     }
 
-    /// Frees the slot of an entry.
+    /// Frees the slot of an entry, and its value.
     pub fn remove(&mut self, handle: Handle) {
         if let Some(number) = self.large_number(handle) {
             if let Some(large) = self.large.get_mut(number as usize) {
-                self.large_bytes -= large.len();
-                *large = Box::default();
+                self.large_bytes -= large.len() + LARGE_OVERHEAD;
+                self.dropped.push(std::mem::take(large));
             }
             self.free_large.push(number);
         }
+        self.vacate(handle);
+    }
+
+    /// Large values that are gone from the map, to be freed where nobody waits for it: giving pages
+    /// back to the system takes as long as a copy.
+    pub fn take_dropped(&mut self) -> Vec<Shared> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Frees the slot of an entry alone.
+    pub fn vacate(&mut self, handle: Handle) {
         let number = page_of(handle);
         let Some(page) = self.pages.get_mut(number) else { return };
         self.slot_bytes -= page.slot_bytes;
@@ -188,7 +238,7 @@ impl Arena {
 
     /// The entry in a slot.
     pub fn get(&self, handle: Handle) -> Slot<'_> {
-        self.find(handle).unwrap_or(Slot { head: EMPTY, key: &[], value: &[] })
+        self.find(handle).unwrap_or(Slot { head: EMPTY, key: &[], value: &[], shared: None })
     }
 
     /// Reads a byte of each of a slot's first cache lines: for the caches, not for the bytes.
@@ -234,12 +284,13 @@ impl Arena {
     fn find(&self, handle: Handle) -> Option<Slot<'_>> {
         let (slot, layout) = self.slot(handle)?;
         let key = layout.key(slot)?;
-        let value = if layout.flags & LARGE == 0 {
-            slot.get(layout.value_at..layout.value_at + layout.value_len)?
+        let (value, shared) = if layout.flags & LARGE == 0 {
+            (slot.get(layout.value_at..layout.value_at + layout.value_len)?, None)
         } else {
-            self.large.get(self.large_number(handle)? as usize)?
+            let shared = self.large.get(self.large_number(handle)? as usize)?;
+            (&**shared, Some(shared))
         };
-        Some(Slot { head: layout.head(slot), key, value })
+        Some(Slot { head: layout.head(slot), key, value, shared })
     }
 
     fn large_number(&self, handle: Handle) -> Option<u32> {
@@ -249,14 +300,14 @@ impl Arena {
         is_large.then(|| u32::from_le_bytes(*number))
     }
 
-    fn keep_large(&mut self, value: &[u8]) -> u32 {
+    fn keep_large(&mut self, value: Shared) -> u32 {
         let number = self.free_large.pop().unwrap_or_else(|| {
-            self.large.push(Box::default());
+            self.large.push(Shared::default());
             (self.large.len() - 1) as u32
         });
-        self.large_bytes += value.len();
+        self.large_bytes += value.len() + LARGE_OVERHEAD;
         if let Some(place) = self.large.get_mut(number as usize) {
-            *place = value.into();
+            *place = value;
         }
         number
     }
@@ -418,6 +469,7 @@ impl Layout {
 
 const _: () = assert!(PAGE_BYTES / UNIT <= 1 << 17 && PAGE_BYTES / (2 * UNIT) <= 1 << 16);
 const _: () = assert!(SLOT_BYTES_MAX <= PAGE_BYTES);
+const _: () = assert!(HEAD + 8 + KEY_BYTES_MAX + INLINE_BYTES_MAX <= SLOT_BYTES_MAX);
 
 #[cfg(test)]
 mod tests {
@@ -450,7 +502,7 @@ mod tests {
             let most = 1 << random.usize(1..19);
             let value = vec![!(seq as u8); random.usize(0..most)];
             let head = head(seq, if random.bool() { seq * 10 } else { 0 });
-            held.push((arena.insert(&head, &key, &value), head, key, value));
+            held.push((arena.insert(&head, &key, &value, None), head, key, value));
             if random.u8(..3) == 0 {
                 let (handle, ..) = held.swap_remove(random.usize(..held.len()));
                 arena.remove(handle);
@@ -460,19 +512,22 @@ mod tests {
             {
                 value.iter_mut().for_each(|byte| *byte ^= 0x55);
                 head.seq += 100_000;
-                assert!(
-                    value.len() > 60_000 || arena.replace(*handle, head, value),
-                    "{}",
-                    key.len()
-                );
-                if value.len() > 60_000 {
+                let is_large = value.len() > INLINE_BYTES_MAX;
+                assert!(is_large || arena.replace(*handle, head, value), "{}", key.len());
+                if is_large {
                     arena.remove(*handle);
-                    *handle = arena.insert(head, key, value);
+                    *handle = arena.insert(head, key, value, None);
+                }
+                head.expires_at = if random.bool() { 7 } else { 0 };
+                if let Some(moved) = arena.set_head(*handle, head) {
+                    arena.vacate(std::mem::replace(handle, moved));
                 }
             }
         }
         for (handle, head, key, value) in &held {
-            assert_eq!(arena.get(*handle), Slot { head: *head, key, value });
+            let slot = arena.get(*handle);
+            assert_eq!((slot.head, slot.key, slot.value), (*head, &key[..], &value[..]));
+            assert_eq!(slot.shared.is_some(), value.len() > INLINE_BYTES_MAX);
         }
         assert!(arena.held_bytes() > 0 && arena.held_bytes() <= arena.bytes());
         for (handle, ..) in held {
@@ -493,7 +548,7 @@ mod tests {
         assert!(!of_pages(PAGES_MAX - PAGES_LEFT - 2).has_room(PAGE_BYTES + 1));
         assert!(!of_pages(0).has_room(usize::MAX));
         let mut last = of_pages(PAGES_MAX - 1);
-        let handle = last.insert(&head(1, 0), b"key", b"value");
+        let handle = last.insert(&head(1, 0), b"key", b"value", None);
         assert_eq!(page_of(handle), PAGES_MAX - 1);
         assert_eq!(last.get(handle).value, b"value");
     }
@@ -501,6 +556,6 @@ mod tests {
     #[test]
     #[should_panic = "no further page"]
     fn no_page_gets_the_handles_of_another() {
-        of_pages(PAGES_MAX).insert(&head(1, 0), b"key", b"value");
+        of_pages(PAGES_MAX).insert(&head(1, 0), b"key", b"value", None);
     }
 }

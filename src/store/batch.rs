@@ -3,9 +3,9 @@
 use super::read::Sight;
 use super::write::Write;
 use super::{Context, REPLY_LIMIT, Store};
-use crate::limits::COMMAND_ITEMS_MAX;
 use crate::wire::command::Batch;
-use crate::wire::{Refusal, writer};
+use crate::wire::reply_buffer::Sink;
+use crate::wire::{Refusal, ReplyBuffer, writer};
 
 impl Store {
     /// Runs the commands; returns the array of their results, encoded. When one is refused,
@@ -14,7 +14,7 @@ impl Store {
         &mut self,
         batch: &Batch<'_>,
         write: &mut Write<'_>,
-    ) -> Result<Vec<u8>, Refusal> {
+    ) -> Result<ReplyBuffer, Refusal> {
         let (removals, writes) = (self.removals, self.writes);
         write.keeps_all = true;
         let done = self.run(batch, write);
@@ -30,9 +30,10 @@ impl Store {
         done
     }
 
-    fn run(&mut self, batch: &Batch<'_>, write: &mut Write<'_>) -> Result<Vec<u8>, Refusal> {
-        let mut results = Vec::with_capacity(1 + batch.commands.len() * 2);
-        writer::array_len(&mut results, batch.commands.len());
+    fn run(&mut self, batch: &Batch<'_>, write: &mut Write<'_>) -> Result<ReplyBuffer, Refusal> {
+        let results = Vec::with_capacity(1 + batch.commands.len() * 2);
+        let mut results = ReplyBuffer::after(results);
+        writer::array_len(results.bytes(), batch.commands.len());
         for (index, command) in batch.commands.iter().enumerate() {
             let done = if command.may_write() {
                 self.write(command, write)
@@ -45,13 +46,13 @@ impl Store {
             };
             let refused = |refusal: Refusal| refusal.in_batch(index, command.method());
             done.map_err(refused)?.encode(&mut results);
-            let Context { reply_bytes, write_bytes, .. } = *write.context;
+            let Context { reply_bytes, write_bytes, command_items, .. } = *write.context;
             if results.len() > reply_bytes {
                 return Err(refused(Refusal::too_large(REPLY_LIMIT, reply_bytes)));
             }
             // Nobody else gets through while it runs.
-            if write.looks > COMMAND_ITEMS_MAX {
-                return Err(refused(Refusal::too_large("command_items", COMMAND_ITEMS_MAX)));
+            if write.looks > command_items {
+                return Err(refused(Refusal::too_large("command_items", command_items)));
             }
             if write.is_over() {
                 return Err(refused(Refusal::too_large("write_bytes", write_bytes)));

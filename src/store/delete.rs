@@ -18,7 +18,7 @@ impl Store {
             self.check(key, condition, write)?;
         }
         let value = match delete.return_value {
-            true => self.current(key, write).map(|entry| entry.value.to_vec()),
+            true => self.current(key, write).map(|entry| entry.kept()),
             false => None,
         };
         let reply_bytes = write.context.reply_bytes;

@@ -67,7 +67,6 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::COMMAND_ITEMS_MAX;
     use crate::store::undo::Undo;
     use crate::wire::change::{ChangeReader, Op};
     use crate::wire::command::{Batch, SetMulti};
@@ -160,10 +159,10 @@ mod tests {
     #[test]
     fn a_batch_is_bounded_in_the_entries_that_its_pages_pass() {
         let mut store = store_of(&["a", "b"], 0, None);
-        let context = Context::unbounded(2, Level::Queued);
+        let context = Context { command_items: 9, ..Context::unbounded(2, Level::Queued) };
         let commands = vec![under("", "", Level::Queued)];
         let batch = Batch { commands, durability: None };
-        for (passed_before, left) in [(COMMAND_ITEMS_MAX - 1, 2), (COMMAND_ITEMS_MAX - 2, 0)] {
+        for (passed_before, left) in [(8, 2), (7, 0)] {
             let mut changes = ChangeBuffer::default();
             let mut write = Write::open(2, Level::Queued, &context, &mut changes);
             write.looks = passed_before;

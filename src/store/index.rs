@@ -109,12 +109,12 @@ mod tests {
             match (random.u8(..3), model.get_mut(&bytes)) {
                 (0, _) => assert_eq!(index.remove(&arena, key), model.remove(&bytes)),
                 (_, Some(handle)) => {
-                    let moved = arena.insert(&HEAD, &bytes, b"longer");
+                    let moved = arena.insert(&HEAD, &bytes, b"longer", None);
                     *index.find_mut(&arena, key).unwrap() = moved;
                     *handle = moved;
                 }
                 (_, None) => {
-                    let handle = arena.insert(&HEAD, &bytes, &[]);
+                    let handle = arena.insert(&HEAD, &bytes, &[], None);
                     index.insert(&arena, &hasher, key.hash, handle);
                     model.insert(bytes, handle);
                 }
@@ -129,7 +129,7 @@ mod tests {
             (KeyHasher::default(), Arena::default(), Index::default());
         for number in 0..PARTS as u32 * 64 {
             let bytes = number.to_be_bytes();
-            let handle = arena.insert(&HEAD, &bytes, &[]);
+            let handle = arena.insert(&HEAD, &bytes, &[], None);
             index.insert(&arena, &hasher, hasher.hash(&bytes), handle);
         }
         let most = index.parts.iter().map(HashTable::len).max().unwrap();

@@ -6,24 +6,36 @@ use super::hashed::{HashedKey, KeyHasher};
 use super::index::Index;
 use super::order::Order;
 use crate::clock::Millis;
-use crate::wire::reply::Meta;
+use crate::wire::reply::{Meta, Value};
+use crate::wire::reply_buffer::Sink;
+use crate::wire::{ReplyBuffer, Shared};
 use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::ops::Bound;
 
-pub use super::arena::{Head, PAGES_BYTES_MAX};
+pub use super::arena::{Head, INLINE_BYTES_MAX, PAGES_BYTES_MAX};
 
 /// Keys of their own.
 pub type Keys = Vec<Box<[u8]>>;
 
 /// What the map holds for a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Entry<'m> {
     /// What is known of it.
     pub head: Head,
     /// The bytes of one MessagePack value.
     pub value: &'m [u8],
+    /// The allocation that holds them, where it can be shared.
+    pub shared: Option<&'m Shared>,
 }
+
+impl PartialEq for Entry<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.head, self.value) == (other.head, other.value)
+    }
+}
+
+impl Eq for Entry<'_> {}
 
 impl Head {
     /// Whether the entry may still be shown at `now`.
@@ -33,11 +45,33 @@ impl Head {
 }
 
 impl<'m> Entry<'m> {
+    /// An entry whose value is in no allocation of its own.
+    pub fn new(head: Head, value: &'m [u8]) -> Self {
+        Self { head, value, shared: None }
+    }
+
+    /// The value as a reply shows it.
+    pub fn shown(&self) -> Value<'m> {
+        Value { bytes: self.value, shared: self.shared }
+    }
+
+    /// The value, for when the entry is gone.
+    pub fn kept(&self) -> ReplyBuffer {
+        let mut kept = ReplyBuffer::default();
+        kept.value(&self.shown());
+        kept
+    }
+
+    /// How many bytes are copied for a reply, or for the way back: none of a value that is shared.
+    pub fn copied_bytes(&self) -> usize {
+        if self.shared.is_some() { 0 } else { self.value.len() }
+    }
+
     /// The entry as a reply tells of it at `now`.
     pub fn meta(&self, now: Millis) -> Meta<'m> {
         let Head { seq, expires_at, level, .. } = self.head;
         let ttl_ms = (expires_at != 0).then(|| expires_at.saturating_sub(now));
-        Meta { value: self.value, seq, ttl_ms, level }
+        Meta { value: self.shown(), seq, ttl_ms, level }
     }
 }
 
@@ -140,28 +174,33 @@ impl Map {
 
     /// Puts an entry at `key`; returns the head of the one that was there.
     pub fn insert(&mut self, key: &[u8], head: Head, value: &[u8]) -> Option<Head> {
-        self.replace(self.hasher.of(key), head, value, |_| {})
+        self.replace(self.hasher.of(key), Entry::new(head, value), |_| {})
     }
 
-    /// The same; `before` is shown what is there, before it goes.
+    /// Puts an entry back that was at `key`.
+    pub fn restore(&mut self, key: &[u8], entry: Entry<'_>) -> Option<Head> {
+        self.replace(self.hasher.of(key), entry, |_| {})
+    }
+
+    /// Puts an entry at a key; `before` is shown what is there, before it goes.
     pub fn replace(
         &mut self,
         hashed: HashedKey<'_>,
-        head: Head,
-        value: &[u8],
+        Entry { head, value, shared }: Entry<'_>,
         before: impl FnOnce(Option<Entry<'_>>),
     ) -> Option<Head> {
         let Self { arena, index, order, dirty, row_bytes: rows, .. } = self;
         let key = hashed.bytes;
         let old = match index.find_mut(arena, hashed) {
             Some(place) => {
-                let Slot { head: old, value: old_value, .. } = arena.get(*place);
-                before(Some(Entry { head: old, value: old_value }));
+                let Slot { head: old, value: old_value, shared: old_shared, .. } =
+                    arena.get(*place);
+                before(Some(Entry { head: old, value: old_value, shared: old_shared }));
                 *rows += row_bytes(key, &head, value.len());
                 *rows -= row_bytes(key, &old, old_value.len());
                 let mut is_dirty = head.persisted || old.persisted;
                 if !arena.replace(*place, &head, value) {
-                    let moved = arena.insert(&head, key, value);
+                    let moved = arena.insert(&head, key, value, shared);
                     order.replace(arena, key, moved);
                     is_dirty |= dirty.take(*place);
                     arena.remove(std::mem::replace(place, moved));
@@ -173,7 +212,7 @@ impl Map {
             }
             None => {
                 before(None);
-                let handle = self.add(hashed, &head, value);
+                let handle = self.add(hashed, &Entry { head, value, shared });
                 if head.persisted {
                     self.dirty.add(handle);
                 }
@@ -185,13 +224,44 @@ impl Map {
     }
 
     /// Puts an entry at a key that is not there.
-    fn add(&mut self, key: HashedKey<'_>, head: &Head, value: &[u8]) -> Handle {
+    fn add(&mut self, key: HashedKey<'_>, entry: &Entry<'_>) -> Handle {
         let Self { arena, index, hasher, order, .. } = self;
-        let handle = arena.insert(head, key.bytes, value);
+        let handle = arena.insert(&entry.head, key.bytes, entry.value, entry.shared);
         index.insert(arena, hasher, key.hash, handle);
         order.insert(arena, handle);
-        self.row_bytes += row_bytes(key.bytes, head, value.len());
+        self.row_bytes += row_bytes(key.bytes, &entry.head, entry.value.len());
         handle
+    }
+
+    /// Puts another head on the entry of a key, and leaves its value; `before` is shown what is
+    /// there. Returns the head that was there.
+    pub fn set_head(
+        &mut self,
+        hashed: HashedKey<'_>,
+        head: Head,
+        before: impl FnOnce(Entry<'_>),
+    ) -> Option<Head> {
+        let Self { arena, index, order, dirty, .. } = self;
+        let key = hashed.bytes;
+        let place = index.find_mut(arena, hashed)?;
+        let Slot { head: old, value, shared, .. } = arena.get(*place);
+        before(Entry { head: old, value, shared });
+        let mut is_dirty = head.persisted || old.persisted;
+        if let Some(moved) = arena.set_head(*place, &head) {
+            order.replace(arena, key, moved);
+            is_dirty |= dirty.take(*place);
+            arena.vacate(std::mem::replace(place, moved));
+        }
+        if is_dirty {
+            dirty.add(*place);
+        }
+        self.reschedule(key, old.expires_at, head.expires_at);
+        Some(old)
+    }
+
+    /// Large values that are gone, to be freed without the lock.
+    pub fn take_dropped(&mut self) -> Vec<Shared> {
+        self.arena.take_dropped()
     }
 
     /// Takes the entry of `key` out; returns its head.
@@ -204,8 +274,8 @@ impl Map {
         let Self { arena, index, order, dirty, .. } = self;
         let key = hashed.bytes;
         let handle = index.remove(arena, hashed)?;
-        let Slot { head, value, .. } = arena.get(handle);
-        before(Entry { head, value });
+        let Slot { head, value, shared, .. } = arena.get(handle);
+        before(Entry { head, value, shared });
         self.row_bytes -= row_bytes(key, &head, value.len());
         order.remove(arena, key);
         arena.remove(handle);
@@ -226,7 +296,7 @@ impl Map {
     /// cost least.
     pub fn load(&mut self, key: &[u8], head: Head, value: &[u8]) {
         if self.order.is_after_all(&self.arena, key) {
-            self.add(self.hasher.of(key), &head, value);
+            self.add(self.hasher.of(key), &Entry::new(head, value));
             self.reschedule(key, 0, head.expires_at);
         } else {
             self.insert(key, head, value);
@@ -283,8 +353,8 @@ impl Map {
 
     /// The key and the entry of a handle that [`Map::dirty_between`] gave.
     pub fn at(&self, handle: Handle) -> (&[u8], Entry<'_>) {
-        let Slot { head, key, value } = self.arena.get(handle);
-        (key, Entry { head, value })
+        let Slot { head, key, value, shared } = self.arena.get(handle);
+        (key, Entry { head, value, shared })
     }
 
     /// The tables are going to show this entry as it is.

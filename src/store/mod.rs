@@ -51,6 +51,8 @@ pub struct Context {
     pub page_bytes: usize,
     /// Most bytes in the reply of `get_multi`, and of `batch`.
     pub reply_bytes: usize,
+    /// Most entries that the reads of a batch pass over.
+    pub command_items: usize,
     /// Most bytes of the keys and values that a batch writes.
     pub write_bytes: usize,
 }
@@ -60,8 +62,15 @@ impl Context {
     /// One that bounds nothing.
     fn unbounded(now: Millis, durability: Level) -> Self {
         let most = usize::MAX;
-        let (page_items, page_bytes, reply_bytes, write_bytes) = (most, most, most, most);
-        Self { now, durability, page_items, page_bytes, reply_bytes, write_bytes }
+        Self {
+            now,
+            durability,
+            page_items: most,
+            page_bytes: most,
+            reply_bytes: most,
+            command_items: most,
+            write_bytes: most,
+        }
     }
 }
 
@@ -134,11 +143,11 @@ impl Store {
             return self.query(Task { command, hash }, context);
         }
         let mut gate = Gate::OPEN;
-        let level = command.durability().unwrap_or(context.durability);
+        let level = self.level(command, hash, context);
         let mut write = Write::open(self.seq + 1, level, context, changes);
         write.hash = hash;
         let done = match command {
-            Command::Batch(batch) => self.batch(batch, &mut write).map(Reply::Encoded),
+            Command::Batch(batch) => self.batch(batch, &mut write).map(Reply::Results),
             single => self.write(single, &mut write),
         };
         gate.join(write.gate);

@@ -300,7 +300,7 @@ mod tests {
             assert_eq!(order.is_after_all(&arena, &key), is_after_all);
             if let Some(handle) = model.get(&gone).copied() {
                 if random.u8(..4) == 0 {
-                    let moved = arena.insert(&HEAD, &gone, b"longer");
+                    let moved = arena.insert(&HEAD, &gone, b"longer", None);
                     order.replace(&arena, &gone, moved);
                     model.insert(gone, moved);
                 } else {
@@ -309,7 +309,7 @@ mod tests {
                 }
                 arena.remove(handle);
             } else if is_filling {
-                let handle = arena.insert(&HEAD, &key, &[]);
+                let handle = arena.insert(&HEAD, &key, &[], None);
                 order.insert(&arena, handle);
                 model.insert(key, handle);
             }

@@ -79,7 +79,7 @@ fn page<'s>(
         let shown = match (range.keys_only, range.meta) {
             (true, _) => Shown::Key,
             (false, true) => Shown::Meta(entry.meta(context.now)),
-            (false, false) => Shown::Value(entry.value),
+            (false, false) => Shown::Value(entry.shown()),
         };
         let value_bytes = if range.keys_only { 0 } else { entry.value.len() };
         let size = key.len() + value_bytes + ITEM_OVERHEAD;

@@ -45,7 +45,7 @@ impl Store {
         let Some(entry) = self.look(key, now, gate) else {
             return Reply::Nil;
         };
-        if get.meta { Reply::Meta(entry.meta(now)) } else { Reply::Value(entry.value) }
+        if get.meta { Reply::Meta(entry.meta(now)) } else { Reply::Value(entry.shown()) }
     }
 
     pub(super) fn get_multi(
@@ -69,7 +69,7 @@ impl Store {
             if bytes > context.reply_bytes {
                 return Err(Refusal::too_large(REPLY_LIMIT, context.reply_bytes));
             }
-            pairs.push((key, entry.value));
+            pairs.push((key, entry.shown()));
         }
         Ok(Reply::Pairs(pairs))
     }

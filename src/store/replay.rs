@@ -2,6 +2,7 @@
 
 use super::Store;
 use super::map::{Entry, Head};
+use crate::clock::Millis;
 use crate::wire::change::Op;
 use crate::wire::{Change, Level, Seq};
 
@@ -11,6 +12,18 @@ impl Head {
         let Change { seq, level, expires_at, .. } = *change;
         let persisted = level != Level::Memory;
         Self { seq, expires_at: expires_at.unwrap_or(0), level, persisted }
+    }
+
+    /// The head of an entry after a touch: a value is persisted afterwards if it was before.
+    pub(super) fn retimed(self, seq: Seq, level: Level, expires_at: Millis) -> Self {
+        let persisted = self.persisted;
+        let level = if persisted { level.max(Level::Queued) } else { Level::Memory };
+        Self { seq, expires_at, level, persisted }
+    }
+
+    /// The same, for the change that a touch made.
+    pub(super) fn touched(self, change: &Change<'_>) -> Self {
+        self.retimed(change.seq, change.level, change.expires_at.unwrap_or(0))
     }
 }
 
@@ -31,8 +44,21 @@ impl Store {
     pub fn replay(&mut self, change: &Change<'_>) {
         self.seq = self.seq.max(change.seq);
         match change.op {
-            Op::Set | Op::Touch => {
+            Op::Set => {
                 self.map.insert(change.key, Head::of(change), change.value);
+            }
+            // Older versions kept the value with it.
+            Op::Touch if !change.value.is_empty() => {
+                self.map.insert(change.key, Head::of(change), change.value);
+            }
+            // Where the key is not there, its value was of level `memory`, or a later change is
+            // what took it away, and the tables know of that already.
+            Op::Touch => {
+                let key = self.map.hasher().of(change.key);
+                if let Some(entry) = self.map.get(key) {
+                    let head = entry.head.touched(change);
+                    self.map.set_head(key, head, |_| {});
+                }
             }
             Op::Delete | Op::Expire => {
                 self.map.remove(change.key);

@@ -113,7 +113,7 @@ fn is_full(out: &ChangeBuffer) -> bool {
 /// A key as the tables are to show it. What is not persisted, they do not show.
 fn append(key: &[u8], entry: Option<Entry<'_>>, out: &mut ChangeBuffer) {
     match entry.filter(|entry| entry.head.persisted) {
-        Some(Entry { head, value }) => {
+        Some(Entry { head, value, .. }) => {
             out.push_row(head.seq, head.level, head.expires_at, key, value);
         }
         None => {

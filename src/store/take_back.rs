@@ -1,7 +1,7 @@
 //! A failure: what never reached its level is taken back, and everything left may be shown.
 
 use super::Store;
-use super::map::{Entry, Head};
+use super::map::Entry;
 use super::undo::{Replaced, Undo};
 use crate::wire::change::Op;
 use crate::wire::{Change, Gate};
@@ -39,9 +39,8 @@ impl Store {
                 // if there was anything left to touch.
                 Op::Touch => {
                     if let Some(old) = back.get_mut(change.key) {
-                        let head = Head::of(&change);
                         let left = old.filter(|old| old.head.is_live(change.time_ms));
-                        *old = left.map(|Entry { value, .. }| Entry { head, value });
+                        *old = left.map(|old| Entry { head: old.head.touched(&change), ..old });
                     }
                 }
                 // What expired is lost, and so it is not what took the older value away.
@@ -54,7 +53,7 @@ impl Store {
         }
         for (key, old) in &back {
             match old {
-                Some(Entry { head, value }) => self.map.insert(key, *head, value),
+                Some(entry) => self.map.restore(key, *entry),
                 None => self.map.remove(key),
             };
         }
@@ -68,7 +67,7 @@ impl Store {
         let replaced: Vec<_> = undo.replaced().collect();
         for Replaced { key, old, .. } in replaced.into_iter().rev() {
             match old {
-                Some(Entry { head, value }) => self.map.insert(key, head, value),
+                Some(entry) => self.map.restore(key, entry),
                 None => self.map.remove(key),
             };
         }

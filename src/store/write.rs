@@ -135,8 +135,25 @@ impl Store {
         let head = Head { seq, expires_at, level, persisted };
         let Self { map, undo, .. } = self;
         let key = hashed.bytes;
-        let old = map.replace(hashed, head, value, |old| remember(undo, key, old, write));
+        let entry = Entry::new(head, value);
+        let old = map.replace(hashed, entry, |old| remember(undo, key, old, write));
         let gate = write.note(op, old, expires_at, key, value);
+        self.writes.join(gate);
+    }
+
+    /// Gives the entry of a key another time of expiry, and leaves its value; notes the change.
+    pub(super) fn retime(
+        &mut self,
+        hashed: HashedKey<'_>,
+        old: Head,
+        expires_at: Millis,
+        write: &mut Write<'_>,
+    ) {
+        let head = old.retimed(write.seq, write.level, expires_at);
+        let Self { map, undo, .. } = self;
+        let key = hashed.bytes;
+        map.set_head(hashed, head, |old| remember(undo, key, Some(old), write));
+        let gate = write.note(Op::Touch, Some(old), expires_at, key, &[]);
         self.writes.join(gate);
     }
 

@@ -71,7 +71,8 @@ pub struct Change<'a> {
     pub expires_at: Option<Millis>,
     /// The key.
     pub key: &'a [u8],
-    /// The value; empty where the op carries none.
+    /// The value that a `set` put there; empty for the other ops. (Older versions wrote that of a
+    /// `touch` as well.)
     pub value: &'a [u8],
 }
 

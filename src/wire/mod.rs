@@ -16,6 +16,7 @@ pub mod params;
 pub mod reader;
 pub mod refusal;
 pub mod reply;
+pub mod reply_buffer;
 pub mod request;
 pub mod response;
 pub mod writer;
@@ -29,6 +30,7 @@ pub use level::Level;
 pub use reader::Reader;
 pub use refusal::{Code, Refusal};
 pub use reply::Reply;
+pub use reply_buffer::ReplyBuffer;
 pub use request::Request;
 
 /// A sequence number: one for each write, 1 for the first, growing in the order in which writes
@@ -37,6 +39,9 @@ pub type Seq = u64;
 
 /// The version of the protocol that this crate speaks (`hello` tells it).
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// A large value: one allocation, which the map and the replies that show it share.
+pub type Shared = std::sync::Arc<[u8]>;
 
 /// A key: borrowed from the request, or built from a `key_prefix` and the rest.
 pub type Key<'a> = std::borrow::Cow<'a, [u8]>;

@@ -3,7 +3,7 @@
 use super::Key;
 use super::reader::{Fault, Read, Reader};
 use super::refusal::{self, Code, Refusal};
-use crate::limits::{COMMAND_ITEMS_MAX, KEY_BYTES_MAX, KEY_RESERVED};
+use crate::limits::{KEY_BYTES_MAX, KEY_RESERVED};
 use std::borrow::Cow;
 
 /// A cursor over the params array of a request.
@@ -12,21 +12,27 @@ pub struct Params<'r, 'a> {
     reader: &'r mut Reader<'a>,
     left: usize,
     in_batch: bool,
-    /// Keys, pairs and commands so far.
+    /// Keys, pairs and commands so far, and how many there may be.
     items: usize,
+    items_max: usize,
 }
 
 impl<'r, 'a> Params<'r, 'a> {
     /// Reads the head of the params array.
     #[inline]
-    pub fn open(reader: &'r mut Reader<'a>) -> Read<Self> {
+    pub fn open(reader: &'r mut Reader<'a>, items_max: usize) -> Read<Self> {
         let left = reader.array_len()?;
-        Ok(Self { reader, left, in_batch: false, items: 0 })
+        Ok(Self { reader, left, in_batch: false, items: 0, items_max })
     }
 
     /// Reads that of a command inside a batch, before which there were so many `items`.
-    pub fn open_in_batch(reader: &'r mut Reader<'a>, items: usize) -> Read<Self> {
-        Ok(Self { in_batch: true, items, ..Self::open(reader)? })
+    pub fn open_in_batch(reader: &'r mut Reader<'a>, items: usize, items_max: usize) -> Read<Self> {
+        Ok(Self { in_batch: true, items, ..Self::open(reader, items_max)? })
+    }
+
+    /// How many there may be.
+    pub fn items_max(&self) -> usize {
+        self.items_max
     }
 
     /// How many keys, pairs and commands there were up to here.
@@ -37,8 +43,8 @@ impl<'r, 'a> Params<'r, 'a> {
     /// Counts one more.
     pub fn count_item(&mut self) -> Result<(), Refusal> {
         self.items += 1;
-        if self.items > COMMAND_ITEMS_MAX {
-            return Err(Refusal::too_large("command_items", COMMAND_ITEMS_MAX));
+        if self.items > self.items_max {
+            return Err(Refusal::too_large("command_items", self.items_max));
         }
         Ok(())
     }

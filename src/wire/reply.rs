@@ -1,7 +1,23 @@
 //! What a command answers, before it becomes bytes.
 
-use super::{Level, Seq, writer};
+use super::reply_buffer::{ReplyBuffer, Sink};
+use super::{Level, Seq, Shared, writer};
 use crate::clock::Millis;
+
+/// A value as it was stored, and the allocation that holds it, where that can be shared.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Value<'s> {
+    /// The bytes of one MessagePack value.
+    pub bytes: &'s [u8],
+    /// What holds them, where they are many.
+    pub shared: Option<&'s Shared>,
+}
+
+impl<'s> From<&'s [u8]> for Value<'s> {
+    fn from(bytes: &'s [u8]) -> Self {
+        Self { bytes, shared: None }
+    }
+}
 
 /// The result of a command. Values borrow from the map, so that one copy puts them into the reply.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,13 +31,13 @@ pub enum Reply<'s> {
     /// A number that `incr` or `decr` made.
     Int(i128),
     /// A value as it was stored.
-    Value(&'s [u8]),
+    Value(Value<'s>),
     /// A value that is no longer in the map.
-    Removed(Vec<u8>),
+    Removed(ReplyBuffer),
     /// `get` with `meta`.
     Meta(Meta<'s>),
     /// `get_multi`.
-    Pairs(Vec<(&'s [u8], &'s [u8])>),
+    Pairs(Vec<(&'s [u8], Value<'s>)>),
     /// `range`.
     Page {
         /// The items, in the order of travel.
@@ -29,15 +45,17 @@ pub enum Reply<'s> {
         /// Where the next page starts, if there is one.
         next: Option<&'s [u8]>,
     },
-    /// One MessagePack value made elsewhere (`batch`, `hello`, `stats`).
+    /// One MessagePack value made elsewhere (`hello`, `stats`).
     Encoded(Vec<u8>),
+    /// The same with large values in it (`batch`).
+    Results(ReplyBuffer),
 }
 
 /// A value with what is known of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Meta<'s> {
     /// The value as it was stored.
-    pub value: &'s [u8],
+    pub value: Value<'s>,
     /// The seq of the write that made it.
     pub seq: Seq,
     /// What is left of its time to live.
@@ -48,9 +66,10 @@ pub struct Meta<'s> {
 
 impl Meta<'_> {
     /// Appends `[value, seq, ttl_ms or nil, level]`.
-    fn encode(&self, out: &mut Vec<u8>) {
-        writer::array_len(out, 4);
-        out.extend_from_slice(self.value);
+    fn encode(&self, sink: &mut impl Sink) {
+        writer::array_len(sink.bytes(), 4);
+        sink.value(&self.value);
+        let out = sink.bytes();
         writer::uint(out, self.seq);
         match self.ttl_ms {
             Some(ttl_ms) => writer::uint(out, ttl_ms),
@@ -66,53 +85,56 @@ pub enum Shown<'s> {
     /// The key alone.
     Key,
     /// Its value.
-    Value(&'s [u8]),
+    Value(Value<'s>),
     /// Its value with what is known of it.
     Meta(Meta<'s>),
 }
 
 impl Reply<'_> {
     /// Appends the result as one MessagePack value.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode<S: Sink>(&self, sink: &mut S) {
         match self {
-            Self::Nil => writer::nil(out),
-            Self::Bool(value) => writer::bool(out, *value),
-            Self::Uint(number) => writer::uint(out, *number),
-            Self::Int(number) => writer::int(out, *number),
-            Self::Value(value) => out.extend_from_slice(value),
-            Self::Removed(value) | Self::Encoded(value) => out.extend_from_slice(value),
-            Self::Meta(meta) => meta.encode(out),
+            Self::Nil => writer::nil(sink.bytes()),
+            Self::Bool(value) => writer::bool(sink.bytes(), *value),
+            Self::Uint(number) => writer::uint(sink.bytes(), *number),
+            Self::Int(number) => writer::int(sink.bytes(), *number),
+            Self::Value(value) => sink.value(value),
+            Self::Encoded(value) => sink.bytes().extend_from_slice(value),
+            Self::Removed(value) | Self::Results(value) => sink.append(value),
+            Self::Meta(meta) => meta.encode(sink),
             Self::Pairs(pairs) => {
-                writer::array_len(out, pairs.len());
+                writer::array_len(sink.bytes(), pairs.len());
                 for (key, value) in pairs {
-                    pair(out, key, value);
+                    pair(sink, key, value);
                 }
             }
-            Self::Page { items, next } => {
-                writer::array_len(out, 2);
-                writer::array_len(out, items.len());
-                for (key, shown) in items {
-                    match shown {
-                        Shown::Key => writer::key(out, key),
-                        Shown::Value(value) => pair(out, key, value),
-                        Shown::Meta(meta) => {
-                            writer::array_len(out, 2);
-                            writer::key(out, key);
-                            meta.encode(out);
-                        }
-                    }
-                }
-                match next {
-                    Some(next) => writer::key(out, next),
-                    None => writer::nil(out),
-                }
-            }
+            Self::Page { items, next } => page(items, *next, sink),
         }
     }
 }
 
-fn pair(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    writer::array_len(out, 2);
-    writer::key(out, key);
-    out.extend_from_slice(value);
+fn page(items: &[(&[u8], Shown<'_>)], next: Option<&[u8]>, sink: &mut impl Sink) {
+    writer::array_len(sink.bytes(), 2);
+    writer::array_len(sink.bytes(), items.len());
+    for (key, shown) in items {
+        match shown {
+            Shown::Key => writer::key(sink.bytes(), key),
+            Shown::Value(value) => pair(sink, key, value),
+            Shown::Meta(meta) => {
+                writer::array_len(sink.bytes(), 2);
+                writer::key(sink.bytes(), key);
+                meta.encode(sink);
+            }
+        }
+    }
+    match next {
+        Some(next) => writer::key(sink.bytes(), next),
+        None => writer::nil(sink.bytes()),
+    }
+}
+
+fn pair(sink: &mut impl Sink, key: &[u8], value: &Value<'_>) {
+    writer::array_len(sink.bytes(), 2);
+    writer::key(sink.bytes(), key);
+    sink.value(value);
 }

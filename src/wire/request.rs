@@ -4,6 +4,7 @@ use super::command::Command;
 use super::params::Params;
 use super::reader::Reader;
 use super::refusal::{Code, Refusal};
+use crate::limits::COMMAND_ITEMS;
 
 /// Type byte of a request.
 const REQUEST: i128 = 0;
@@ -24,10 +25,15 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Decodes one frame.
+    /// Decodes one frame, with as many items in it as there are by default.
     pub fn decode(frame: &'a [u8]) -> Self {
+        Self::decode_within(frame, COMMAND_ITEMS)
+    }
+
+    /// Decodes one frame; more than `items_max` keys, pairs and commands are refused.
+    pub fn decode_within(frame: &'a [u8], items_max: usize) -> Self {
         let (mut reader, mut envelope) = (Reader::new(frame), Envelope::default());
-        let opened = envelope.open(&mut reader);
+        let opened = envelope.open(&mut reader, items_max);
         let Envelope { id, notification } = envelope;
         // Handed on whole: a command is large, so each time it is taken out and put back costs.
         let (method, mut params) = match opened {
@@ -63,6 +69,7 @@ impl Envelope {
     fn open<'r, 'a>(
         &mut self,
         reader: &'r mut Reader<'a>,
+        items_max: usize,
     ) -> Result<(&'a [u8], Params<'r, 'a>), Refusal> {
         if reader.pass(&USUAL_BEGIN) {
             self.id = Some(reader.uint().map_err(|fault| fault.in_envelope("the id"))?);
@@ -70,7 +77,8 @@ impl Envelope {
             self.begin(reader)?;
         }
         let method = reader.bytes().map_err(|fault| fault.in_envelope("the method"))?;
-        let params = Params::open(reader).map_err(|fault| fault.in_envelope("params"))?;
+        let params =
+            Params::open(reader, items_max).map_err(|fault| fault.in_envelope("params"))?;
         Ok((method, params))
     }
 

@@ -2,6 +2,7 @@
 
 use super::refusal::Refusal;
 use super::reply::Reply;
+use super::reply_buffer::Sink;
 use super::writer;
 
 const RESPONSE: u8 = 0x01;
@@ -16,10 +17,11 @@ fn head(out: &mut Vec<u8>, id: Option<u64>) {
 }
 
 /// Appends the response to a command that succeeded.
-pub fn success(out: &mut Vec<u8>, id: Option<u64>, reply: &Reply<'_>) {
+pub fn success(sink: &mut impl Sink, id: Option<u64>, reply: &Reply<'_>) {
+    let out = sink.bytes();
     head(out, id);
     writer::nil(out);
-    reply.encode(out);
+    reply.encode(sink);
 }
 
 /// Appends the response to a command that was refused.

@@ -30,6 +30,8 @@ pub struct Batch<'m> {
     bytes: usize,
     /// What is not decoded of the last message.
     rest: Option<Rest<'m>>,
+    /// Most keys, pairs and commands in a request.
+    items_max: usize,
 }
 
 /// The frames of a message from one on.
@@ -73,12 +75,18 @@ struct Shape {
 
 impl<'m> Batch<'m> {
     /// Decodes the messages at the front, the first from `cursor` on, `requests_max` requests at
-    /// the most.
-    pub fn decode(room: Room, inbox: &'m Inbox, cursor: Cursor, requests_max: usize) -> Self {
+    /// the most, and none with more than `items_max` items in it.
+    pub fn decode(
+        room: Room,
+        inbox: &'m Inbox,
+        cursor: Cursor,
+        requests_max: usize,
+        items_max: usize,
+    ) -> Self {
         let requests_max = requests_max.min(BATCH_REQUESTS);
         let likely = inbox.messages.len().min(requests_max);
         let Room { requests, shapes } = room;
-        let mut batch = Self { requests, shapes, bytes: 0, rest: None };
+        let mut batch = Self { requests, shapes, bytes: 0, rest: None, items_max };
         batch.requests.reserve(likely);
         batch.shapes.reserve(likely);
         let mut cursor = Some(cursor);
@@ -103,7 +111,7 @@ impl<'m> Batch<'m> {
                 break;
             }
             self.bytes += frame.len();
-            self.requests.push(Request::decode(frame));
+            self.requests.push(Request::decode_within(frame, self.items_max));
         }
         if message.len() == usize::from(has_delimiter) {
             let refusal = Refusal::new(Code::BadRequest, "a message without a request");
@@ -203,7 +211,7 @@ mod tests {
             let (mut cursor, mut message, mut answered) = (Cursor::default(), None, 0);
             while !inbox.messages.is_empty() {
                 let most = random.usize(1..2_000);
-                let batch = Batch::decode(Room::default(), &inbox, cursor, most);
+                let batch = Batch::decode(Room::default(), &inbox, cursor, most, 9);
                 assert!((1..=most).contains(&batch.requests.len()));
                 let executed = random.usize(..=batch.requests.len());
                 let (done, next) = batch.route(executed, |replies, framing| {
@@ -231,11 +239,11 @@ mod tests {
         let inbox = inbox(&[frames]);
         let mut cursor = Cursor::default();
         for (most, next) in [(usize::MAX, 1_024), (100, 1_124), (usize::MAX, 1_500)] {
-            let batch = Batch::decode(Room::default(), &inbox, cursor, most);
+            let batch = Batch::decode(Room::default(), &inbox, cursor, most, 9);
             cursor = batch.route(batch.requests.len(), |_, framing| assert!(!framing.ends)).1;
             assert_eq!(cursor.frame, next);
         }
-        let batch = Batch::decode(Room::default(), &inbox, cursor, usize::MAX);
+        let batch = Batch::decode(Room::default(), &inbox, cursor, usize::MAX, 9);
         assert_eq!(batch.requests.len(), 1, "it is not decoded again and again behind others");
     }
 }

@@ -316,7 +316,9 @@ impl<'e> Session<'e> {
         let Scratch { answers, batch: room } = scratch;
         let refuse_full = self.stop_until.is_some() || self.is_room_late();
         let Link { inbox, outlet, .. } = &mut self.link;
-        let batch = Batch::decode(std::mem::take(room), inbox, self.cursor, requests_max);
+        let items_max = self.engine.config().limits.command_items;
+        let room_taken = std::mem::take(room);
+        let batch = Batch::decode(room_taken, inbox, self.cursor, requests_max, items_max);
         let mut executed = 0;
         for requests in batch.requests.chunks(EXECUTE_AT_ONCE) {
             let count = self.engine.execute(requests, refuse_full, answers);

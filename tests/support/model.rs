@@ -23,14 +23,14 @@ pub type Cells = BTreeMap<Vec<u8>, Cell>;
 impl Cell {
     fn meta(&self, now: u64) -> Meta<'_> {
         let ttl_ms = (self.expires_at != 0).then(|| self.expires_at - now);
-        Meta { value: &self.value, seq: self.seq, ttl_ms, level: self.level }
+        Meta { value: self.value[..].into(), seq: self.seq, ttl_ms, level: self.level }
     }
 
     fn shown(&self, range: &Range<'_>, now: u64) -> Shown<'_> {
         match (range.keys_only, range.meta) {
             (true, _) => Shown::Key,
             (_, true) => Shown::Meta(self.meta(now)),
-            _ => Shown::Value(&self.value),
+            _ => Shown::Value(self.value[..].into()),
         }
     }
 }
@@ -70,15 +70,15 @@ impl Model {
         &self.persisted.last().unwrap().1
     }
 
-    /// Notes what a write at `level` leaves for after a crash: its changes, or, at level `memory`,
-    /// the absence of what it hides.
-    fn persist(&mut self, before: &Cells, level: Level) {
+    /// Notes what a write leaves for after a crash: its changes, or, at level `memory`, the absence
+    /// of what it hides.
+    fn persist(&mut self, before: &Cells) {
         let Some((_, last)) = self.persisted.last() else { return };
         let mut next = last.clone();
         for key in before.keys().chain(self.cells.keys()) {
             match self.cells.get(key) {
                 cell if cell == before.get(key) => {}
-                Some(cell) if level != Level::Memory => {
+                Some(cell) if cell.level != Level::Memory => {
                     drop(next.insert(key.clone(), cell.clone()))
                 }
                 _ => drop(next.remove(key)),
@@ -98,25 +98,40 @@ impl Model {
             let before = self.cells.clone();
             self.cells.remove(&key);
             self.seq += 1;
-            self.persist(&before, Level::Queued);
+            self.persist(&before);
         }
     }
 
     pub fn apply(&mut self, command: &Command<'_>, now: u64, default: Level) -> Expected {
         let seq = self.seq + 1;
-        let level = command.durability().unwrap_or(default);
+        let level = self.level(command, command.durability().unwrap_or(default));
         let before = self.cells.clone();
         let mut changed = false;
         let done = self.run(command, now, level, seq, &mut changed);
         match &done {
             Ok(_) if changed => {
                 self.seq = seq;
-                self.persist(&before, level);
+                self.persist(&before);
             }
             Ok(_) => {}
             Err(_) => self.cells = before,
         }
         done
+    }
+
+    /// A touch neither persists a value nor takes that back.
+    fn level(&self, command: &Command<'_>, asked: Level) -> Level {
+        let touched = |touch: &Touch<'_>| self.cells.get(touch.key.as_ref()).map(|cell| cell.level);
+        let is_kept = |command: &Command<'_>| match command {
+            Command::Touch(touch) => touched(touch).is_some_and(|level| level != Level::Memory),
+            _ => false,
+        };
+        match command {
+            Command::Touch(touch) if touched(touch) == Some(Level::Memory) => Level::Memory,
+            Command::Batch(batch) if batch.commands.iter().any(is_kept) => asked.max(Level::Queued),
+            single if is_kept(single) => asked.max(Level::Queued),
+            _ => asked,
+        }
     }
 
     fn run(
@@ -159,7 +174,7 @@ impl Model {
 
     fn get_multi(&self, get: &GetMulti<'_>) -> Vec<u8> {
         let found = get.keys.iter().filter_map(|key| {
-            self.cells.get_key_value(*key).map(|(key, cell)| (&key[..], &cell.value[..]))
+            self.cells.get_key_value(*key).map(|(key, cell)| (&key[..], cell.value[..].into()))
         });
         encoded(&Reply::Pairs(found.collect()))
     }
@@ -305,7 +320,10 @@ impl Model {
     ) -> Vec<u8> {
         let found = self.cells.get_mut(touch.key.as_ref()).map(|cell| {
             cell.expires_at = touch.ttl_ms.map_or(0, |ttl| now + ttl);
-            (cell.seq, cell.level) = (seq, level);
+            cell.seq = seq;
+            if cell.level != Level::Memory {
+                cell.level = level;
+            }
         });
         *changed |= found.is_some();
         encoded(&Reply::Bool(found.is_some()))

@@ -94,9 +94,9 @@ impl Scribe {
     fn note(&mut self, seq: u64, changes: Vec<(Op, &'static [u8], Option<u64>)>) {
         let count = changes.len() as u64;
         for (index, (op, key, value)) in changes.into_iter().enumerate() {
-            match value {
-                Some(_) => self.present.insert(key),
-                None => self.present.remove(key),
+            match op {
+                Op::Set | Op::Touch => self.present.insert(key),
+                Op::Delete | Op::Expire => self.present.remove(key),
             };
             let (index, key, value) = (index as u64, key.to_vec(), value.map(Value::from));
             self.written.push(Known { seq, index, count, op, key, value });
@@ -158,8 +158,12 @@ impl Scribe {
                 if !self.is_mortal {
                     let set = |op, key| (op, key, Some(number));
                     let delete = (Op::Delete, other, None);
-                    let changes =
-                        vec![set(Op::Set, key), set(Op::Touch, key), set(Op::Set, other), delete];
+                    let changes = vec![
+                        set(Op::Set, key),
+                        (Op::Touch, key, None),
+                        set(Op::Set, other),
+                        delete,
+                    ];
                     self.note(seq, changes);
                 }
             }
@@ -168,9 +172,7 @@ impl Scribe {
                 client.touch(key, ttl_ms, &WriteOptions::default()).await.unwrap();
                 if !self.is_mortal && self.present.contains(key) {
                     let seq = client.hello().await.unwrap()["seq"].as_u64().unwrap();
-                    let value = client.get(key).await.unwrap().unwrap();
-                    let number = value.value().as_u64();
-                    self.note(seq, vec![(Op::Touch, key, number)]);
+                    self.note(seq, vec![(Op::Touch, key, None)]);
                 }
             }
         }

@@ -63,7 +63,7 @@ impl MapStore {
         match command {
             Command::GetMulti(get) => {
                 let found =
-                    get.keys.iter().filter_map(|key| Some((*key, map.get(*key)?.as_slice())));
+                    get.keys.iter().filter_map(|key| Some((*key, map.get(*key)?[..].into())));
                 Reply::Pairs(found.collect()).encode(&mut out);
             }
             Command::SetMulti(set) => {
@@ -85,7 +85,7 @@ impl MapStore {
                     .filter(|(key, _)| key.starts_with(range.prefix))
                     .filter(|(key, _)| range.to.is_none_or(|to| key.as_slice() < to));
                 let mut items: Vec<_> = ours
-                    .map(|(key, value)| (&key[..], Shown::Value(&value[..])))
+                    .map(|(key, value)| (&key[..], Shown::Value(value[..].into())))
                     .take(limit + 1)
                     .collect();
                 let more = items.len() > limit;

@@ -18,9 +18,9 @@ pub struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     pub(super) fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
-        let (mut index, mut items) = (0, 0);
+        let (mut index, mut items, items_max) = (0, 0, params.items_max());
         let commands = params.list("commands", |reader| {
-            let command = decode_one(reader, index, &mut items)?;
+            let command = decode_one(reader, index, &mut items, items_max)?;
             index += 1;
             Ok(command)
         })?;
@@ -42,6 +42,7 @@ fn decode_one<'a>(
     reader: &mut Reader<'a>,
     index: usize,
     items: &mut usize,
+    items_max: usize,
 ) -> Result<Command<'a>, Refusal> {
     let shape = |fault: Fault| fault.at("commands").in_batch(index, "?");
     if reader.array_len().map_err(shape)? != 2 {
@@ -50,7 +51,7 @@ fn decode_one<'a>(
         );
     }
     let method = reader.bytes().map_err(shape)?;
-    let mut params = Params::open_in_batch(reader, *items).map_err(shape)?;
+    let mut params = Params::open_in_batch(reader, *items, items_max).map_err(shape)?;
     let command = params.count_item().and_then(|()| Command::decode(method, &mut params));
     *items = params.items();
     command.map_err(|refusal| refusal.in_batch(index, &shown(method)))
