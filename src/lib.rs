@@ -6,6 +6,8 @@
 //! - [`wire`] is what travels: commands, replies, changes and error codes, as bytes. [`limits`] has
 //!   every bound, [`config`] what a broker is told at start, [`clock`] the time, [`process`] its
 //!   signals and what the system allows it.
+//! - [`budget`] counts what work costs those who wait for it; [`turns`] says whose turn it is on an
+//!   I/O thread.
 //! - [`store`] is the ordered map and `apply`, a pure function of state, command and time.
 //!   [`disk`] is a small trait, with the log's files and fjall behind it.
 //! - [`log`] is the write queue as a log: records, the bounded queue, watermarks, and the feed of
@@ -23,6 +25,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![cfg_attr(not(test), warn(clippy::panic, clippy::unreachable))]
 
+pub mod budget;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -35,11 +38,13 @@ pub mod idle;
 pub mod limits;
 pub mod log;
 pub mod loops;
+pub mod machine_memory;
 pub mod net;
 pub mod process;
 pub mod relay;
 pub mod server;
 pub mod store;
+pub mod turns;
 pub mod wire;
 pub mod worker;
 pub mod zmq;

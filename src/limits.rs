@@ -73,8 +73,9 @@ pub struct Limits {
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_incoming_bytes: usize,
 
-    /// Most bytes of keys and values in memory; then only deletes are taken [default: as many as
-    /// the map can name, about 31 GiB of entries of up to 64 KiB]
+    /// Most bytes of keys and values in memory, with what the map adds to them; then only deletes
+    /// are taken [default: half of the memory that the process may use: of the machine's, its
+    /// control group's or its own limit, the least]
     #[arg(long, env = "VATN_MAX_DATA_BYTES", value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_data_bytes: Option<usize>,

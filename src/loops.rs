@@ -6,6 +6,7 @@
 
 use crate::idle;
 use crate::relay::Relay;
+use crate::turns;
 use std::future::poll_fn;
 use std::io;
 use std::num::NonZero;
@@ -81,6 +82,7 @@ impl EventLoop {
         let looks = Arc::clone(&once_more);
         let mut builder = Builder::new_current_thread();
         builder.on_thread_park(move || {
+            turns::idle();
             // With a task to run, the loop asks the system what there is, and does not wait.
             if idle::is_to_look(look) {
                 looks.notify_one();

@@ -124,6 +124,58 @@ fn touches_of_a_large_value_do_not_copy_it() {
     trial.end(GROWTH_MAX);
 }
 
+#[test]
+fn large_values_that_nobody_gets_are_not_copied() {
+    let trial = Trial::begin();
+    let mut peer = trial.peer();
+    let value = Value::Binary(vec![7; 15 << 20]);
+    peer.call(1, "set", vec!["big".into(), value]).result.unwrap();
+    let before = trial.broker.peak_memory();
+    let get = Value::Array(vec!["get".into(), Value::Array(vec!["big".into()])]);
+    let twice = request(2, "batch", vec![Value::Array(vec![get.clone(), get.clone()])]).0;
+    let written = Value::Array(vec![touch("big"), get.clone(), get]);
+    let written = request(3, "batch", vec![written]).0;
+    peer.send(&message(&[&twice, &written]).repeat(100)).unwrap();
+    for _ in 0..100 {
+        let answers = peer.receive().unwrap();
+        let results = answers.iter().map(|answer| Response::decode(answer).result);
+        assert!(results.eq([refused("TOO_LARGE"), refused("TOO_LARGE")]));
+    }
+    let notified = |method: &str, params: Value| {
+        let mut frame = vec![0x93, 0x02];
+        writer::str(&mut frame, method);
+        rmpv::encode::write_value(&mut frame, &params).unwrap();
+        frame
+    };
+    let get = notified("get", Value::Array(vec!["big".into()]));
+    let range = notified("range", Value::Array(vec![]));
+    peer.send(&message(&vec![&get[..]; 5_000])).unwrap();
+    peer.send(&message(&vec![&range[..]; 5_000])).unwrap();
+    assert_eq!(peer.call(4, "ping", vec![7.into()]).result, Ok(7.into()));
+    let meta = peer.call(5, "get", vec!["big".into(), option("meta", true)]).result.unwrap();
+    assert_eq!(meta[2], Value::Nil, "what was refused has touched nothing");
+    // The last reply alone is there, and on its way twice.
+    let grown = trial.broker.peak_memory() - before;
+    assert!(grown < 80 * MIB, "grown by {} MiB", grown / MIB);
+    trial.end(GROWTH_MAX);
+}
+
+#[test]
+fn data_beyond_half_of_the_memory_that_there_may_be_is_refused() {
+    let broker = Broker::start_within(1_200_000, &["--durability", "memory"]);
+    let mut peer = Peer::connect(&broker.router, "DEALER");
+    let value = Value::Binary(vec![7; 15 << 20]);
+    let mut set = |id: u64| peer.call(id, "set", vec![format!("k{id}").into(), value.clone()]);
+    let first = (0..100).find(|id| set(*id).result.is_err()).expect("there is a limit");
+    assert!((36..=39).contains(&first), "600 MB hold {first}");
+    for id in 100..120 {
+        assert_eq!(set(id).result, refused("TOO_LARGE"));
+    }
+    assert_eq!(peer.call(1, "delete", vec!["k3".into()]).result, Ok(true.into()));
+    assert!(peer.call(2, "set", vec!["k3".into(), value].clone()).result.is_ok());
+    assert!(broker.stop().success());
+}
+
 /// The frame of a request whose only argument is a list of `len` elements, all these bytes.
 fn list_request(method: &str, element: &[u8], len: usize) -> Vec<u8> {
     let mut frame = vec![0x94, 0x00, 0x07];

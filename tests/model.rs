@@ -10,6 +10,7 @@ use std::sync::Arc;
 use support::backbone::{open, wait_for};
 use support::commands::{Generator, OwnedCommand, encode_value, request};
 use support::model::{Cell, Cells, Model, encoded};
+use vatn::budget::Cost;
 use vatn::clock::Clock;
 use vatn::disk::MemoryDisk;
 use vatn::disk::memory::Batches;
@@ -41,6 +42,7 @@ fn context(now: u64) -> Context {
         page_bytes: 1 << 20,
         reply_bytes: 1 << 20,
         command_items: 1 << 14,
+        walk: Cost::MAX,
         write_bytes: 1 << 20,
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::edge;
 use std::hint::black_box;
+use vatn::budget::Cost;
 use vatn::client;
 use vatn::log::Record;
 use vatn::store::{Context, Store};
@@ -93,6 +94,7 @@ fn context() -> Context {
         page_bytes: 4 << 20,
         reply_bytes: 16 << 20,
         command_items: 1 << 14,
+        walk: Cost::MAX,
         write_bytes: 16 << 20,
     }
 }

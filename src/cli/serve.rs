@@ -19,6 +19,7 @@ use crate::config::{Config, QueueConfig, RetainConfig};
 use crate::http::Names;
 use crate::limits::units;
 use crate::limits::{self, Limits, QUEUE_BYTES_MAX, QUEUE_ITEMS_MAX};
+use crate::machine_memory::default_data_bytes;
 use crate::process;
 use crate::process::signals::{Notice, Signals};
 use crate::server::{Broker, ServeError};
@@ -148,7 +149,9 @@ impl Serve {
     }
 
     fn config(self) -> Result<Config, Failure> {
-        if let Some(fault) = self.limits.fault() {
+        let mut limits = self.limits.clone();
+        limits.max_data_bytes = limits.max_data_bytes.or_else(default_data_bytes);
+        if let Some(fault) = limits.fault() {
             return Err(Failure::usage(fault));
         }
         for (flag, value) in [
@@ -208,7 +211,7 @@ impl Serve {
                 segment_bytes: self.segment_bytes.max(1),
             },
             workers: self.workers,
-            limits: self.limits,
+            limits,
         })
     }
 }

@@ -2,9 +2,11 @@
 //! gate.
 
 use super::{Caller, DeferredReply, Engine};
+use crate::budget::{Cost, WorkBudget};
 use crate::log::watermarks::Release;
+use crate::turns::LIGHT_BYTES;
 use crate::wire::refusal::Code;
-use crate::wire::{Gate, Refusal, Reply, Seq, response};
+use crate::wire::{Gate, Refusal, Reply, ReplyBuffer, Seq, response};
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -22,6 +24,15 @@ pub struct Answers {
     pub reply_bytes_max: usize,
     /// The next request was left for that reason.
     pub lacks_memory: bool,
+    /// What may be done in this turn. No request is begun that would be over it, as far as that is
+    /// known before.
+    pub budget: WorkBudget,
+    /// One request of whatever cost may be executed.
+    pub is_heavy: bool,
+    /// The next request is left for a turn in which that is so.
+    pub needs_heavy: bool,
+    /// The next request is left for another turn.
+    pub is_out_of_turn: bool,
     /// Nor when so many of them wait for what may take long: for a `wait`, or a `changes`.
     pub waiting_max: usize,
     /// How many do.
@@ -35,6 +46,8 @@ pub struct Answers {
     pub caller: Option<Arc<Caller>>,
     /// One of the replies is made later.
     pub(super) has_later: bool,
+    /// What is encoded under the lock.
+    pub(super) buffer: ReplyBuffer,
     /// Of the keys of the requests; only its allocation is kept.
     pub(super) hashes: Vec<Option<u64>>,
 }
@@ -47,12 +60,17 @@ impl Default for Answers {
             bytes_max: usize::MAX,
             reply_bytes_max: usize::MAX,
             lacks_memory: false,
+            budget: WorkBudget::default(),
+            is_heavy: true,
+            needs_heavy: false,
+            is_out_of_turn: false,
             waiting_max: usize::MAX,
             waiting: 0,
             to_append: 0,
             is_blocked: false,
             caller: None,
             has_later: false,
+            buffer: ReplyBuffer::default(),
             hashes: Vec::new(),
         }
     }
@@ -61,7 +79,50 @@ impl Default for Answers {
 impl Answers {
     /// Whether no further request is executed before these are sent.
     pub fn is_full(&self) -> bool {
-        self.bytes.len() >= self.bytes_max || self.waiting >= self.waiting_max
+        self.encoded() >= self.bytes_max || self.waiting >= self.waiting_max
+    }
+
+    /// How long the replies are so far.
+    fn encoded(&self) -> usize {
+        self.bytes.len() + self.buffer.len()
+    }
+
+    /// Goes on behind what is there.
+    pub(super) fn open(&mut self) {
+        self.buffer = ReplyBuffer::after(std::mem::take(&mut self.bytes));
+    }
+
+    /// Copies what was only referred to under the lock, which is left now. Returns the cost.
+    pub(super) fn fill(&mut self) -> Cost {
+        let buffer = std::mem::take(&mut self.buffer);
+        let bytes = buffer.len() - buffer.copied();
+        self.bytes = buffer.fill();
+        Cost::new(0, bytes)
+    }
+
+    /// The longest reply that is made now.
+    pub(super) fn reply_limit(&self) -> usize {
+        if self.is_heavy { self.reply_bytes_max } else { self.reply_bytes_max.min(LIGHT_BYTES) }
+    }
+
+    /// The next request's reply is longer than that.
+    pub(super) fn leave_long_reply(&mut self) {
+        let is_light = !self.is_heavy && LIGHT_BYTES < self.reply_bytes_max;
+        self.needs_heavy |= is_light;
+        self.lacks_memory |= !is_light;
+    }
+
+    /// Whether a request that is known to cost so much is begun in this turn.
+    #[inline]
+    pub(super) fn admits(&mut self, cost: Cost) -> bool {
+        if self.is_heavy || self.budget.has_room(cost) {
+            return true;
+        }
+        match cost.fits(self.budget.max()) {
+            true => self.is_out_of_turn = true,
+            false => self.needs_heavy = true,
+        }
+        false
     }
 
     /// Forgets all, and keeps the room.
@@ -70,6 +131,7 @@ impl Answers {
         self.list.clear();
         (self.waiting, self.to_append) = (0, 0);
         (self.is_blocked, self.has_later, self.lacks_memory) = (false, false, false);
+        (self.needs_heavy, self.is_out_of_turn) = (false, false);
     }
 }
 

@@ -21,7 +21,9 @@ const LINGER: Duration = Duration::from_millis(2);
 /// How often keys that expire unseen are looked for.
 const TICK: Duration = Duration::from_millis(20);
 /// Keys that expire in one tick.
-const EXPIRE_PER_TICK: usize = 10_000;
+const EXPIRE_PER_TICK: usize = 1_000;
+/// How soon the next ones are taken out, where there are more.
+const EXPIRE_AGAIN: Duration = Duration::from_millis(1);
 
 /// How far the log has come. Whoever has it is the one who appends.
 #[derive(Debug)]
@@ -161,16 +163,17 @@ impl Engine {
         let mut core = self.core_mut();
         let mut first_seen = None;
         loop {
+            let mut has_more = false;
             if self.watermarks.has_failed() {
                 return Err(DiskError::new("commit", "the disk failed"));
             }
             if core.pending.is_empty() {
                 (first_seen, core.is_urgent) = (None, false);
                 if !core.is_stopping && !core.wants_sync {
-                    self.expire_on_time(&mut core);
+                    has_more = self.expire_on_time(&mut core);
                 }
             }
-            let mut wait = TICK;
+            let mut wait = if has_more { EXPIRE_AGAIN } else { TICK };
             if !core.pending.is_empty() {
                 let age = first_seen.get_or_insert_with(Instant::now).elapsed();
                 wait = LINGER.saturating_sub(age);
@@ -194,11 +197,12 @@ impl Engine {
         }
     }
 
-    /// Keys expire on time, also where nobody asks for them.
-    fn expire_on_time(&self, core: &mut Core) {
-        self.expire(core, &self.context(), EXPIRE_PER_TICK);
+    /// Keys expire on time, also where nobody asks for them. Returns whether there are more.
+    fn expire_on_time(&self, core: &mut Core) -> bool {
+        let expired = self.expire(core, &self.context(), EXPIRE_PER_TICK);
         // It is the committer that does this.
         let _ = self.hand_on(core);
+        expired == EXPIRE_PER_TICK
     }
 
     /// Lets others have the core for a while.
@@ -208,7 +212,9 @@ impl Engine {
         time: Duration,
     ) -> RwLockWriteGuard<'e, Core> {
         core.is_committer_idle = true;
+        let dropped = core.store.take_dropped();
         drop(core);
+        drop(dropped);
         std::thread::park_timeout(time);
         let mut core = self.core_mut();
         core.is_committer_idle = false;

@@ -2,11 +2,14 @@
 
 use super::answers::{Answer, Answers, Kind, stopping};
 use super::{Caller, Core, Engine, Release};
+use crate::budget::Cost;
 use crate::net::PeerAddress;
 use crate::store::map::PAGES_BYTES_MAX;
 use crate::store::{Applied, Context, REPLY_LIMIT, Store, Task};
+use crate::turns::LIGHT_BYTES;
 use crate::wire::command::{Changes, Wait, Weight};
 use crate::wire::refusal::{Code, Detail};
+use crate::wire::reply_buffer::Sink;
 use crate::wire::{Command, Gate, Refusal, Reply, Request, response};
 
 use std::sync::Arc;
@@ -14,7 +17,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Most keys that expire in one call, so that many at once do not stop everybody.
-const EXPIRE_AT_ONCE: usize = 1_000;
+const EXPIRE_AT_ONCE: usize = 256;
+
+/// What every request costs.
+const REQUEST: Cost = Cost::new(1, 0);
 
 /// With fewer requests than this, fetching the memory of their keys beforehand does not pay.
 const WARM_FROM: usize = 4;
@@ -25,17 +31,20 @@ enum Outcome {
     Refused(Refusal),
     /// It needs room in the write queue.
     Blocked,
-    /// Its reply would need more memory than there is; nothing was changed.
+    /// Its reply is longer than may be made now; nothing was changed.
     TooLong,
+    /// Many keys have expired that are to be taken out first.
+    NotYet,
 }
 
 impl Engine {
     /// Executes requests in their order; appends a response to `answers` for each that is not a
     /// notification. Returns how many were executed: fewer than were given means that `answers` are
     /// full, or have one reply that is made later and the next would be another, or that there is
-    /// no memory for the next one's reply (see [`Answers::lacks_memory`]), or else that the next
-    /// one waits for room in the queue (see [`Answers::is_blocked`] and [`Engine::room`]). With
-    /// `refuse_full` it is refused with `QUEUE_FULL` instead.
+    /// no memory for the next one's reply (see [`Answers::lacks_memory`]), or that the turn's
+    /// budget is used up (see [`Answers::is_out_of_turn`] and [`Answers::needs_heavy`]), or else
+    /// that the next one waits for room in the queue (see [`Answers::is_blocked`] and
+    /// [`Engine::room`]). With `refuse_full` it is refused with `QUEUE_FULL` instead.
     ///
     /// Afterwards see to [`Answers::to_append`]; what is forgotten waits for the committer's next
     /// look.
@@ -46,13 +55,19 @@ impl Engine {
         answers: &mut Answers,
     ) -> usize {
         let mut context = self.context();
-        context.reply_bytes = context.reply_bytes.min(answers.reply_bytes_max);
+        context.reply_bytes = context.reply_bytes.min(answers.reply_limit());
+        if !answers.is_heavy {
+            context.walk = Cost::new(answers.budget.max().entries, LIGHT_BYTES);
+        }
+        answers.open();
         // Before the lock is taken.
         let mut hashes = std::mem::take(&mut answers.hashes);
         hashes.clear();
         hashes.extend(requests.iter().map(|request| self.key_hash(request)));
         let executed = self.execute_hashed(requests, &hashes, &context, refuse_full, answers);
         answers.hashes = hashes;
+        let filled = answers.fill();
+        answers.budget.charge(filled);
         executed
     }
 
@@ -86,12 +101,20 @@ impl Engine {
         self.warm_beforehand(hashes);
         let mut guard = self.core_mut();
         let core = &mut *guard;
+        let mut is_expiring = false;
         if !self.watermarks.has_failed() {
-            self.expire(core, context, EXPIRE_AT_ONCE);
+            let expired = self.expire(core, context, EXPIRE_AT_ONCE);
+            answers.budget.charge_beyond(Cost::new(expired, 0));
+            is_expiring = expired == EXPIRE_AT_ONCE && core.store.has_expired(context.now);
         }
         let executed = self.each(requests, hashes, answers, |task, request, answers| {
+            // It would pass over all of them.
+            if is_expiring && task.command.walks() {
+                return Outcome::NotYet;
+            }
             self.write(core, task, context, refuse_full, request, answers)
         });
+        let dropped = core.store.take_dropped();
         let is_news = self.hand_on(core);
         let is_ours = core.is_for_anyone() && self.has_cores();
         if is_ours {
@@ -99,6 +122,7 @@ impl Engine {
         }
         let is_to_wake = is_news && !is_ours && std::mem::take(&mut core.is_committer_idle);
         drop(guard);
+        drop(dropped);
         if is_to_wake {
             self.wake_committer();
         }
@@ -106,10 +130,10 @@ impl Engine {
     }
 
     /// Takes out keys that have expired, `most` at the farthest and no more than seqs are promised
-    /// for: the others are not shown, and go when there are.
-    pub(super) fn expire(&self, core: &mut Core, context: &Context, most: usize) {
+    /// for: the others are not shown, and go when there are. Returns how many.
+    pub(super) fn expire(&self, core: &mut Core, context: &Context, most: usize) -> usize {
         let most = most.min(self.queue.spare_expiries(core.untaken()));
-        core.store.expire(context, most, &mut core.pending);
+        core.store.expire(context, most, &mut core.pending)
     }
 
     /// Has the memory of all keys fetched before the core is taken alone: those who write wait for
@@ -135,8 +159,19 @@ impl Engine {
             if answers.is_full() || answers.has_later && is_later(request) {
                 break;
             }
-            let start = answers.bytes.len();
+            let cost = request.command.as_ref().map_or(REQUEST, Command::cost);
+            if !answers.admits(cost) {
+                break;
+            }
+            let (mark, start) = (answers.buffer.mark(), answers.buffer.len());
+            let copied = answers.buffer.copied();
             let outcome = match &request.command {
+                // Nobody would see the reply, and nothing else comes of it.
+                Ok(command) if request.notification && command.only_answers() => {
+                    answers.budget.charge(REQUEST);
+                    executed += 1;
+                    continue;
+                }
                 Ok(command) => one(Task { command, hash: *hash }, request, answers),
                 Err(refusal) => Outcome::Refused(refusal.clone()),
             };
@@ -145,9 +180,14 @@ impl Engine {
                     answers.is_blocked = true;
                     break;
                 }
+                Outcome::NotYet => {
+                    answers.is_out_of_turn = true;
+                    break;
+                }
                 Outcome::TooLong => {
-                    answers.bytes.truncate(start);
-                    answers.lacks_memory = true;
+                    answers.budget.charge(Cost::new(1, answers.buffer.copied() - copied));
+                    answers.buffer.truncate(mark);
+                    answers.leave_long_reply();
                     break;
                 }
                 Outcome::Answered(gate, kind) => (gate, kind),
@@ -157,10 +197,11 @@ impl Engine {
                 }
             };
             executed += 1;
+            answers.budget.charge(Cost::new(1, answers.buffer.copied() - copied));
             if request.notification {
-                answers.bytes.truncate(start);
+                answers.buffer.truncate(mark);
             } else {
-                let range = start..answers.bytes.len();
+                let range = start..answers.buffer.len();
                 answers.list.push(Answer { id: request.id, range, gate, kind });
             }
         }
@@ -174,7 +215,7 @@ impl Engine {
         if request.notification {
             self.counters.refused_notifications.up();
         }
-        response::refusal(&mut answers.bytes, request.id, refusal);
+        response::refusal(answers.buffer.bytes(), request.id, refusal);
     }
 
     /// Executes one command that only reads. Whoever wrote what it waits for has made the committer
@@ -190,11 +231,17 @@ impl Engine {
         let encoded = match task.command {
             Command::Stats => self.stats(core),
             Command::Hello(hello) => self.hello(core, hello),
+            Command::Ping(ping) => {
+                let payload = ping.payload.map_or(Reply::Nil, |bytes| Reply::Value(bytes.into()));
+                response::success(&mut answers.buffer, request.id, &payload);
+                return Outcome::Answered(Gate::OPEN, Kind::Ready);
+            }
             _ => {
-                let start = answers.bytes.len();
-                let gate = self.answer(core.store.query(task, context), request, answers);
-                let bytes = answers.bytes.len() - start;
-                let is_too_long = bytes > answers.reply_bytes_max && !request.notification;
+                let start = answers.buffer.len();
+                let applied = core.store.query(task, context);
+                let gate = self.answer(applied, context, request, answers);
+                let bytes = answers.buffer.len() - start;
+                let is_too_long = bytes > answers.reply_limit();
                 let Some(gate) = gate.filter(|_| !is_too_long) else {
                     return Outcome::TooLong;
                 };
@@ -203,7 +250,8 @@ impl Engine {
                 return Outcome::Answered(gate, Kind::Ready);
             }
         };
-        response::success(&mut answers.bytes, request.id, &Reply::Encoded(encoded));
+        answers.budget.charge(task.command.cost());
+        response::success(&mut answers.buffer, request.id, &Reply::Encoded(encoded));
         Outcome::Answered(Gate::OPEN, Kind::Ready)
     }
 
@@ -229,7 +277,7 @@ impl Engine {
             command if !command.may_write() => self.read(core, task, context, request, answers),
             _ => {
                 let applied = core.store.apply(task, context, &mut core.pending);
-                match self.answer(applied, request, answers) {
+                match self.answer(applied, context, request, answers) {
                     Some(gate) => Outcome::Answered(self.hurry(core, gate), Kind::Ready),
                     None => Outcome::TooLong,
                 }
@@ -242,14 +290,17 @@ impl Engine {
     fn answer(
         &self,
         applied: Applied<'_>,
+        context: &Context,
         request: &Request<'_>,
         answers: &mut Answers,
     ) -> Option<Gate> {
+        answers.budget.charge(applied.cost);
         match applied.reply {
-            Ok(reply) => response::success(&mut answers.bytes, request.id, &reply),
+            Ok(reply) => response::success(&mut answers.buffer, request.id, &reply),
             Err(refusal) => {
                 let max = self.config.limits.max_message_bytes;
-                if answers.reply_bytes_max < max && refusal.is_over(REPLY_LIMIT) {
+                let is_bounded = context.reply_bytes < max || context.walk != Cost::MAX;
+                if is_bounded && refusal.is_over(REPLY_LIMIT) {
                     return None;
                 }
                 self.refuse(request, &refusal, answers);
@@ -313,11 +364,10 @@ impl Engine {
 
     /// Why a write that adds something may not be applied, if the map may not grow by it.
     fn lacks_memory(&self, core: &Core, weight: Weight) -> Option<Refusal> {
-        let max = self.config.limits.max_data_bytes.unwrap_or(usize::MAX);
+        let max = self.max_data_bytes();
         if core.store.has_room(weight.bytes, max) {
             return None;
         }
-        let max = max.min(PAGES_BYTES_MAX);
         let message = format!(
             "the data would be over max_data_bytes ({max}); nothing was changed: delete keys, or \
              raise --max-data-bytes"
@@ -325,6 +375,11 @@ impl Engine {
         let refusal = Refusal::new(Code::TooLarge, message);
         let limit = Detail::Text("max_data_bytes".to_owned());
         Some(refusal.with("limit", limit).with("max", Detail::Number(max as u64)))
+    }
+
+    /// What `--max-data-bytes` says, or as much as the map can name.
+    pub(super) fn max_data_bytes(&self) -> usize {
+        self.config.limits.max_data_bytes.unwrap_or(usize::MAX).min(PAGES_BYTES_MAX)
     }
 
     fn flush(&self, core: &mut Core) -> Outcome {

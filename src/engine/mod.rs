@@ -7,6 +7,8 @@
 //! neither sockets nor subscribers.
 
 pub mod answers;
+#[cfg(test)]
+mod budget_tests;
 mod changes;
 mod commit;
 pub mod counters;
@@ -30,6 +32,7 @@ pub use recovery::{Recovered, recover};
 #[cfg(test)]
 pub use lead::tests::engine_on;
 
+use crate::budget::Cost;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::{Disk, DiskError};
@@ -244,6 +247,7 @@ impl Engine {
             page_bytes: self.config.limits.range_bytes,
             reply_bytes: self.config.limits.max_message_bytes,
             command_items: self.config.limits.command_items,
+            walk: Cost::MAX,
             write_bytes: self.config.limits.write_bytes(),
         }
     }

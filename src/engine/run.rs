@@ -2,6 +2,8 @@
 
 use super::Engine;
 use super::answers::Answers;
+use crate::budget::WorkBudget;
+use crate::turns::{SHARE_MAX, Turns};
 use crate::wire::reader::Reader;
 use crate::wire::refusal::Code;
 use crate::wire::{Command, Refusal, Request};
@@ -33,7 +35,21 @@ impl Engine {
         let mut room = self.room();
         let deadline = Instant::now() + Duration::from_millis(self.config.queue.wait_ms);
         let mut refuse_full = false;
+        let mut turns = Turns::default();
+        (answers.is_heavy, answers.budget) = (false, WorkBudget::of(SHARE_MAX));
         while self.execute(&requests, refuse_full, &mut answers) == 0 {
+            if answers.needs_heavy {
+                turns.wait_for_heavy().await;
+                answers = Answers::default();
+                continue;
+            }
+            if answers.is_out_of_turn {
+                turns.give_way().await;
+                answers.is_out_of_turn = false;
+                answers.budget = WorkBudget::of(SHARE_MAX);
+                continue;
+            }
+            answers.is_blocked = false;
             refuse_full = !matches!(timeout_at(deadline, room.changed()).await, Ok(Ok(())));
         }
         hold(answers.bytes.len())?;

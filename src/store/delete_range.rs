@@ -52,6 +52,7 @@ impl Store {
             bounds(&Range { from, to, after, prefix, ..Range::default() }, end.as_deref());
         let (mut keys, mut bytes) = (Vec::with_capacity(most.min(128)), 0);
         for (key, entry) in self.map.range(lower, upper) {
+            write.charge(1, key.len());
             bytes += key.len() + entry.value.len() + ITEM_OVERHEAD;
             if keys.len() == most || bytes > page_bytes && !keys.is_empty() {
                 // The reply tells that this key is there.

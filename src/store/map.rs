@@ -83,6 +83,11 @@ fn row_bytes(key: &[u8], head: &Head, value_len: usize) -> u64 {
     if head.persisted { key.len() as u64 + value_len as u64 + ROW_BYTES } else { 0 }
 }
 
+/// What the hash table, the order and the bits take of each key, about.
+const INDEX_BYTES: usize = 16;
+/// What a key in a list takes besides its bytes: its place, and its allocation.
+const LISTED_BYTES: usize = 48;
+
 /// Keys whose memory is fetched together.
 const WARM_AT_ONCE: usize = 32;
 
@@ -99,6 +104,8 @@ pub struct Map {
     removed: Vec<Box<[u8]>>,
     /// The entries that expire, soonest first.
     expiries: BTreeSet<(Millis, Box<[u8]>)>,
+    /// What the last two take, about.
+    listed_bytes: usize,
     /// Bytes of all persisted entries, as rows of the tables.
     row_bytes: u64,
 }
@@ -124,9 +131,14 @@ impl Map {
         self.row_bytes
     }
 
-    /// Whether entries of so many bytes may come, where all together may have `max`.
-    pub fn has_room(&self, bytes: usize, max: usize) -> bool {
-        self.arena.held_bytes().saturating_add(bytes) <= max && self.arena.has_room(bytes)
+    /// Bytes that entries take with all that is kept for them: what `--max-data-bytes` bounds.
+    pub fn data_bytes(&self) -> usize {
+        self.arena.held_bytes() + self.len() * INDEX_BYTES + self.listed_bytes
+    }
+
+    /// Whether entries of so many bytes find a place.
+    pub fn has_place(&self, bytes: usize) -> bool {
+        self.arena.has_room(bytes)
     }
 
     /// What hashes the keys.
@@ -281,6 +293,7 @@ impl Map {
         arena.remove(handle);
         if dirty.take(handle) || head.persisted {
             self.removed.push(key.into());
+            self.listed_bytes += key.len() + LISTED_BYTES;
         }
         self.reschedule(key, head.expires_at, 0);
         Some(head)
@@ -308,11 +321,12 @@ impl Map {
         if before == after {
             return;
         }
-        if before != 0 {
-            self.expiries.remove(&(before, Box::from(key)));
+        if before != 0 && self.expiries.remove(&(before, Box::from(key))) {
+            self.listed_bytes -= key.len() + LISTED_BYTES;
         }
         if after != 0 {
             self.expiries.insert((after, key.into()));
+            self.listed_bytes += key.len() + LISTED_BYTES;
         }
     }
 
@@ -343,7 +357,9 @@ impl Map {
         let few = self.dirty.take_list();
         let key = |handle: Handle| Box::from(self.arena.key(handle));
         let few = few.map(|handles| handles.into_iter().map(key).collect());
-        (std::mem::take(&mut self.removed), few)
+        let removed = std::mem::take(&mut self.removed);
+        self.listed_bytes -= removed.iter().map(|key| key.len() + LISTED_BYTES).sum::<usize>();
+        (removed, few)
     }
 
     /// The key that has so many before it.

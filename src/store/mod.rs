@@ -7,6 +7,8 @@
 
 mod arena;
 mod batch;
+#[cfg(test)]
+mod charged;
 mod delete;
 mod delete_range;
 mod dirty;
@@ -28,9 +30,10 @@ mod touch;
 pub mod undo;
 mod write;
 
+use crate::budget::Cost;
 use crate::clock::Millis;
 use crate::wire::refusal::Code;
-use crate::wire::{ChangeBuffer, Command, Gate, Level, Refusal, Reply, Seq};
+use crate::wire::{ChangeBuffer, Command, Gate, Level, Refusal, Reply, Seq, Shared};
 pub use hashed::{HashedKey, KeyHasher, Task};
 
 use map::Map;
@@ -53,6 +56,9 @@ pub struct Context {
     pub reply_bytes: usize,
     /// Most entries that the reads of a batch pass over.
     pub command_items: usize,
+    /// A walk that passes more entries than this, or shows more bytes, is refused for the limit
+    /// that [`REPLY_LIMIT`] names: it is left for a turn in which it may.
+    pub walk: Cost,
     /// Most bytes of the keys and values that a batch writes.
     pub write_bytes: usize,
 }
@@ -69,6 +75,7 @@ impl Context {
             page_bytes: most,
             reply_bytes: most,
             command_items: most,
+            walk: Cost::MAX,
             write_bytes: most,
         }
     }
@@ -81,6 +88,8 @@ pub struct Applied<'s> {
     pub reply: Result<Reply<'s>, Refusal>,
     /// What the reply waits for.
     pub gate: Gate,
+    /// What it cost, whether it was refused or not, less what encoding the reply costs.
+    pub cost: Cost,
 }
 
 /// The limit that [`Context::reply_bytes`] is, as refusals name it.
@@ -120,9 +129,15 @@ impl Store {
         self.map.row_bytes()
     }
 
+    /// Bytes that entries take with all that is kept for them, and what they have replaced that may
+    /// come back: what `--max-data-bytes` bounds.
+    pub fn data_bytes(&self) -> usize {
+        self.map.data_bytes() + self.undo.held_bytes()
+    }
+
     /// Whether entries of so many bytes may come, where all together may have `max`.
     pub fn has_room(&self, bytes: usize, max: usize) -> bool {
-        self.map.has_room(bytes, max)
+        self.data_bytes().saturating_add(bytes) <= max && self.map.has_place(bytes)
     }
 
     /// Whether there is no key.
@@ -151,23 +166,29 @@ impl Store {
             single => self.write(single, &mut write),
         };
         gate.join(write.gate);
+        let cost = write.cost;
         self.undo.end(write.own != Gate::OPEN);
         if write.close() {
             self.seq += 1;
         }
-        Applied { reply: done, gate }
+        Applied { reply: done, gate, cost }
     }
 
     /// Runs a command that only reads.
     pub fn query<'s, 'c>(&'s self, task: impl Into<Task<'c>>, context: &Context) -> Applied<'s> {
         let mut sight = Sight::default();
         let reply = self.read(task.into(), context, &mut sight);
-        Applied { reply, gate: sight.gate }
+        Applied { reply, gate: sight.gate, cost: sight.cost }
     }
 
     /// What hashes the keys.
     pub fn hasher(&self) -> KeyHasher {
         self.map.hasher().clone()
+    }
+
+    /// Large values that are gone, to be freed without the lock.
+    pub fn take_dropped(&mut self) -> Vec<Shared> {
+        self.map.take_dropped()
     }
 
     /// Brings what is known of the keys with these hashes into the processor's caches, for reads or
@@ -198,14 +219,12 @@ impl Store {
         match task.command {
             Command::Get(get) => {
                 let key = self.hashed(&get.key, task.hash);
-                Ok(self.get(get, key, context.now, &mut sight.gate))
+                Ok(self.get(get, key, context.now, sight))
             }
-            Command::GetMulti(get) => self.get_multi(get, context, &mut sight.gate),
-            Command::Range(range) => Ok(self.range(range, context, sight)),
+            Command::GetMulti(get) => self.get_multi(get, context, sight),
+            Command::Range(range) => self.range(range, context, sight),
+            Command::Batch(batch) => self.read_batch(batch, context, sight).map(Reply::Results),
             Command::Count(count) => Ok(self.count(count, context.now, sight)),
-            Command::Ping(ping) => {
-                Ok(ping.payload.map_or(Reply::Nil, |payload| Reply::Encoded(payload.to_vec())))
-            }
             other => {
                 let message = format!("'{}' is not a command of the map", other.method());
                 Err(Refusal::new(Code::BadArgument, message))

@@ -2,11 +2,12 @@
 
 use super::map::{Entry, prefix_end};
 use super::read::Sight;
-use super::{Context, Store};
+use super::{Context, REPLY_LIMIT, Store};
+use crate::budget::Cost;
 use crate::clock::Millis;
-use crate::wire::Reply;
 use crate::wire::command::{Count, Range};
 use crate::wire::reply::Shown;
+use crate::wire::{Refusal, Reply};
 use std::ops::Bound;
 
 /// What an item of a page takes besides its key and value, in bytes; an upper bound.
@@ -18,7 +19,7 @@ impl Store {
         range: &Range<'_>,
         context: &Context,
         sight: &mut Sight,
-    ) -> Reply<'s> {
+    ) -> Result<Reply<'s>, Refusal> {
         sight.gate.join(self.removals);
         let end = prefix_end(range.prefix);
         let (lower, upper) = bounds(range, end.as_deref());
@@ -32,7 +33,8 @@ impl Store {
 
     pub(super) fn count(&self, count: &Count<'_>, now: Millis, sight: &mut Sight) -> Reply<'_> {
         sight.gate.join(self.writes);
-        let expired = self.map.expired(now).inspect(|_| sight.looks += 1);
+        sight.pass(1);
+        let expired = self.map.expired(now).inspect(|_| sight.pass(1));
         let expired = expired.filter(|key| key.starts_with(count.prefix)).count();
         Reply::Uint(self.map.count(count.prefix).saturating_sub(expired) as u64)
     }
@@ -65,12 +67,17 @@ fn page<'s>(
     range: &Range<'_>,
     context: &Context,
     sight: &mut Sight,
-) -> Reply<'s> {
+) -> Result<Reply<'s>, Refusal> {
     let most = range.limit.unwrap_or(usize::MAX).min(context.page_items);
     let mut items: Vec<(&[u8], Shown<'_>)> = Vec::with_capacity(most.min(128));
     let mut bytes = 0;
+    let mut passed = 0;
     for (key, entry) in between {
-        sight.looks += 1;
+        passed += 1;
+        sight.pass(1);
+        if !Cost::new(passed, bytes).fits(context.walk) {
+            return Err(Refusal::too_large(REPLY_LIMIT, context.reply_bytes));
+        }
         if !entry.head.is_live(context.now) {
             // Whoever misses it sees that it was there.
             sight.gate.require(entry.head.level, entry.head.seq);
@@ -86,13 +93,13 @@ fn page<'s>(
         let is_full = items.len() == most || bytes + size > context.page_bytes;
         if is_full && !items.is_empty() {
             let next = items.last().map(|(key, _)| *key);
-            return Reply::Page { items, next };
+            return Ok(Reply::Page { items, next });
         }
         bytes += size;
         sight.gate.require(entry.head.level, entry.head.seq);
         items.push((key, shown));
     }
-    Reply::Page { items, next: None }
+    Ok(Reply::Page { items, next: None })
 }
 
 #[cfg(test)]
@@ -113,19 +120,23 @@ mod tests {
             assert!(store.apply(&Command::Set(set), &context(1), &mut changes).reply.is_ok());
         }
         for (now, prefix, found, looks) in [
-            (2, &b""[..], 10, 0),
-            (2, b"a", 5, 0),
-            (9, b"", 7, 3),
-            (9, b"a", 3, 3),
-            (9, b"b", 4, 3),
+            (2, &b""[..], 10, 1),
+            (2, b"a", 5, 1),
+            (9, b"", 7, 4),
+            (9, b"a", 3, 4),
+            (9, b"b", 4, 4),
         ] {
             let mut sight = Sight::default();
             let counted = store.count(&Count { prefix }, now, &mut sight);
             assert!(matches!(counted, Reply::Uint(count) if count == found), "{prefix:?} at {now}");
-            assert_eq!(sight.looks, looks, "{prefix:?} at {now}");
+            assert_eq!(sight.cost.entries, looks, "{prefix:?} at {now}");
         }
         let mut sight = Sight::default();
-        store.range(&Range { limit: Some(2), ..Range::default() }, &context(9), &mut sight);
-        assert_eq!(sight.looks, 5, "two expired ones, two items, and the one that ends the page");
+        let two = Range { limit: Some(2), ..Range::default() };
+        assert!(store.range(&two, &context(9), &mut sight).is_ok());
+        assert_eq!(
+            sight.cost.entries, 5,
+            "two expired ones, two items, and the one that ends the page"
+        );
     }
 }

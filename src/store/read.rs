@@ -2,6 +2,7 @@
 
 use super::map::Entry;
 use super::{Context, HashedKey, REPLY_LIMIT, Store};
+use crate::budget::Cost;
 use crate::clock::Millis;
 use crate::wire::command::{Get, GetMulti};
 use crate::wire::{Gate, Refusal, Reply};
@@ -11,8 +12,15 @@ use crate::wire::{Gate, Refusal, Reply};
 pub(super) struct Sight {
     /// What showing it waits for.
     pub(super) gate: Gate,
-    /// How many entries it passed over in their order, shown or not.
-    pub(super) looks: usize,
+    /// What it cost.
+    pub(super) cost: Cost,
+}
+
+impl Sight {
+    /// Counts entries that were looked up or passed over, shown or not.
+    pub(super) fn pass(&mut self, entries: usize) {
+        self.cost.entries += entries;
+    }
 }
 
 impl Store {
@@ -21,16 +29,17 @@ impl Store {
         &self,
         key: HashedKey<'_>,
         now: Millis,
-        gate: &mut Gate,
+        sight: &mut Sight,
     ) -> Option<Entry<'_>> {
+        sight.pass(1);
         let found = self.map.get(key);
         if let Some(entry) = &found {
             // Also one that has expired: whoever misses it sees that it was there.
-            gate.require(entry.head.level, entry.head.seq);
+            sight.gate.require(entry.head.level, entry.head.seq);
         }
         let live = found.filter(|entry| entry.head.is_live(now));
         if live.is_none() {
-            gate.join(self.removals);
+            sight.gate.join(self.removals);
         }
         live
     }
@@ -40,9 +49,9 @@ impl Store {
         get: &Get<'_>,
         key: HashedKey<'_>,
         now: Millis,
-        gate: &mut Gate,
+        sight: &mut Sight,
     ) -> Reply<'_> {
-        let Some(entry) = self.look(key, now, gate) else {
+        let Some(entry) = self.look(key, now, sight) else {
             return Reply::Nil;
         };
         if get.meta { Reply::Meta(entry.meta(now)) } else { Reply::Value(entry.shown()) }
@@ -52,14 +61,14 @@ impl Store {
         &self,
         get: &GetMulti<'_>,
         context: &Context,
-        gate: &mut Gate,
+        sight: &mut Sight,
     ) -> Result<Reply<'_>, Refusal> {
         let mut pairs = Vec::new();
         let mut bytes = 0;
         for key in &get.keys {
             let key = self.hashed(key, None);
             // The map's own key would live as long as the reply; the request's does not.
-            let Some(entry) = self.look(key, context.now, gate) else {
+            let Some(entry) = self.look(key, context.now, sight) else {
                 continue;
             };
             let Some((key, _)) = self.map.get_key_value(key) else {

@@ -1,12 +1,13 @@
 //! `set` and `set_multi`.
 
 use super::joined::Joined;
+use super::read::Sight;
 use super::write::Write;
 use super::{HashedKey, Store};
 use crate::wire::change::Op;
 use crate::wire::command::{Set, SetMulti};
 use crate::wire::options::Condition;
-use crate::wire::{Gate, Refusal, Reply};
+use crate::wire::{Refusal, Reply};
 
 impl Store {
     pub(super) fn set(
@@ -45,9 +46,9 @@ impl Store {
         condition: Condition,
         write: &mut Write<'_>,
     ) -> Result<(), Refusal> {
-        let mut gate = Gate::OPEN;
-        let seq = self.look(key, write.now(), &mut gate).map(|entry| entry.head.seq);
-        write.gate.join(gate);
+        let mut sight = Sight::default();
+        let seq = self.look(key, write.now(), &mut sight).map(|entry| entry.head.seq);
+        write.saw(&sight);
         let holds = match condition {
             Condition::Absent => seq.is_none(),
             Condition::Present => seq.is_some(),

@@ -3,6 +3,7 @@
 use super::Store;
 use super::map::Entry;
 use super::undo::{Replaced, Undo};
+use super::write::Write;
 use crate::wire::change::Op;
 use crate::wire::{Change, Gate};
 use std::collections::BTreeMap;
@@ -62,9 +63,12 @@ impl Store {
     }
 
     /// Puts everything back that the open write has replaced.
-    pub(super) fn roll_back(&mut self) {
+    pub(super) fn roll_back(&mut self, write: &mut Write<'_>) {
         let undo = self.undo.take_open();
         let replaced: Vec<_> = undo.replaced().collect();
+        for Replaced { key, old, .. } in &replaced {
+            write.charge(1, key.len() + old.as_ref().map_or(0, Entry::copied_bytes));
+        }
         for Replaced { key, old, .. } in replaced.into_iter().rev() {
             match old {
                 Some(entry) => self.map.restore(key, entry),

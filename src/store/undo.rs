@@ -74,7 +74,7 @@ impl Undo {
 
     /// Bytes of memory that it keeps, large values that the map may have as well included.
     pub fn held_bytes(&self) -> usize {
-        self.bytes.capacity() + self.shared_bytes
+        self.bytes.len() + self.shared_bytes
     }
 
     /// Closes the open write. What it has replaced is forgotten, unless it still has a way to go.

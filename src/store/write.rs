@@ -1,8 +1,10 @@
 //! A write while it happens: its seq, its changes so far, and the way back.
 
 use super::map::{Entry, Head};
+use super::read::Sight;
 use super::undo::Undo;
 use super::{Context, HashedKey, Store};
+use crate::budget::Cost;
 use crate::clock::Millis;
 use crate::wire::change::{Mark, Op};
 use crate::wire::command::Weight;
@@ -21,6 +23,8 @@ pub(super) struct Write<'w> {
     pub(super) hash: Option<u64>,
     /// How many entries it passed over in their order.
     pub(super) looks: usize,
+    /// What it has cost so far.
+    pub(super) cost: Cost,
     /// Everything that it replaces is kept, to go back to.
     pub(super) keeps_all: bool,
     changes: &'w mut ChangeBuffer,
@@ -36,8 +40,8 @@ impl<'w> Write<'w> {
     ) -> Self {
         let mark = changes.begin(seq, level, context.now);
         let (gate, own) = (Gate::OPEN, Gate::OPEN);
-        let (hash, looks, keeps_all) = (None, 0, false);
-        Self { seq, level, context, gate, own, hash, looks, keeps_all, changes, mark }
+        let (hash, looks, cost, keeps_all) = (None, 0, Cost::default(), false);
+        Self { seq, level, context, gate, own, hash, looks, cost, keeps_all, changes, mark }
     }
 
     pub(super) fn now(&self) -> Millis {
@@ -54,6 +58,17 @@ impl<'w> Write<'w> {
     pub(super) fn is_over(&self) -> bool {
         let (items, bytes) = self.changes.since(self.mark);
         Weight { items, bytes }.is_over(self.context.write_bytes)
+    }
+
+    /// Counts entries that were looked up or written, and bytes that were copied.
+    pub(super) fn charge(&mut self, entries: usize, bytes: usize) {
+        self.cost = self.cost.plus(Cost::new(entries, bytes));
+    }
+
+    /// Takes in what a read within the write came to see.
+    pub(super) fn saw(&mut self, sight: &Sight) {
+        self.gate.join(sight.gate);
+        self.cost = self.cost.plus(sight.cost);
     }
 
     /// Ends the write; returns whether it changed anything.
@@ -95,6 +110,8 @@ impl<'w> Write<'w> {
         key: &[u8],
         value: &[u8],
     ) -> Gate {
+        // In the map, and in the log; a touch leaves the value where it is.
+        self.charge(1, 2 * (key.len() + value.len()));
         let covers = below.is_some_and(|head| head.persisted);
         let expires_at = (expires_at != 0).then_some(expires_at);
         self.changes.push(op, covers, expires_at, key, value);
@@ -113,6 +130,7 @@ impl Store {
         key: HashedKey<'_>,
         write: &mut Write<'_>,
     ) -> Option<Entry<'_>> {
+        write.charge(1, 0);
         let is_live = self.map.get(key)?.head.is_live(write.now());
         if !is_live {
             self.take(Op::Expire, key, write);
@@ -183,12 +201,14 @@ impl Store {
 }
 
 /// Keeps what is at `key`, where the change about to be made may have to be taken back.
-fn remember(undo: &mut Undo, key: &[u8], old: Option<Entry<'_>>, write: &Write<'_>) {
+fn remember(undo: &mut Undo, key: &[u8], old: Option<Entry<'_>>, write: &mut Write<'_>) {
     if write.level == Level::Queued && !write.keeps_all {
         return;
     }
     let gate = write.wait_for(old.as_ref().map(|entry| &entry.head));
     if write.keeps_all || gate != Gate::OPEN || write.own != Gate::OPEN {
+        let copied = old.as_ref().map_or(0, Entry::copied_bytes);
+        write.charge(0, key.len() + copied);
         undo.push(write.seq, key, old);
     }
 }

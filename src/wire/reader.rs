@@ -293,12 +293,27 @@ impl<'a> Reader<'a> {
             Head::Scalar(len) => self.take(len).map(|_| ()),
             Head::Values(count) => {
                 let depth = depth.checked_sub(1).ok_or(Fault::TooDeep)?;
-                for _ in 0..count {
-                    self.skip(depth)?;
+                let mut left = count;
+                while left > 0 {
+                    // Short elements are passed together: a message may hold millions.
+                    let singles = self.singles(left);
+                    if singles == 0 {
+                        self.skip(depth)?;
+                    } else {
+                        self.take(singles)?;
+                    }
+                    left -= singles.max(1) as u64;
                 }
                 Ok(())
             }
         }
+    }
+
+    /// How many of the next elements, `most` at the farthest, are one byte long each.
+    fn singles(&self, most: u64) -> usize {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let is_single = |byte: &&u8| matches!(byte, 0x00..=0x7F | 0xE0..=0xFF | 0xC0 | 0xC2 | 0xC3);
+        self.rest.iter().take(most).take_while(is_single).count()
     }
 
     fn head(&mut self) -> Read<Head> {

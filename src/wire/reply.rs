@@ -90,7 +90,32 @@ pub enum Shown<'s> {
     Meta(Meta<'s>),
 }
 
+impl Shown<'_> {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Key => 0,
+            Self::Value(value) | Self::Meta(Meta { value, .. }) => value.bytes.len(),
+        }
+    }
+}
+
 impl Reply<'_> {
+    /// How many bytes of keys and values are in it: not more than it has when it is encoded.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Value(value) | Self::Meta(Meta { value, .. }) => value.bytes.len(),
+            Self::Removed(buffer) | Self::Results(buffer) => buffer.len(),
+            Self::Encoded(bytes) => bytes.len(),
+            Self::Pairs(pairs) => {
+                pairs.iter().map(|(key, value)| key.len() + value.bytes.len()).sum()
+            }
+            Self::Page { items, .. } => {
+                items.iter().map(|(key, shown)| key.len() + shown.bytes()).sum()
+            }
+            Self::Nil | Self::Bool(_) | Self::Uint(_) | Self::Int(_) => 1,
+        }
+    }
+
     /// Appends the result as one MessagePack value.
     pub fn encode<S: Sink>(&self, sink: &mut S) {
         match self {

@@ -2,6 +2,7 @@
 
 use super::outbox::Framing;
 use super::zmtp::{Inbox, Message};
+use crate::turns::LIGHT_BYTES;
 use crate::wire::refusal::Code;
 use crate::wire::{Refusal, Request};
 
@@ -18,6 +19,16 @@ pub struct Cursor {
     frame: usize,
     /// Whether a reply to it has been handed on.
     is_answered: bool,
+}
+
+impl Cursor {
+    /// How long the next frame is that is not executed.
+    pub fn next_bytes(self, inbox: &Inbox) -> usize {
+        let Some(message) = inbox.messages.front() else { return 0 };
+        let has_delimiter = inbox.frame(message, 0).is_some_and(<[u8]>::is_empty);
+        let next = self.frame.max(usize::from(has_delimiter));
+        inbox.frame(message, next).map_or(0, <[u8]>::len)
+    }
 }
 
 /// Requests in their order, and where each message of them ends.
@@ -105,7 +116,8 @@ impl<'m> Batch<'m> {
         let before = self.requests.len();
         for index in first_frame..message.len() {
             let frame = inbox.frame(message, index).unwrap_or_default();
-            let is_long = self.bytes + frame.len() > BATCH_BYTES && !self.requests.is_empty();
+            let is_long = self.bytes + frame.len() > BATCH_BYTES || frame.len() > LIGHT_BYTES;
+            let is_long = is_long && !self.requests.is_empty();
             if is_long || self.requests.len() >= requests_max {
                 self.rest = Some(Rest { inbox, message, first_frame: index });
                 break;

@@ -9,9 +9,11 @@ use super::link::{Closed, Link};
 use super::outbox::Outbox;
 use super::pool::{FREE_BYTES, Share};
 use super::seldom::Seldom;
+use crate::budget::{Cost, WorkBudget};
 use crate::engine::{Answers, Caller, Engine, Waiter};
 use crate::idle;
 use crate::limits::WAITING_EACH_MAX;
+use crate::turns::{LIGHT_BYTES, Turn, Turns};
 use crate::wire::{Gate, Seq};
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
@@ -20,7 +22,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 /// The engine's lock is held for no more requests than this at once.
@@ -29,6 +30,8 @@ const EXECUTE_AT_ONCE: usize = 256;
 /// replies of this length, or a few.
 const REPLY_BYTES: usize = 256;
 const REQUESTS_MIN: usize = 16;
+/// What a request costs at least.
+const REQUEST: Cost = Cost::new(1, 0);
 /// What the buffer for replies keeps of its allocation.
 const ANSWERS_KEPT_BYTES: usize = 256 * 1024;
 /// How long peers may take to read their last replies when the broker stops.
@@ -115,6 +118,7 @@ pub(super) struct Session<'e> {
     outgoing: Share,
     waiter: Waiter<'e>,
     cursor: Cursor,
+    turns: Turns,
     looked: Instant,
     /// How long the peer has been gone while its requests wait for replies to be sent.
     left: Duration,
@@ -143,6 +147,7 @@ impl<'e> Session<'e> {
             outgoing,
             waiter: engine.waiter(),
             cursor: Cursor::default(),
+            turns: Turns::default(),
             looked: Instant::now(),
             left: Duration::ZERO,
             lacks_memory: false,
@@ -184,7 +189,7 @@ impl<'e> Session<'e> {
             let has_turn = blocked == Blocked::Turn || self.to_append > 0;
             if has_turn || self.link.has_more() {
                 // What others write meanwhile is appended together with this.
-                yield_now().await;
+                self.turns.give_way().await;
             }
             let reading = blocked == Blocked::Idle && self.stop_until.is_none();
             let (wake_at, gate) = (self.wake_at(blocked), self.outbox.gate());
@@ -269,6 +274,14 @@ impl<'e> Session<'e> {
 
     /// Executes what came in, as far as the peer's bounds and the queue allow.
     fn execute(&mut self) -> Blocked {
+        let blocked = self.execute_within_limits();
+        if blocked != Blocked::Turn {
+            self.turns.leave_line();
+        }
+        blocked
+    }
+
+    fn execute_within_limits(&mut self) -> Blocked {
         let limits = &self.engine.config().limits;
         let waiting = self.waiting();
         let has_memory = self.outgoing.hold(waiting);
@@ -291,20 +304,45 @@ impl<'e> Session<'e> {
         let room = self.outgoing.room().min(limits.max_unread_bytes - waiting);
         let in_flight = limits.max_in_flight - self.outbox.replies();
         let requests_max = in_flight.min((room / REPLY_BYTES).max(REQUESTS_MIN));
+        let reply_bytes_max = if may_be_large { usize::MAX } else { FREE_BYTES };
         let blocked = SCRATCH.with_borrow_mut(|scratch| {
             scratch.answers.bytes_max = room;
-            scratch.answers.reply_bytes_max = if may_be_large { usize::MAX } else { FREE_BYTES };
+            scratch.answers.reply_bytes_max = reply_bytes_max;
             scratch.answers.waiting_max = waiting_max;
-            scratch.answers.caller = Some(Arc::clone(&self.caller));
-            let blocked = self.execute_batch(requests_max, scratch);
-            let answers = &mut scratch.answers;
-            (self.to_append, self.lacks_memory) = (answers.to_append, answers.lacks_memory);
-            answers.clear();
-            answers.bytes.shrink_to(ANSWERS_KEPT_BYTES);
-            blocked
+            self.execute_turn(requests_max, scratch)
         });
         self.outgoing.hold(self.waiting());
         blocked
+    }
+
+    /// Has its turn, as far as it may do something in it.
+    fn execute_turn(&mut self, requests_max: usize, scratch: &mut Scratch) -> Blocked {
+        let mut turn = self.turns.begin();
+        let is_long = self.cursor.next_bytes(&self.link.inbox) > LIGHT_BYTES;
+        if is_long && matches!(turn, Turn::Light(_)) {
+            turn = self.turns.begin_heavy();
+        }
+        loop {
+            let (is_heavy, budget) = match turn {
+                Turn::Wait => return Blocked::Turn,
+                Turn::Heavy => (true, WorkBudget::default()),
+                Turn::Light(budget) => (false, budget),
+            };
+            (scratch.answers.is_heavy, scratch.answers.budget) = (is_heavy, budget);
+            scratch.answers.caller = Some(Arc::clone(&self.caller));
+            let requests_max = if is_heavy { 1 } else { requests_max };
+            let blocked = self.execute_batch(requests_max, scratch);
+            let answers = &mut scratch.answers;
+            self.to_append = self.to_append.max(answers.to_append);
+            self.lacks_memory = answers.lacks_memory;
+            let needs_heavy = answers.needs_heavy;
+            answers.clear();
+            answers.bytes.shrink_to(ANSWERS_KEPT_BYTES);
+            if !needs_heavy {
+                return blocked;
+            }
+            turn = self.turns.begin_heavy();
+        }
     }
 
     /// The bytes of what waits to be sent, or to be read.
@@ -323,7 +361,7 @@ impl<'e> Session<'e> {
         for requests in batch.requests.chunks(EXECUTE_AT_ONCE) {
             let count = self.engine.execute(requests, refuse_full, answers);
             executed += count;
-            if count < requests.len() {
+            if count < requests.len() || !answers.is_heavy && !answers.budget.has_room(REQUEST) {
                 break;
             }
         }
@@ -340,6 +378,7 @@ impl<'e> Session<'e> {
             _ if answers.is_blocked => Blocked::NoRoom,
             // Until others have read, which is looked at now and then.
             _ if answers.lacks_memory => Blocked::Full,
+            _ if answers.is_out_of_turn || answers.needs_heavy => Blocked::Turn,
             true => Blocked::Idle,
             false => Blocked::Turn,
         };

@@ -29,6 +29,17 @@ impl Broker {
         broker
     }
 
+    /// On an empty store, with so much address space, in KiB.
+    pub fn start_within(address_space_kib: u64, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut shell = Command::new("sh");
+        let limited = format!("ulimit -v {address_space_kib} && exec \"$0\" \"$@\"");
+        shell.args(["-c", &limited, env!("CARGO_BIN_EXE_vatn")]);
+        let mut broker = Self::run(shell, folder.path(), arguments);
+        broker.folder = Some(folder);
+        broker
+    }
+
     /// On the store in `folder`, which outlives the broker.
     pub fn open(folder: &Path, arguments: &[&str]) -> Self {
         Self::open_with(folder, arguments, &[])
@@ -36,13 +47,18 @@ impl Broker {
 
     /// The same, with further variables in its environment.
     pub fn open_with(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vatn"));
+        command.envs(environment.iter().copied());
+        Self::run(command, folder, arguments)
+    }
+
+    fn run(mut command: Command, folder: &Path, arguments: &[&str]) -> Self {
         let log = folder.join("broker.log");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_vatn"))
+        let mut child = command
             .args(["serve", "--port", "0", "--router", "tcp://127.0.0.1:0"])
             .args(["--publisher", "tcp://127.0.0.1:0", "--database"])
             .arg(folder.join("store"))
             .args(arguments)
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).unwrap())

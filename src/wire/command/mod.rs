@@ -25,6 +25,7 @@ pub use touch::Touch;
 use super::level::Level;
 use super::params::Params;
 use super::refusal::{self, Code, Refusal};
+use crate::budget::Cost;
 
 /// Every method, as `proto/commands.json` lists them.
 pub const METHODS: [&str; 19] = [
@@ -106,6 +107,9 @@ pub const ENTRY_OVERHEAD: usize = 48;
 /// that fits into one message is never refused for what the log adds to it.
 const CHANGE_ALLOWANCE: usize = 2 * ENTRY_OVERHEAD;
 
+/// What an answer about the broker itself costs, in place of entries.
+const STATUS_COST: Cost = Cost::new(16, 2 << 10);
+
 impl Weight {
     /// The weight of one change.
     pub fn of(key: &[u8], value: &[u8]) -> Self {
@@ -184,17 +188,17 @@ impl<'a> Command<'a> {
         }
     }
 
-    /// Whether the command may change the map. A batch may, whatever is in it.
+    /// Whether the command may change the map.
     pub fn may_write(&self) -> bool {
         match self {
+            Self::Batch(batch) => batch.commands.iter().any(Self::may_write),
             Self::Set(_)
             | Self::SetMulti(_)
             | Self::Delete(_)
             | Self::DeleteMulti(_)
             | Self::DeleteRange(_)
             | Self::Incr(_)
-            | Self::Touch(_)
-            | Self::Batch(_) => true,
+            | Self::Touch(_) => true,
             Self::Hello(_)
             | Self::Ping(_)
             | Self::Get(_)
@@ -229,6 +233,39 @@ impl<'a> Command<'a> {
             Self::Touch(touch) => Some(touch.weight()),
             Self::Batch(batch) => batch.weight(),
             _ => None,
+        }
+    }
+
+    /// Whether a notification of the command would do nothing at all.
+    pub fn only_answers(&self) -> bool {
+        !self.may_write() && !matches!(self, Self::Flush)
+    }
+
+    /// Whether it passes over entries in their order, those that have expired unseen included.
+    pub fn walks(&self) -> bool {
+        match self {
+            Self::Range(_) | Self::Count(_) => true,
+            Self::Batch(batch) => batch.commands.iter().any(Self::walks),
+            _ => false,
+        }
+    }
+
+    /// What the command costs, as far as it is known before it runs: its keys and pairs, and copies
+    /// of what it brings.
+    pub fn cost(&self) -> Cost {
+        match self {
+            Self::Set(set) => Cost::new(1, 2 * (set.key.len() + set.value.len())),
+            Self::GetMulti(get) => Cost::new(get.keys.len(), 0),
+            Self::SetMulti(set) => Cost::new(set.pairs.len(), 2 * set.weight().bytes),
+            Self::DeleteMulti(delete) => Cost::new(delete.keys.len(), delete.weight().bytes),
+            Self::DeleteRange(delete) => Cost::new(delete.limit.unwrap_or(usize::MAX), 0),
+            Self::Batch(batch) => {
+                let own = Cost::new(1 + batch.commands.len(), 0);
+                batch.commands.iter().map(Self::cost).fold(own, Cost::plus)
+            }
+            Self::Ping(ping) => Cost::new(1, ping.payload.map_or(0, <[u8]>::len)),
+            Self::Hello(_) | Self::Stats => STATUS_COST,
+            _ => Cost::new(1, 0),
         }
     }
 

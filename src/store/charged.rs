@@ -1,0 +1,170 @@
+//! What each command is charged: all that it passes and copies, also where it is refused. Who takes
+//! a charge away finds a number here that is another.
+
+use super::{Context, Store};
+use crate::budget::Cost;
+use crate::wire::command::{
+    Batch, Count, Delete, DeleteMulti, DeleteRange, Get, GetMulti, Incr, Range, Set, SetMulti,
+    Touch,
+};
+use crate::wire::options::Condition;
+use crate::wire::{ChangeBuffer, Command, Level};
+
+/// A value of 100 bytes, which is copied, and one of 10,000, which is shared.
+const SMALL: [u8; 100] = value(98);
+const LARGE: [u8; 10_000] = {
+    let mut bytes = [7; 10_000];
+    [bytes[0], bytes[1], bytes[2]] = [0xC5, 0x27, 0x0D];
+    bytes
+};
+
+const fn value(len: u8) -> [u8; 100] {
+    let mut bytes = [7; 100];
+    [bytes[0], bytes[1]] = [0xC4, len];
+    bytes
+}
+
+fn key(key: &str) -> crate::wire::Key<'_> {
+    key.as_bytes().into()
+}
+
+fn set<'a>(name: &'a str, value: &'a [u8]) -> Set<'a> {
+    Set { key: key(name), value, ttl_ms: None, condition: None, durability: None }
+}
+
+fn get(name: &str) -> Command<'_> {
+    Command::Get(Get { key: key(name), meta: false })
+}
+
+fn delete(name: &str) -> Command<'_> {
+    let (return_value, condition, durability) = (false, None, None);
+    Command::Delete(Delete { key: key(name), return_value, condition, durability })
+}
+
+fn incr(name: &str) -> Command<'_> {
+    let (down, delta, initial, ttl_ms, durability) = (false, 1, None, None, None);
+    Command::Incr(Incr { key: key(name), down, delta, initial, ttl_ms, durability })
+}
+
+fn touch(name: &str) -> Command<'_> {
+    Command::Touch(Touch { key: key(name), ttl_ms: Some(60), durability: None })
+}
+
+fn first_of_range() -> Command<'static> {
+    let limit = Some(1);
+    Command::DeleteRange(DeleteRange { prefix: Some(b""), limit, ..DeleteRange::default() })
+}
+
+fn batch(commands: Vec<Command<'_>>) -> Command<'_> {
+    Command::Batch(Batch { commands, durability: None })
+}
+
+fn context(now: u64) -> Context {
+    Context::unbounded(now, Level::Synced)
+}
+
+/// Four keys, and three that have expired unseen at 9: `l`, `n`, `s`, `t`, `x0`, `x1`, `x2`.
+fn store() -> Store {
+    let (mut store, mut changes) = (Store::default(), ChangeBuffer::default());
+    let mut apply = |set: Set<'_>| {
+        assert!(store.apply(&Command::Set(set), &context(1), &mut changes).reply.is_ok());
+    };
+    for (name, value) in [("l", &LARGE[..]), ("n", b"\x05"), ("s", &SMALL), ("t", &SMALL)] {
+        apply(set(name, value));
+    }
+    for name in ["x0", "x1", "x2"] {
+        apply(Set { ttl_ms: Some(5), ..set(name, b"\x01") });
+    }
+    store
+}
+
+fn charged(command: &Command<'_>, context: &Context) -> Cost {
+    store().apply(command, context, &mut ChangeBuffer::default()).cost
+}
+
+#[test]
+fn a_read_is_charged_the_entries_that_it_passes() {
+    let range = |limit| Command::Range(Range { limit, ..Range::default() });
+    for (command, entries) in [
+        (get("s"), 1),
+        (get("none"), 1),
+        (Command::GetMulti(GetMulti { keys: vec![b"s", b"t", b"none"] }), 3),
+        // All seven, and up to the third that is not shown.
+        (range(None), 7),
+        (range(Some(2)), 3),
+        (Command::Count(Count { prefix: b"s" }), 1 + 3),
+    ] {
+        assert_eq!(charged(&command, &context(9)), Cost::new(entries, 0), "{command:?}");
+    }
+}
+
+#[test]
+fn a_write_is_charged_what_it_writes_and_what_it_keeps_of_the_old() {
+    let pairs = vec![(key("s"), &SMALL[..]), (key("new"), &LARGE[..])];
+    let multi = SetMulti { prefix: b"", pairs, ttl_ms: None, durability: None };
+    let keys = vec![key("s"), key("none")];
+    let gone = DeleteMulti { prefix: b"", keys, durability: None };
+    let if_present = Set { condition: Some(Condition::Present), ..set("s", &SMALL) };
+    // In the map, in the log, and, under the key, the old value for the way back.
+    let written = 2 * (1 + 100);
+    for (command, cost) in [
+        (Command::Set(set("s", &SMALL)), Cost::new(1, written + 1 + 100)),
+        (Command::Set(if_present), Cost::new(2, written + 1 + 100)),
+        (Command::Set(set("new", &SMALL)), Cost::new(1, 2 * (3 + 100) + 3)),
+        // The old value is shared.
+        (Command::Set(set("l", &SMALL)), Cost::new(1, written + 1)),
+        (Command::SetMulti(multi), Cost::new(2, written + 1 + 100 + 2 * (3 + 10_000) + 3)),
+        (delete("s"), Cost::new(2, 2 + 1 + 100)),
+        (delete("l"), Cost::new(2, 2 + 1)),
+        (delete("none"), Cost::new(1, 0)),
+        // It expires now.
+        (delete("x1"), Cost::new(2, 2 * 2 + 2 + 1)),
+        (Command::DeleteMulti(gone), Cost::new(3, 2 + 1 + 100)),
+        // One is passed, one ends the page.
+        (first_of_range(), Cost::new(2 + 2, 2 + 2 + 1)),
+        (incr("n"), Cost::new(2, 2 * (1 + 1) + 1 + 1)),
+        (incr("s"), Cost::new(1, 0)),
+        (touch("l"), Cost::new(2, 2 + 1)),
+        (touch("s"), Cost::new(2, 2 + 1 + 100)),
+    ] {
+        assert_eq!(charged(&command, &context(9)), cost, "{command:?}");
+    }
+}
+
+#[test]
+fn a_batch_is_charged_its_commands_and_its_results_also_when_it_is_refused() {
+    // The head of the array, then the values.
+    let results = 1 + 100 + 100;
+    let reads = batch(vec![get("s"), get("t"), get("l")]);
+    assert_eq!(charged(&reads, &context(9)), Cost::new(2 * 3, results));
+    let mixed = batch(vec![get("s"), touch("l"), get("t")]);
+    assert_eq!(charged(&mixed, &context(9)), Cost::new(3 + 2 + 2, 2 + 1 + results - 1 + 1));
+    // One entry goes back.
+    let refused = batch(vec![touch("s"), get("s"), incr("l")]);
+    let way_back = 1 + 100;
+    let copied = 2 + way_back + (1 + 100) + way_back;
+    assert_eq!(charged(&refused, &context(9)), Cost::new(3 + 2 + 1 + 1 + 1, copied));
+}
+
+#[test]
+fn a_batch_that_reads_is_refused_before_anything_is_copied() {
+    let context = Context { reply_bytes: 10_000, ..context(9) };
+    let reads = batch(vec![get("s"), get("l")]);
+    assert_eq!(charged(&reads, &context), Cost::new(2 * 2, 0));
+    // Where it writes too, what was read before stays within the limit.
+    let mixed = batch(vec![get("s"), touch("l"), get("l")]);
+    let cost = charged(&mixed, &context);
+    assert!(cost.bytes < 300, "{cost:?}");
+}
+
+#[test]
+fn a_walk_ends_where_it_may_not_go_on() {
+    let walk = Cost::new(3, 1 << 20);
+    let all = Command::Range(Range::default());
+    let applied = Context { walk, ..context(9) };
+    assert_eq!(charged(&all, &applied), Cost::new(4, 0));
+    let walk = Cost::new(100, 5_000);
+    let store = store();
+    let applied = store.query(&all, &Context { walk, ..context(9) });
+    assert!(applied.reply.is_err() && applied.cost.entries < 4, "the first has 10,000 bytes");
+}
