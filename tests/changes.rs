@@ -227,6 +227,43 @@ mod history {
         }
     }
 
+    /// The last seq of the store, as it says where it refuses to tell what comes after `after`.
+    async fn refused(client: &mut Client, after: u64, wait: Duration) -> u64 {
+        let options = HistoryOptions { wait, ..under(b"a", None) };
+        match client.changes(after, &options).await {
+            Err(ClientError::Refused(refusal)) => {
+                assert_eq!((&*refusal.code, &*refusal.details[0].0), ("OTHER_HISTORY", "seq"));
+                refusal.details[0].1.as_u64().unwrap()
+            }
+            other => panic!("after {after}: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn that_the_store_never_reached_is_refused_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut broker = Broker::open(folder.path(), &["--durability", "memory"]);
+        let mut client = connect(&broker).await;
+        assert_eq!(refused(&mut client, 1, PATIENCE).await, 0);
+        let seq = client.set(b"a", &Packed::from(1), &any()).await.unwrap();
+        for after in [seq + 1, seq + 1_000, u64::MAX] {
+            assert_eq!(refused(&mut client, after, Duration::ZERO).await, seq);
+            assert_eq!(refused(&mut client, after, PATIENCE).await, seq);
+        }
+        assert!(replay(&mut client, seq, &under(b"", None)).await.is_empty(), "its own last one");
+        // A crash takes writes back, and leaves every position that anybody may have seen.
+        broker.kill();
+        broker = Broker::open(folder.path(), &[]);
+        client = connect(&broker).await;
+        let page = client.changes(seq, &under(b"", None)).await.unwrap();
+        assert!(page.changes.is_empty() && page.next >= seq, "{page:?}");
+        let wait = HistoryOptions { wait: PATIENCE, ..under(b"a", None) };
+        let mut waiting = connect(&broker).await;
+        let answer = tokio::spawn(async move { waiting.changes(page.next, &wait).await.unwrap() });
+        let next = client.set(b"a", &Packed::from(2), &any()).await.unwrap();
+        assert_eq!(places(&answer.await.unwrap().changes), [(next, 0)]);
+    }
+
     #[tokio::test]
     async fn is_printed_for_people_and_for_programs() {
         let broker = broker(&[]);

@@ -333,6 +333,30 @@ mod events {
     }
 
     #[test]
+    fn give_way_to_newcomers_the_oldest_first() {
+        let broker = Broker::start(&["--max-connections", "3", "--durability", "stored"]);
+        let mut followers: Vec<_> =
+            (0..3).map(|_| Stream::open(&broker, "/changes?from=0", &[EVENTS])).collect();
+        for follower in &mut followers {
+            assert_eq!(follower.next().unwrap().change, None);
+        }
+        let mut http = Connection::open(&broker.http);
+        assert_eq!(http.ask("GET /put?a=1").status, 201);
+        let mut oldest = followers.remove(0);
+        assert!(oldest.http.is_closed_within(40), "its stream goes on");
+        for follower in &mut followers {
+            assert_eq!(follower.changes(1), [(1, 0)], "the others go on");
+        }
+        let mut another = Connection::open(&broker.http);
+        assert_eq!(another.ask("GET /get?key=a").status, 200);
+        assert!(http.is_closed(), "between two requests: it gives way before those that follow");
+        assert_eq!(another.ask("GET /put?a=2").status, 201);
+        for follower in &mut followers {
+            assert_eq!(follower.changes(1), [(2, 0)]);
+        }
+    }
+
+    #[test]
     fn end_well_and_at_once_when_the_broker_stops() {
         let broker = broker();
         let mut stream = Stream::open(&broker, "/changes?from=5", &[EVENTS]);

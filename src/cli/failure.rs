@@ -116,6 +116,10 @@ impl From<ClientError> for Failure {
                 " with `vatn export`, whose last line says where to follow from; \
                  a larger --retain-bytes keeps more history"
             }
+            Some("OTHER_HISTORY") => {
+                ": was it restored or replaced? Take the state with `vatn export`, whose last line \
+                 says where to follow from"
+            }
             Some("UNKNOWN_METHOD") => "; is the broker older than this client?",
             _ => "",
         };

@@ -273,7 +273,7 @@ impl Engine {
         match task.command {
             Command::Flush => self.flush(core),
             Command::Wait(wait) => self.wait(core, *wait, answers),
-            Command::Changes(changes) => self.later(changes, answers),
+            Command::Changes(changes) => self.later(core, changes, answers),
             command if !command.may_write() => self.read(core, task, context, request, answers),
             _ => {
                 let applied = core.store.apply(task, context, &mut core.pending);
@@ -402,7 +402,11 @@ impl Engine {
         Outcome::Answered(self.hurry(core, gate), Kind::Wait { until })
     }
 
-    fn later(&self, changes: &Changes<'_>, answers: &mut Answers) -> Outcome {
+    fn later(&self, core: &Core, changes: &Changes<'_>, answers: &mut Answers) -> Outcome {
+        let last = core.store.seq();
+        if changes.after > last {
+            return Outcome::Refused(Refusal::other_history(last));
+        }
         answers.waiting += 1;
         answers.has_later = true;
         let caller = answers.caller.get_or_insert_with(|| Caller::new(PeerAddress::Local));

@@ -3,6 +3,7 @@
 use super::stream::Shared;
 use crate::net::{Account, Activity};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Goes with every request.
 #[derive(Debug, Clone)]
@@ -14,9 +15,10 @@ impl Caller {
         &self.0.account
     }
 
-    /// It waits for what may come: its slot may go to another connection meanwhile.
-    pub fn follows(&self) {
-        self.0.note(Activity::Following);
+    /// It waits for what may come, and nothing has since then: its slot may go to another
+    /// connection meanwhile.
+    pub fn follows(&self, since: Instant) {
+        self.0.slot.note(Activity::Following, since);
     }
 
     /// Something has come for it.

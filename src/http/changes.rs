@@ -24,6 +24,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The longest wait for a change. A peer that goes away meanwhile is not noticed before.
 const WAIT_MS_MAX: u64 = 30_000;
@@ -102,7 +103,7 @@ async fn page<S: Store>(
     is_head: bool,
 ) -> Result<Response, Refused> {
     // The wait holds nothing; the page does.
-    caller.follows();
+    caller.follows(Instant::now());
     let awaited = edge.store.await_changes(&asked).await;
     caller.is_served();
     let mut headers = HeaderMap::new();
@@ -144,7 +145,8 @@ async fn events<S: Store>(
 ) -> Result<Response, Refused> {
     let asked = ChangesQuery { limit: None, wait_ms: HEARTBEAT_MS, ..asked };
     let prev = asked.after;
-    let mut tail = Tail { edge, caller, asked, prev, text: None };
+    let active_at = Instant::now();
+    let mut tail = Tail { edge, caller, asked, prev, active_at, text: None };
     let body = if is_head {
         unrendered()
     } else {
@@ -172,6 +174,8 @@ struct Tail<S> {
     asked: ChangesQuery,
     /// The last change that was sent.
     prev: Seq,
+    /// When that was.
+    active_at: Instant,
     /// The page that is being sent.
     text: Option<Text<Lines>>,
 }
@@ -181,12 +185,13 @@ impl<S: Store> Tail<S> {
     async fn piece(&mut self, wait_ms: u64) -> Result<Bytes, Refused> {
         if self.text.is_none() {
             let asked = ChangesQuery { wait_ms, ..self.asked.clone() };
-            self.caller.follows();
+            self.caller.follows(self.active_at);
             let awaited = self.edge.store.await_changes(&asked).await;
             self.caller.is_served();
             if let Awaited::Nothing { next } = awaited {
                 return Ok(self.heartbeat(next));
             }
+            self.active_at = Instant::now();
             self.text = Some(made(&self.edge, &self.caller, &asked, self.prev, true).await?);
         }
         let Some(text) = &mut self.text else { return Ok(Bytes::new()) };

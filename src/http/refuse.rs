@@ -83,7 +83,7 @@ impl From<Refusal> for Refused {
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnknownMethod | Code::NotFound => StatusCode::NOT_FOUND,
             Code::Conflict => StatusCode::CONFLICT,
-            Code::Compacted => StatusCode::GONE,
+            Code::Compacted | Code::OtherHistory => StatusCode::GONE,
             Code::Storage => StatusCode::SERVICE_UNAVAILABLE,
         };
         let first = refusal.details().iter().find_map(|(name, detail)| match detail {
@@ -148,7 +148,7 @@ mod tests {
             let expected = match code {
                 Code::QueueFull | Code::Storage | Code::Stopping => 503,
                 Code::TooLarge => 413,
-                Code::Compacted => 410,
+                Code::Compacted | Code::OtherHistory => 410,
                 Code::Conflict => 409,
                 Code::NotFound | Code::UnknownMethod => 404,
                 _ => 400,

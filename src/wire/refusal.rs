@@ -32,11 +32,13 @@ pub enum Code {
     Stopping,
     /// The history asked for is no longer held.
     Compacted,
+    /// The store never came so far: the position is of another history.
+    OtherHistory,
 }
 
 impl Code {
     /// Every code, in the order of `proto/commands.json`.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::UnknownMethod,
         Self::BadArgument,
@@ -50,6 +52,7 @@ impl Code {
         Self::Storage,
         Self::Stopping,
         Self::Compacted,
+        Self::OtherHistory,
     ];
 
     /// The code's name on the wire.
@@ -68,6 +71,7 @@ impl Code {
             Self::Storage => "STORAGE",
             Self::Stopping => "STOPPING",
             Self::Compacted => "COMPACTED",
+            Self::OtherHistory => "OTHER_HISTORY",
         }
     }
 }
@@ -115,6 +119,15 @@ impl Refusal {
             None => "the condition does not hold: the key does not exist".to_owned(),
         };
         Self::new(Code::Conflict, message).with("seq", seq.map_or(Detail::Nil, Detail::Number))
+    }
+
+    /// `OTHER_HISTORY`, for a position above `last`, the last seq of the store.
+    pub fn other_history(last: Seq) -> Self {
+        let message = format!(
+            "this store has come to seq {last}: the position asked for is of another history. Take \
+             the state anew, then follow from a position of this store"
+        );
+        Self::new(Code::OtherHistory, message).with("seq", Detail::Number(last))
     }
 
     /// How many characters are shown of a name that a peer gave.

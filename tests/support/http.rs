@@ -66,6 +66,15 @@ impl Connection {
         self.stream.fill_buf().is_ok_and(<[u8]>::is_empty)
     }
 
+    /// Whether the broker closes before it has sent so many more lines.
+    pub fn is_closed_within(&mut self, lines: usize) -> bool {
+        let mut line = Vec::new();
+        (0..lines).any(|_| match self.stream.read_until(b'\n', &mut line) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        })
+    }
+
     fn line(&mut self) -> String {
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();

@@ -22,6 +22,7 @@ from .errors import (
     Missed,
     NotANumber,
     NotFound,
+    OtherHistory,
     Overflow,
     ProtocolError,
     QueueFull,
@@ -42,7 +43,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Atomic", "BadArgument", "BadKey", "BadRequest", "Change", "Client", "CommandError", "Compacted", "Conflict",
-    "Deleted", "Entry", "History", "InvalidArgument", "Missed", "NotANumber", "NotFound", "Notifier", "Overflow",
-    "Page", "Pipeline", "ProtocolError", "QueueFull", "Reply", "Stopping", "Storage", "Subscriber", "Timeout",
-    "TooLarge", "UnknownMethod", "Unreadable", "Unusable", "Unwritable", "VatnError",
+    "Deleted", "Entry", "History", "InvalidArgument", "Missed", "NotANumber", "NotFound", "Notifier",
+    "OtherHistory", "Overflow", "Page", "Pipeline", "ProtocolError", "QueueFull", "Reply", "Stopping", "Storage",
+    "Subscriber", "Timeout", "TooLarge", "UnknownMethod", "Unreadable", "Unusable", "Unwritable", "VatnError",
 ]

@@ -169,6 +169,17 @@ class Compacted(CommandError):
         return self.details.get("first")
 
 
+class OtherHistory(CommandError):
+    """The store never came so far: the position asked for is of another history."""
+
+    code = "OTHER_HISTORY"
+
+    @property
+    def seq(self) -> int | None:
+        """The last seq of the store."""
+        return self.details.get("seq")
+
+
 BY_CODE = {kind.code: kind for kind in CommandError.__subclasses__()}
 
 
