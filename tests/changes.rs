@@ -398,7 +398,9 @@ mod copies {
         let broker = broker(&["--range-items", "100"]);
         let mut client = connect(&broker).await;
         let pairs: Vec<_> = (0..20_000).map(|n| (format!("k{n:05}"), Packed::from(0))).collect();
-        client.set_multi(&pairs, &any()).await.unwrap();
+        for pairs in pairs.chunks(10_000) {
+            client.set_multi(pairs, &any()).await.unwrap();
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let writer = {
             let (router, stop) = (broker.router.clone(), Arc::clone(&stop));
