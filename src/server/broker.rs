@@ -76,7 +76,7 @@ impl Broker {
     ) -> Result<Self, ServeError> {
         for what in exposure::check(&config).await? {
             let text = "other machines can reach it, and there are no passwords (--insecure)";
-            warn(&mut config, format!("{what}: {text}"));
+            config.warnings.push(format!("{what}: {text}"));
         }
         keep_private(&mut config);
         let opening = config.clone();
@@ -85,6 +85,10 @@ impl Broker {
             Backbone::open(opening, Clock::system(), Arc::new(disk), &mut report)
         });
         let backbone = opened.await.map_err(|error| ServeError::Internal(error.to_string()))??;
+        // Not before: a broker that cannot start says why, in one line.
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
         match Doors::bind(&config, backbone.engine()).await {
             Ok(doors) => Ok(doors.open(backbone)),
             Err(error) => {
@@ -130,17 +134,13 @@ fn keep_private(config: &mut Config) {
         Ok(Privacy::Kept | Privacy::Made(_)) => {}
         Ok(Privacy::Shared) => {
             let text = format!("{path}: {readable}: give the store a directory of its own");
-            warn(config, text);
+            config.warnings.push(text);
         }
         Err(error) => {
-            warn(config, format!("{path}: {readable}, and that cannot be changed: {error}"));
+            let text = format!("{path}: {readable}, and that cannot be changed: {error}");
+            config.warnings.push(text);
         }
     }
-}
-
-fn warn(config: &mut Config, text: String) {
-    tracing::warn!("{text}");
-    config.warnings.push(text);
 }
 
 async fn stop_backbone(backbone: Backbone) -> Result<(), ServeError> {

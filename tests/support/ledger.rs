@@ -74,6 +74,11 @@ impl Ledger {
         self.live.get(key).map(|cell| &cell.value)
     }
 
+    /// Whether the value of a key is one that a restart may find.
+    pub fn is_persisted(&self, key: &str) -> bool {
+        self.live.get(key).is_some_and(|cell| cell.is_persisted)
+    }
+
     /// The keys that are there, and begin with `prefix`.
     pub fn live_keys(&self, prefix: &str) -> Vec<String> {
         self.live.keys().filter(|key| key.starts_with(prefix)).cloned().collect()

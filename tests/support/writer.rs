@@ -273,6 +273,11 @@ impl Writer {
     fn touch(&mut self) -> Option<Draft> {
         let ((level, asked), key) = (self.level(), self.present()?);
         let value = Arc::clone(self.ledger.live(&key)?);
+        // A new time to live carries no value, so it is as durable as the value allows.
+        let level = match self.ledger.is_persisted(&key) {
+            true => level.max(Level::Queued),
+            false => Level::Memory,
+        };
         let place = self.ledger.note(level, &[(key.clone(), Some(value))])?;
         let request = Request::new("touch").key(key.as_bytes()).argument(&LONG_TTL_MS.into());
         let expected = Expected::Exactly(true.into());
