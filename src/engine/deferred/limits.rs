@@ -211,8 +211,8 @@ mod tests {
     #[test]
     fn however_many_take_what_they_can_a_newcomer_finds_a_place() {
         for prefix in [vec![], vec![b'p'; 100], vec![b'p'; KEY_BYTES_MAX]] {
-            let limits = DeferredLimits::new(4_096);
-            let hogs: Vec<_> = (0..4_000).map(|_| Caller::new(PeerAddress::Local)).collect();
+            let limits = DeferredLimits::new(301);
+            let hogs: Vec<_> = (0..300).map(|_| Caller::new(PeerAddress::Local)).collect();
             let held: Vec<_> = hogs.iter().map(|hog| fill(&limits, hog, &prefix).0).collect();
             assert!(held[0].len() >= 512 || prefix.len() == KEY_BYTES_MAX, "{}", held[0].len());
             let newcomer = Caller::new(PeerAddress::Local);

@@ -215,9 +215,9 @@ mod tests {
     fn a_walk_passes_no_more_nodes_than_the_key_has_bytes_however_many_wait() {
         let mut index = PrefixIndex::default();
         // Others that are like the key, to its last byte but one, and each a prefix of the next.
-        for length in 0..5_000 {
+        for length in 0..300 {
             index.insert(&vec![b'a'; length], length as Ticket);
-            index.insert(&[&vec![b'a'; length][..], b"b"].concat(), 10_000 + length as Ticket);
+            index.insert(&[&vec![b'a'; length][..], b"b"].concat(), 1_000 + length as Ticket);
         }
         assert_eq!(index.matches(b"zzz", |_, _| {}), 1);
         assert_eq!(index.matches(b"aab", |_, _| {}), 4);

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// So much of the past is looked through by whoever asks.
-const LOOK_BYTES: usize = 64 * 1024;
+const LOOK_BYTES: usize = 16 * 1024;
 /// So much of it is held at a time while it is looked through.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -472,7 +472,7 @@ mod tests {
     #[test]
     fn the_past_is_looked_through_once_for_all_who_came_meanwhile() {
         let watch = watch();
-        let past = (LOOK_BYTES / 40) as u64;
+        let past = 2_000;
         for seq in 1..=past {
             commit(&watch, seq, &[format!("{:03}", seq % 1_000).as_bytes()]);
         }
