@@ -7,15 +7,17 @@
 pub mod files;
 pub mod fjall;
 mod guard;
-mod kept;
 mod log;
 pub mod memory;
 mod place;
 mod usage;
+mod view;
 
+pub use self::files::Gap;
 pub use self::fjall::FjallDisk;
 pub use memory::MemoryDisk;
 pub use usage::DiskUsage;
+pub use view::StoreView;
 
 use std::fmt;
 use std::sync::Arc;

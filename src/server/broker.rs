@@ -82,7 +82,10 @@ impl Broker {
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let disk = FjallDisk::open(&opening.database)?;
-            Backbone::open(opening, Clock::system(), Arc::new(disk), &mut report)
+            let database = opening.database.clone();
+            let opened = Backbone::open(opening, Clock::system(), Arc::new(disk), &mut report);
+            // What cannot be read is in some file, which is to be named.
+            opened.map_err(|error| FjallDisk::name_damage(&database).unwrap_or(error))
         });
         let backbone = opened.await.map_err(|error| ServeError::Internal(error.to_string()))??;
         match Doors::bind(&config, backbone.engine()).await {
