@@ -21,6 +21,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
 /// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for each space.
@@ -53,6 +54,8 @@ pub struct FjallDisk {
     log_ends: Mutex<Option<Durable>>,
     path: PathBuf,
     place: Place,
+    /// Whom to tell how closing went.
+    closed: Option<Sender<Result<(), DiskError>>>,
 }
 
 /// What is fjall's. It is dropped as one: the database's lock lives as long as any keyspace.
@@ -114,6 +117,13 @@ impl FjallDisk {
         }
     }
 
+    /// Has it told how closing went, once it is dropped.
+    pub fn tell_closed(&mut self) -> Receiver<Result<(), DiskError>> {
+        let (sender, receiver) = channel();
+        self.closed = Some(sender);
+        receiver
+    }
+
     /// Goes on with a repair that was cut short.
     fn finish_repair(path: &Path) -> Result<(), DiskError> {
         let unusable = |error: std::io::Error| at(path, "cannot be used", &error);
@@ -136,8 +146,8 @@ impl FjallDisk {
         let (has_unsynced, log_ends) = (AtomicBool::new(true), Mutex::new(known.ends));
         let (place, path, syncing) = (Place::of(path)?, path.to_owned(), Mutex::default());
         let is_settled = AtomicBool::new(false);
-        let spaces = Some(spaces);
-        Ok(Self { spaces, log, has_unsynced, is_settled, syncing, log_ends, path, place })
+        let (spaces, closed) = (Some(spaces), None);
+        Ok(Self { spaces, log, has_unsynced, is_settled, syncing, log_ends, path, place, closed })
     }
 
     /// Looks at the files of the database at `path` without opening it, and says which are damaged.
@@ -269,8 +279,10 @@ impl Drop for FjallDisk {
             }
             files::close(&self.path).map_err(|error| at(&self.path, "cannot be closed", &error))
         });
-        if let Err(error) = closed {
-            tracing::warn!("{error}");
+        match (&self.closed, closed) {
+            (Some(told), closed) => drop(told.send(closed)),
+            (None, Err(error)) => tracing::warn!("{error}"),
+            (None, Ok(())) => {}
         }
     }
 }
@@ -402,6 +414,7 @@ impl Disk for FjallDisk {
         let is_looked_after = rows.is_empty() && !records.is_empty() && sync == Sync::Buffer;
         if rows.iter().any(|row| row.space == Space::Table) {
             self.commit_after_log(rows, sync)?;
+            self.place.has_rows()?;
         } else if !rows.is_empty() {
             self.commit_rows(rows, sync)?;
         }
@@ -443,7 +456,8 @@ impl Disk for FjallDisk {
             sorted.finish().map_err(failed)
         });
         ended?;
-        self.place.is_kept()
+        self.place.is_kept()?;
+        self.place.has_rows()
     }
 
     fn sync(&self) -> Result<(), DiskError> {
@@ -521,9 +535,11 @@ impl Disk for FjallDisk {
     }
 
     fn settle(&self) -> Result<(), DiskError> {
-        guarded("settling", || self.flush_memtables("settling"))?;
-        self.is_settled.store(true, Ordering::Release);
-        Ok(())
+        match guarded("settling", || self.flush_memtables("settling"))? {
+            true => self.is_settled.store(true, Ordering::Release),
+            false => tracing::warn!("the next start takes longer: rows are not in tables yet"),
+        }
+        self.place.has_rows()
     }
 
     fn usage(&self) -> DiskUsage {

@@ -140,8 +140,7 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
     /// are durable before a record goes.
     fn trim_log(&self, before: u64) -> Result<(), DiskError>;
 
-    /// Puts in order what is committed, so that opening the store again is quick. Only time is lost
-    /// when it fails.
+    /// Puts in order what is committed, so that opening the store again is quick.
     fn settle(&self) -> Result<(), DiskError> {
         Ok(())
     }

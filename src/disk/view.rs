@@ -8,7 +8,7 @@
 use super::files::{self, Depth, FileFault, FoundRow, Gap, Inspection, Tree, Trees};
 use super::fjall::{LOG_BEGINS, LOG_ENDS, in_use};
 use super::log::{Known, LogView};
-use super::{Disk, DiskError, KeyValue, Row, Space, Sync};
+use super::{Disk, DiskError, DiskUsage, KeyValue, Row, Space, Sync};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -159,7 +159,7 @@ impl Disk for StoreView {
         Ok(())
     }
 
-    fn bytes(&self) -> u64 {
-        0
+    fn usage(&self) -> DiskUsage {
+        DiskUsage::default()
     }
 }

@@ -5,6 +5,9 @@ use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use vatn::disk::{Disk, FjallDisk, Row, Sync};
+use vatn::log::Segment;
+use vatn::log::tables::{self, meta};
 
 /// Keys of random stores.
 const KEYS: usize = 60;
@@ -59,6 +62,9 @@ pub fn build(path: &Path, rng: &mut Rng) -> Whole {
             }
         })
         .unwrap();
+        if session < sessions && rng.bool() {
+            trim(&live);
+        }
         if session == sessions && end == "killed after its start" {
             serve(&live, |_| {
                 std::fs::remove_dir_all(path).unwrap();
@@ -76,6 +82,17 @@ pub fn build(path: &Path, rng: &mut Rng) -> Whole {
     let state = state(&looked_at).unwrap();
     std::fs::remove_dir_all(looked_at).unwrap();
     Whole { state, written, end }
+}
+
+/// Takes all of the log away that the tables hold, as trims do that came to the ends of files.
+fn trim(path: &Path) {
+    let disk = FjallDisk::open(path).unwrap();
+    let in_tables = tables::number(&disk, meta::IN_TABLES).unwrap().unwrap();
+    let forget = |segment: &Segment| Row { value: None, ..segment.row() };
+    let segments = Segment::read_all(&disk).unwrap();
+    disk.commit(segments.iter().map(forget).collect(), Sync::Data).unwrap();
+    disk.trim_log(in_tables + 1).unwrap();
+    disk.settle().unwrap();
 }
 
 /// Damages one thing in the store; returns which, and how.

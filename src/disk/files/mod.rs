@@ -45,6 +45,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// A journal that takes no more on the medium stays as it is.
 const JOURNAL_BYTES_KEPT: u64 = 1 << 20;
+/// How often a list of tables is read that is being replaced, and the pause after each time.
+const LIST_TRIES: usize = 5;
+const LIST_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) const MISSING: &str = "it is missing";
 const STRAY: &str = "it is not part of the store; move it elsewhere";
@@ -162,6 +165,51 @@ pub fn sync_folders(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// The files and directories of an open store that are never replaced, seen from it.
+pub fn lasting(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let trees = names(&path.join(TREES))?.into_iter().map(|name| Path::new(TREES).join(name));
+    Ok([LOCK, MARKER, TREES].map(PathBuf::from).into_iter().chain(trees).collect())
+}
+
+/// The number of the newest journal.
+pub fn newest_journal(path: &Path) -> std::io::Result<Option<u64>> {
+    let names = journal::list(path)?;
+    Ok(names.last().and_then(|name| name.strip_suffix(".jnl")?.parse().ok()))
+}
+
+/// A table file of an open store that is listed, and gone. A list may be replaced, and its files
+/// removed, while it is read: so it is read again then.
+pub fn missing_table(path: &Path) -> std::io::Result<Option<FileFault>> {
+    let mut fault = None;
+    for _ in 0..LIST_TRIES {
+        fault = listed_and_gone(path)?;
+        if fault.is_none() {
+            break;
+        }
+        std::thread::sleep(LIST_PAUSE);
+    }
+    Ok(fault)
+}
+
+fn listed_and_gone(path: &Path) -> std::io::Result<Option<FileFault>> {
+    for name in names(&path.join(TREES))? {
+        let name = Path::new(TREES).join(name);
+        let current = name.join(tree::CURRENT);
+        let listed = match tree::list(path, &name)? {
+            Ok(Some(listed)) => listed,
+            Ok(None) => return Ok(Some(FileFault::new(current, MISSING))),
+            Err(fault) => return Ok(Some(fault)),
+        };
+        for table in listed {
+            let table = name.join(tree::TABLES).join(table.id.to_string());
+            if !path.join(&table).exists() {
+                return Ok(Some(FileFault::new(table, MISSING)));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// Holds the lock of the store at `path` until dropped; `None` when another process has it.
 pub fn lock(path: &Path) -> std::io::Result<Option<File>> {
     // A directory that cannot be written to can be looked at all the same.
@@ -248,7 +296,7 @@ pub fn inspect(
     let is_closed = closed.is_some();
     let log = log::inspect(path, depth, is_closed, &mut seen.faults, report);
     seen.log = log.map_err(unreadable)?;
-    if has_batches {
+    if has_batches || is_written(path).map_err(unreadable)? {
         missing_trees(path, &mut seen.faults).map_err(unreadable)?;
     }
     let mut named = std::collections::BTreeSet::new();
