@@ -270,6 +270,9 @@ impl Drop for FjallDisk {
         let spaces = self.spaces.take();
         let closed = guarded("closing the database", || {
             let log = self.log.close();
+            // Where fjall has failed, the files are not as they should be.
+            let written = spaces.as_ref().map(|all| all.database.persist(PersistMode::Buffer));
+            written.transpose().map_err(|error| self.failed("closing the database", &error))?;
             drop(spaces);
             self.place.is_kept()?;
             log?;

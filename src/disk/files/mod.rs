@@ -85,11 +85,11 @@ pub enum Depth {
 /// Whether there is a store at `path`, also one that is damaged or not yet where it belongs.
 pub fn is_store(path: &Path) -> bool {
     let is_there = |name: &str| path.join(name).exists();
-    let is_left = |names: Vec<String>| names.iter().any(|name| name.ends_with(".jnl"));
+    let is_left = |names: Vec<String>| !names.is_empty();
     is_there(MARKER)
         || is_there(TREES)
         || is_there(CLOSED)
-        || names(path).is_ok_and(is_left)
+        || journal::list(path).is_ok_and(is_left)
         || log::files(path).is_ok_and(|files| !files.is_empty())
         || matches!(unfinished_repair(path), Ok(Some(_)))
 }
@@ -192,7 +192,8 @@ pub fn missing_table(path: &Path) -> std::io::Result<Option<FileFault>> {
 }
 
 fn listed_and_gone(path: &Path) -> std::io::Result<Option<FileFault>> {
-    for name in names(&path.join(TREES))? {
+    let is_tree = |name: &String| name.parse::<u64>().is_ok();
+    for name in names(&path.join(TREES))?.into_iter().filter(is_tree) {
         let name = Path::new(TREES).join(name);
         let current = name.join(tree::CURRENT);
         let listed = match tree::list(path, &name)? {
