@@ -6,7 +6,7 @@
 
 use super::{FjallDisk, Spaces, guarded};
 use crate::disk::DiskError;
-use fjall::{AbstractTree, Keyspace, SeqNo};
+use fjall::{AbstractTree, Keyspace, PersistMode, SeqNo};
 use std::time::{Duration, Instant};
 
 /// How long it may take to sort what is in memory.
