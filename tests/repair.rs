@@ -40,8 +40,8 @@ fn assert_known(found: &State, whole: &Whole, is_all: bool, about: &str) {
         let known = whole.written.get(key).is_some_and(|values| values.contains(value));
         assert!(known, "{about}: {} was never so", String::from_utf8_lossy(key));
     }
-    let values = |state: &State| -> BTreeMap<Vec<u8>, Vec<u8>> {
-        state.iter().map(|(key, row)| (key.clone(), row.0.clone())).collect()
+    let values = |state: &State| -> BTreeMap<Vec<u8>, (Vec<u8>, u64)> {
+        state.iter().map(|(key, row)| (key.clone(), (row.0.clone(), row.3))).collect()
     };
     assert!(!is_all || values(found) == values(&whole.state), "{about}: something is missing");
 }

@@ -48,6 +48,11 @@ pub fn build(path: &Path, rng: &mut Rng) -> Whole {
                     run(engine, "delete", vec![key.into()]);
                     continue;
                 }
+                if rng.u8(0..8) == 0 {
+                    let expiry = rmpv::Value::from(1_000_000 + rng.u64(0..1_000));
+                    run(engine, "touch", vec![key.into(), expiry]);
+                    continue;
+                }
                 let (value, level) = (value(rng), ["queued", "stored", "synced"][rng.usize(0..3)]);
                 let encoded = rmpv::Value::from(value.as_str());
                 let mut bytes = Vec::new();
