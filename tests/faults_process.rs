@@ -304,22 +304,97 @@ fn a_disk_that_becomes_read_only_is_refused_in_one_line_at_start() {
 
 #[test]
 fn a_directory_deleted_under_a_broker_acknowledges_nothing_more() {
-    // All of it, and the log alone.
-    for deleted in ["store", "store/log"] {
+    // All of it, and each part alone.
+    let parts =
+        ["", "/log", "/keyspaces", "/keyspaces/0", "/keyspaces/2", "/0.jnl", "/version", "/lock"];
+    for deleted in parts.map(|part| format!("store{part}")) {
         let folder = tempfile::tempdir().unwrap();
         let broker = Broker::open(folder.path(), &[]);
         let words = "was removed under the broker";
         runtime().block_on(async {
             let mut connection = Connection::connect(&broker.router).await.unwrap();
             connection.result(set(1, 10, Level::Synced)).await;
-            std::fs::remove_dir_all(folder.path().join(deleted)).unwrap();
-            for level in [Level::Stored, Level::Synced] {
+            let deleted = folder.path().join(&deleted);
+            match deleted.is_dir() {
+                true => std::fs::remove_dir_all(deleted).unwrap(),
+                false => std::fs::remove_file(deleted).unwrap(),
+            }
+            // What is only stored is with the system, and the next sync tells.
+            for level in [Level::Synced, Level::Stored] {
                 let late = connection.call(&[set(2, 10, level)]).await.unwrap().remove(0);
                 assert_eq!(code(&late), Some("STORAGE"), "{late:?}");
             }
             assert_failed(&broker, &mut connection, &[1], words).await;
         });
         assert_stop_tells(broker, words);
+    }
+}
+
+/// A table or a list of tables: the next checkpoint tells.
+#[test]
+fn a_table_deleted_under_a_broker_ends_its_writes() {
+    for part in ["tables", "current"] {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(fill_and_stop(folder.path()).success());
+        let broker = Broker::open(folder.path(), &[]);
+        runtime().block_on(async {
+            let mut connection = Connection::connect(&broker.router).await.unwrap();
+            let tree = folder.path().join("store/keyspaces/2");
+            match part {
+                "tables" => std::fs::read_dir(tree.join(part)).unwrap().for_each(|table| {
+                    std::fs::remove_file(table.unwrap().path()).unwrap();
+                }),
+                _ => std::fs::remove_file(tree.join(part)).unwrap(),
+            }
+            connection.result(set(2, 10, Level::Stored)).await;
+            let flushed = connection.call(&[Request::new("flush")]).await.unwrap().remove(0);
+            assert_eq!(code(&flushed), Some("STORAGE"), "{flushed:?}");
+            let read = Request::new("get").key(&1_u64.to_be_bytes());
+            connection.result(read).await;
+        });
+        assert_stop_tells(broker, "was removed under the broker");
+    }
+}
+
+fn fill_and_stop(folder: &Path) -> std::process::ExitStatus {
+    let broker = Broker::open(folder, &[]);
+    runtime().block_on(async {
+        let mut connection = Connection::connect(&broker.router).await.unwrap();
+        connection.result(set(1, 10, Level::Stored)).await;
+    });
+    broker.stop()
+}
+
+/// A stop whose last steps fail: what is acknowledged is kept, and the exit code tells.
+#[test]
+fn a_failure_at_the_end_of_a_stop_is_told_by_the_exit_code() {
+    // The note of an orderly end cannot be written; the tables cannot.
+    for (place, words) in [("closed.partial", "cannot be closed"), ("keyspaces/2/tables", "")] {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::open(folder.path(), &[]);
+        runtime().block_on(async {
+            let mut connection = Connection::connect(&broker.router).await.unwrap();
+            connection.result(set(1, 10, Level::Synced)).await;
+        });
+        let place = folder.path().join("store").join(place);
+        match place.is_dir() {
+            true => {
+                std::fs::remove_dir(&place).unwrap();
+                std::fs::write(&place, "").unwrap();
+            }
+            false => std::fs::create_dir(&place).unwrap(),
+        }
+        assert_stop_tells(broker, words);
+        match place.is_dir() {
+            true => std::fs::remove_dir(&place).unwrap(),
+            false => {
+                std::fs::remove_file(&place).unwrap();
+                std::fs::create_dir(&place).unwrap();
+            }
+        }
+        let broker = Broker::open(folder.path(), &[]);
+        runtime().block_on(assert_kept(&broker, &[1], 10));
+        assert!(broker.stop().success());
     }
 }
 

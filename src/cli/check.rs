@@ -6,24 +6,36 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use clap::Args;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::Failure;
 use super::output::Output;
 use super::progress::Progress;
 use super::stop::exit_when_asked;
-use crate::disk::files::{self, Depth, FileFault};
-use crate::disk::{DiskError, FjallDisk};
+use crate::disk::files;
+use crate::disk::{DiskError, StoreView};
 use crate::log::archive_reader::ArchiveReader;
 use crate::log::check::{Checked, check};
 use crate::log::repair::{Repaired, repair};
 
 const NOTE: &str = "\
 Example:
-  vatn check ./vatn-data
+  vatn check ./vatn-data --repair
 
-Reads every byte and compares it with its checksum, and the tables with the log. The broker must
-not be running. Exit code 1 says that something is wrong, or was, where --repair put it right.";
+Reads every byte and compares it with its checksum, and the tables with the log; changes nothing. \
+The broker must not be running.
+
+With --repair a damaged store is made anew of all that can be read; the damaged files are kept in \
+DIR/damaged-1 (or -2, ...), to be removed when nothing of them is wanted any more. What is lost is \
+listed: by key where keys are known, by seq or by a range of keys elsewhere. The store holds the \
+newest value of each key that was found; where writes of the log are lost, that need not be the \
+state at one moment.
+
+Exit codes:
+  0  it is whole; with --repair: it is whole now, and nothing was lost
+  1  something is wrong, or it could not be read or repaired
+  2  the command line makes no sense
+  3  it was repaired and is whole now, and something was lost, which is listed";
 
 /// Verify a backup, or the store in a directory
 #[derive(Debug, Args)]
@@ -42,8 +54,10 @@ pub(super) struct Check {
 struct Findings {
     faults: Vec<String>,
     done: Repaired,
-    /// The store, when it could be read.
+    /// What is in the store; nothing where it was never made to its end.
     checked: Option<Checked>,
+    /// Where the damaged store is now.
+    kept: Option<PathBuf>,
 }
 
 impl Check {
@@ -59,15 +73,45 @@ impl Check {
         if !files::is_store(&self.path) {
             return Err(self.failed("there is no store in it"));
         }
-        let mut progress = Progress::begin(None);
         let mut findings = Findings::default();
-        self.store(&mut progress, &mut findings)?;
+        self.unfinished(&mut findings)?;
+        let mut progress = Progress::begin(None);
+        let is_unmade = self.is_unmade()?;
+        if findings.faults.is_empty() && !is_unmade {
+            self.store(&mut progress, &mut findings)?;
+        }
         progress.finish();
         let printed = self.print(&findings, out).and_then(|()| out.flush());
-        match findings.faults.len() {
-            0 => printed,
-            faults => Err(self.failed(self.verdict(faults, &findings)).after(printed)),
+        match self.verdict(&findings) {
+            Ok(()) => printed,
+            Err(failure) => Err(failure.after(printed)),
         }
+    }
+
+    /// A repair that was cut short when its store was ready: it is ended, or told of.
+    fn unfinished(&self, findings: &mut Findings) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| self.failed(error);
+        let Some(left) = files::unfinished_repair(&self.path).map_err(failed)? else {
+            return Ok(());
+        };
+        if !self.repair {
+            let text = "a repair was cut short; the next start ends it, or --repair does";
+            findings.faults.push(format!("{left}: {text}"));
+            return Ok(());
+        }
+        match files::lock(&self.path).map_err(failed)? {
+            Some(_lock) => files::finish_repair(&self.path).map_err(failed),
+            None => Err(self.failed("another broker has it open; stop that one")),
+        }
+    }
+
+    /// Whether nothing was written to it yet, and nobody is about to.
+    fn is_unmade(&self) -> Result<bool, Failure> {
+        let _lock = match files::lock(&self.path) {
+            Ok(None) => return Ok(false),
+            lock => lock,
+        };
+        files::is_unmade(&self.path).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, what: impl std::fmt::Display) -> Failure {
@@ -119,7 +163,7 @@ impl Check {
         ))
     }
 
-    /// The files first: fjall is to open nothing that it would believe wrongly.
+    /// Looks at the files, then at what is in them; repairs what is wrong, if asked to.
     fn store(&self, progress: &mut Progress, findings: &mut Findings) -> Result<(), Failure> {
         let (read, path, is_repair) = (progress.counter(), self.path.clone(), self.repair);
         exit_when_asked(move || {
@@ -130,82 +174,52 @@ impl Check {
             };
             format!("{path}: interrupted after {read} items and records were read; {rest}")
         })?;
-        let failed = |error: DiskError| Failure::failed(error.to_string());
-        let inspect = || {
-            let inspected = FjallDisk::inspect(&self.path, Depth::Whole, &mut |_| {});
-            inspected.map(|inspection| inspection.faults).map_err(failed)
-        };
-        let faults = inspect()?;
-        findings.faults.extend(faults.iter().map(ToString::to_string));
-        if self.repair {
-            for fault in &faults {
-                self.mend_file(fault, &mut findings.done)?;
-            }
-            if let Some(fault) = inspect()?.first() {
-                let text = format!("{fault}; that cannot be mended here: restore a backup");
-                return Err(self.failed(text));
-            }
-        } else if !faults.is_empty() {
-            // Opening it would change it.
-            return Ok(());
-        }
-        let Some(disk) = self.open(findings)? else { return Ok(()) };
         let mut done = 0;
         let mut report = |read: u64| {
-            progress.advance(read - done, read);
+            progress.advance(read.saturating_sub(done), read);
             done = read;
         };
-        let mut checked = check(&disk, &mut report).map_err(failed)?;
-        findings.faults.extend(checked.faults.iter().map(|f| format!("{}: {}", f.place, f.what)));
-        if self.repair && !checked.faults.is_empty() {
-            let repaired = repair(&disk, &checked).map_err(failed)?;
-            findings.done.mended.extend(repaired.mended);
-            findings.done.lost.extend(repaired.lost);
-            checked = check(&disk, &mut |_| {}).map_err(failed)?;
-            if let Some(fault) = checked.faults.first() {
-                return Err(self.failed(format!("{}: {}: it stays", fault.place, fault.what)));
-            }
+        let (view, faults) = StoreView::open(&self.path, &mut |_| {}).map_err(refused)?;
+        let checked = check(&view, &mut report).map_err(refused)?;
+        findings.faults.extend(faults.iter().map(ToString::to_string));
+        let is_harmless = faults.iter().all(files::is_about_no_data);
+        if is_harmless {
+            // What is wrong with rows of damaged files follows from that.
+            let rows =
+                checked.faults.iter().map(|fault| format!("{}: {}", fault.place, fault.what));
+            findings.faults.extend(rows);
         }
-        findings.checked = Some(checked);
-        Ok(())
-    }
-
-    /// Opens the store, unless something is missing of its log that shows only now, and stays.
-    fn open(&self, findings: &mut Findings) -> Result<Option<FjallDisk>, Failure> {
-        let mut mend = |fault: &FileFault| {
-            let text = fault.to_string();
-            let is_known = findings.faults.contains(&text);
-            if !is_known {
-                findings.faults.push(text);
-            }
-            if !self.repair || is_known {
-                return Ok(false);
-            }
-            let mended = self.mend_file(fault, &mut findings.done);
-            mended.map(|()| true).map_err(|failure| DiskError::new("mending", failure))
-        };
-        match FjallDisk::open_or(&self.path, &mut mend) {
-            Ok(disk) => Ok(Some(disk)),
-            Err(_) if !self.repair && !findings.faults.is_empty() => Ok(None),
-            Err(error) => Err(Failure::failed(error.to_string())),
+        if findings.faults.is_empty() || !self.repair {
+            findings.checked = Some(checked);
+            return Ok(());
         }
-    }
-
-    fn mend_file(&self, fault: &FileFault, done: &mut Repaired) -> Result<(), Failure> {
-        let failed = |error| self.failed(format!("{}: {error}", fault.file.display()));
-        if let Some(mended) = files::mend(&self.path, fault).map_err(failed)? {
-            let list = if mended.is_loss { &mut done.lost } else { &mut done.mended };
-            list.push(format!("{}: {}", fault.file.display(), mended.what));
+        for fault in faults.iter().filter(|fault| files::is_about_no_data(fault)) {
+            let made = files::make_anew(&self.path, fault).map_err(|error| self.failed(error))?;
+            findings.done.mended.push(format!("{}: {made}", fault.file.display()));
         }
+        findings.checked = Some(match is_harmless && checked.faults.is_empty() {
+            true => checked,
+            false => {
+                let repaired = repair(&self.path, &view, &checked, &mut report).map_err(refused)?;
+                let data = faults.iter().filter(|fault| !files::is_about_no_data(fault));
+                let made = data.map(|fault| format!("{}: made anew", fault.file.display()));
+                findings.done.mended.extend(made.chain(repaired.done.mended));
+                findings.done.lost.extend(repaired.done.lost);
+                findings.kept = Some(repaired.kept);
+                repaired.checked
+            }
+        });
         Ok(())
     }
 
     fn print(&self, findings: &Findings, out: &mut Output) -> Result<(), Failure> {
-        let Findings { faults, done, checked } = findings;
+        let Findings { faults, done, checked, kept } = findings;
         if out.json {
+            let is_sound = faults.is_empty() || self.repair;
             let mut described = json!({
-                "ok": faults.is_empty(), "faults": faults, "repaired": self.repair,
-                "mended": done.mended, "lost": done.lost,
+                "ok": faults.is_empty(), "sound": is_sound, "faults": faults,
+                "repaired": self.repair, "mended": done.mended, "lost": done.lost,
+                "kept": kept.as_ref().map(|kept| kept.display().to_string()),
             });
             if let (Some(checked), Some(members)) = (checked, described.as_object_mut()) {
                 members.insert("items".into(), json!(checked.items));
@@ -213,8 +227,6 @@ impl Check {
                 members.insert("segments".into(), json!(checked.segments));
                 members.insert("seq".into(), json!(checked.last_seq));
                 members.insert("in_tables".into(), json!(checked.in_tables));
-            } else if let Some(members) = described.as_object_mut() {
-                members.insert("items".into(), Json::Null);
             }
             return out.json(&described);
         }
@@ -227,23 +239,35 @@ impl Check {
         for lost in &done.lost {
             out.line(format!("lost: {lost}"))?;
         }
-        match checked {
-            Some(checked) => out.line(format!(
-                "{} items in the tables, {} records in {} log segments, up to seq {}",
-                checked.items, checked.records, checked.segments, checked.last_seq
-            )),
-            None => out.line("the tables and the log were not read: opening them would lose more"),
+        if let Some(kept) = kept {
+            out.line(format!("kept: the damaged store, in {}", kept.display()))?;
         }
+        let Some(checked) = checked else {
+            return out.line("nothing was written to it yet: the next start makes it anew");
+        };
+        out.line(format!(
+            "{} items in the tables, {} records in {} log segments, up to seq {}",
+            checked.items, checked.records, checked.segments, checked.last_seq
+        ))
     }
 
-    fn verdict(&self, faults: usize, findings: &Findings) -> String {
+    /// What a store with faults came to.
+    fn verdict(&self, findings: &Findings) -> Result<(), Failure> {
+        let faults = findings.faults.len();
         let things = if faults == 1 { "1 fault".to_owned() } else { format!("{faults} faults") };
         let Repaired { mended, lost } = &findings.done;
-        match self.repair {
-            true => {
-                format!("{things} repaired: {} mended, {} lost", mended.len(), lost.len())
+        match (self.repair, lost.len()) {
+            (_, _) if faults == 0 => Ok(()),
+            (false, _) => Err(self.failed(format!("{things}; --repair keeps what can be read"))),
+            (true, 0) => Ok(()),
+            (true, losses) => {
+                let text = format!("{things} repaired: {} mended, {losses} lost", mended.len());
+                Err(Failure::with_loss(format!("{}: {text}", self.path.display())))
             }
-            false => format!("{things}; --repair keeps what can be read"),
         }
     }
+}
+
+fn refused(error: DiskError) -> Failure {
+    Failure::failed(error.to_string())
 }

@@ -39,6 +39,11 @@ impl Failure {
         Failure { message: message.into(), status: 130 }
     }
 
+    /// It was done, and something was lost.
+    pub(crate) fn with_loss(message: impl Into<String>) -> Self {
+        Failure { message: message.into(), status: 3 }
+    }
+
     /// Nobody reads the output any more (`vatn range | head`): that is no failure.
     pub(crate) fn unheard() -> Self {
         Failure { message: String::new(), status: 0 }

@@ -13,7 +13,7 @@ mod compact;
 
 use super::files::{self, Depth, FileFault, Inspection};
 use super::guard::guarded;
-use super::log::{self, Durable, Found, Known, LogFiles};
+use super::log::{Durable, Found, Known, LogFiles};
 use super::place::Place;
 use super::{Disk, DiskError, DiskUsage, KeyValue, NextRows, Row, Space, Sync};
 use fjall::config::{BlockSizePolicy, FilterPolicy};
@@ -21,6 +21,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
 /// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for each space.
@@ -36,8 +37,8 @@ const TABLE_BLOCK_BYTES: u32 = 16 << 10;
 /// from their queue, and takes it again at once (fjall 3.1.13).
 const SORTERS: usize = 1;
 
-const LOG_BEGINS: &[u8] = b"log_begins";
-const LOG_ENDS: &[u8] = b"log_ends";
+pub(super) const LOG_BEGINS: &[u8] = b"log_begins";
+pub(super) const LOG_ENDS: &[u8] = b"log_ends";
 
 /// A fjall database, and a log beside it.
 pub struct FjallDisk {
@@ -53,6 +54,8 @@ pub struct FjallDisk {
     log_ends: Mutex<Option<Durable>>,
     path: PathBuf,
     place: Place,
+    /// Whom to tell how closing went.
+    closed: Option<Sender<Result<(), DiskError>>>,
 }
 
 /// What is fjall's. It is dropped as one: the database's lock lives as long as any keyspace.
@@ -74,38 +77,27 @@ impl FjallDisk {
     /// Opens the database at `path`, or makes it. A file that is damaged is named, and nothing is
     /// changed.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
-        Self::open_or(path, &mut |_| Ok(false))
-    }
-
-    /// The same; `mend` is told of a fault that shows only when the files of the log are held
-    /// against the rest of the store, and says whether to look again.
-    pub fn open_or(
-        path: &Path,
-        mend: &mut dyn FnMut(&FileFault) -> Result<bool, DiskError>,
-    ) -> Result<Self, DiskError> {
         let is_restoring = || match files::is_restoring(path) {
             true => Err(at(path, "cannot be used", &files::IS_RESTORING)),
             false => Ok(()),
         };
         is_restoring()?;
-        let disk = Self::open_any(path, mend)?;
+        let disk = Self::open_any(path)?;
         // A restore may have begun before there was anything to see of this.
         is_restoring().map(|()| disk)
     }
 
     /// Makes the database at `path` for a restore, which has marked the directory.
     pub fn restoring(path: &Path) -> Result<Self, DiskError> {
-        Self::open_any(path, &mut |_| Ok(false))
+        Self::open_any(path)
     }
 
-    fn open_any(
-        path: &Path,
-        mend: &mut dyn FnMut(&FileFault) -> Result<bool, DiskError>,
-    ) -> Result<Self, DiskError> {
+    fn open_any(path: &Path) -> Result<Self, DiskError> {
         if path.exists() && !path.is_dir() {
             return Err(at(path, "is a file", &"name a directory with -b"));
         }
         files::make_folder(path).map_err(|error| at(path, "cannot be made", &error))?;
+        Self::finish_repair(path)?;
         files::clear_unmade(path).map_err(|error| at(path, "cannot be used", &error))?;
         let is_store = files::is_store(path);
         let mut found = Found::default();
@@ -118,37 +110,44 @@ impl FjallDisk {
             found = inspection.log;
         }
         match guarded("opening the database", || Spaces::open(path)) {
-            Ok(spaces) => Self::with_log(path, spaces, found, mend),
+            Ok(spaces) => Self::with_log(path, spaces, found),
             // A store that could not be made is not a damaged one.
             Err(error) if !is_store => Err(error),
-            Err(error) => Err(Self::name_suspect(path).unwrap_or(error)),
+            Err(error) => Err(Self::name_damage(path).unwrap_or(error)),
         }
     }
 
-    fn with_log(
-        path: &Path,
-        spaces: Spaces,
-        mut found: Found,
-        mend: &mut dyn FnMut(&FileFault) -> Result<bool, DiskError>,
-    ) -> Result<Self, DiskError> {
+    /// Has it told how closing went, once it is dropped.
+    pub fn tell_closed(&mut self) -> Receiver<Result<(), DiskError>> {
+        let (sender, receiver) = channel();
+        self.closed = Some(sender);
+        receiver
+    }
+
+    /// Goes on with a repair that was cut short.
+    fn finish_repair(path: &Path) -> Result<(), DiskError> {
         let unusable = |error: std::io::Error| at(path, "cannot be used", &error);
-        let known = guarded("opening the database", || spaces.known_of_log())?;
-        let log = loop {
-            match LogFiles::open(path, found, known).map_err(unusable)? {
-                Ok(log) => break log,
-                Err(fault) if mend(&fault)? => {
-                    let mut faults = Vec::new();
-                    found = log::inspect(path, Depth::Start, false, &mut faults, &mut |_| {})
-                        .map_err(unusable)?;
-                }
-                Err(fault) => return Err(damaged(path, &fault)),
-            }
+        if files::unfinished_repair(path).map_err(unusable)?.is_none() {
+            return Ok(());
+        }
+        let Some(_lock) = files::lock(path).map_err(unusable)? else {
+            return Err(in_use(path));
         };
+        files::finish_repair(path).map_err(unusable)
+    }
+
+    fn with_log(path: &Path, spaces: Spaces, found: Found) -> Result<Self, DiskError> {
+        let unusable = |error: std::io::Error| at(path, "cannot be used", &error);
+        // Before anything is written: what is synced in a directory is lost with its name.
+        files::sync_folders(path).map_err(unusable)?;
+        let known = guarded("opening the database", || spaces.known_of_log())?;
+        let log = LogFiles::open(path, found, known).map_err(unusable)?;
+        let log = log.map_err(|fault| damaged(path, &fault))?;
         let (has_unsynced, log_ends) = (AtomicBool::new(true), Mutex::new(known.ends));
         let (place, path, syncing) = (Place::of(path)?, path.to_owned(), Mutex::default());
         let is_settled = AtomicBool::new(false);
-        let spaces = Some(spaces);
-        Ok(Self { spaces, log, has_unsynced, is_settled, syncing, log_ends, path, place })
+        let (spaces, closed) = (Some(spaces), None);
+        Ok(Self { spaces, log, has_unsynced, is_settled, syncing, log_ends, path, place, closed })
     }
 
     /// Looks at the files of the database at `path` without opening it, and says which are damaged.
@@ -160,7 +159,7 @@ impl FjallDisk {
     ) -> Result<Inspection, DiskError> {
         let _lock = match files::lock(path) {
             Ok(Some(lock)) => Some(lock),
-            Ok(None) => return Err(explain(path, &fjall::Error::Locked)),
+            Ok(None) => return Err(in_use(path)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Inspection::without_lock());
             }
@@ -169,10 +168,10 @@ impl FjallDisk {
         files::inspect(path, depth, report)
     }
 
-    /// What a database that cannot be opened suffers from, if a file of it is damaged.
-    fn name_suspect(path: &Path) -> Option<DiskError> {
+    /// What a database that cannot be opened or read suffers from, if a file of it is damaged.
+    pub fn name_damage(path: &Path) -> Option<DiskError> {
         let faults = Self::inspect(path, Depth::Whole, &mut |_| {}).ok()?.faults;
-        faults.first().map(|fault| at(path, "is damaged", fault))
+        faults.first().map(|fault| damaged(path, fault))
     }
 
     /// What went wrong while something was written, in the system's words.
@@ -271,6 +270,9 @@ impl Drop for FjallDisk {
         let spaces = self.spaces.take();
         let closed = guarded("closing the database", || {
             let log = self.log.close();
+            // Where fjall has failed, the files are not as they should be.
+            let written = spaces.as_ref().map(|all| all.database.persist(PersistMode::Buffer));
+            written.transpose().map_err(|error| self.failed("closing the database", &error))?;
             drop(spaces);
             self.place.is_kept()?;
             log?;
@@ -280,8 +282,10 @@ impl Drop for FjallDisk {
             }
             files::close(&self.path).map_err(|error| at(&self.path, "cannot be closed", &error))
         });
-        if let Err(error) = closed {
-            tracing::warn!("{error}");
+        match (&self.closed, closed) {
+            (Some(told), closed) => drop(told.send(closed)),
+            (None, Err(error)) => tracing::warn!("{error}"),
+            (None, Ok(())) => {}
         }
     }
 }
@@ -333,27 +337,23 @@ impl Spaces {
     fn known_of_log(&self) -> Result<Known, DiskError> {
         let read = |key| self.meta.get(key).map_err(|error| failed("opening the log", &error));
         let (begins, ends) = (read(LOG_BEGINS)?, read(LOG_ENDS)?);
-        let numbers = |bytes: &[u8]| -> Vec<u64> {
-            let chunks = bytes.chunks_exact(8).filter_map(|chunk| chunk.try_into().ok());
-            chunks.map(u64::from_le_bytes).collect()
-        };
-        let begins = begins.and_then(|bytes| numbers(&bytes).first().copied()).unwrap_or(0);
-        let ends = ends.and_then(|bytes| match numbers(&bytes).as_slice() {
-            [first, salt, at] => Some(Durable { first: *first, salt: *salt, at: *at }),
-            _ => None,
-        });
-        Ok(Known { begins, ends })
+        Ok(Known::decode(begins.as_deref(), ends.as_deref()))
     }
 }
 
 /// The refusal of a damaged store.
 fn damaged(path: &Path, fault: &FileFault) -> DiskError {
-    let text = format!("{fault}; `vatn check` says more, with --repair it mends");
+    let text = format!("{fault}; `vatn check` says more, --repair keeps what can be read");
     at(path, "is damaged", &text)
 }
 
 fn at(path: &Path, what: &str, cause: &dyn std::fmt::Display) -> DiskError {
     DiskError::new(&format!("the database {} {what}", path.display()), cause)
+}
+
+/// The refusal of a store that another process has open.
+pub(super) fn in_use(path: &Path) -> DiskError {
+    explain(path, &fjall::Error::Locked)
 }
 
 /// fjall's error in words, for a database that is opened.
@@ -417,6 +417,7 @@ impl Disk for FjallDisk {
         let is_looked_after = rows.is_empty() && !records.is_empty() && sync == Sync::Buffer;
         if rows.iter().any(|row| row.space == Space::Table) {
             self.commit_after_log(rows, sync)?;
+            self.place.has_rows()?;
         } else if !rows.is_empty() {
             self.commit_rows(rows, sync)?;
         }
@@ -458,7 +459,8 @@ impl Disk for FjallDisk {
             sorted.finish().map_err(failed)
         });
         ended?;
-        self.place.is_kept()
+        self.place.is_kept()?;
+        self.place.has_rows()
     }
 
     fn sync(&self) -> Result<(), DiskError> {
@@ -536,9 +538,11 @@ impl Disk for FjallDisk {
     }
 
     fn settle(&self) -> Result<(), DiskError> {
-        guarded("settling", || self.flush_memtables("settling"))?;
-        self.is_settled.store(true, Ordering::Release);
-        Ok(())
+        match guarded("settling", || self.flush_memtables("settling"))? {
+            true => self.is_settled.store(true, Ordering::Release),
+            false => tracing::warn!("the next start takes longer: rows are not in tables yet"),
+        }
+        self.place.has_rows()
     }
 
     fn usage(&self) -> DiskUsage {

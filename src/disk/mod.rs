@@ -7,15 +7,17 @@
 pub mod files;
 pub mod fjall;
 mod guard;
-mod kept;
 mod log;
 pub mod memory;
 mod place;
 mod usage;
+mod view;
 
+pub use self::files::Gap;
 pub use self::fjall::FjallDisk;
 pub use memory::MemoryDisk;
 pub use usage::DiskUsage;
+pub use view::StoreView;
 
 use std::fmt;
 use std::sync::Arc;
@@ -138,8 +140,7 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
     /// are durable before a record goes.
     fn trim_log(&self, before: u64) -> Result<(), DiskError>;
 
-    /// Puts in order what is committed, so that opening the store again is quick. Only time is lost
-    /// when it fails.
+    /// Puts in order what is committed, so that opening the store again is quick.
     fn settle(&self) -> Result<(), DiskError> {
         Ok(())
     }

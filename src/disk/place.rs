@@ -1,14 +1,14 @@
 //! Where a database lies: whether it is still there, and what the system says of it.
 
 use super::DiskError;
+use super::files;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The file in the directory that fjall holds locked.
-const LOCK_FILE: &str = "lock";
 /// What a disk must take to pass for one with room.
 const PROBE_BYTES: usize = 1 << 20;
 
@@ -19,7 +19,10 @@ type FileId = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
-    lock: FileId,
+    /// What must keep its name, seen from the directory.
+    kept: Vec<(PathBuf, FileId)>,
+    /// The number of the newest journal: they only grow.
+    journal: AtomicU64,
     /// The cause of the first failure, in the system's words.
     cause: OnceLock<String>,
 }
@@ -27,23 +30,56 @@ pub(super) struct Place {
 impl Place {
     /// The directory at `path`, in which a database has just been opened.
     pub(super) fn of(path: &Path) -> Result<Self, DiskError> {
-        let what = format!("the database {} cannot be used", path.display());
-        let lock = file_id(path).map_err(|error| DiskError::new(&what, error))?;
-        Ok(Self { path: path.to_owned(), lock, cause: OnceLock::new() })
+        let unusable = |error: io::Error| {
+            DiskError::new(&format!("the database {} cannot be used", path.display()), error)
+        };
+        let mut kept = vec![];
+        for name in files::lasting(path).map_err(unusable)? {
+            let id = file_id(&path.join(&name)).map_err(unusable)?;
+            kept.push((name, id));
+        }
+        let (path, journal) = (path.to_owned(), AtomicU64::new(0));
+        Ok(Self { path, kept, journal, cause: OnceLock::new() })
     }
 
-    /// Fails when the directory is not where it was. Files that were deleted under their users go
-    /// on to take writes, and fsyncs too, and none of it can be found again.
+    /// Fails when the directory, or one in it, is not where it was. Files that were deleted under
+    /// their users go on to take writes, and fsyncs too, and none of it can be found again.
     pub(super) fn is_kept(&self) -> Result<(), DiskError> {
-        let gone = |cause: &dyn std::fmt::Display| {
-            let path = self.path.display();
-            DiskError::new(&format!("the database {path} was removed under the broker"), cause)
-        };
-        match file_id(&self.path) {
-            Ok(found) if found == self.lock => Ok(()),
-            Ok(_) => Err(gone(&"another one is in its place")),
-            Err(error) => Err(gone(&error)),
+        for (name, id) in &self.kept {
+            match file_id(&self.path.join(name)) {
+                Ok(found) if found == *id => {}
+                Ok(_) => return Err(self.gone(name, &"another one is in its place")),
+                Err(error) => return Err(self.gone(name, &error)),
+            }
         }
+        let journal = |number: u64| PathBuf::from(format!("{number}.jnl"));
+        match files::newest_journal(&self.path) {
+            Ok(newest) => {
+                let newest = newest.unwrap_or(0);
+                let known = self.journal.fetch_max(newest, Ordering::Relaxed);
+                let is_there = newest >= known && self.path.join(journal(newest)).exists();
+                match is_there {
+                    true => Ok(()),
+                    false => Err(self.gone(&journal(known), &files::MISSING)),
+                }
+            }
+            Err(error) => Err(self.gone(Path::new("."), &error)),
+        }
+    }
+
+    /// Fails when a file is gone that the rows are in.
+    pub(super) fn has_rows(&self) -> Result<(), DiskError> {
+        match files::missing_table(&self.path) {
+            Ok(None) => Ok(()),
+            Ok(Some(fault)) => Err(self.gone(&fault.file, &fault.what)),
+            Err(error) => Err(self.gone(Path::new("keyspaces"), &error)),
+        }
+    }
+
+    fn gone(&self, name: &Path, cause: &dyn std::fmt::Display) -> DiskError {
+        let (path, name) = (self.path.display(), name.display());
+        let what = format!("the database {path} was removed under the broker, or some of it");
+        DiskError::new(&what, format!("{name}: {cause}"))
     }
 
     /// Notes the cause of a failure; later ones only follow from it.
@@ -68,7 +104,7 @@ impl Place {
 }
 
 fn file_id(path: &Path) -> io::Result<FileId> {
-    let metadata = std::fs::metadata(path.join(LOCK_FILE))?;
+    let metadata = std::fs::metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
@@ -79,12 +115,15 @@ mod tests {
     #[test]
     fn a_file_of_the_same_name_is_not_the_same_place() {
         let folder = tempfile::tempdir().unwrap();
-        let lock = folder.path().join(LOCK_FILE);
+        let lock = folder.path().join("lock");
         let first = File::create(&lock).unwrap();
+        std::fs::create_dir(folder.path().join("keyspaces")).unwrap();
+        File::create(folder.path().join("version")).unwrap();
+        File::create(folder.path().join("0.jnl")).unwrap();
         let place = Place::of(folder.path()).unwrap();
         assert_eq!(place.is_kept(), Ok(()));
         std::fs::remove_file(&lock).unwrap();
-        assert!(place.is_kept().unwrap_err().text().contains("No such file"));
+        assert!(place.is_kept().unwrap_err().text().contains("lock: No such file"));
         File::create(&lock).unwrap();
         assert!(place.is_kept().unwrap_err().text().contains("another one"));
         drop(first);

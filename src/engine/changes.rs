@@ -236,20 +236,29 @@ impl Engine {
         }
         let mut page = self.page_from(query, from, usize::MAX);
         let start = page.next;
+        let hole = self.segments.next_hole(start);
+        let is_before_hole = |seq: Seq| hole.is_none_or(|hole| seq < hole.first);
         // What the log holds may be ahead of what has been shown to anyone.
         let shown = self.feed.last_seq();
         let read = history::read(self.disk.as_ref(), start, &mut |record, _| {
-            if record.first_seq <= shown {
+            let is_next = record.first_seq <= shown && is_before_hole(record.first_seq);
+            if is_next {
                 page.add(&record);
             }
-            !page.is_full && record.first_seq <= shown && is_wanted()
+            !page.is_full && is_next && is_wanted()
         });
         let first = self.segments.first_seq();
         if start.saturating_add(1) < first {
             return Err(compacted(first));
         }
+        if let Some(hole) = hole.filter(|_| !is_before_hole(start.saturating_add(1))) {
+            return Err(compacted(hole.last.saturating_add(1)));
+        }
         read.map_err(|error: DiskError| unreadable(&error.to_string()))?;
-        if !page.is_full {
+        if let Some(hole) = hole.filter(|_| !page.is_full) {
+            // Whoever reads on from there is told what is missing.
+            page.next = page.next.max(hole.first.saturating_sub(1));
+        } else if !page.is_full {
             // After a crash the seqs go on far above the last one in the log: nothing lies between.
             page.next = page.next.max(shown);
         }

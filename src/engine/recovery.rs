@@ -175,10 +175,7 @@ pub fn close(disk: &dyn Disk, clock: &Clock, seq: Seq) -> Result<(), DiskError> 
     let rows = vec![tables::ceiling_row(seq), tables::number_row(meta::CLOCK, clock.now())];
     disk.commit(rows, Sync::Data)?;
     disk.sync()?;
-    if let Err(error) = disk.settle() {
-        tracing::warn!("the next start will take longer: {error}");
-    }
-    Ok(())
+    disk.settle()
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! older than the log says, is found as one whose checksum does not match.
 
 use super::archive_reader::is_value;
-use super::migrate::migrate;
+use super::holes::Hole;
+use super::migrate;
 use super::record::Record;
 use super::segments::Segment;
 use super::tables::{self, FORMAT_VERSION, meta};
@@ -127,12 +128,12 @@ impl Check<'_> {
         if self.disk.get(Space::Meta, meta::RESTORING.as_bytes())?.is_some() {
             return Err(DiskError::new("the store", tables::NOT_RESTORED));
         }
-        let mut format = self.number(meta::FORMAT)?;
-        if format.is_some() {
-            migrate(self.disk)?;
-            format = tables::number(self.disk, meta::FORMAT)?;
-        }
-        match format {
+        match self.number(meta::FORMAT)? {
+            Some(migrate::FORMAT_ROWS) => {
+                if let Some(what) = migrate::fault(self.disk)? {
+                    self.fault(Place::Space(Space::OldLog), what);
+                }
+            }
             Some(FORMAT_VERSION) => {}
             Some(other) => return Err(tables::other_format(other)),
             None => self.fault(Place::Fact(meta::FORMAT.to_owned()), "it is missing"),
@@ -164,6 +165,7 @@ impl Check<'_> {
 
     fn log(&mut self) -> Result<(), DiskError> {
         let (disk, noted) = (self.disk, Segment::read_all(self.disk)?);
+        let holes = Hole::read_all(disk)?;
         let first = noted.first().map(|segment| segment.id);
         if let Some(gap) = tables::gap(first, self.found.in_tables) {
             self.fault(Place::Fact(meta::IN_TABLES.to_owned()), gap);
@@ -182,6 +184,12 @@ impl Check<'_> {
             }
             match self.record(key, value, last_seq) {
                 Ok(record) => {
+                    let is_in_hole =
+                        |hole: &Hole| last_seq < hole.last && hole.first <= record.first_seq;
+                    if holes.iter().any(is_in_hole) {
+                        // What was lost may have been the last change of any key.
+                        self.expected.retain(|_, (seq, _)| *seq > last_seq);
+                    }
                     last_seq = record.last_seq;
                     let after = noted.partition_point(|segment| segment.id <= record.first_seq);
                     if let Some(end) = after.checked_sub(1).and_then(|at| ends.get_mut(at)) {
@@ -199,6 +207,9 @@ impl Check<'_> {
         });
         if let Err(error) = scanned {
             self.fault(Place::Space(Space::Log), error.to_string());
+        }
+        if holes.iter().any(|hole| hole.last > last_seq) {
+            self.expected.clear();
         }
         self.found.segments = noted.len() as u64;
         if self.found.faults.len() > faults {

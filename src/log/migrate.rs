@@ -9,7 +9,7 @@ use super::tables::{self, FORMAT_VERSION, meta};
 use crate::disk::{Disk, DiskError, Row, Space, Sync};
 
 /// The format whose log was rows.
-const FORMAT_ROWS: u64 = 1;
+pub(super) const FORMAT_ROWS: u64 = 1;
 /// Rows in one batch, and their bytes.
 const BATCH_ROWS: usize = 256;
 const BATCH_BYTES: usize = 1 << 20;
@@ -53,11 +53,22 @@ fn copy(disk: &dyn Disk) -> Result<(), DiskError> {
     if !batch.is_empty() {
         disk.commit(batch, Sync::Buffer)?;
     }
-    let noted = Segment::read_all(disk)?;
-    match noted.iter().any(|segment| segment.bytes > 0) && !has_rows {
-        true => Err(DiskError::new("the store", "is damaged: the files of the log are gone")),
-        false => Ok(()),
+    match if has_rows { None } else { fault(disk)? } {
+        Some(what) => Err(DiskError::new("the store", format!("is damaged: {what}"))),
+        None => Ok(()),
     }
+}
+
+/// What is wrong with the log of a store of that format.
+pub(super) fn fault(disk: &dyn Disk) -> Result<Option<&'static str>, DiskError> {
+    let mut has_rows = false;
+    disk.scan(Space::OldLog, &[], &mut |_, _| {
+        has_rows = true;
+        false
+    })?;
+    let noted = Segment::read_all(disk)?;
+    let is_gone = noted.iter().any(|segment| segment.bytes > 0) && !has_rows;
+    Ok(is_gone.then_some("the files of the log are gone"))
 }
 
 /// Removes the rows, which are copied now.

@@ -9,12 +9,14 @@ pub mod check;
 pub mod compaction;
 pub mod feed;
 pub mod history;
+pub mod holes;
 pub mod migrate;
 pub mod queue;
 pub mod record;
 pub mod repair;
 pub mod restore;
 pub mod rounds;
+mod salvage;
 pub mod segments;
 pub mod tables;
 mod touches;
@@ -65,7 +67,8 @@ impl Log {
             kept.push(Segment::new(id));
         }
         disk.commit(rows, Sync::Data)?;
-        let segments = Arc::new(Segments::new(kept));
+        let holes = holes::Hole::read_all(disk.as_ref())?;
+        let segments = Arc::new(Segments::new(kept).with_holes(holes));
         segments.sweep(disk.as_ref())?;
         Ok(Self { disk, segments, segment_bytes, ceiling, has_unsynced: false })
     }

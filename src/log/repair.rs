@@ -1,18 +1,30 @@
-//! What a check found wrong is put right, as far as it can be: what is readable stays, what is not
-//! goes, and each loss is said.
+//! A damaged store made anew: everything of it that can be read goes into a new one, and each loss
+//! is said.
+//!
+//! Every row and every change has its seq, and the greater one holds. So rows that cannot be read
+//! are made of the log as far as it reaches, and writes that the log lost are in the tables if they
+//! got there. What is in neither is lost: the state after a repair is everything that was found,
+//! and no longer a prefix of the writes. Holes in the history are noted, and shown to who reads it.
 
-use super::check::{Checked, Place, segment_fact, seq_of};
+use super::check::{Checked, Place, check, seq_of};
+use super::holes::Hole;
 use super::record::Record;
+use super::salvage::OldTables;
 use super::segments::Segment;
 use super::tables::{self, FORMAT_VERSION, meta};
 use super::touches::Touches;
-use crate::disk::{Disk, DiskError, Row, Space, Sync};
+use crate::disk::files;
+use crate::disk::{Disk, DiskError, FjallDisk, Row, Space, StoreView, Sync};
 use crate::limits::SEQ_RESERVE;
-use crate::wire::{Seq, hex};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::wire::Seq;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-/// Rows in one batch.
-const BATCH_ROWS: usize = 1024;
+/// Rows in one batch, and their bytes.
+pub(super) const BATCH_ROWS: usize = 1024;
+const BATCH_BYTES: usize = 4 << 20;
+/// A segment of the new log is closed when it has so many bytes of records.
+const SEGMENT_BYTES: u64 = 4 << 20;
 
 /// What was done about the faults.
 #[derive(Debug, Default)]
@@ -23,198 +35,259 @@ pub struct Repaired {
     pub lost: Vec<String>,
 }
 
-/// Repairs the store on `disk`, whose faults are in `checked`.
-pub fn repair(disk: &dyn Disk, checked: &Checked) -> Result<Repaired, DiskError> {
-    let mut repair =
-        Repair { disk, checked, done: Repaired::default(), last_seq: checked.last_seq };
-    repair.refuse_unreadable()?;
-    repair.rows()?;
-    repair.records()?;
-    repair.facts()?;
-    disk.sync()?;
-    Ok(repair.done)
+/// A repair that came to its end.
+#[derive(Debug)]
+pub struct Ended {
+    /// What was done.
+    pub done: Repaired,
+    /// What the new store holds.
+    pub checked: Checked,
+    /// Where the damaged store is now.
+    pub kept: PathBuf,
 }
 
-struct Repair<'r> {
-    disk: &'r dyn Disk,
-    checked: &'r Checked,
-    done: Repaired,
-    last_seq: Seq,
+/// Makes the store at `path` anew of what can be read of it, which `old` shows, and in which a
+/// check found `checked`. The new one is checked before it takes the place of the old one, which is
+/// kept. The caller holds `old` until this returns, and so its lock.
+pub fn repair(
+    path: &Path,
+    old: &StoreView,
+    checked: &Checked,
+    report: &mut dyn FnMut(u64),
+) -> Result<Ended, DiskError> {
+    let failed = |error: std::io::Error| {
+        DiskError::new(&format!("the database {} cannot be repaired", path.display()), error)
+    };
+    let folder = files::begin_repair(path).map_err(failed)?;
+    let made = make(&folder, old, checked, report);
+    let (done, checked) = made.inspect_err(|_| drop(files::undo_repair(path)))?;
+    let kept = files::end_repair(path).map_err(failed)?;
+    Ok(Ended { done, checked, kept })
 }
 
-impl Repair<'_> {
-    /// A space that cannot be read to its end may hold more than can be told.
-    fn refuse_unreadable(&self) -> Result<(), DiskError> {
-        let mut faults = self.checked.faults.iter();
-        match faults.find(|fault| matches!(fault.place, Place::Space(_))) {
-            Some(fault) => {
-                let text = format!("{}; restore a backup", fault.what);
-                Err(DiskError::new(&format!("{} cannot be repaired", fault.place), text))
-            }
-            None => Ok(()),
-        }
+fn make(
+    folder: &Path,
+    old: &StoreView,
+    checked: &Checked,
+    report: &mut dyn FnMut(u64),
+) -> Result<(Repaired, Checked), DiskError> {
+    let disk = FjallDisk::open(folder)?;
+    let done = rebuild(old, checked, &disk, report)?;
+    disk.settle()?;
+    drop(disk);
+    let (made, faults) = StoreView::open(folder, &mut |_| {})?;
+    let checked = check(&made, report)?;
+    let rows = checked.faults.iter().map(|fault| format!("{}: {}", fault.place, fault.what));
+    match faults.iter().map(ToString::to_string).chain(rows).next() {
+        Some(fault) => Err(DiskError::new("the repaired store is not whole either", fault)),
+        None => Ok((done, checked)),
     }
+}
 
-    /// Each record, oldest first, if it can be read. What comes before the first segment was
-    /// trimmed, and has not been looked at.
-    fn each_record(&self, each: &mut dyn FnMut(Option<&Record>)) -> Result<(), DiskError> {
-        let noted = Segment::read_all(self.disk)?;
-        let first = noted.first().map_or(0, |segment| segment.id);
-        self.disk.scan(Space::Log, &first.to_be_bytes(), &mut |_, value| {
-            each(Record::decode(value).ok().as_ref());
-            true
+/// The last change of a key that the log has: its seq, and the row that it makes.
+pub(super) type Change = (Seq, Option<Vec<u8>>);
+
+/// Fills `new`, an empty disk, with what can be read of `old`, in which a check found `checked`.
+/// `report` hears how many rows and records have been read.
+fn rebuild(
+    old: &StoreView,
+    checked: &Checked,
+    new: &dyn Disk,
+    report: &mut dyn FnMut(u64),
+) -> Result<Repaired, DiskError> {
+    let mut log = OldLog::new(old, checked)?;
+    log.copy(old, new, report)?;
+    // They show themselves when all is read.
+    let gaps = old.rows(&mut |_| true)?;
+    log.is_table_whole = gaps.is_empty() && !old.lacks_facts();
+    let mut tables = OldTables::new(&log, &gaps);
+    tables.copy(old, new, report)?;
+    let (mut done, items, last_seq) = tables.finish();
+    log.touches.apply(new)?;
+    log.say_holes(&mut done);
+    log.write_facts(old, checked, new, (items, last_seq), &mut done)?;
+    Ok(done)
+}
+
+/// What the log of the old store comes to.
+pub(super) struct OldLog {
+    /// No seq below this was shown in the history.
+    begins: Seq,
+    pub(super) in_tables: Seq,
+    /// No seq above this was used, as far as is known.
+    ceiling: Seq,
+    /// The last change of each key.
+    pub(super) changes: BTreeMap<Vec<u8>, Change>,
+    /// What came after them, and changes the times of expiry alone.
+    touches: Touches,
+    holes: Vec<Hole>,
+    segments: Vec<Segment>,
+    last_seq: Seq,
+    last_time: u64,
+    /// Whether it has every write that there ever was.
+    pub(super) is_complete: bool,
+    /// Whether the tables hold what they say.
+    is_table_whole: bool,
+}
+
+impl OldLog {
+    fn new(old: &StoreView, checked: &Checked) -> Result<Self, DiskError> {
+        let noted = Segment::read_all(old)?;
+        let ceiling = tables::number(old, meta::CEILING).ok().flatten().unwrap_or(0);
+        Ok(Self {
+            begins: noted.first().map_or(0, |segment| segment.id),
+            in_tables: checked.in_tables,
+            ceiling: ceiling.max(checked.last_seq),
+            changes: BTreeMap::new(),
+            touches: Touches::default(),
+            holes: Hole::read_all(old)?,
+            segments: Vec::new(),
+            last_seq: 0,
+            last_time: 0,
+            is_complete: false,
+            is_table_whole: true,
         })
     }
 
-    /// Puts wrong rows right from the log, which has the last change of some of them, and takes
-    /// out the others; brings the tables up to date with what the log has beyond them.
-    fn rows(&mut self) -> Result<(), DiskError> {
-        let removal = |key: &[u8]| Row { space: Space::Table, key: key.to_vec(), value: None };
-        let mut wrong = BTreeMap::new();
-        for fault in &self.checked.faults {
-            if let Place::Row(key) = &fault.place {
-                wrong.insert(key.clone(), (removal(key), None));
+    /// Copies every record that can be read.
+    fn copy(
+        &mut self,
+        old: &StoreView,
+        new: &dyn Disk,
+        report: &mut dyn FnMut(u64),
+    ) -> Result<(), DiskError> {
+        let (mut hole, mut first, mut count, mut done) = (None, None, 0_u64, Ok(()));
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        old.scan(Space::Log, &[], &mut |key, value| {
+            count += 1;
+            if count.is_multiple_of(4096) {
+                report(count);
             }
-        }
-        let (mut rows, mut touches) = (BTreeMap::new(), Touches::default());
-        let in_tables = self.checked.in_tables;
-        self.each_record(&mut |record| {
-            let Some(record) = record else {
-                // What is missing may have been the last change of any of them.
-                wrong.iter_mut().for_each(|(key, slot)| *slot = (removal(key), None));
-                return;
+            let begins = seq_of(key).unwrap_or(0);
+            let read = Record::decode(value).ok();
+            let Some(record) = read.filter(|record| record.first_seq > self.last_seq) else {
+                hole.get_or_insert(self.last_seq + 1);
+                return true;
             };
-            for change in record.changes() {
-                if touches.note(&change) {
-                    continue;
-                }
-                let row = tables::row(&change);
-                if let Some(slot) = wrong.get_mut(&row.key) {
-                    *slot = (row, Some(change.seq));
-                } else if change.seq > in_tables {
-                    rows.insert(row.key.clone(), row);
-                }
+            first.get_or_insert(begins);
+            if let Some(first) = hole.take() {
+                self.add_hole(first, begins.saturating_sub(1));
             }
+            self.count(&record, value.len() as u64);
+            if record.last_seq >= self.begins {
+                bytes += value.len();
+                let value = Some(value.to_vec().into());
+                batch.push(Row { space: Space::Log, key: key.to_vec(), value });
+            }
+            if batch.len() >= BATCH_ROWS || bytes >= BATCH_BYTES {
+                bytes = 0;
+                done = new.commit(std::mem::take(&mut batch), Sync::Buffer);
+            }
+            done.is_ok()
         })?;
-        for (key, (row, seq)) in wrong {
-            let place = Place::Row(key.clone());
-            match seq {
-                Some(seq) => {
-                    self.done.mended.push(format!("{place}: from the log, as of seq {seq}"));
-                }
-                None => self.done.lost.push(format!("{place}: its value, and what it was")),
-            }
-            rows.insert(key, row);
+        done?;
+        if !batch.is_empty() {
+            new.commit(batch, Sync::Buffer)?;
         }
-        let rows: Vec<Row<'static>> = rows.into_values().collect();
-        for batch in rows.chunks(BATCH_ROWS) {
-            self.disk.commit(batch.to_vec(), Sync::Buffer)?;
+        if let Some(first) = hole {
+            self.add_hole(first, self.ceiling.max(first));
         }
-        touches.apply(self.disk)?;
-        let up_to_date = tables::number_row(meta::IN_TABLES, self.last_seq);
-        self.disk.commit(vec![up_to_date], Sync::Buffer)?;
-        self.disk.sync()
-    }
-
-    /// History with a hole in it is none: what was before a record that is gone goes with it.
-    fn records(&mut self) -> Result<(), DiskError> {
-        let mut holes = BTreeSet::new();
-        for fault in &self.checked.faults {
-            let Place::Record(key) = &fault.place else { continue };
-            holes.insert(key.clone());
-            let lost = match seq_of(key) {
-                Some(first) if first <= self.checked.in_tables => {
-                    format!("the history from seq {first} on; the tables have its writes")
-                }
-                Some(first) => format!("the writes from seq {first} on that were in it"),
-                None => format!("a row named {}", hex(key)),
-            };
-            self.done.lost.push(format!("{}: {lost}", fault.place));
-        }
-        let Some(last) = holes.last() else { return Ok(()) };
-        let mut next = None;
-        self.disk.scan(Space::Log, last, &mut |key, _| {
-            if key > last.as_slice() {
-                next = seq_of(key);
-            }
-            next.is_none()
-        })?;
-        let noted = Segment::read_all(self.disk)?;
-        let begins = next.unwrap_or(self.last_seq.saturating_add(1));
-        let begins = begins.max(noted.first().map_or(0, |segment| segment.id));
-        let is_before = |segment: &&Segment| segment.id < begins;
-        let forget = |segment: &Segment| Row {
-            space: Space::Meta,
-            key: Segment::key(segment.id),
-            value: None,
-        };
-        // The beginning of the history first, so that what is left of the rest is never read.
-        let mut notes: Vec<Row<'_>> = noted.iter().filter(is_before).map(forget).collect();
-        if !noted.iter().any(|segment| segment.id == begins) {
-            notes.push(Segment::new(begins).row());
-        }
-        self.disk.commit(notes, Sync::Data)?;
-        self.forget(begins, &holes)?;
-        self.done.lost.push(format!("the history before seq {begins}"));
+        self.is_complete = self.holes.is_empty() && first == Some(1) && old.has_log_from_start();
         Ok(())
     }
 
-    /// Takes out the records before `begins`, also where the rest of what they are in stays; and a
-    /// hole that is there, after everything that was written.
-    fn forget(&self, begins: Seq, holes: &BTreeSet<Vec<u8>>) -> Result<(), DiskError> {
-        self.disk.trim_log(begins)?;
-        let mut rows = Vec::new();
-        self.disk.scan(Space::Log, &[], &mut |key, _| {
-            let goes = *key < begins.to_be_bytes()[..] || holes.contains(key);
-            if goes {
-                rows.push(Row { space: Space::Log, key: key.to_vec(), value: None });
-            }
-            goes
-        })?;
-        if rows.is_empty() { Ok(()) } else { self.disk.commit(rows, Sync::Data) }
+    fn add_hole(&mut self, first: Seq, last: Seq) {
+        if first <= last {
+            self.holes.push(Hole { first, last });
+            self.holes.sort_by_key(|hole| hole.first);
+        }
     }
 
-    fn facts(&mut self) -> Result<(), DiskError> {
-        let mut rows = Vec::new();
-        for fault in &self.checked.faults {
-            let Place::Fact(name) = &fault.place else { continue };
-            let done = match name.as_str() {
-                meta::FORMAT => {
-                    rows.push(tables::number_row(meta::FORMAT, FORMAT_VERSION));
-                    "set anew"
-                }
-                meta::STORE_ID => {
-                    rows.push(tables::store_id_row(tables::new_store_id()));
-                    "a new one"
-                }
-                meta::CEILING => {
-                    let ceiling = self.last_seq.saturating_add(SEQ_RESERVE);
-                    rows.push(tables::ceiling_row(ceiling));
-                    "set beyond every seq that was found"
-                }
-                // Set when the rows were.
-                meta::IN_TABLES => {
-                    self.done.lost.push("writes that neither the tables nor the log have".into());
-                    "set anew"
-                }
-                meta::CLOCK => {
-                    rows.push(Row {
-                        space: Space::Meta,
-                        key: name.as_bytes().to_vec(),
-                        value: None,
-                    });
-                    "removed"
-                }
-                note => {
-                    let noted = Segment::read_all(self.disk)?;
-                    let segment = noted.iter().find(|segment| segment_fact(segment.id) == note);
-                    // As of one that is open: it is read instead.
-                    rows.extend(segment.map(|segment| Segment::new(segment.id).row()));
-                    "the segment is read instead"
-                }
-            };
-            self.done.mended.push(format!("{}: {done}", fault.place));
+    fn count(&mut self, record: &Record, bytes: u64) {
+        for change in record.changes() {
+            if self.touches.note(&change) {
+                continue;
+            }
+            let row = tables::row(&change);
+            self.changes.insert(row.key, (change.seq, row.value.map(|value| value.into_owned())));
         }
-        if rows.is_empty() { Ok(()) } else { self.disk.commit(rows, Sync::Data) }
+        (self.last_seq, self.last_time) = (record.last_seq, self.last_time.max(record.last_time));
+        if record.last_seq < self.begins {
+            return;
+        }
+        if self.segments.last().is_none_or(|last| last.bytes >= SEGMENT_BYTES) {
+            let id =
+                if self.segments.is_empty() { self.first_id(record) } else { record.first_seq };
+            self.segments.push(Segment::new(id));
+        }
+        if let Some(segment) = self.segments.last_mut() {
+            segment.last_seq = record.last_seq;
+            segment.last_time = record.last_time;
+            segment.bytes += bytes;
+        }
+    }
+
+    /// Where the history begins that `record` is the first of: earlier writes may have left no
+    /// trace, unless something is missing there.
+    fn first_id(&self, record: &Record) -> Seq {
+        match self.holes.iter().any(|hole| hole.last + 1 >= self.begins) {
+            false if self.begins > 0 && self.begins <= record.first_seq => self.begins,
+            _ => record.first_seq,
+        }
+    }
+
+    /// Whether a change of a key that came after `seq` may be missing.
+    pub(super) fn has_hole_after(&self, seq: Seq) -> bool {
+        self.holes.iter().any(|hole| hole.last > seq)
+    }
+
+    fn say_holes(&self, done: &mut Repaired) {
+        for Hole { first, last } in &self.holes {
+            let what = match *last <= self.in_tables && self.is_table_whole {
+                true => "from the history; the tables have their writes",
+                false => "; keys that they wrote may be missing, or have older values",
+            };
+            let comma = if what.starts_with(';') { "" } else { " " };
+            done.lost.push(format!("the records of seq {first} to {last}{comma}{what}"));
+        }
+    }
+
+    fn write_facts(
+        &self,
+        old: &StoreView,
+        checked: &Checked,
+        new: &dyn Disk,
+        (items, last_row): (u64, Seq),
+        done: &mut Repaired,
+    ) -> Result<(), DiskError> {
+        let last_seq = self.last_seq.max(last_row).max(checked.last_seq);
+        let id = old.get(Space::Meta, meta::STORE_ID.as_bytes())?;
+        let id = id.and_then(|id| <[u8; 16]>::try_from(id).ok());
+        if id.is_none() {
+            done.lost.push("the store's id: it has a new one".to_owned());
+        }
+        // Without the note of it, seqs may have been used that left no trace.
+        let unknown = if old.lacks_facts() || !self.is_table_whole { 2 * SEQ_RESERVE } else { 0 };
+        let ceiling = self.ceiling.max(last_seq).saturating_add(unknown);
+        let clock = tables::number(old, meta::CLOCK).ok().flatten().unwrap_or(0);
+        let mut rows = vec![
+            tables::number_row(meta::FORMAT, FORMAT_VERSION),
+            tables::store_id_row(id.unwrap_or_else(tables::new_store_id)),
+            tables::number_row(meta::IN_TABLES, last_seq),
+            tables::number_row(meta::ITEMS, items),
+            tables::number_row(meta::CLOCK, clock.max(self.last_time)),
+            tables::ceiling_row(ceiling),
+        ];
+        rows.extend(self.segments.iter().map(Segment::row));
+        let begins = self.segments.first().map_or(Seq::MAX, |segment| segment.id);
+        let is_shown = |hole: &&Hole| hole.last >= begins;
+        rows.extend(self.holes.iter().filter(is_shown).map(Hole::row));
+        for fault in &checked.faults {
+            if let Place::Fact(_) = fault.place {
+                done.mended.push(format!("{}: set anew", fault.place));
+            }
+        }
+        new.commit(rows, Sync::Data)?;
+        new.sync()
     }
 }

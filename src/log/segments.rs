@@ -3,6 +3,7 @@
 //! A segment is bookkeeping alone: all records are in one space, ordered by their seqs, and the
 //! disk's own files of them are another matter.
 
+use super::holes::{self, Hole};
 use super::tables;
 use crate::clock::Millis;
 use crate::config::RetainConfig;
@@ -63,12 +64,24 @@ pub struct Segments {
     list: Mutex<VecDeque<Segment>>,
     /// What is to be noted of segments that were closed and begun.
     notes: Mutex<Vec<Row<'static>>>,
+    /// Where something is missing in them.
+    holes: Vec<Hole>,
 }
 
 impl Segments {
     /// The segments that a restart found.
     pub fn new(found: Vec<Segment>) -> Self {
-        Self { list: Mutex::new(found.into()), notes: Mutex::default() }
+        Self { list: Mutex::new(found.into()), ..Self::default() }
+    }
+
+    /// The same, with `holes` in them.
+    pub fn with_holes(self, holes: Vec<Hole>) -> Self {
+        Self { holes, ..self }
+    }
+
+    /// The hole that whoever reads on from `after` comes to.
+    pub fn next_hole(&self, after: Seq) -> Option<Hole> {
+        holes::next(&self.holes, after)
     }
 
     pub(super) fn list(&self) -> MutexGuard<'_, VecDeque<Segment>> {

@@ -31,6 +31,8 @@ pub mod meta {
     pub const CEILING: &str = "ceiling";
     /// What a closed log segment holds; its name follows.
     pub const SEGMENT: &str = "segment/";
+    /// A stretch of seqs that the log lost; the first one follows.
+    pub const HOLE: &str = "hole/";
     /// The greatest time that was seen.
     pub const CLOCK: &str = "clock";
     /// Stands in a store while it is made from a backup.

@@ -11,9 +11,13 @@ use crate::http::{BindError, Http};
 use crate::loops::Loops;
 use crate::zmq::{EdgeError, Publisher, Router};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+
+/// How long closing the disk may take, once nothing uses it any more.
+const CLOSE_TIME: Duration = Duration::from_secs(60);
 
 /// Why a broker did not start, or did not stop cleanly.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,8 @@ pub struct Broker {
     /// Stopped last, so that everything committed is told.
     publisher: JoinHandle<()>,
     stop_publisher: watch::Sender<bool>,
+    /// How closing the disk went.
+    closed: Receiver<Result<(), DiskError>>,
 }
 
 impl Broker {
@@ -81,16 +87,21 @@ impl Broker {
         keep_private(&mut config);
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            let disk = FjallDisk::open(&opening.database)?;
-            Backbone::open(opening, Clock::system(), Arc::new(disk), &mut report)
+            let mut disk = FjallDisk::open(&opening.database)?;
+            let (database, closed) = (opening.database.clone(), disk.tell_closed());
+            let opened = Backbone::open(opening, Clock::system(), Arc::new(disk), &mut report);
+            // What cannot be read is in some file, which is to be named.
+            let opened = opened.map_err(|error| FjallDisk::name_damage(&database).unwrap_or(error));
+            Ok::<_, DiskError>((opened?, closed))
         });
-        let backbone = opened.await.map_err(|error| ServeError::Internal(error.to_string()))??;
+        let opened = opened.await.map_err(|error| ServeError::Internal(error.to_string()))?;
+        let (backbone, closed) = opened?;
         // Not before: a broker that cannot start says why, in one line.
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
         match Doors::bind(&config, backbone.engine()).await {
-            Ok(doors) => Ok(doors.open(backbone)),
+            Ok(doors) => Ok(doors.open(backbone, closed)),
             Err(error) => {
                 stop_backbone(backbone).await?;
                 Err(error)
@@ -118,7 +129,14 @@ impl Broker {
         self.stop_publisher.send_replace(true);
         let ended = self.publisher.await;
         stopped?;
-        ended.map_err(|error| ServeError::Internal(error.to_string()))
+        ended.map_err(|error| ServeError::Internal(error.to_string()))?;
+        // Whoever had the engine has let go of it, so the disk is being closed.
+        let closed = self.closed;
+        let closed = tokio::task::spawn_blocking(move || closed.recv_timeout(CLOSE_TIME)).await;
+        match closed {
+            Ok(Ok(Err(error))) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -168,7 +186,7 @@ impl Doors {
         Ok(Self { router, publisher, http, loops: Arc::new(loops) })
     }
 
-    fn open(self, backbone: Backbone) -> Broker {
+    fn open(self, backbone: Backbone, closed: Receiver<Result<(), DiskError>>) -> Broker {
         let endpoints = Endpoints {
             http: self.http.endpoint(),
             routers: self.router.endpoints(),
@@ -180,6 +198,6 @@ impl Doors {
         doors.spawn(self.router.run(Arc::clone(&self.loops), stopping.clone()));
         doors.spawn(self.http.run(Arc::clone(&self.loops), stopping));
         let publisher = tokio::spawn(self.publisher.run(self.loops, publisher_stopping));
-        Broker { backbone, endpoints, doors, stop_doors, publisher, stop_publisher }
+        Broker { backbone, endpoints, doors, stop_doors, publisher, stop_publisher, closed }
     }
 }

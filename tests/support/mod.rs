@@ -7,6 +7,7 @@ pub mod commands;
 pub mod dealer;
 pub mod edges;
 pub mod gated;
+pub mod harm;
 pub mod honest;
 pub mod http;
 pub mod ledger;

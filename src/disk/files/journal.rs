@@ -16,14 +16,14 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
-const START: u8 = 1;
-const ITEM: u8 = 2;
-const END: u8 = 3;
-const CLEAR: u8 = 4;
-const MAGIC: &[u8; 4] = b"FJL\x03";
+pub(super) const START: u8 = 1;
+pub(super) const ITEM: u8 = 2;
+pub(super) const END: u8 = 3;
+pub(super) const CLEAR: u8 = 4;
+pub(super) const MAGIC: &[u8; 4] = b"FJL\x03";
 /// The sizes of the types of value and of compression that fjall knows.
 const TYPES: [u8; 4] = [0, 1, 2, 4];
-const COMPRESSIONS: [u8; 2] = [0, 1];
+pub(super) const COMPRESSIONS: [u8; 2] = [0, 1];
 /// What the system writes at once, so that a page is there or is zeros.
 const PAGE_BYTES: u64 = 4096;
 /// How far the number of a batch may lie above that of the one before, to be taken for one when

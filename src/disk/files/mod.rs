@@ -5,18 +5,24 @@
 //! not in it. So what it would believe is verified here first, by the checksums that it wrote
 //! itself, and a file that is damaged is named before anything is changed.
 
+mod batches;
 mod closed;
 mod journal;
 mod modes;
+mod replace;
 mod restoring;
+mod rows;
+mod sorted;
 mod tree;
 
 pub use closed::CLOSED;
 pub use modes::{Privacy, make_private};
+pub use replace::{begin_repair, end_repair, finish_repair, undo_repair, unfinished_repair};
 pub use restoring::{IS_RESTORING, begin_restoring, end_restoring, is_restoring, undo_restoring};
+pub use rows::{FoundRow, Tree, Trees};
+pub use sorted::Gap;
 
 use super::DiskError;
-use super::kept::keep_copy;
 use super::log::{self, Found};
 use super::usage;
 use journal::Rest;
@@ -39,8 +45,12 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// A journal that takes no more on the medium stays as it is.
 const JOURNAL_BYTES_KEPT: u64 = 1 << 20;
+/// How often a list of tables is read that is being replaced, and the pause after each time.
+const LIST_TRIES: usize = 5;
+const LIST_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) const MISSING: &str = "it is missing";
+const STRAY: &str = "it is not part of the store; move it elsewhere";
 
 /// A file that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,13 +59,11 @@ pub struct FileFault {
     pub file: PathBuf,
     /// What is wrong with it.
     pub what: String,
-    /// Where a journal can be cut, so that what is before it can be read.
-    pub cut_at: Option<u64>,
 }
 
 impl FileFault {
     pub(super) fn new(file: impl Into<PathBuf>, what: impl Into<String>) -> Self {
-        Self { file: file.into(), what: what.into(), cut_at: None }
+        Self { file: file.into(), what: what.into() }
     }
 }
 
@@ -74,9 +82,16 @@ pub enum Depth {
     Whole,
 }
 
-/// Whether there is a store at `path`.
+/// Whether there is a store at `path`, also one that is damaged or not yet where it belongs.
 pub fn is_store(path: &Path) -> bool {
-    path.join(MARKER).exists() || path.join(TREES).exists()
+    let is_there = |name: &str| path.join(name).exists();
+    let is_left = |names: Vec<String>| !names.is_empty();
+    is_there(MARKER)
+        || is_there(TREES)
+        || is_there(CLOSED)
+        || journal::list(path).is_ok_and(is_left)
+        || log::files(path).is_ok_and(|files| !files.is_empty())
+        || matches!(unfinished_repair(path), Ok(Some(_)))
 }
 
 /// Makes the directory `path`, with those above it that are missing. Their names are on the medium
@@ -95,34 +110,115 @@ pub fn make_folder(path: &Path) -> std::io::Result<()> {
 /// Removes what is left of a store whose making was cut short before anything was written to it:
 /// fjall would neither open nor make it.
 pub fn clear_unmade(path: &Path) -> std::io::Result<()> {
-    let marked = std::fs::metadata(path.join(MARKER)).map_or(0, |metadata| metadata.len());
-    if marked > 0 || !is_store(path) {
+    if !is_unmade(path)? {
         return Ok(());
     }
-    let trees = path.join(TREES);
-    if trees.exists() && std::fs::read_dir(&trees)?.next().is_some() {
-        return Ok(());
-    }
-    let journals = journal::list(path)?;
-    for name in &journals {
-        let walk = journal::walk(&path.join(name), None)?;
-        if walk.end > 0 || walk.rest != Rest::Nothing {
-            return Ok(());
-        }
-    }
-    let Some(_lock) = lock(path)? else { return Ok(()) };
-    for name in journals.iter().map(String::as_str).chain([MARKER]) {
+    let lock = match lock(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Ok(None) => return Ok(()),
+        lock => lock?,
+    };
+    for name in journal::list(path)?.iter().map(String::as_str).chain([MARKER]) {
         match std::fs::remove_file(path.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
-    if trees.exists() { std::fs::remove_dir(trees) } else { Ok(()) }
+    let trees = path.join(TREES);
+    if trees.exists() {
+        std::fs::remove_dir_all(trees)?;
+    }
+    drop(lock);
+    File::open(path)?.sync_all()
+}
+
+/// Whether the making of the store at `path` was cut short before anything was written to it.
+pub fn is_unmade(path: &Path) -> std::io::Result<bool> {
+    Ok(is_store(path) && !is_written(path)?)
+}
+
+/// Whether anything was written to the store at `path`, or may have been: the first rows come when
+/// all files are made.
+fn is_written(path: &Path) -> std::io::Result<bool> {
+    if path.join(CLOSED).exists() || !log::files(path)?.is_empty() {
+        return Ok(true);
+    }
+    for name in journal::list(path)? {
+        let walk = journal::walk(&path.join(&name), None)?;
+        if walk.end > 0 || matches!(walk.rest, Rest::Damaged { .. } | Rest::OutOfOrder) {
+            return Ok(true);
+        }
+    }
+    // The first one is fjall's own list of the others.
+    let is_others = |name: &String| *name != LIST_OF_TREES;
+    for name in names(&path.join(TREES))?.into_iter().filter(is_others) {
+        if !names(&path.join(TREES).join(name).join(tree::TABLES))?.is_empty() {
+            return Ok(true);
+        }
+    }
+    unfinished_repair(path).map(|left| left.is_some())
+}
+
+/// Has the names in the directories of a store that was just made on the medium: fjall does not.
+pub fn sync_folders(path: &Path) -> std::io::Result<()> {
+    File::open(path.join(TREES))?.sync_all()?;
+    File::open(path)?.sync_all()
+}
+
+/// The files and directories of an open store that are never replaced, seen from it.
+pub fn lasting(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let trees = names(&path.join(TREES))?.into_iter().map(|name| Path::new(TREES).join(name));
+    Ok([LOCK, MARKER, TREES].map(PathBuf::from).into_iter().chain(trees).collect())
+}
+
+/// The number of the newest journal.
+pub fn newest_journal(path: &Path) -> std::io::Result<Option<u64>> {
+    let names = journal::list(path)?;
+    Ok(names.last().and_then(|name| name.strip_suffix(".jnl")?.parse().ok()))
+}
+
+/// A table file of an open store that is listed, and gone. A list may be replaced, and its files
+/// removed, while it is read: so it is read again then.
+pub fn missing_table(path: &Path) -> std::io::Result<Option<FileFault>> {
+    let mut fault = None;
+    for _ in 0..LIST_TRIES {
+        fault = listed_and_gone(path)?;
+        if fault.is_none() {
+            break;
+        }
+        std::thread::sleep(LIST_PAUSE);
+    }
+    Ok(fault)
+}
+
+fn listed_and_gone(path: &Path) -> std::io::Result<Option<FileFault>> {
+    let is_tree = |name: &String| name.parse::<u64>().is_ok();
+    for name in names(&path.join(TREES))?.into_iter().filter(is_tree) {
+        let name = Path::new(TREES).join(name);
+        let current = name.join(tree::CURRENT);
+        let listed = match tree::list(path, &name)? {
+            Ok(Some(listed)) => listed,
+            Ok(None) => return Ok(Some(FileFault::new(current, MISSING))),
+            Err(fault) => return Ok(Some(fault)),
+        };
+        for table in listed {
+            let table = name.join(tree::TABLES).join(table.id.to_string());
+            if !path.join(&table).exists() {
+                return Ok(Some(FileFault::new(table, MISSING)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Holds the lock of the store at `path` until dropped; `None` when another process has it.
 pub fn lock(path: &Path) -> std::io::Result<Option<File>> {
-    let file = File::options().read(true).write(true).open(path.join(LOCK))?;
+    // A directory that cannot be written to can be looked at all the same.
+    let name = path.join(LOCK);
+    let file = match File::options().read(true).write(true).open(&name) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => File::open(&name),
+        file => file,
+    }?;
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
@@ -131,6 +227,20 @@ pub fn lock(path: &Path) -> std::io::Result<Option<File>> {
         }
     }
     Ok(None)
+}
+
+/// The names in `folder`, in order; none where there is no such directory.
+fn names(folder: &Path) -> std::io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        found.extend(entry?.file_name().into_string());
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// What was seen of the files.
@@ -145,11 +255,15 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// Of a store whose lock is gone: nothing else can be looked at.
-    pub fn without_lock() -> Self {
-        let what = "it is missing; an empty file of that name will do";
-        Self { faults: vec![FileFault::new(LOCK, what)], ..Self::default() }
+    /// Of a store whose lock is gone.
+    pub(super) fn without_lock() -> Self {
+        Self { faults: vec![no_lock()], ..Self::default() }
     }
+}
+
+/// What is wrong with a store whose lock is gone.
+pub fn no_lock() -> FileFault {
+    FileFault::new(LOCK, "it is missing; an empty file of that name will do")
 }
 
 /// Looks at the files of the store at `path`. The caller holds the lock. `report` hears how many
@@ -183,11 +297,25 @@ pub fn inspect(
     let is_closed = closed.is_some();
     let log = log::inspect(path, depth, is_closed, &mut seen.faults, report);
     seen.log = log.map_err(unreadable)?;
-    let list = Path::new(TREES).join(LIST_OF_TREES).join(tree::CURRENT);
-    if has_batches && !path.join(&list).exists() {
-        seen.faults.push(FileFault::new(list, MISSING));
+    if has_batches || is_written(path).map_err(unreadable)? {
+        missing_trees(path, &mut seen.faults).map_err(unreadable)?;
     }
+    let mut named = std::collections::BTreeSet::new();
+    seen.faults.retain(|fault| named.insert(fault.file.clone()));
     Ok(seen)
+}
+
+/// The trees that fjall's list of them names, and which are gone: it would take them for some that
+/// were never finished, and their rows in the journals for nobody's.
+fn missing_trees(path: &Path, faults: &mut Vec<FileFault>) -> std::io::Result<()> {
+    let ids = rows::named_trees(path)?.into_iter();
+    for id in ids.map(|id| id.to_string()).chain([LIST_OF_TREES.to_owned()]) {
+        let current = Path::new(TREES).join(id).join(tree::CURRENT);
+        if !path.join(&current).exists() {
+            faults.push(FileFault::new(current, MISSING));
+        }
+    }
+    Ok(())
 }
 
 /// The file that tells fjall its own version.
@@ -237,7 +365,7 @@ fn journals(
             false => format!("it ends at byte {}, and ended at {end}", walk.end),
         });
         if let Some(what) = what.or(other) {
-            seen.faults.push(FileFault { file: name.into(), what, cut_at: Some(walk.end) });
+            seen.faults.push(FileFault::new(name, what));
         }
     }
     Ok(last_seqno.is_some())
@@ -271,7 +399,11 @@ fn trees(
     for entry in std::fs::read_dir(&folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            names.push(PathBuf::from(TREES).join(entry.file_name()));
+            let name = PathBuf::from(TREES).join(entry.file_name());
+            match entry.file_name().to_str().is_some_and(|id| id.parse::<u64>().is_ok()) {
+                true => names.push(name),
+                false => faults.push(FileFault::new(name, STRAY)),
+            }
         }
     }
     names.sort();
@@ -316,49 +448,30 @@ pub fn reopen(path: &Path, inspection: &Inspection) -> std::io::Result<()> {
     closed::remove(path)
 }
 
-/// What was done about a damaged file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mended {
-    /// In words.
-    pub what: String,
-    /// Whether something is gone.
-    pub is_loss: bool,
+/// Whether a fault is of a file that holds no data, and can be made anew.
+pub fn is_about_no_data(fault: &FileFault) -> bool {
+    [CLOSED, LOCK, MARKER].iter().any(|name| fault.file == Path::new(name))
 }
 
-/// Does what can be done about a damaged file: a journal is cut where what can be read of it ends,
-/// and a copy of the whole stays beside it. `None` where nothing can be done.
-pub fn mend(path: &Path, fault: &FileFault) -> std::io::Result<Option<Mended>> {
+/// Makes such a file anew; returns what was done.
+pub fn make_anew(path: &Path, fault: &FileFault) -> std::io::Result<&'static str> {
     let file = path.join(&fault.file);
-    if let Some(what) = log::mend(path, &fault.file)? {
-        closed::remove(path)?;
-        return Ok(Some(Mended { what, is_loss: true }));
-    }
-    let mended = |what: &str| Ok(Some(Mended { what: what.to_owned(), is_loss: false }));
-    match (fault.cut_at, fault.file.to_str()) {
-        (Some(at), _) => {
-            let copy = keep_copy(&file)?;
-            let cut = File::options().write(true).open(&file)?;
-            cut.set_len(at)?;
-            cut.sync_all()?;
+    let done = match fault.file.to_str() {
+        Some(CLOSED) => {
             closed::remove(path)?;
-            let copy = copy.display();
-            let what = format!("every write after byte {at}; the whole file is kept as {copy}");
-            Ok(Some(Mended { what, is_loss: true }))
+            "removed"
         }
-        (None, Some(CLOSED)) => {
-            closed::remove(path)?;
-            mended("removed")
-        }
-        (None, Some(LOCK)) => {
-            File::create(&file)?.sync_all()?;
-            mended("made anew")
-        }
-        (None, Some(MARKER)) if path.join(TREES).exists() => {
+        Some(MARKER) => {
             std::fs::write(&file, MARK)?;
             File::open(&file)?.sync_all()?;
             closed::remove(path)?;
-            mended("written anew")
+            "written anew"
         }
-        _ => Ok(None),
-    }
+        _ => {
+            File::create(&file)?.sync_all()?;
+            "made anew"
+        }
+    };
+    File::open(path)?.sync_all()?;
+    Ok(done)
 }

@@ -3,6 +3,7 @@
 //! What this program makes is private from its beginning. A store that was made otherwise, by a
 //! version before or with its files copied, is made private when it is opened to be served.
 
+use super::replace::is_of_repair;
 use super::{LOCK, MARKER, TREES, is_store};
 use crate::disk::log::FOLDER as LOG;
 use std::fs::Permissions;
@@ -52,7 +53,9 @@ pub fn make_private(path: &Path) -> io::Result<Privacy> {
 
 fn is_ours(name: &str) -> bool {
     let known = [LOCK, MARKER, TREES, LOG, super::CLOSED, "probe"].contains(&name);
-    known || [".jnl", ".damaged", ".partial"].iter().any(|end| name.contains(end))
+    known
+        || is_of_repair(name)
+        || [".jnl", ".damaged", ".partial"].iter().any(|end| name.contains(end))
 }
 
 /// A link is left as it is: what it leads to is not of the store.

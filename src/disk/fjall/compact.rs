@@ -6,7 +6,7 @@
 
 use super::{FjallDisk, Spaces, guarded};
 use crate::disk::DiskError;
-use fjall::{AbstractTree, Keyspace, SeqNo};
+use fjall::{AbstractTree, Keyspace, PersistMode, SeqNo};
 use std::time::{Duration, Instant};
 
 /// How long it may take to sort what is in memory.
@@ -27,7 +27,7 @@ impl Spaces {
 
 impl FjallDisk {
     /// Has everything in memory sorted, and waits for it.
-    pub(super) fn flush_memtables(&self, what: &str) -> Result<(), DiskError> {
+    pub(super) fn flush_memtables(&self, what: &str) -> Result<bool, DiskError> {
         let spaces = self.spaces()?;
         for space in spaces.all() {
             space.rotate_memtable().map_err(|error| self.failed(what, &error))?;
@@ -36,18 +36,23 @@ impl FjallDisk {
         let deadline = Instant::now() + SETTLE_TIME;
         while spaces.all().any(|space| space.sealed_memtable_count() > 0) {
             if Instant::now() >= deadline {
-                return Err(DiskError::new(what, "it takes too long"));
+                return Ok(false);
             }
+            // The thread that writes them ends with an error, and tells it in this way alone.
+            let written = spaces.database.persist(PersistMode::Buffer);
+            written.map_err(|error| self.failed(what, &error))?;
             std::thread::sleep(SETTLE_LOOK);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Merges all sorted files into new ones, without the rows that are dead. The old ones go when
     /// the new ones are on the medium.
     pub(super) fn merge_tables(&self) -> Result<(), DiskError> {
         guarded("compacting", || {
-            self.flush_memtables("compacting")?;
+            if !self.flush_memtables("compacting")? {
+                return Err(DiskError::new("compacting", "it takes too long"));
+            }
             for space in self.spaces()?.all() {
                 let done = space.tree.major_compact(FILE_BYTES, NO_SNAPSHOT);
                 done.map_err(|error| self.failed("compacting", &error.into()))?;

@@ -1,5 +1,6 @@
 //! The disk on real files: what is committed is there again, and in which order it gets there.
 
+use super::super::log;
 use super::*;
 
 fn row<'a>(space: Space, key: &[u8], value: Option<&'a [u8]>) -> Row<'a> {

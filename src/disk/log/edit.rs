@@ -1,16 +1,11 @@
-//! Log files written anew: without records that a repair takes out, and with what can be read of a
-//! file that is damaged.
+//! Log files written anew, where records of theirs are replaced or removed.
 //!
-//! The new file is on the medium before it takes the place of the old one. Where something of a
-//! damaged file is missing, an empty record stands in it, so that a check of the records finds the
-//! hole, and a repair says what is lost.
+//! The new file is on the medium before it takes the place of the old one.
 
-use super::format::{FrameHead, HEAD_BYTES, Head, HeadFault};
-use super::frames::Frames;
-use super::walk::{frames_after, list, name, read_head};
+use super::format::{FrameHead, HEAD_BYTES, Head};
+use super::walk::name;
 use super::{FOLDER, LogFile, LogFiles, READING, make};
 use crate::disk::DiskError;
-use crate::disk::kept::keep_copy;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
@@ -90,72 +85,4 @@ fn write(folder: &Path, head: &Head, records: &Records) -> io::Result<(File, u64
         Ok(())
     })?;
     Ok((file, at))
-}
-
-/// Writes the log file `file` of the store at `path` anew, with what can be read of it. A copy of
-/// the old one stays beside it. `None` when it is no log file.
-pub(in crate::disk) fn mend(path: &Path, file: &Path) -> io::Result<Option<String>> {
-    let stem = file.file_stem().and_then(|stem| stem.to_str());
-    let first: Option<u64> = stem.and_then(|stem| stem.parse().ok());
-    let Some(first) = first.filter(|_| file.parent() == Some(Path::new(FOLDER))) else {
-        return Ok(None);
-    };
-    let (folder, damaged) = (path.join(FOLDER), path.join(file));
-    let before = list(&folder)?.into_iter().take_while(|other| *other < first).last();
-    let nothing = (Head::new(first, before.unwrap_or(0)), Records::from([(first, Vec::new())]));
-    if !damaged.exists() {
-        write(&folder, &nothing.0, &nothing.1)?;
-        return Ok(Some("all that was in it".to_owned()));
-    }
-    let copy = keep_copy(&damaged)?;
-    let old = File::open(&damaged)?;
-    let read = read_head(&old)?;
-    // Where the head alone is wrong, nothing may be missing.
-    let must_have_hole = read.is_ok();
-    let (head, records) = match read {
-        Ok(head) | Err(HeadFault::OneCopy(head)) if head.first == first => {
-            let records = readable(&old, &head, must_have_hole)?;
-            (Head::new(first, head.previous), records)
-        }
-        _ => nothing,
-    };
-    let left = records.values().filter(|record| !record.is_empty()).count();
-    write(&folder, &head, &records)?;
-    let copy = copy.display();
-    Ok(Some(format!("all of it but {left} records; the whole file is kept as {copy}")))
-}
-
-/// The records of a damaged file, with an empty one wherever one is missing; at the end too, where
-/// nothing else is, and the file `must_have_hole`.
-fn readable(file: &File, head: &Head, must_have_hole: bool) -> io::Result<Records> {
-    let length = file.metadata()?.len();
-    let (mut records, mut holes, mut at) = (Records::new(), 0, HEAD_BYTES);
-    let next_key = |records: &Records| {
-        records.last_key_value().map_or(head.first, |(last, _)| last.saturating_add(1))
-    };
-    loop {
-        let mut frames = Frames::new(file, head.salt, at, length);
-        let mut hole = None;
-        while let Some(frame) = frames.head()?.filter(|frame| frame.key >= next_key(&records)) {
-            let Some(record) = frames.record(&frame)?.map(<[u8]>::to_vec) else {
-                hole = Some(frame.key);
-                break;
-            };
-            records.insert(frame.key, record);
-            frames.pass(&frame);
-        }
-        at = frames.at();
-        if at >= length && (holes > 0 || !must_have_hole) {
-            return Ok(records);
-        }
-        holes += 1;
-        records.insert(hole.unwrap_or_else(|| next_key(&records)), Vec::new());
-        let mut later = frames_after(file, head.salt, at.min(length), length)?.into_iter();
-        let next = later.find(|(place, frame)| {
-            let end = place.saturating_add(frame.frame_bytes());
-            *place > at && end <= length && frame.key >= next_key(&records)
-        });
-        let Some((next, _)) = next else { return Ok(records) };
-        at = next;
-    }
 }

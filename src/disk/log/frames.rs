@@ -13,7 +13,8 @@ const WINDOW_BYTES: u64 = 128 << 10;
 /// A reader of frames.
 pub(super) struct Frames<'f> {
     file: &'f File,
-    salt: u64,
+    /// Of the file, where its head could be read.
+    salt: Option<u64>,
     /// Where the next frame begins.
     at: u64,
     /// Where the frames end.
@@ -25,7 +26,13 @@ pub(super) struct Frames<'f> {
 impl<'f> Frames<'f> {
     /// Reads the frames of `file` from the one at `at` to `end`.
     pub(super) fn new(file: &'f File, salt: u64, at: u64, end: u64) -> Self {
+        let salt = Some(salt);
         Self { file, salt, at, end, window: Vec::new(), window_at: 0 }
+    }
+
+    /// The same, of a file whose salt is not known: the checksums of the records alone are.
+    pub(super) fn unsealed(file: &'f File, at: u64, end: u64) -> Self {
+        Self { file, salt: None, at, end, window: Vec::new(), window_at: 0 }
     }
 
     /// Where the next frame begins.
@@ -44,7 +51,11 @@ impl<'f> Frames<'f> {
         if left < FRAME_HEAD_BYTES as u64 {
             return Ok(None);
         }
-        let head = FrameHead::decode(self.bytes(at, FRAME_HEAD_BYTES as u64)?, salt, at);
+        let bytes = self.bytes(at, FRAME_HEAD_BYTES as u64)?;
+        let head = match salt {
+            Some(salt) => FrameHead::decode(bytes, salt, at),
+            None => FrameHead::decode_unsealed(bytes),
+        };
         Ok(head.filter(|head| head.frame_bytes() <= left))
     }
 

@@ -14,10 +14,11 @@ mod format;
 mod frames;
 mod open;
 mod spares;
+mod view;
 mod walk;
 
-pub(super) use edit::mend;
 pub(super) use open::Known;
+pub(super) use view::LogView;
 pub(super) use walk::{Found, files, inspect};
 
 use super::DiskError;

@@ -20,6 +20,22 @@ pub(in crate::disk) struct Known {
     pub(in crate::disk) ends: Option<Durable>,
 }
 
+impl Known {
+    /// Reads what is noted of it: where it begins, and how far it was on the medium.
+    pub(in crate::disk) fn decode(begins: Option<&[u8]>, ends: Option<&[u8]>) -> Self {
+        let numbers = |bytes: &[u8]| -> Vec<u64> {
+            let chunks = bytes.chunks_exact(8).filter_map(|chunk| chunk.try_into().ok());
+            chunks.map(u64::from_le_bytes).collect()
+        };
+        let begins = begins.and_then(|bytes| numbers(bytes).first().copied()).unwrap_or(0);
+        let ends = ends.and_then(|bytes| match numbers(bytes).as_slice() {
+            [first, salt, at] => Some(Durable { first: *first, salt: *salt, at: *at }),
+            _ => None,
+        });
+        Self { begins, ends }
+    }
+}
+
 impl LogFiles {
     /// Opens the log in the directory of the store at `path`, whose files have been found well, or
     /// says what is missing. Nothing is changed then.
@@ -67,7 +83,7 @@ fn fault(first: u64, what: impl Into<String>) -> FileFault {
 }
 
 /// Every file names the one before it, and the last one that was synced is known.
-fn missing(found: &Found, known: Known) -> Option<FileFault> {
+pub(super) fn missing(found: &Found, known: Known) -> Option<FileFault> {
     let mut before = known.begins.saturating_sub(1);
     for (first, head) in &found.heads {
         if head.previous > before {
@@ -80,7 +96,7 @@ fn missing(found: &Found, known: Known) -> Option<FileFault> {
 }
 
 /// What was on the medium is no crash's to take.
-fn cut_short(found: &Found, known: Known) -> Option<FileFault> {
+pub(super) fn cut_short(found: &Found, known: Known) -> Option<FileFault> {
     let (ends, walk) = (known.ends?, found.last.as_ref()?);
     let (first, head) = found.heads.last_key_value()?;
     let is_cut = ends.first == *first && ends.salt == head.salt && walk.end < ends.at;

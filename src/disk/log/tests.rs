@@ -3,7 +3,6 @@
 use super::format::{FRAME_HEAD_BYTES, FrameHead, HEAD_BYTES};
 use super::*;
 use crate::disk::files::{Depth, FileFault};
-use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
 const SMALL: u64 = 4_000;
@@ -316,239 +315,66 @@ fn keys_of_one(log: &LogFiles) -> Vec<u64> {
     keys
 }
 
+/// The keys of what a view of the log has: records, and holes.
+fn viewed(folder: &Path, known: Known, faults: &mut Vec<FileFault>) -> (Vec<u64>, Vec<u64>) {
+    let found = inspect(folder, Depth::Whole, false, faults, &mut |_| {}).unwrap();
+    let view = LogView::find(folder, found, known, faults).unwrap();
+    let (mut whole, mut holes) = (Vec::new(), Vec::new());
+    view.scan(0, &mut |key, found| {
+        let key = u64::from_be_bytes(key.try_into().unwrap());
+        (if found.is_empty() { &mut holes } else { &mut whole }).push(key);
+        true
+    })
+    .unwrap();
+    (whole, holes)
+}
+
 #[test]
-fn a_repair_keeps_what_can_be_read_and_marks_the_hole() {
+fn a_view_has_every_record_that_can_be_read_and_marks_the_hole() {
     let folder = folder();
     let (bytes, _) = half_synced(folder.path());
     let path = last_file(folder.path());
-    let name = files(folder.path()).unwrap().pop().unwrap();
-    let kept = path.with_extension("log.damaged");
-    for place in 0..bytes.len() {
+    let (mut damaged_places, mut all) = (0, Vec::new());
+    for place in 0..=bytes.len() {
         let mut damaged = bytes.clone();
-        damaged[place] ^= 1;
+        if let Some(byte) = damaged.get_mut(place) {
+            *byte ^= 1;
+        }
         std::fs::write(&path, &damaged).unwrap();
-        assert!(mend(folder.path(), &name).unwrap().is_some());
-        assert_eq!(std::fs::read(&kept).unwrap(), damaged);
-        std::fs::remove_file(&kept).unwrap();
-        let log = open(folder.path());
-        let (mut whole, mut holes) = (Vec::new(), Vec::new());
-        log.scan(0, &mut |key, found| {
-            let key = u64::from_be_bytes(key.try_into().unwrap());
-            (if found.is_empty() { &mut holes } else { &mut whole }).push(key);
-            true
-        })
-        .unwrap();
-        let is_head = (place as u64) < HEAD_BYTES;
-        assert_eq!(holes.len(), usize::from(!is_head), "byte {place}: {holes:?}");
-        assert_eq!(whole.len(), 6 - holes.len(), "byte {place}: {whole:?}");
-        let is_before = |hole: &u64| !whole.contains(hole) && *hole <= 12;
-        assert!(holes.iter().all(is_before), "byte {place}: {holes:?}");
-    }
-    std::fs::remove_file(&path).unwrap();
-    assert!(mend(folder.path(), &name).unwrap().is_some());
-    assert_eq!(keys(&open(folder.path()), 0), [2]);
-    assert_eq!(mend(folder.path(), Path::new("0.jnl")).unwrap(), None);
-}
-
-#[test]
-fn a_record_is_taken_out_of_its_file_or_replaced() {
-    let folder = folder();
-    let log = filled(folder.path(), 100);
-    let changes = [(4, None), (150, None), (160, Some(Vec::new())), (200, None), (900, None)];
-    log.edit(BTreeMap::from(changes)).unwrap();
-    let left = || evens(2..=199).into_iter().filter(|key| ![4, 150].contains(key));
-    assert_eq!(keys(&log, 0), left().collect::<Vec<_>>());
-    log.append(202, &record(202)).unwrap();
-    let log = open(folder.path());
-    assert_eq!(keys(&log, 0), left().chain([202]).collect::<Vec<_>>());
-    assert_eq!(log.floor(160).unwrap(), Some((160, Vec::new())));
-}
-
-#[test]
-fn readers_see_whole_records_while_others_are_appended_and_trimmed() {
-    let folder = folder();
-    let log = open(folder.path());
-    let (end, trimmed) = (AtomicU64::new(0), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for key in 1..=3_000 {
-                log.append(key, &record(key)).unwrap();
-                end.store(key, Ordering::Release);
-                if key % 500 == 0
-                    && let Some(begins) = log.kept_from(key - 200).unwrap()
-                {
-                    trimmed.store(begins, Ordering::Release);
-                    log.remove_before(begins).unwrap();
-                }
+        let mut faults = Vec::new();
+        let (whole, holes) = viewed(folder.path(), Known::default(), &mut faults);
+        assert_eq!(std::fs::read(&path).unwrap(), damaged, "a view changes nothing");
+        match (faults.is_empty(), (place as u64) < HEAD_BYTES) {
+            // What was not synced looks as a crash leaves it.
+            (true, _) => assert!(holes.is_empty(), "byte {place}: {holes:?}"),
+            (false, true) => assert_eq!((whole.len(), holes.len()), (6, 0), "byte {place}"),
+            (false, false) => {
+                damaged_places += 1;
+                assert_eq!((whole.len(), holes.len()), (5, 1), "byte {place}: {whole:?}");
+                assert!(!whole.contains(&holes[0]), "byte {place}: {holes:?}");
             }
-        });
-        let mut last = 0;
-        while last < 3_000 {
-            last = end.load(Ordering::Acquire);
-            let mut seen = keys(&log, last.saturating_sub(150));
-            // What is trimmed meanwhile may be missing.
-            let begins = trimmed.load(Ordering::Acquire);
-            seen.retain(|key| *key >= begins);
-            assert!(seen.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seen:?}");
-            assert!(last < begins.max(1) || seen.contains(&last));
         }
-    });
-}
-
-fn spares(path: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(path.join(FOLDER)).unwrap().map(|entry| entry.unwrap().path());
-    entries.filter(|path| path.extension().is_some_and(|ending| ending == "spare")).collect()
-}
-
-/// A log whose last file was another one before, with `count` records in it.
-fn written_again(path: &Path, count: u64) -> LogFiles {
-    let log = filled(path, 400);
-    let begins = log.kept_from(801).unwrap().unwrap();
-    log.remove_before(begins).unwrap();
-    let kept = spares(path).len();
-    assert!(kept > 5);
-    (401..401 + count).for_each(|n| log.append(2 * n, &record(2 * n)).unwrap());
-    assert!(spares(path).len() < kept);
-    log
-}
-
-#[test]
-fn a_file_that_is_written_again_shows_nothing_of_what_it_held() {
-    let folder = folder();
-    for count in [1, 2, 5, 30, 200] {
-        let log = written_again(folder.path(), count);
-        let last = 800 + 2 * count;
-        assert_eq!(keys(&log, 0), evens(801..=last));
-        assert_eq!(log.floor(u64::MAX).unwrap(), Some((last, record(last))));
-        // The broker ends without a word.
-        drop(log);
-        let log = open(folder.path());
-        assert_eq!(keys(&log, 0), evens(801..=last), "{count} records");
-        assert!(spares(folder.path()).is_empty(), "what nobody knows any more is removed");
-        log.append(last + 2, &record(last + 2)).unwrap();
-        assert_eq!(keys(&log, 0), evens(801..=last + 2));
-        log.close().unwrap();
-        let log = try_open(folder.path(), Known::default(), true).unwrap();
-        assert_eq!(keys(&log, 0), evens(801..=last + 2), "{count} records, and an orderly end");
-        drop(log);
-        std::fs::remove_dir_all(folder.path().join(FOLDER)).unwrap();
+        all = whole;
     }
+    assert!(damaged_places > 20 && all.len() == 6, "{damaged_places}, {all:?}");
+    std::fs::remove_file(&path).unwrap();
+    let ends = Some(Durable { first: 2, salt: 1, at: 500 });
+    let mut faults = Vec::new();
+    let (whole, holes) = viewed(folder.path(), Known { begins: 0, ends }, &mut faults);
+    assert_eq!((whole, holes, faults.len()), (vec![], vec![2], 1));
 }
 
+/// Without its head a file has the records that follow each other from its beginning on.
 #[test]
-fn a_file_that_is_written_again_can_be_torn_and_damaged_as_any_other() {
+fn a_view_reads_a_file_whose_head_is_gone() {
     let folder = folder();
-    let log = written_again(folder.path(), 3);
-    log.sync().unwrap();
-    let safe = log.durable().unwrap().at;
-    (404..=406).for_each(|n| log.append(2 * n, &record(2 * n)).unwrap());
-    let end = log.at(812).unwrap().length();
-    drop(log);
-    let path = last_file(folder.path());
-    let bytes = std::fs::read(&path).unwrap();
-    assert!(bytes.len() as u64 > end, "something of what it held is left");
-    for place in HEAD_BYTES..end {
-        let mut damaged = bytes.clone();
-        damaged[place as usize] ^= 1;
-        std::fs::write(&path, &damaged).unwrap();
-        let opened = try_open(folder.path(), Known::default(), false);
-        assert_eq!(opened.is_ok(), place >= safe, "byte {place}");
-        if let Ok(log) = opened {
-            let left = keys(&log, 0);
-            assert!((3..6).contains(&left.len()), "byte {place}: {left:?}");
-            log.append(900, &record(900)).unwrap();
-            assert_eq!(keys(&open(folder.path()), 0), [left, vec![900]].concat());
-        }
-    }
-}
-
-#[test]
-fn a_file_that_somebody_reads_is_not_written_again() {
-    let folder = folder();
-    let log = filled(folder.path(), 400);
-    let reader = log.at(2).unwrap();
-    let file = reader.open(&log.folder).unwrap();
-    let begins = log.kept_from(801).unwrap().unwrap();
-    log.remove_before(begins).unwrap();
-    (401..=900).for_each(|n| log.append(2 * n, &record(2 * n)).unwrap());
-    assert!(spares(folder.path()).is_empty(), "all others are");
-    let mut read = Vec::new();
-    let mut each = |key: &[u8], _: &[u8]| {
-        read.push(u64::from_be_bytes(key.try_into().unwrap()));
-        true
-    };
-    reader.scan(&file, 0, &mut each).unwrap();
-    assert_eq!(read, evens(2..=*read.last().unwrap()));
-}
-
-#[test]
-fn no_more_files_are_kept_than_were_begun() {
-    let folder = folder();
-    let log = filled(folder.path(), 400);
-    let trim = |before| log.remove_before(log.kept_from(before).unwrap().unwrap()).unwrap();
-    let begun = files(folder.path()).unwrap().len();
-    trim(801);
-    assert_eq!(spares(folder.path()).len(), begun.min(16));
-    log.append(802, &record(802)).unwrap();
-    let kept: Vec<usize> = (0..5)
-        .map(|n| {
-            log.append(900 + 2 * n, &record(900 + 2 * n)).unwrap();
-            trim(901 + 2 * n);
-            spares(folder.path()).len()
-        })
-        .collect();
-    assert_eq!(kept, [8, 4, 2, 1, 1]);
-    let all: u64 = spares(folder.path()).iter().map(|path| path.metadata().unwrap().len()).sum();
-    assert_eq!(log.bytes(), all, "they are counted");
+    let log = open(folder.path());
+    (1..6).for_each(|key| log.append(key, b"record").unwrap());
     log.close().unwrap();
-    assert!(spares(folder.path()).is_empty());
-}
-
-#[test]
-fn where_every_record_is_synced_the_next_file_is_there_before_it_is_needed() {
-    let folder = folder();
-    let log = open(folder.path());
-    let mut key = 0;
-    let mut append = |is_waited_for: bool| {
-        key += 1;
-        log.append(key, b"").unwrap();
-        if is_waited_for { log.sync_for_writers() } else { log.sync() }.unwrap();
-        log.make_ahead();
-        spares(folder.path()).len()
-    };
-    for _ in 0..30 {
-        assert_eq!(append(false), 0, "nobody waits for a sync");
-    }
-    let made = (0..70).map(|_| append(true)).position(|count| count == 1);
-    assert_eq!(made, Some(63), "so many times somebody waited");
-    append(true);
-    let ahead = spares(folder.path()).pop().unwrap();
-    let length = ahead.metadata().unwrap().len();
-    assert!(length >= SMALL + ROOM_BYTES, "it has been filled, in pieces");
-    std::fs::remove_file(&ahead).unwrap();
-    while files(folder.path()).unwrap().len() < 2 {
-        append(true);
-    }
-    let without = last_file(folder.path()).metadata().unwrap().len();
-    while files(folder.path()).unwrap().len() < 3 {
-        append(true);
-    }
-    assert_eq!(last_file(folder.path()).metadata().unwrap().len(), length);
-    assert_ne!(without, length, "one that was taken away is no loss");
-}
-
-#[test]
-fn a_frame_that_a_file_held_before_proves_nothing() {
-    let folder = folder();
-    let log = open(folder.path());
-    let append = |key| {
-        // All of one length, so that the old ones stand where new ones would.
-        log.append(key, &[7; 50]).unwrap();
-        log.sync().unwrap();
-    };
-    (1..=60).for_each(append);
-    log.remove_before(log.kept_from(61).unwrap().unwrap()).unwrap();
-    (61..=65).for_each(append);
-    drop(log);
-    assert_eq!(keys_of_one(&open(folder.path())), [61, 62, 63, 64, 65]);
+    let path = last_file(folder.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[..HEAD_BYTES as usize].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    let (whole, holes) = viewed(folder.path(), Known::default(), &mut Vec::new());
+    assert_eq!((whole, holes), (vec![1, 2, 3, 4, 5], vec![6]));
 }

@@ -150,7 +150,7 @@ pub(super) fn read_head(file: &File) -> io::Result<Result<Head, HeadFault>> {
 }
 
 /// Walks through `file`, whose head is `head`, and verifies every checksum.
-fn walk(file: &File, head: &Head) -> io::Result<Walk> {
+pub(super) fn walk(file: &File, head: &Head) -> io::Result<Walk> {
     let length = file.metadata()?.len();
     let mut walk = Walk { end: HEAD_BYTES, last_key: None, index: vec![], rest: Rest::Nothing };
     let mut frames = Frames::new(file, head.salt, HEAD_BYTES, length);
