@@ -30,7 +30,7 @@ impl Engine {
 
     pub(super) fn compact(&self, request: &Request<'_>, answers: &mut Answers) -> Outcome {
         let number = self.compaction.request();
-        response::success(&mut answers.bytes, request.id, &Reply::Uint(number));
+        response::success(&mut answers.buffer, request.id, &Reply::Uint(number));
         Outcome::Answered(Gate::OPEN, Kind::Ready)
     }
 }
