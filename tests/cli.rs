@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::broker::{Broker, broker};
 use support::shell::{file, vatn};
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 23] = [
     "serve",
     "get",
     "set",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 22] = [
     "range",
     "count",
     "batch",
+    "compact",
     "flush",
     "touch",
     "wait",

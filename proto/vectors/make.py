@@ -195,6 +195,7 @@ def examples():
     yield call("stats", "stats", [],
                Loose({"status": "", "seq": {}, "queue": {}, "items": 2, "storage": "ok", "version": ""},
                      ["status", "seq", "queue", "version"]), id=17)
+    yield call("compact", "compact", [], 1, id=18)
 
 
 # --- Values: every type, byte for byte ---------------------------------------------------------------------------
@@ -443,12 +444,13 @@ def arguments():
         ("set_multi", [[], {}, 1]), ("delete", ["a", {}, 1]), ("delete_multi", [[], {}, 1]),
         ("incr", ["a", {}, 1]), ("decr", ["a", {}, 1]), ("range", [{}, 1]), ("count", [{}, 1]),
         ("delete_range", [{"prefix": "a"}, 1]), ("batch", [[], {}, 1]), ("flush", [{}, 1]), ("stats", [{}, 1]),
+        ("compact", [{}, 1]),
     ]
     for method, params in surplus:
         yield call(f"{method}: one argument too many", method, params, argument("params"))
     first = {
         "get": ["a"], "get_multi": [[]], "set": ["a", 1], "set_multi": [[]], "delete": ["a"], "delete_multi": [[]],
-        "incr": ["a"], "decr": ["a"], "range": [], "count": [], "batch": [[]], "flush": [], "stats": [],
+        "incr": ["a"], "decr": ["a"], "range": [], "count": [], "batch": [[]], "flush": [], "stats": [], "compact": [],
         "delete_range": [],
     }
     for method, params in first.items():
@@ -720,7 +722,7 @@ def batches():
     yield call("a wrong argument", "batch", [[["get", ["a"]], ["get", [1]]]], argument("key", index=1))
     yield call("a key", "batch", [[["get", [b"\xff"]]]], Error("BAD_KEY", index=0))
     yield call("a method nobody has", "batch", [[["fly", []]]], Error("UNKNOWN_METHOD", index=0))
-    for method in ("batch", "flush", "hello", "ping", "stats"):
+    for method in ("batch", "compact", "flush", "hello", "ping", "stats"):
         params = [[]] if method == "batch" else []
         yield call("not in a batch: " + method, "batch", [[[method, params]]], argument("method", index=0))
     yield call("durability within is the batch's alone", "batch", [[["set", ["a", 1, {"durability": "memory"}]]]],

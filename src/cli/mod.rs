@@ -10,6 +10,7 @@ mod bench;
 mod change;
 mod changes;
 mod check;
+mod compact;
 mod completions;
 mod connection;
 mod count;
@@ -102,6 +103,7 @@ enum Command {
     Backup(backup::Backup),
     Restore(restore::Restore),
     Check(check::Check),
+    Compact(compact::Compact),
     Bench(Box<bench::Bench>),
     Completions(completions::Completions),
     Man(man::Man),
@@ -144,6 +146,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Backup(command) => wait_for(command.run(out))?,
         Command::Restore(command) => command.run(out)?,
         Command::Check(command) => command.run(out)?,
+        Command::Compact(command) => wait_for(command.run(out))?,
         Command::Bench(command) => command.run(out)?,
         Command::Completions(command) => command.run(&mut Cli::command(), out)?,
         Command::Man(command) => command.run(Cli::command(), out)?,

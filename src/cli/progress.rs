@@ -37,6 +37,11 @@ impl Progress {
         self.bar.set_message(self.sentence());
     }
 
+    /// Says what is being done, where there is nothing to count.
+    pub(super) fn say(&self, what: String) {
+        self.bar.set_message(what);
+    }
+
     /// How many items there were.
     pub(super) fn items(&self) -> u64 {
         self.items.load(Ordering::Relaxed)

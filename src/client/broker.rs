@@ -38,6 +38,11 @@ impl Client {
         self.call_for_within(None, &Request::new("flush"), status).await
     }
 
+    /// `compact`: returns the number of the compaction that was asked for.
+    pub async fn compact(&mut self) -> Result<u64, ClientError> {
+        self.call_for(&Request::new("compact"), |result| result.value().as_u64()).await
+    }
+
     /// `stats`: the broker's figures, as a map.
     pub async fn stats(&mut self) -> Result<Value, ClientError> {
         let request = Request::new("stats");

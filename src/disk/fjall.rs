@@ -15,7 +15,8 @@ use super::files::{self, Depth, FileFault, Inspection};
 use super::guard::guarded;
 use super::log::{Durable, Found, Known, LogFiles};
 use super::place::Place;
-use super::{Disk, DiskError, DiskUsage, KeyValue, NextRows, Row, Space, Sync};
+use super::reserve;
+use super::{Disk, DiskError, DiskUsage, KeyValue, NextRows, Room, Row, Space, Sync};
 use fjall::config::{BlockSizePolicy, FilterPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use std::collections::BTreeMap;
@@ -100,6 +101,7 @@ impl FjallDisk {
         Self::finish_repair(path)?;
         files::clear_unmade(path).map_err(|error| at(path, "cannot be used", &error))?;
         let is_store = files::is_store(path);
+        reserve::measure(path).map_err(|error| at(path, "cannot be used", &error))?;
         let mut found = Found::default();
         if is_store {
             let inspection = Self::inspect(path, Depth::Start, &mut |_| {})?;
@@ -538,11 +540,19 @@ impl Disk for FjallDisk {
     }
 
     fn settle(&self) -> Result<(), DiskError> {
+        if self.room().is_some_and(|room| room.free < room.low) {
+            return Err(DiskError::new("settling", "the disk is full"));
+        }
         match guarded("settling", || self.flush_memtables("settling"))? {
             true => self.is_settled.store(true, Ordering::Release),
             false => tracing::warn!("the next start takes longer: rows are not in tables yet"),
         }
         self.place.has_rows()
+    }
+
+    fn room(&self) -> Option<Room> {
+        let measured = self.measure_room();
+        measured.inspect_err(|error| tracing::debug!("the room is not known: {error}")).ok()
     }
 
     fn usage(&self) -> DiskUsage {
@@ -553,7 +563,8 @@ impl Disk for FjallDisk {
         self.merge_tables()
     }
 
-    fn shrink(&self) -> Result<(), DiskError> {
+    fn keep_house(&self) -> Result<(), DiskError> {
+        self.hold_reserve();
         self.release_journals()
     }
 }

@@ -10,12 +10,14 @@ mod guard;
 mod log;
 pub mod memory;
 mod place;
+mod reserve;
 mod usage;
 mod view;
 
 pub use self::files::Gap;
 pub use self::fjall::FjallDisk;
 pub use memory::MemoryDisk;
+pub use reserve::Room;
 pub use usage::DiskUsage;
 pub use view::StoreView;
 
@@ -148,14 +150,21 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
     /// The bytes that the store takes on the medium, about.
     fn usage(&self) -> DiskUsage;
 
+    /// The room on the medium, as far as it is known. Where there is little, what is held back for
+    /// that is given up first; called now and then.
+    fn room(&self) -> Option<Room> {
+        None
+    }
+
     /// Writes the live rows of the tables anew, and gives back the room of all others. Others may
     /// commit meanwhile. Nothing is lost when it fails.
     fn compact(&self) -> Result<(), DiskError> {
         Ok(())
     }
 
-    /// Has the disk begin to give back what it holds only until rows are sorted, if that is much.
-    fn shrink(&self) -> Result<(), DiskError> {
+    /// Keeps house: has the disk begin to give back what it holds only until rows are sorted, if
+    /// that is much, and holds some room back for a full medium. Called now and then.
+    fn keep_house(&self) -> Result<(), DiskError> {
         Ok(())
     }
 }

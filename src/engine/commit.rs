@@ -118,6 +118,7 @@ impl Engine {
         let began = Instant::now();
         position.log.append(&record, sync)?;
         self.counters.commits.up();
+        self.space.spent(record.len() as u64, self.queue.load().1 as u64);
         if wants_sync {
             // Before anybody hears of it, and comes back.
             self.gathered(began, record.items);

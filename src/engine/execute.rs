@@ -26,7 +26,7 @@ const REQUEST: Cost = Cost::new(1, 0);
 const WARM_FROM: usize = 4;
 
 /// What became of one request.
-enum Outcome {
+pub(super) enum Outcome {
     Answered(Gate, Kind),
     Refused(Refusal),
     /// It needs room in the write queue.
@@ -230,6 +230,7 @@ impl Engine {
     ) -> Outcome {
         let encoded = match task.command {
             Command::Stats => self.stats(core),
+            Command::Compact => return self.compact(request, answers),
             Command::Hello(hello) => self.hello(core, hello),
             Command::Ping(ping) => {
                 let payload = ping.payload.map_or(Reply::Nil, |bytes| Reply::Value(bytes.into()));
@@ -343,6 +344,11 @@ impl Engine {
         {
             return Some(Outcome::Refused(refusal));
         }
+        if command.may_add()
+            && let Some(refusal) = self.lacks_disk(command)
+        {
+            return Some(Outcome::Refused(refusal));
+        }
         if self.queue.has_room(weight, core.untaken()) {
             return None;
         }
@@ -383,6 +389,9 @@ impl Engine {
     }
 
     fn flush(&self, core: &mut Core) -> Outcome {
+        if !self.checkpoint_fits(core.store.row_bytes()) {
+            return Outcome::Refused(self.disk_is_full());
+        }
         let seq = core.last_written.max(core.pending.last_seq());
         let gate = Gate { stored: seq, synced: seq, in_tables: seq };
         self.queue.want_flush(seq);

@@ -17,6 +17,7 @@ mod execute;
 mod gathering;
 mod lead;
 pub mod recovery;
+mod room;
 mod rounds;
 mod run;
 mod stats;
@@ -38,7 +39,7 @@ use crate::config::Config;
 use crate::disk::{Disk, DiskError};
 use crate::log::queue::Queued;
 use crate::log::watermarks::Progress;
-use crate::log::{Compaction, Feed, Log, Record, Segments, Watermarks, WriteQueue};
+use crate::log::{Compaction, DiskSpace, Feed, Log, Record, Segments, Watermarks, WriteQueue};
 use crate::net::MemoryQuota;
 use crate::store::{Context, KeyHasher, Store};
 use crate::wire::command::Weight;
@@ -83,6 +84,7 @@ pub struct Engine {
     feed: Arc<Feed>,
     segments: Arc<Segments>,
     compaction: Arc<Compaction>,
+    space: Arc<DiskSpace>,
     clock: Clock,
     counters: Counters,
     config: Config,
@@ -168,6 +170,7 @@ impl Engine {
             feed,
             segments: log.segments(),
             compaction: Arc::default(),
+            space: Arc::default(),
             disk,
             clock,
             counters: Counters::default(),
@@ -300,6 +303,11 @@ impl Engine {
     /// The watermarks, for the worker.
     pub fn watermarks(&self) -> Arc<Watermarks> {
         Arc::clone(&self.watermarks)
+    }
+
+    /// What is known of the room on the medium.
+    pub fn space(&self) -> Arc<DiskSpace> {
+        Arc::clone(&self.space)
     }
 
     /// What is known of the room that the store takes, for the compactor and whoever asks it.

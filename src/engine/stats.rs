@@ -2,6 +2,7 @@
 
 use super::{Core, Engine};
 use crate::limits::Limits;
+use crate::log::DiskSpace;
 use crate::log::compaction::CompactionStatus;
 use crate::net::memory_quota::{Category, Usage};
 use crate::wire::command::Hello;
@@ -10,7 +11,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 /// The features that a client may look for, as `hello` lists them.
-const FEATURES: [&str; 3] = ["changes", "ttl", "wait"];
+const FEATURES: [&str; 4] = ["changes", "compact", "ttl", "wait"];
 
 #[derive(Serialize)]
 struct HelloReply<'e> {
@@ -105,6 +106,8 @@ struct DiskReply {
     journal_bytes: u64,
     log_bytes: u64,
     other_bytes: u64,
+    free_bytes: Option<u64>,
+    is_full: bool,
     compactions: u64,
     is_compacting: bool,
     freed_bytes: u64,
@@ -137,12 +140,14 @@ impl LimitsReply {
 }
 
 impl DiskReply {
-    fn new(status: &CompactionStatus) -> Self {
+    fn new(status: &CompactionStatus, space: &DiskSpace) -> Self {
         Self {
             table_bytes: status.usage.tables,
             journal_bytes: status.usage.journals,
             log_bytes: status.usage.log,
             other_bytes: status.usage.other,
+            free_bytes: Some(space.free_bytes()).filter(|free| *free < u64::MAX),
+            is_full: space.is_full(),
             compactions: status.ended,
             is_compacting: status.is_running,
             freed_bytes: status.freed_bytes,
@@ -187,7 +192,7 @@ impl Engine {
             max_data_bytes: self.max_data_bytes(),
             disk_bytes,
             live_bytes: core.store.row_bytes(),
-            disk: DiskReply::new(&compaction),
+            disk: DiskReply::new(&compaction, &self.space),
             seq: SeqReply {
                 applied: core.store.seq(),
                 stored: progress.stored,

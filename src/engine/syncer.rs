@@ -57,7 +57,7 @@ impl Engine {
 
     fn sync_until_stopped(&self) -> Result<(), DiskError> {
         while !self.syncer.is_stopping.load(Ordering::Acquire) && !self.watermarks.has_failed() {
-            let is_busy = self.disk.make_ahead();
+            let is_busy = !self.space.is_full() && self.disk.make_ahead();
             if !self.is_sync_due() {
                 std::thread::park_timeout(if is_busy { PAUSE } else { TICK });
                 continue;

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod archive_reader;
 pub mod check;
 pub mod compaction;
+pub mod disk_space;
 pub mod feed;
 pub mod history;
 pub mod holes;
@@ -24,6 +25,7 @@ mod waiters;
 pub mod watermarks;
 
 pub use compaction::Compaction;
+pub use disk_space::DiskSpace;
 pub use feed::Feed;
 pub use queue::WriteQueue;
 pub use record::Record;

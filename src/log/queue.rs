@@ -165,6 +165,11 @@ impl WriteQueue {
         self.work.notify_all();
     }
 
+    /// Whether no record will come any more.
+    pub fn is_closed(&self) -> bool {
+        self.state().is_closed
+    }
+
     fn is_round_due(&self, state: &State) -> bool {
         let (items, bytes) = self.load();
         state.waiting.front().is_some_and(|queued| queued.first_seq <= state.flush_to)

@@ -34,14 +34,22 @@ impl Backbone {
         let (queue, watermarks) = (engine.queue(), engine.watermarks());
         let (segments, rounds) = (engine.segments(), Arc::clone(&engine) as Arc<dyn Rounds>);
         let compaction = engine.compaction();
-        let (of_compactor, asked) = (Arc::clone(&disk), Arc::clone(&compaction));
+        let space = engine.space();
+        let compactor = Compactor::new(
+            Arc::clone(&disk),
+            Arc::clone(&compaction),
+            Arc::clone(&space),
+            engine.queue(),
+        );
+        compactor.look();
         let worker = Worker {
             disk,
             rounds,
             queue,
             watermarks,
             segments,
-            compaction,
+            compaction: Arc::clone(&compaction),
+            space,
             retain,
             clock,
             threads,
@@ -49,7 +57,8 @@ impl Backbone {
         // What a crash left in the log goes to the tables, and to the medium, before anything is
         // shown.
         worker.catch_up()?;
-        let compactor = Compactor::new(of_compactor, asked, engine.live_bytes());
+        compaction.checkpointed(engine.live_bytes());
+        compactor.look();
         let committer = spawn("vatn-commit", {
             let engine = Arc::clone(&engine);
             move || engine.commit(log)

@@ -6,12 +6,18 @@
 
 use crate::disk::{Disk, DiskError, DiskUsage};
 use crate::log::compaction::{Compaction, Task};
+use crate::log::{DiskSpace, WriteQueue};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So few dead bytes are not worth a compaction.
 pub const DEAD_BYTES_MIN: u64 = 16 << 20;
+/// The same on a full medium.
+const FULL_DEAD_BYTES_MIN: u64 = 1 << 20;
+/// Between two compactions that are asked for there is so many times what the first one took.
+const REST_FACTOR: u32 = 9;
+const REST_LOOK: Duration = Duration::from_millis(20);
 /// How often the room is looked at, when nobody asks for it.
 const LOOK_AGE: Duration = Duration::from_secs(1);
 
@@ -20,22 +26,31 @@ const LOOK_AGE: Duration = Duration::from_secs(1);
 pub struct Compactor {
     disk: Arc<dyn Disk>,
     compaction: Arc<Compaction>,
+    space: Arc<DiskSpace>,
+    queue: Arc<WriteQueue>,
     /// Dead bytes that the last compaction left, or met when it failed: until there are twice as
     /// many, another one would do no better.
     left: u64,
+    /// When the last compaction ended, and how long it took.
+    last: Option<(Instant, Duration)>,
 }
 
 impl Compactor {
-    /// One for a store whose log is in the tables, with rows of `live_bytes`.
-    pub fn new(disk: Arc<dyn Disk>, compaction: Arc<Compaction>, live_bytes: u64) -> Self {
-        compaction.checkpointed(live_bytes);
-        let compactor = Self { disk, compaction, left: 0 };
-        compactor.look();
-        compactor
+    /// One that has not looked yet.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        compaction: Arc<Compaction>,
+        space: Arc<DiskSpace>,
+        queue: Arc<WriteQueue>,
+    ) -> Self {
+        Self { disk, compaction, space, queue, left: 0, last: None }
     }
 
     /// Measures what the store takes.
-    fn look(&self) -> DiskUsage {
+    pub fn look(&self) -> DiskUsage {
+        if let Some(room) = self.disk.room() {
+            self.space.measured(room, self.queue.load().1 as u64);
+        }
         let usage = self.disk.usage();
         self.compaction.looked(usage);
         usage
@@ -44,12 +59,14 @@ impl Compactor {
     /// Looks, and compacts when it is due or asked for, until it is told to end.
     pub fn run(mut self) {
         while let Some(task) = self.compaction.wait(LOOK_AGE) {
-            if let Err(error) = guarded(|| self.disk.shrink()) {
+            if let Err(error) = guarded(|| self.disk.keep_house()) {
                 tracing::warn!("{error}");
             }
             let usage = self.look();
-            if task == Task::Compact || self.is_due(usage) {
+            if self.is_due(usage) || (task == Task::Compact && self.has_rested()) {
                 self.compact();
+            } else if task == Task::Compact {
+                std::thread::sleep(REST_LOOK);
             }
         }
     }
@@ -59,11 +76,21 @@ impl Compactor {
     }
 
     fn is_due(&self, usage: DiskUsage) -> bool {
-        let least = DEAD_BYTES_MIN.max(self.compaction.live_bytes()).max(2 * self.left);
-        self.dead_bytes(usage) > least
+        let live = self.compaction.live_bytes();
+        let least = match self.space.is_full() {
+            true => FULL_DEAD_BYTES_MIN.max(live / 8),
+            false => DEAD_BYTES_MIN.max(live),
+        };
+        self.dead_bytes(usage) > least.max(2 * self.left) && self.space.fits(live)
+    }
+
+    /// Whoever asks for compactions, one after the other, gets a part of the medium's time only.
+    fn has_rested(&self) -> bool {
+        self.last.is_none_or(|(ended, took)| ended.elapsed() >= took * REST_FACTOR)
     }
 
     fn compact(&mut self) {
+        let began = Instant::now();
         self.compaction.begin();
         let done = guarded(|| self.disk.compact());
         let usage = self.disk.usage();
@@ -72,6 +99,7 @@ impl Compactor {
             Ok(()) => tracing::info!(table_bytes = usage.tables, "compacted the tables"),
             Err(error) => tracing::warn!("the tables are as they were: {error}"),
         }
+        self.last = Some((Instant::now(), began.elapsed()));
         self.compaction.end(usage, done.err());
     }
 }

@@ -14,12 +14,13 @@ use crate::config::RetainConfig;
 use crate::disk::{Disk, DiskError, Row, Sync};
 use crate::log::queue::{Due, Work};
 use crate::log::tables::{self, meta};
-use crate::log::{Compaction, Rounds, Segments, Watermarks, WriteQueue};
+use crate::log::{Compaction, DiskSpace, Rounds, Segments, Watermarks, WriteQueue};
 use crate::store::round::Round;
 use crate::wire::change::ChangeReader;
 use crate::wire::{ChangeBuffer, Seq};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// So few rows go through the disk's own log; more of them, or larger ones, are written as sorted
 /// files at once.
@@ -27,6 +28,8 @@ const FEW_ROWS: usize = 10_000;
 const FEW_BYTES: usize = 8 << 20;
 /// Rows in one batch: the disk is locked for other writers no longer than one takes.
 const BATCH_ROWS: usize = 1024;
+/// How often a round that has no room on the medium is tried again.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 /// Below so many keys a round is not worth sharing.
 const SHARE_FROM: usize = 50_000;
 
@@ -45,6 +48,8 @@ pub struct Worker {
     pub segments: Arc<Segments>,
     /// Whom to tell that room may come back.
     pub compaction: Arc<Compaction>,
+    /// How much room the medium has.
+    pub space: Arc<DiskSpace>,
     /// How much of the log stays all the same.
     pub retain: RetainConfig,
     /// What the age of the log is measured with.
@@ -54,14 +59,38 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Works off what the queue holds now, before anything else does.
+    /// Works off what the queue holds now, before anything else does. Where the medium is too full
+    /// for it, that waits: what is in the log is made durable, at least.
     pub fn catch_up(&self) -> Result<(), DiskError> {
-        self.queue.due().map_or(Ok(()), |due| self.round(due))
+        match self.queue.due() {
+            Some(due) if self.has_room() => self.round(due),
+            Some(_) => self.disk.sync(),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what a round may write fits on the medium.
+    fn has_room(&self) -> bool {
+        let (_, bytes) = self.queue.load();
+        self.space.fits((bytes as u64).min(self.rounds.live_bytes()))
+    }
+
+    /// Lets some time pass, in which there may be more room on the medium. False at a stop: then
+    /// what is left is in the log, and in the tables after the next start.
+    fn wait_for_room(&self) -> bool {
+        std::thread::sleep(NO_ROOM_PAUSE);
+        !self.queue.is_closed()
     }
 
     /// Works until the queue is closed and empty, or the disk fails.
     pub fn run(&self) {
         while let Some(work) = self.queue.wait_for_round() {
+            if matches!(work, Work::Round(_)) && !self.has_room() {
+                if self.wait_for_room() {
+                    continue;
+                }
+                return;
+            }
             let round = catch_unwind(AssertUnwindSafe(|| match work {
                 Work::Round(due) => self.round(due),
                 // What is retained may have grown too old.
@@ -110,8 +139,13 @@ impl Worker {
     }
 
     fn trim(&self, last_seq: Seq) -> Result<(), DiskError> {
-        let dropped =
-            self.segments.trim(self.disk.as_ref(), last_seq, self.retain, self.clock.now())?;
+        // On a full medium no history stays.
+        let retain = match self.space.is_full() {
+            true => RetainConfig { bytes: 0, age_ms: 0, ..self.retain },
+            false => self.retain,
+        };
+        let now = self.clock.now();
+        let dropped = self.segments.trim(self.disk.as_ref(), last_seq, retain, now)?;
         if dropped > 0 {
             tracing::debug!(dropped, last_seq, "trimmed the log");
         }

@@ -35,7 +35,10 @@ pub fn serve(folder: &Path, work: impl FnOnce(&Engine)) -> Result<(), DiskError>
     let clock = Clock::manual(NOW);
     let backbone = Backbone::open(config(folder), clock, disk, &mut |_| {})?;
     work(&backbone.engine());
-    backbone.stop()
+    backbone.stop()?;
+    // Nothing is in it, and whoever looks at every byte would look for long.
+    let _ = std::fs::remove_file(folder.join("reserve"));
+    Ok(())
 }
 
 /// Executes one command, and waits until its answer may be sent.

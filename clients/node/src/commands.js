@@ -105,6 +105,11 @@ export class Commands {
     return this._call("flush", () => []);
   }
 
+  /** Asks for the tables to be compacted; ended when `disk.compactions` in `stats` reaches the result. */
+  compact() {
+    return this._call("compact", []);
+  }
+
   /** Waits until `seq` has reached `level`; false when `timeout_ms` ran out. */
   wait(seq, level, options) {
     return this._call("wait", () => withOptions([seq, level], options));

@@ -4,8 +4,8 @@
 //! again; so rows that were deleted stay. And it removes a journal only when every keyspace has
 //! flushed what is in it, which one that is seldom written to never does.
 
-use super::{FjallDisk, Spaces, guarded};
-use crate::disk::DiskError;
+use super::{FjallDisk, Spaces, guarded, reserve};
+use crate::disk::{DiskError, Room};
 use fjall::{AbstractTree, Keyspace, PersistMode, SeqNo};
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,22 @@ impl FjallDisk {
             }
             Ok(())
         })
+    }
+
+    /// The room on the medium. Where there is little, recycled log files go too.
+    pub(super) fn measure_room(&self) -> std::io::Result<Room> {
+        let room = reserve::measure(&self.path)?;
+        if room.free < room.low {
+            self.log.release_spares()?;
+        }
+        Ok(room)
+    }
+
+    /// Holds some room back for deletes. That fails where there is none, and is no failure.
+    pub(super) fn hold_reserve(&self) {
+        if let Err(error) = reserve::hold(&self.path) {
+            tracing::debug!("no room is held back: {error}");
+        }
     }
 
     /// Where a journal is full, has fjall begin to sort what is in it, so that it can go.

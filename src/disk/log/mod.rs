@@ -211,6 +211,11 @@ impl LogFiles {
         sync().inspect_err(|error| drop(self.fail(error)))
     }
 
+    /// Removes the files that are kept to be written again.
+    pub(super) fn release_spares(&self) -> io::Result<()> {
+        self.spares.clear()
+    }
+
     /// Ends the last file where its frames end: after an orderly end there is nothing else in it.
     pub(super) fn close(&self) -> Result<(), DiskError> {
         self.is_well()?;

@@ -28,7 +28,7 @@ use super::refusal::{self, Code, Refusal};
 use crate::budget::Cost;
 
 /// Every method, as `proto/commands.json` lists them.
-pub const METHODS: [&str; 19] = [
+pub const METHODS: [&str; 20] = [
     "hello",
     "ping",
     "get",
@@ -47,6 +47,7 @@ pub const METHODS: [&str; 19] = [
     "flush",
     "wait",
     "changes",
+    "compact",
     "stats",
 ];
 
@@ -87,6 +88,8 @@ pub enum Command<'a> {
     Wait(Wait),
     /// Reads the history.
     Changes(Changes<'a>),
+    /// Asks for the tables to be compacted.
+    Compact,
     /// How the broker is doing.
     Stats,
 }
@@ -156,6 +159,7 @@ impl<'a> Command<'a> {
             b"hello" => Hello::decode(params).map(Self::Hello),
             b"ping" => Ping::decode(params).map(Self::Ping),
             b"flush" => params.options(&[], |_, _| Ok(())).map(|()| Self::Flush),
+            b"compact" => params.options(&[], |_, _| Ok(())).map(|()| Self::Compact),
             b"stats" => params.options(&[], |_, _| Ok(())).map(|()| Self::Stats),
             b"wait" => Wait::decode(params).map(Self::Wait),
             b"changes" => Changes::decode(params).map(Self::Changes),
@@ -184,6 +188,7 @@ impl<'a> Command<'a> {
             Self::Flush => "flush",
             Self::Wait(_) => "wait",
             Self::Changes(_) => "changes",
+            Self::Compact => "compact",
             Self::Stats => "stats",
         }
     }
@@ -208,6 +213,7 @@ impl<'a> Command<'a> {
             | Self::Flush
             | Self::Wait(_)
             | Self::Changes(_)
+            | Self::Compact
             | Self::Stats => false,
         }
     }

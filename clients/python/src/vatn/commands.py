@@ -187,6 +187,10 @@ class Commands:
         """Waits until all that was written is in the tables and fsynced; LeakDB's status line."""
         return self._call("flush", [])
 
+    def compact(self) -> Any:
+        """Asks for the tables to be compacted; ended when `disk.compactions` in `stats` reaches the result."""
+        return self._call("compact", [])
+
     def wait(self, seq: int, level: str, *, timeout_ms: int | None = None) -> Any:
         """Waits until `seq` has reached `level`; False when the time ran out."""
         arguments.milliseconds(timeout_ms)

@@ -1,0 +1,36 @@
+//! The medium's room, as commands meet it: what may be written when it is full, and `compact`.
+
+use super::Engine;
+use super::answers::{Answers, Kind};
+use super::execute::Outcome;
+use crate::wire::refusal::Code;
+use crate::wire::{Command, Gate, Level, Refusal, Reply, Request, response};
+
+impl Engine {
+    /// Why a write that adds something is refused, if the medium is full. What is never persisted
+    /// needs no room.
+    pub(super) fn lacks_disk(&self, command: &Command<'_>) -> Option<Refusal> {
+        let level = command.durability().unwrap_or(self.config.durability);
+        (self.space.is_full() && level != Level::Memory).then(|| self.disk_is_full())
+    }
+
+    pub(super) fn disk_is_full(&self) -> Refusal {
+        let free = self.space.free_bytes();
+        let message = format!(
+            "the disk is full ({free} bytes are free); nothing was changed: delete keys, or make \
+             room on the disk"
+        );
+        Refusal::new(Code::Storage, message)
+    }
+
+    /// Whether what waits for its checkpoint would fit on the medium.
+    pub(super) fn checkpoint_fits(&self, live_bytes: u64) -> bool {
+        self.space.fits((self.queue.load().1 as u64).min(live_bytes))
+    }
+
+    pub(super) fn compact(&self, request: &Request<'_>, answers: &mut Answers) -> Outcome {
+        let number = self.compaction.request();
+        response::success(&mut answers.buffer, request.id, &Reply::Uint(number));
+        Outcome::Answered(Gate::OPEN, Kind::Ready)
+    }
+}
