@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 /// The file's name in the store's directory.
-const RESERVE: &str = "reserve";
+pub const RESERVE: &str = "reserve";
 /// How long it is, or, on a small medium, which part of it.
 const RESERVE_BYTES: u64 = 4 << 20;
 const RESERVE_PART: u64 = 64;

@@ -6,6 +6,7 @@
 use super::replace::is_of_repair;
 use super::{LOCK, MARKER, TREES, is_store};
 use crate::disk::log::FOLDER as LOG;
+use crate::disk::reserve::RESERVE;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -52,7 +53,7 @@ pub fn make_private(path: &Path) -> io::Result<Privacy> {
 }
 
 fn is_ours(name: &str) -> bool {
-    let known = [LOCK, MARKER, TREES, LOG, super::CLOSED, "probe"].contains(&name);
+    let known = [LOCK, MARKER, TREES, LOG, super::CLOSED, RESERVE, "probe"].contains(&name);
     known
         || is_of_repair(name)
         || [".jnl", ".damaged", ".partial"].iter().any(|end| name.contains(end))
