@@ -243,8 +243,9 @@ test("what is said to have found no connection is not done when one comes", asyn
 test("notifications that find no connection in time are not sent, and only so many wait", async (t) => {
   const directory = await temporary(t);
   const broker = await startBroker(t, { directory });
-  const client = await connect(t, broker, { timeout: 500 });
+  const client = await connect(t, broker);
   await broker.stop();
+  client.timeout = 500;
   client.notify.incr("n", { initial: 1 });
   const megabyte = Buffer.alloc(1 << 20);
   const notify = () => {
