@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use vatn::limits::Limits;
 use vatn::loops::Loops;
+use vatn::net::{ConnectionSlots, MemoryQuota, Slot};
 use vatn::wire::{Reply, Request, response};
 use vatn::zmq::link::{Closed, Link};
-use vatn::zmq::listener::{Listener, Seats};
-use vatn::zmq::pool::Pool;
+use vatn::zmq::listener::Listener;
 use vatn::zmq::stream::Stream;
 use vatn::zmq::zmtp::{Kind, write_frame};
 
@@ -36,11 +36,12 @@ fn answer(frame: &[u8], response: &mut Vec<u8>) {
 async fn echo(
     stream: Stream,
     limits: Arc<Limits>,
-    incoming: Arc<Pool>,
+    quota: Arc<MemoryQuota>,
+    slot: Slot,
     answers: bool,
 ) -> Result<(), Closed> {
     let mut body = Vec::new();
-    let mut link = Link::greet(stream, Kind::Router, &limits, &incoming).await?;
+    let mut link = Link::greet(stream, Kind::Router, &limits, &quota, slot).await?;
     loop {
         let mut inbox = std::mem::take(&mut link.inbox);
         while let Some(message) = inbox.messages.pop_front() {
@@ -52,9 +53,10 @@ async fn echo(
                     answer(frame, &mut body);
                 }
                 let back = if answers { &body } else { frame };
-                write_frame(link.outlet.out(!more), more, back);
+                write_frame(link.outlet.out(!more, back.len()), more, back);
             }
         }
+        link.inbox = inbox;
         let reading = link.outlet.unwritten() < limits.max_unread_bytes;
         poll_fn(|cx| link.poll_turn(cx, reading)).await?;
     }
@@ -68,18 +70,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some("answer") => true,
         Some(other) => return Err(format!("'{other}': it is `answer`, or nothing").into()),
     };
-    let listener = Listener::bind("the first argument", &endpoint).await?;
-    println!("listening {}", listener.endpoint());
     let limits = Arc::new(Limits::default());
+    let heartbeat = Duration::from_millis(limits.heartbeat_ms);
+    let listener = Listener::bind("the first argument", &endpoint, heartbeat).await?;
+    println!("listening {}", listener.endpoint());
     let loops = Loops::start(None, Duration::from_micros(limits.idle_look_us))?;
-    let incoming = Pool::new(limits.max_incoming_bytes);
+    let quota = MemoryQuota::new(&limits);
     let (_keep, stop) = watch::channel(false);
-    let seats = Seats::new(limits.max_connections, || {});
+    let slots = ConnectionSlots::new(limits.max_connections, || {});
     listener
-        .run(seats, &loops, stop, move |stream| {
-            let (limits, incoming) = (Arc::clone(&limits), Arc::clone(&incoming));
+        .run(slots, &loops, stop, move |stream, slot| {
+            let (limits, quota) = (Arc::clone(&limits), Arc::clone(&quota));
             async move {
-                let _ = echo(stream, limits, incoming, answers).await;
+                let _ = echo(stream, limits, quota, slot, answers).await;
             }
         })
         .await;

@@ -52,7 +52,8 @@ pub const FJALL_KEY_BYTES_MAX: usize = 65_535;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// Most connections at one time, each edge counted by itself
+    /// Most connections at one time, each edge counted by itself; then the one that was idle
+    /// longest is closed for a new one. One remote address gets three quarters
     #[arg(long, env = "VATN_MAX_CONNECTIONS", default_value_t = 4096, value_name = "N")]
     pub max_connections: usize,
 
@@ -68,7 +69,8 @@ pub struct Limits {
     #[arg(long, env = "VATN_COMMAND_ITEMS", default_value_t = COMMAND_ITEMS, value_name = "N")]
     pub command_items: usize,
 
-    /// Most bytes of unfinished incoming messages, all connections together
+    /// Most bytes of incoming messages that are unfinished or not executed, all connections
+    /// together
     #[arg(long, env = "VATN_MAX_INCOMING_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_incoming_bytes: usize,
@@ -93,8 +95,8 @@ pub struct Limits {
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_unread_bytes: usize,
 
-    /// Most reply bytes that wait to be read, all connections together, and counted by themselves
-    /// those of large changes; when twice as many wait, only short replies are made
+    /// Most bytes of replies and changes that are made and not read, all connections together
+    /// (16 KiB of each are free); then large ones wait
     #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_outgoing_bytes: usize,
@@ -104,7 +106,8 @@ pub struct Limits {
     #[arg(value_name = "BYTES", value_parser = units::bytes::<usize>)]
     pub max_subscription_bytes: usize,
 
-    /// While others wait for memory, a peer that reads or sends fewer bytes a second is cut
+    /// While others wait for memory, a peer that reads or sends fewer bytes a second is cut; 0 for
+    /// none
     #[arg(long, env = "VATN_MIN_TRANSFER_RATE", default_value_t = 1 << 20, value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<u64>)]
     pub min_transfer_rate: u64,
@@ -119,7 +122,8 @@ pub struct Limits {
     #[arg(value_parser = units::milliseconds)]
     pub stalled_peer_ms: u64,
 
-    /// A quiet ZMTP 3.1 peer gets a PING after so long, and is cut after three times that
+    /// A quiet ZMTP 3.1 peer gets a PING after so long, and is cut after three times that; older
+    /// ones get TCP keepalive probes
     #[arg(long, env = "VATN_HEARTBEAT_MS", default_value_t = 30_000, value_name = "MS")]
     #[arg(value_parser = units::milliseconds)]
     pub heartbeat_ms: u64,

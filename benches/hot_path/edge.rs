@@ -3,6 +3,7 @@
 use crate::cases::{Work, all_sets, decoded, gets, sets, value};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::Builder;
@@ -12,8 +13,8 @@ use vatn::config::Config;
 use vatn::disk::{Disk, MemoryDisk};
 use vatn::engine::{Answers, Engine, recover};
 use vatn::limits::Limits;
+use vatn::net::{ConnectionSlots, PeerAddress};
 use vatn::wire::Request;
-use vatn::zmq::pool::{Pool, Share};
 use vatn::zmq::router::connection;
 use vatn::zmq::stream::Stream;
 use vatn::zmq::zmtp::{Codec, Inbox, Kind, write_frame};
@@ -63,9 +64,9 @@ pub fn one_by_one(operations: u64) -> Work {
         let (ours, mut client) = UnixStream::pair().expect("sockets");
         let (stop, stopping) = watch::channel(false);
         tokio::spawn(async move {
-            let (incoming, outgoing) = (Pool::new(1 << 20), Pool::new(1 << 20));
-            let outgoing = Share::of(&outgoing);
-            connection(Stream::Ipc(ours), &engine, &incoming, outgoing, stopping).await;
+            let slots = ConnectionSlots::new(1, || {});
+            let slot = slots.take(PeerAddress::Local, Instant::now()).expect("it is free");
+            connection(Stream::Ipc(ours), &engine, slot, stopping).await;
             drop(stop);
         });
         client.write_all(&GREETING).await.expect("it listens");

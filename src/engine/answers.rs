@@ -24,6 +24,8 @@ pub struct Answers {
     pub reply_bytes_max: usize,
     /// The next request was left for that reason.
     pub lacks_memory: bool,
+    /// How long its response is, where that is known.
+    pub lacking_bytes: usize,
     /// What may be done in this turn. No request is begun that would be over it, as far as that is
     /// known before.
     pub budget: WorkBudget,
@@ -60,6 +62,7 @@ impl Default for Answers {
             bytes_max: usize::MAX,
             reply_bytes_max: usize::MAX,
             lacks_memory: false,
+            lacking_bytes: 0,
             budget: WorkBudget::default(),
             is_heavy: true,
             needs_heavy: false,
@@ -129,7 +132,7 @@ impl Answers {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
-        (self.waiting, self.to_append) = (0, 0);
+        (self.waiting, self.to_append, self.lacking_bytes) = (0, 0, 0);
         (self.is_blocked, self.has_later, self.lacks_memory) = (false, false, false);
         (self.needs_heavy, self.is_out_of_turn) = (false, false);
     }

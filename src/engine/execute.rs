@@ -244,6 +244,7 @@ impl Engine {
                 let bytes = answers.buffer.len() - start;
                 let is_too_long = bytes > answers.reply_limit();
                 let Some(gate) = gate.filter(|_| !is_too_long) else {
+                    answers.lacking_bytes = bytes;
                     return Outcome::TooLong;
                 };
                 let is_ready = self.release(gate) == Release::Ready;

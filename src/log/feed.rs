@@ -43,6 +43,9 @@ struct Slot {
     readers: usize,
 }
 
+/// How many bytes a reader counts a record as.
+pub type Size = fn(&Record) -> usize;
+
 /// What a record takes in the ring.
 fn cost(record: &Record) -> usize {
     record.len() + size_of::<Record>() + size_of::<Slot>()
@@ -76,11 +79,11 @@ impl Ring {
     }
 
     /// The records from the `skip`th on, about `bytes_max` at the most, one at the least.
-    fn fitting(&self, skip: usize, bytes_max: usize) -> Vec<Arc<Record>> {
+    fn fitting(&self, skip: usize, bytes_max: usize, size: Size) -> Vec<Arc<Record>> {
         let mut bytes = 0;
         let fitting = self.slots.iter().skip(skip).take_while(|slot| {
-            let fits = bytes == 0 || bytes + slot.record.len() <= bytes_max;
-            bytes += slot.record.len();
+            let fits = bytes == 0 || bytes + size(&slot.record) <= bytes_max;
+            bytes += size(&slot.record);
             fits
         });
         fitting.map(|slot| Arc::clone(&slot.record)).collect()
@@ -128,22 +131,24 @@ impl FeedReader {
 
     /// Reads on, about `bytes_max` at the most, one record at the least when there is one.
     pub fn read(&mut self, bytes_max: usize) -> FeedRead {
-        self.read_up_to(bytes_max, usize::MAX)
+        self.read_up_to(bytes_max, usize::MAX, Record::len)
     }
 
-    /// The same, but a record that is longer by itself is only shown: there may be no room for it.
-    pub fn read_small(&mut self, bytes_max: usize) -> FeedRead {
-        self.read_up_to(bytes_max, bytes_max)
+    /// The same, counted by `size`, but a record that is longer by itself is only shown: there may
+    /// be no memory for it.
+    pub fn read_small(&mut self, bytes_max: usize, size: Size) -> FeedRead {
+        self.read_up_to(bytes_max, bytes_max, size)
     }
 
-    fn read_up_to(&mut self, bytes_max: usize, record_bytes_max: usize) -> FeedRead {
+    fn read_up_to(&mut self, bytes_max: usize, record_bytes_max: usize, size: Size) -> FeedRead {
         let mut ring = self.feed.ring();
         let lost = (self.place < ring.oldest).then_some(ring.dropped_seq);
         let start = self.place.max(ring.oldest);
         let skip = usize::try_from(start - ring.oldest).unwrap_or(usize::MAX);
         let first = ring.slots.get(skip).map(|slot| &slot.record);
-        let large = first.filter(|record| record.len() > record_bytes_max).map(Arc::clone);
-        let records = if large.is_none() { ring.fitting(skip, bytes_max) } else { Vec::new() };
+        let large = first.filter(|record| size(record) > record_bytes_max).map(Arc::clone);
+        let records =
+            if large.is_none() { ring.fitting(skip, bytes_max, size) } else { Vec::new() };
         ring.leave(self.place);
         self.place = start + records.len() as u64;
         ring.enter(self.place);
@@ -230,7 +235,7 @@ impl Feed {
             return None;
         }
         let skip = ring.slots.partition_point(|slot| slot.record.last_seq <= after);
-        Some(ring.fitting(skip, bytes_max))
+        Some(ring.fitting(skip, bytes_max, Record::len))
     }
 
     /// Whether the records with writes later than `after` have no more bytes than `bytes_max`;
@@ -302,20 +307,20 @@ mod tests {
         push(&feed, 1..=1, 100);
         push(&feed, 2..=2, 1_000);
         push(&feed, 3..=3, 100);
-        assert_eq!(seqs(&reader.read_small(500)), [1]);
+        assert_eq!(seqs(&reader.read_small(500, Record::len)), [1]);
         for _ in 0..2 {
-            let read = reader.read_small(500);
+            let read = reader.read_small(500, Record::len);
             assert_eq!((read.lost, seqs(&read), reader.seq()), (None, vec![], 1));
             assert_eq!(read.large.unwrap().last_seq, 2);
         }
         reader.pass(&record(2, 1_000));
-        assert_eq!((reader.seq(), seqs(&reader.read_small(500))), (2, vec![3]));
+        assert_eq!((reader.seq(), seqs(&reader.read_small(500, Record::len))), (2, vec![3]));
         // Dropped while it was shown: it is told all the same, and then what was lost after it.
         push(&feed, 4..=4, 1_000);
-        assert_eq!(reader.read_small(500).large.unwrap().last_seq, 4);
+        assert_eq!(reader.read_small(500, Record::len).large.unwrap().last_seq, 4);
         push(&feed, 5..=7, 1_000);
         reader.pass(&record(4, 1_000));
-        let read = reader.read_small(500);
+        let read = reader.read_small(500, Record::len);
         assert_eq!((read.lost, reader.seq()), (Some(5), 5));
         assert_eq!(read.large.unwrap().last_seq, 6);
     }

@@ -43,7 +43,9 @@ impl From<SocketAddr> for PeerAddress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Activity {
-    /// Nothing: no handshake yet, or between requests.
+    /// It has not said yet what it wants: no handshake, no request.
+    Greeting,
+    /// Nothing: it is between requests.
     Quiet,
     /// It waits for what may come: subscribed, or with a `wait`, `changes` or event stream.
     Following,
@@ -56,9 +58,10 @@ pub enum Activity {
 impl Activity {
     fn from_number(number: u8) -> Self {
         match number {
-            0 => Self::Quiet,
-            1 => Self::Following,
-            2 => Self::Slow,
+            0 => Self::Greeting,
+            1 => Self::Quiet,
+            2 => Self::Following,
+            3 => Self::Slow,
             _ => Self::Busy,
         }
     }
@@ -87,7 +90,7 @@ struct Taken {
 struct State {
     address: PeerAddress,
     activity: AtomicU8,
-    /// When it was last active, in milliseconds after the edge started.
+    /// When it was last active, in microseconds after the edge started.
     active_at: AtomicU64,
     is_evicted: AtomicBool,
     waker: AtomicWaker,
@@ -144,8 +147,8 @@ impl ConnectionSlots {
         taken.next += 1;
         let state = Arc::new(State {
             address,
-            activity: AtomicU8::new(Activity::Quiet as u8),
-            active_at: AtomicU64::new(self.millis(now)),
+            activity: AtomicU8::new(Activity::Greeting as u8),
+            active_at: AtomicU64::new(self.micros(now)),
             is_evicted: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
@@ -155,9 +158,9 @@ impl ConnectionSlots {
         Some(Slot { slots: Arc::clone(self), id, state })
     }
 
-    fn millis(&self, now: Instant) -> u64 {
+    fn micros(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.started);
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }
 }
 
@@ -229,10 +232,15 @@ impl fmt::Debug for Slot {
 }
 
 impl Slot {
+    /// The peer has asked for something.
+    pub fn touch(&self, now: Instant) {
+        self.state.active_at.store(self.slots.micros(now), Relaxed);
+    }
+
     /// Says what the connection is doing; `active_at` is when its peer was last heard, or read.
     pub fn note(&self, activity: Activity, active_at: Instant) {
         self.state.activity.store(activity as u8, Relaxed);
-        self.state.active_at.store(self.slots.millis(active_at), Relaxed);
+        self.state.active_at.fetch_max(self.slots.micros(active_at), Relaxed);
     }
 
     /// Whether the slot has been given to another connection: this one is to end.
@@ -288,7 +296,11 @@ mod tests {
     #[test]
     fn the_connection_that_was_idle_longest_gives_way() {
         let (slots, refused) = slots(4);
-        let take = |at| slots.take(PeerAddress::Local, later(at)).unwrap();
+        let take = |at| {
+            let slot = slots.take(PeerAddress::Local, later(at)).unwrap();
+            slot.note(Activity::Quiet, later(at));
+            slot
+        };
         let all: Vec<_> = (0..4).map(|n| take(n * 10)).collect();
         assert_eq!(slots.count(), 4, "this machine may take all");
         all[0].note(Activity::Busy, later(100));
@@ -302,23 +314,40 @@ mod tests {
     }
 
     #[test]
-    fn quiet_ones_go_before_followers_and_those_before_slow_ones_and_busy_ones_stay() {
-        let (slots, _) = slots(4);
+    fn one_that_has_just_been_active_goes_last() {
+        let (slots, _) = slots(3);
         let all: Vec<_> =
-            (0..4).map(|_| slots.take(PeerAddress::Local, later(0)).unwrap()).collect();
+            (0..3).map(|n| slots.take(PeerAddress::Local, later(n)).unwrap()).collect();
+        let _newcomers: Vec<_> = (0..20)
+            .map(|n| {
+                all[0].touch(later(1_000 + n));
+                slots.take(PeerAddress::Local, later(1_000 + n)).unwrap()
+            })
+            .collect();
+        assert_eq!(evicted(&all), [1, 2]);
+        all[0].note(Activity::Quiet, later(1_500));
+        let _newcomer = slots.take(PeerAddress::Local, later(2_000)).unwrap();
+        assert_eq!(evicted(&all), [1, 2], "those that came earlier go first");
+    }
+
+    #[test]
+    fn quiet_ones_go_before_followers_and_those_before_slow_ones_and_busy_ones_stay() {
+        let (slots, _) = slots(5);
+        let all: Vec<_> =
+            (0..5).map(|_| slots.take(PeerAddress::Local, later(4)).unwrap()).collect();
         all[0].note(Activity::Busy, later(0));
         all[1].note(Activity::Slow, later(1));
         all[2].note(Activity::Following, later(2));
         all[3].note(Activity::Quiet, later(3));
         let mut newcomers = Vec::new();
-        for gone in [vec![3], vec![2, 3], vec![1, 2, 3]] {
+        for gone in [vec![4], vec![3, 4], vec![2, 3, 4], vec![1, 2, 3, 4]] {
             let newcomer = slots.take(PeerAddress::Local, later(10)).unwrap();
             newcomer.note(Activity::Busy, later(10));
             newcomers.push(newcomer);
             assert_eq!(evicted(&all), gone);
         }
         assert!(slots.take(PeerAddress::Local, later(20)).is_none(), "all are busy");
-        assert_eq!(slots.count(), 4);
+        assert_eq!(slots.count(), 5);
     }
 
     #[test]

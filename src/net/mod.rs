@@ -3,11 +3,15 @@
 //! No edge trusts a peer for its limits. A connection takes a slot before it is served, accounts
 //! for the memory that its peer causes, and is closed by one set of timeouts.
 
+pub mod account;
 pub mod connection_slots;
 pub mod memory_quota;
-pub mod quota_line;
+mod quota_line;
+pub mod reservation;
 pub mod timeouts;
 
+pub use account::Account;
 pub use connection_slots::{Activity, ConnectionSlots, PeerAddress, Slot};
-pub use memory_quota::{Account, Category, MemoryQuota, Reservation};
+pub use memory_quota::{Category, MemoryQuota};
+pub use reservation::Reservation;
 pub use timeouts::ConnectionTimeouts;

@@ -1,11 +1,11 @@
-//! What both edges have in common: endpoints to listen on, seats for connections, shared memory.
+//! What both edges have in common: endpoints to listen on, and slots for connections.
 
 use super::endpoint::{Endpoint, EndpointError};
-use super::listener::{BindError, Listener, Seats};
-use super::pool::Pool;
+use super::listener::{BindError, Listener};
 use super::stream::Stream;
 use crate::limits::Limits;
 use crate::loops::Loops;
+use crate::net::{ConnectionSlots, ConnectionTimeouts, Slot};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -31,8 +31,7 @@ pub enum EdgeError {
 #[derive(Debug)]
 pub struct Edge {
     listeners: Vec<Listener>,
-    seats: Arc<Seats>,
-    incoming: Arc<Pool>,
+    slots: Arc<ConnectionSlots>,
 }
 
 impl Edge {
@@ -44,14 +43,15 @@ impl Edge {
         limits: &Limits,
         refused: impl Fn() + Send + Sync + 'static,
     ) -> Result<Self, EdgeError> {
+        let heartbeat = ConnectionTimeouts::new(limits).heartbeat;
         let mut listeners = Vec::new();
         for endpoint in endpoints {
             let endpoint: Endpoint =
                 endpoint.parse().map_err(|error| EdgeError::Endpoint { flag, error })?;
-            listeners.push(Listener::bind(flag, &endpoint).await?);
+            listeners.push(Listener::bind(flag, &endpoint, heartbeat).await?);
         }
-        let seats = Seats::new(limits.max_connections, refused);
-        Ok(Self { listeners, seats, incoming: Pool::new(limits.max_incoming_bytes) })
+        let slots = ConnectionSlots::new(limits.max_connections, refused);
+        Ok(Self { listeners, slots })
     }
 
     /// Where it really listens.
@@ -59,22 +59,17 @@ impl Edge {
         self.listeners.iter().map(|listener| listener.endpoint().to_string()).collect()
     }
 
-    /// The memory for its unfinished messages.
-    pub fn incoming(&self) -> Arc<Pool> {
-        Arc::clone(&self.incoming)
-    }
-
     /// Serves on `loops` until `stop` says true, then until every connection has ended.
     pub async fn run<F, T>(self, loops: Arc<Loops>, stop: watch::Receiver<bool>, serve: F)
     where
-        F: Fn(Stream) -> T + Clone + Send + Sync + 'static,
+        F: Fn(Stream, Slot) -> T + Clone + Send + Sync + 'static,
         T: Future<Output = ()> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
-            let (seats, loops) = (Arc::clone(&self.seats), Arc::clone(&loops));
+            let (slots, loops) = (Arc::clone(&self.slots), Arc::clone(&loops));
             let (stop, serve) = (stop.clone(), serve.clone());
-            tasks.spawn(async move { listener.run(seats, &loops, stop, serve).await });
+            tasks.spawn(async move { listener.run(slots, &loops, stop, serve).await });
         }
         tasks.join_all().await;
     }

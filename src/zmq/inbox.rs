@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 const KEPT_BYTES: usize = 4 * 1024;
 /// The same for the places of frames and messages.
 const KEPT_PLACES: usize = 256;
+/// The buffer grows by this part of itself.
+const GROWTH: usize = 4;
 
 /// A subscriber's wish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +88,11 @@ impl Inbox {
             + self.frames.capacity() * size_of::<Place>()
             + self.messages.capacity() * size_of::<Message>()
             + self.signals.capacity() * size_of::<Signal>()
+    }
+
+    /// How many bytes it may come to hold by the next `more`.
+    pub fn held_after(&self, more: usize) -> usize {
+        self.held() + more + self.bytes.capacity() / GROWTH
     }
 
     /// Whether a message has begun and not ended.
@@ -177,10 +184,10 @@ impl Inbox {
     pub(super) fn append(&mut self, bytes: &[u8], left: usize) {
         let (needed, capacity) = (self.bytes.len() + bytes.len(), self.bytes.capacity());
         if needed > capacity {
-            // What is claimed is believed only as far as as many bytes came.
-            let claimed = needed.saturating_add(left).min(2 * capacity);
-            let wanted = needed.max(claimed).max(capacity + capacity / 4);
-            self.bytes.reserve_exact(wanted - self.bytes.len());
+            // In steps of a quarter: what is claimed is not believed before it came.
+            let step = capacity + capacity / GROWTH;
+            let wanted = if left > 0 { step.min(needed.saturating_add(left)) } else { step };
+            self.bytes.reserve_exact(wanted.max(needed) - self.bytes.len());
         }
         self.bytes.extend_from_slice(bytes);
     }
@@ -270,7 +277,7 @@ mod tests {
         inbox.begin_frame(50 << 20, bounds).unwrap();
         for count in 1..200_000 {
             inbox.append(&[7], (50 << 20) - count);
-            assert!(inbox.held() <= (2 * count).max(64), "{count}");
+            assert!(inbox.held() <= (count + count / GROWTH).max(64) + 64, "{count}");
         }
         inbox.append(&vec![7; 50_000_000], (50 << 20) - 50_199_999);
         assert!(inbox.held() <= 50 << 20, "and never past the frame's end");

@@ -7,11 +7,10 @@
 
 use super::liveness::{Liveness, Seen};
 use super::outlet::Outlet;
-use super::pool::{Pool, Share};
 use super::stream::Stream;
 use super::zmtp::{Codec, Inbox, Kind, Violation};
 use crate::limits::Limits;
-use crate::net::ConnectionTimeouts;
+use crate::net::{Activity, Category, ConnectionTimeouts, MemoryQuota, Reservation, Slot};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -24,6 +23,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 /// How much one turn of one connection reads at most: others wait no longer than this takes to
 /// execute.
 const READ_BYTES: usize = 64 * 1024;
+/// How much it reads at least, where there is little memory.
+const READ_BYTES_MIN: usize = 1024;
 /// How long a closing link waits for its peer to have read everything.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -55,12 +56,15 @@ pub enum Closed {
     /// No answer to PING.
     #[error("cut: the peer has been silent for too long")]
     Silent,
-    /// Messages not executed yet, of all connections, take more than `--max-incoming-bytes`.
-    #[error("cut: incoming messages take all the memory there is for them")]
-    NoMemory,
-    /// Over `--max-subscriptions`.
-    #[error("cut: too many subscriptions")]
-    Subscriptions,
+    /// Others wait for the memory that its messages or its unread replies take.
+    #[error("cut: others wait for memory, and the peer moves less than --min-transfer-rate")]
+    Slow,
+    /// A new connection needed its slot.
+    #[error("closed: it was idle, and a new connection needed its place (--max-connections)")]
+    Evicted,
+    /// Over `--max-subscriptions` or `--max-subscription-bytes`.
+    #[error("cut: too many subscriptions ({0})")]
+    Subscriptions(&'static str),
     /// The broker stops.
     #[error("the broker stops")]
     Stopped,
@@ -69,7 +73,7 @@ pub enum Closed {
 impl Closed {
     /// Whether it was our decision.
     pub fn is_cut(&self) -> bool {
-        !matches!(self, Self::ByPeer | Self::Io(_) | Self::Stopped)
+        !matches!(self, Self::ByPeer | Self::Io(_) | Self::Stopped | Self::Evicted)
     }
 }
 
@@ -78,10 +82,21 @@ impl Closed {
 pub struct Link {
     stream: Stream,
     codec: Codec,
-    incoming: Share,
+    slot: Arc<Slot>,
+    incoming: Reservation,
+    /// The peer ended its side: everything that it sent has been read.
+    is_over: bool,
     /// What was seen since the last look.
     heard: bool,
     wrote: bool,
+    moved: usize,
+    active_at: std::time::Instant,
+    /// Whether the accounts know that the peer is waited for: to read, and to go on with a message.
+    is_observed: bool,
+    is_sending: bool,
+    /// What goes out waits for what the peer asked for, and not for the disk.
+    is_held_back: bool,
+    rate_min: u64,
     liveness: Liveness,
     timeouts: ConnectionTimeouts,
     has_more: bool,
@@ -91,6 +106,8 @@ pub struct Link {
     pub inbox: Inbox,
     /// What goes out; whoever serves the link fills it.
     pub outlet: Outlet,
+    /// The memory for what goes out.
+    pub outgoing: Reservation,
 }
 
 impl Link {
@@ -99,14 +116,24 @@ impl Link {
         stream: Stream,
         kind: Kind,
         limits: &Limits,
-        incoming: &Arc<Pool>,
+        quota: &MemoryQuota,
+        slot: Slot,
     ) -> Result<Self, Closed> {
         let mut link = Self {
             stream,
             codec: Codec::new(kind, limits),
-            incoming: Share::of(incoming),
+            slot: Arc::new(slot),
+            incoming: quota.account(Category::Incoming).reservation(),
+            outgoing: quota.account(Category::Outgoing).reservation(),
+            is_over: false,
             heard: false,
             wrote: false,
+            moved: 0,
+            active_at: std::time::Instant::now(),
+            is_observed: false,
+            is_sending: false,
+            is_held_back: false,
+            rate_min: limits.min_transfer_rate,
             liveness: Liveness::default(),
             timeouts: ConnectionTimeouts::new(limits),
             has_more: false,
@@ -116,19 +143,39 @@ impl Link {
         };
         link.codec.take_replies(link.outlet.control());
         let deadline = link.timeouts.handshake;
+        let slot = Arc::clone(&link.slot);
         let greeted = poll_fn(|cx| {
             while !link.codec.is_ready() {
                 ready!(link.poll_turn(cx, true))?;
+                if link.is_over {
+                    return Poll::Ready(Err(Closed::ByPeer));
+                }
             }
             Poll::Ready(Ok(()))
         });
-        tokio::time::timeout(deadline, greeted).await.unwrap_or(Err(Closed::HandshakeLate))?;
+        let greeted = tokio::time::timeout(deadline, greeted);
+        tokio::select! {
+            greeted = greeted => greeted.unwrap_or(Err(Closed::HandshakeLate))?,
+            () = slot.evicted() => return Err(Closed::Evicted),
+        }
+        slot.note(Activity::Quiet, std::time::Instant::now());
         Ok(link)
     }
 
     /// Whether the last read filled the buffer, so that the next may find more at once.
     pub fn has_more(&self) -> bool {
         self.has_more
+    }
+
+    /// The connection's slot.
+    pub fn slot(&self) -> Arc<Slot> {
+        Arc::clone(&self.slot)
+    }
+
+    /// Whether the peer has ended its side, and everything that it sent has been read. It may read
+    /// on.
+    pub fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Whether the peer has closed the connection, though what it sent before may not be read yet.
@@ -141,21 +188,60 @@ impl Link {
     pub fn poll_turn(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<(), Closed>> {
         if self.inbox.messages.is_empty() {
             self.inbox.rest();
-            self.incoming.hold(self.held_incoming());
+            self.incoming.settle(self.inbox.held_after(READ_BYTES));
         }
         let was_full = self.is_full;
         let wrote = self.poll_write(cx)?;
+        self.poll_cut(cx)?;
         let is_drained = was_full && !self.is_full;
         if is_drained || (wrote && !reading) {
             return Poll::Ready(Ok(()));
         }
-        if reading { self.poll_read(cx) } else { Poll::Pending }
+        if !reading || self.is_over {
+            return Poll::Pending;
+        }
+        loop {
+            if self.incoming.is_in_line() {
+                ready!(self.incoming.poll_turn(cx));
+            }
+            match self.readable() {
+                // It stands in line now.
+                0 => {}
+                bytes => return self.poll_read(cx, bytes),
+            }
+        }
+    }
+
+    /// How much may be read: there is memory for it. Where there is none, it stands in line.
+    fn readable(&mut self) -> usize {
+        let held = self.codec.held();
+        if self.incoming.try_cover(held + self.inbox.held_after(READ_BYTES)) {
+            return READ_BYTES;
+        }
+        let needed = held + self.inbox.held_after(READ_BYTES_MIN);
+        let spare = self.incoming.covered().saturating_sub(needed);
+        if spare > 0 || self.incoming.cover(needed) {
+            return (READ_BYTES_MIN + spare).min(READ_BYTES);
+        }
+        0
+    }
+
+    /// Whether others wait for what the peer makes this connection hold.
+    fn poll_cut(&mut self, cx: &Context<'_>) -> Result<(), Closed> {
+        let both = [(&self.outgoing, self.is_observed), (&self.incoming, self.is_sending)];
+        for (memory, is_observed) in both {
+            // Only who is waited for is cut.
+            if is_observed && memory.account().poll_cut(cx).is_ready() {
+                return Err(Closed::Slow);
+            }
+        }
+        Ok(())
     }
 
     /// Writes until nothing waits or the socket is full. True when anything was written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool, Closed> {
         self.is_full = false;
-        let mut wrote = false;
+        let mut wrote = 0;
         while !self.is_full {
             let waiting = self.outlet.front();
             if waiting.is_empty() {
@@ -163,34 +249,54 @@ impl Link {
             }
             match Pin::new(&mut self.stream).poll_write(cx, waiting) {
                 Poll::Ready(Ok(0)) => return Err(Closed::ByPeer),
-                Poll::Ready(Ok(count)) => self.outlet.consume(count),
+                Poll::Ready(Ok(count)) => {
+                    self.outlet.consume(count);
+                    wrote += count;
+                }
                 Poll::Ready(Err(error)) => return Err(closed(error)),
                 Poll::Pending => self.is_full = true,
             }
-            wrote |= !self.is_full;
         }
-        self.wrote |= wrote;
-        Ok(wrote)
+        if wrote > 0 {
+            self.wrote = true;
+            self.moved += wrote;
+            self.outgoing.account().moved(wrote);
+        }
+        let is_observed =
+            (self.is_full || self.is_held_back) && self.outgoing.account().reserved() > 0;
+        if is_observed != self.is_observed {
+            self.is_observed = is_observed;
+            self.outgoing.account().observe(is_observed);
+        }
+        Ok(wrote > 0)
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<Result<(), Closed>> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let mut buffer = ReadBuf::new(scratch);
+            let space = scratch.get_mut(..bytes).unwrap_or_default();
+            let mut buffer = ReadBuf::new(space);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)).map_err(closed)?;
             let input = buffer.filled();
             if input.is_empty() {
-                return Poll::Ready(Err(Closed::ByPeer));
+                (self.is_over, self.has_more) = (true, false);
+                return Poll::Ready(Ok(()));
             }
             self.heard = true;
-            self.has_more = input.len() == READ_BYTES;
+            if self.codec.is_ready() {
+                self.slot.touch(std::time::Instant::now());
+            }
+            self.moved += input.len();
+            self.has_more = input.len() == bytes;
             let fed = self.codec.feed(input, &mut self.inbox, self.outlet.control());
             if let Err(violation) = fed {
                 // The peer may learn why, if it still listens.
                 let _ = self.poll_write(cx);
                 return Poll::Ready(Err(violation.into()));
             }
-            if !self.incoming.hold(self.held_incoming()) {
-                return Poll::Ready(Err(Closed::NoMemory));
+            self.incoming.account().moved(input.len());
+            if self.is_sending != self.inbox.is_open() {
+                self.is_sending = self.inbox.is_open();
+                self.incoming.account().observe(self.is_sending);
             }
             Poll::Ready(Ok(()))
         })
@@ -198,8 +304,15 @@ impl Link {
 
     /// Called now and then, with the time since the last call. Cuts a peer that does not read, does
     /// not finish what it began, or is gone; asks one that is quiet. `reading` is false while we do
-    /// not read.
-    pub fn look(&mut self, since: Duration, reading: bool) -> Result<(), Closed> {
+    /// not read; `activity` is what the connection is doing otherwise.
+    pub fn look(
+        &mut self,
+        since: Duration,
+        reading: bool,
+        activity: Activity,
+    ) -> Result<(), Closed> {
+        let reading = reading && !self.is_over && !self.incoming.is_in_line();
+        self.note(since, activity);
         let seen = Seen {
             heard: std::mem::take(&mut self.heard),
             wrote: std::mem::take(&mut self.wrote),
@@ -216,13 +329,47 @@ impl Link {
         Ok(())
     }
 
+    /// Tells the slot what the connection is doing, and gives back memory where it does nothing.
+    fn note(&mut self, since: Duration, activity: Activity) {
+        if self.heard || self.wrote {
+            self.active_at = std::time::Instant::now();
+        }
+        let is_begun = self.codec.unfinished(&self.inbox).is_some();
+        let waits_for_peer = is_begun || self.is_full || self.is_held_back;
+        let least = u128::from(self.rate_min) * since.as_millis() / 1_000;
+        let is_slow = waits_for_peer && (self.moved as u128) < least;
+        let activity = match activity {
+            Activity::Busy if is_slow => Activity::Slow,
+            Activity::Quiet | Activity::Following if waits_for_peer && !is_slow => Activity::Busy,
+            Activity::Quiet | Activity::Following if waits_for_peer => Activity::Slow,
+            other => other,
+        };
+        self.slot.note(activity, self.active_at);
+        self.moved = 0;
+        if self.inbox.messages.is_empty() && !is_begun && !self.incoming.is_in_line() {
+            self.incoming.settle_exactly(self.inbox.held());
+        }
+        if self.outlet.unwritten() == 0 {
+            self.outlet.rest();
+        }
+    }
+
+    /// Asks a peer that has ended its side whether it still reads: the system of one that is gone
+    /// answers with a reset, which the next one of these finds.
+    pub fn probe(&mut self) {
+        if self.codec.peer_knows_ping() {
+            self.codec.ping(self.outlet.control());
+        }
+    }
+
+    /// What goes out waits for what the peer asked for: it keeps memory that others may wait for.
+    pub fn hold_back(&mut self, is_held_back: bool) {
+        self.is_held_back = is_held_back;
+    }
+
     /// How often [`Link::look`] should be called.
     pub fn look_period(&self) -> Duration {
         self.timeouts.look_period()
-    }
-
-    fn held_incoming(&self) -> usize {
-        self.inbox.held() + self.codec.held()
     }
 
     /// Ends the connection so that the peer still gets what was written: closing a socket that

@@ -4,7 +4,8 @@ use super::endpoint::Endpoint;
 use super::stream::{Detached, Stream};
 use crate::descriptors;
 use crate::loops::Loops;
-use std::fmt;
+use crate::net::{ConnectionSlots, PeerAddress, Slot};
+use socket2::{SockRef, TcpKeepalive};
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -12,7 +13,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 use tokio::sync::watch;
@@ -21,6 +21,10 @@ use tokio::time::{Instant, sleep_until};
 
 /// Connections that the system may hold for us until we accept them.
 const BACKLOG: u32 = 1024;
+/// How many keepalive probes a peer may leave without an answer.
+const KEEPALIVE_PROBES: u32 = 3;
+/// The system takes no more than this that it has not sent yet.
+const UNSENT_BYTES: u32 = 128 * 1024;
 /// The first and the longest pause after an accept that failed.
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
 const PAUSE_LONGEST: Duration = Duration::from_secs(1);
@@ -61,54 +65,6 @@ impl From<io::Error> for BindCause {
     }
 }
 
-/// How many connections an edge has and may have.
-pub struct Seats {
-    max: usize,
-    taken: AtomicUsize,
-    has_warned: AtomicBool,
-    on_refusal: Box<dyn Fn() + Send + Sync>,
-}
-
-impl fmt::Debug for Seats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seats").field("max", &self.max).field("taken", &self.taken).finish()
-    }
-}
-
-impl Seats {
-    /// Room for `max` connections; `on_refusal` hears of each that is closed for want of it.
-    pub fn new(max: usize, on_refusal: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self {
-            max,
-            taken: AtomicUsize::new(0),
-            has_warned: AtomicBool::new(false),
-            on_refusal: Box::new(on_refusal),
-        })
-    }
-
-    fn take(self: &Arc<Self>) -> Option<Seat> {
-        if self.taken.fetch_add(1, Ordering::Relaxed) < self.max {
-            return Some(Seat(Arc::clone(self)));
-        }
-        self.taken.fetch_sub(1, Ordering::Relaxed);
-        (self.on_refusal)();
-        if !self.has_warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!("{} connections, as --max-connections allows: refusing more", self.max);
-        }
-        None
-    }
-}
-
-/// One connection's seat; free again when dropped.
-#[derive(Debug)]
-struct Seat(Arc<Seats>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A socket that listens.
 #[derive(Debug)]
 pub struct Listener {
@@ -123,10 +79,15 @@ enum Socket {
 }
 
 impl Listener {
-    /// Listens on `endpoint`, which `flag` named.
-    pub async fn bind(flag: &'static str, endpoint: &Endpoint) -> Result<Self, BindError> {
+    /// Listens on `endpoint`, which `flag` named. TCP peers that say nothing are asked after
+    /// `heartbeat` whether they are there.
+    pub async fn bind(
+        flag: &'static str,
+        endpoint: &Endpoint,
+        heartbeat: Duration,
+    ) -> Result<Self, BindError> {
         let bound = match endpoint {
-            Endpoint::Tcp { host, port } => bind_tcp(host, *port).await,
+            Endpoint::Tcp { host, port } => bind_tcp(host, *port, heartbeat).await,
             Endpoint::Ipc { path } => bind_ipc(path).await,
         };
         bound.map_err(|cause| BindError { flag, endpoint: endpoint.clone(), cause })
@@ -141,12 +102,12 @@ impl Listener {
     /// on `loops`. `serve` is told `stop` by its own copy.
     pub async fn run<F, T>(
         self,
-        seats: Arc<Seats>,
+        slots: Arc<ConnectionSlots>,
         loops: &Loops,
         mut stop: watch::Receiver<bool>,
         serve: F,
     ) where
-        F: Fn(Stream) -> T + Clone + Send + 'static,
+        F: Fn(Stream, Slot) -> T + Clone + Send + 'static,
         T: Future<Output = ()> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
@@ -160,16 +121,15 @@ impl Listener {
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             match accepted {
-                Ok(stream) => {
+                Ok((stream, address)) => {
                     (pause, resume_at) = (Duration::ZERO, None);
-                    if let Some(seat) = seats.take() {
+                    if let Some(slot) = slots.take(address, std::time::Instant::now()) {
                         let serve = serve.clone();
                         let (handle, served) = loops.place(async move {
                             match stream.attach() {
-                                Ok(stream) => serve(stream).await,
+                                Ok(stream) => serve(stream, slot).await,
                                 Err(error) => tracing::warn!("cannot serve: {error}"),
                             }
-                            drop(seat);
                         });
                         tasks.spawn_on(served, &handle);
                     }
@@ -190,20 +150,21 @@ impl Listener {
         }
     }
 
-    async fn accept(&self, resume_at: Option<Instant>) -> io::Result<Detached> {
+    async fn accept(&self, resume_at: Option<Instant>) -> io::Result<(Detached, PeerAddress)> {
         if let Some(resume_at) = resume_at {
             sleep_until(resume_at).await;
         }
         descriptors::check_spare()?;
         match &self.socket {
             Socket::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 // A peer that is gone already will be noticed by reading.
                 let _ = stream.set_nodelay(true);
-                Ok(Detached::Tcp(stream.into_std()?))
+                Ok((Detached::Tcp(stream.into_std()?), address.into()))
             }
             Socket::Ipc { listener, .. } => {
-                Ok(Detached::Ipc(listener.accept().await?.0.into_std()?))
+                let (stream, _) = listener.accept().await?;
+                Ok((Detached::Ipc(stream.into_std()?), PeerAddress::Local))
             }
         }
     }
@@ -215,12 +176,12 @@ fn report(done: Result<(), JoinError>) {
     }
 }
 
-async fn bind_tcp(host: &str, port: u16) -> Result<Listener, BindCause> {
+async fn bind_tcp(host: &str, port: u16, heartbeat: Duration) -> Result<Listener, BindCause> {
     let host = if host == "*" { "0.0.0.0" } else { host };
     let addresses = lookup_host((host, port)).await.map_err(BindCause::Unknown)?;
     let mut failed = None;
     for address in addresses {
-        match listen_tcp(address) {
+        match listen_tcp(address, heartbeat) {
             Ok(listener) => {
                 let local = listener.local_addr()?;
                 let endpoint = Endpoint::Tcp { host: local.ip().to_string(), port: local.port() };
@@ -232,12 +193,21 @@ async fn bind_tcp(host: &str, port: u16) -> Result<Listener, BindCause> {
     Err(failed.map_or(BindCause::NotOurs, BindCause::from))
 }
 
-fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+/// Peers that are gone are found about as soon as by PINGs.
+fn keepalive(heartbeat: Duration) -> TcpKeepalive {
+    let time = heartbeat.clamp(Duration::from_secs(1), Duration::from_secs(3_600));
+    TcpKeepalive::new().with_time(time).with_interval(time).with_retries(KEEPALIVE_PROBES)
+}
+
+fn listen_tcp(address: SocketAddr, heartbeat: Duration) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart must not wait for the old connections' TIME_WAIT; accepted sockets inherit
-    // keepalive, which finds dead peers that do not know PING.
+    // A restart must not wait for the old connections' TIME_WAIT. Accepted sockets inherit the
+    // rest: keepalive finds dead peers that do not know PING, and a low mark for what is not sent
+    // makes the pace at which a peer reads visible.
     socket.set_reuseaddr(true)?;
-    socket.set_keepalive(true)?;
+    let options = SockRef::from(&socket);
+    options.set_tcp_keepalive(&keepalive(heartbeat))?;
+    options.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -7,8 +7,8 @@
 //! far as bytes came for it, what a peer does not read stops what it may ask, and no connection
 //! waits for another.
 
-pub mod backlog;
 mod batch;
+pub mod byte_queue;
 pub mod edge;
 pub mod endpoint;
 pub mod frame_reader;
@@ -21,9 +21,7 @@ pub mod liveness;
 mod outbox;
 pub mod outlet;
 mod plain;
-pub mod pool;
 pub mod publisher;
-pub mod ration;
 pub mod router;
 mod seldom;
 mod session;

@@ -1,6 +1,6 @@
 //! Replies on their way to one peer: in the order of its requests, each held until it may be seen.
 
-use super::backlog::Backlog;
+use super::byte_queue::ByteQueue;
 use super::outlet::Outlet;
 use super::zmtp::{FRAME_HEAD_BYTES, write_frame, write_frame_head};
 use crate::engine::{Answer, DeferredReply, Engine, Kind, Release};
@@ -29,7 +29,7 @@ pub struct Framing {
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// The frames of all units in order, one after the other.
-    held: Backlog,
+    held: ByteQueue,
     units: VecDeque<Unit>,
     /// The replies of all units in order; their ranges count from their unit's start.
     replies: VecDeque<Answer>,
@@ -44,6 +44,8 @@ pub struct Outbox {
     is_making: bool,
     /// That of the first unit is being made, or the unit is to be sent when nothing else is.
     is_first_next: bool,
+    /// That of the first unit is being made.
+    is_first_making: bool,
 }
 
 /// Replies of one message that are released together.
@@ -117,6 +119,30 @@ impl Outbox {
     /// What is held, in bytes: the frames, and what is known of each reply.
     pub fn bytes(&self) -> usize {
         self.held.len() + self.detached_bytes + self.replies() * size_of::<Answer>()
+    }
+
+    /// How many bytes it has allocated, each page that is being made being one of `page_bytes`.
+    pub fn held(&self, page_bytes: usize) -> usize {
+        let pages = usize::from(self.is_making) + usize::from(self.is_first_making);
+        self.held.held()
+            + self.units.capacity() * size_of::<Unit>()
+            + self.replies.capacity() * size_of::<Answer>()
+            + self.detached.capacity() * size_of::<Detached>()
+            + self.detached_bytes
+            + self.detached_replies * size_of::<Answer>()
+            + pages * page_bytes
+    }
+
+    /// Gives back what it has kept for what comes next.
+    pub fn rest(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    /// Whether it holds replies that wait for what the peer asked for, and not for the disk.
+    pub fn waits_for_long(&self) -> bool {
+        self.waiting > 0 || !self.detached.is_empty()
     }
 
     /// How many replies wait for what may take long, and hold back what comes after them.
@@ -195,7 +221,8 @@ impl Outbox {
         let is_ready = !unit.is_deferred && engine.release(unit.gate) == Release::Ready;
         let may_be_sent = is_ready && !(self.is_making && unit.leaves_begun());
         if self.units.is_empty() && may_be_sent {
-            encode(outlet.out(framing.ends), bytes, replies, framing, |_, _| {});
+            let out = outlet.out(framing.ends, encoded_bytes(replies));
+            encode(out, bytes, replies, framing, |_, _| {});
             return;
         }
         let has_place = self.detached_waiting + unit.waiting <= WAITING_EACH_MAX;
@@ -203,7 +230,7 @@ impl Outbox {
             self.detach(unit, bytes, replies);
             return;
         }
-        let held = self.held.end();
+        let held = self.held.end(encoded_bytes(replies));
         let start = held.len();
         encode(held, bytes, replies, framing, |reply, range| {
             self.replies.push_back(Answer { range, ..reply.clone() });
@@ -228,15 +255,25 @@ impl Outbox {
     }
 
     /// Moves what may be seen to the outlet. Replies that are made later are not made unless
-    /// `may_make`: there is memory for a page.
-    pub fn release(&mut self, engine: &Engine, outlet: &mut Outlet, may_make: bool) {
+    /// `may_make` says that there is memory for a page.
+    pub fn release(
+        &mut self,
+        engine: &Engine,
+        outlet: &mut Outlet,
+        may_make: &mut dyn FnMut() -> bool,
+    ) {
         self.release_units(engine, outlet, may_make);
         if self.is_making || !self.detached.is_empty() && may_overtake(outlet) {
             self.release_detached(engine, outlet, may_make);
         }
     }
 
-    fn release_units(&mut self, engine: &Engine, outlet: &mut Outlet, may_make: bool) {
+    fn release_units(
+        &mut self,
+        engine: &Engine,
+        outlet: &mut Outlet,
+        may_make: &mut dyn FnMut() -> bool,
+    ) {
         let mut released = 0;
         let mut is_whole = true;
         while let Some(unit) = self.units.front_mut() {
@@ -253,15 +290,15 @@ impl Outbox {
                 break;
             }
             if let Some(later) = unit.unmade(self.replies.iter()) {
-                if may_make {
+                if self.is_first_making || may_make() {
                     later.make();
-                    self.is_first_next = true;
+                    (self.is_first_next, self.is_first_making) = (true, true);
                 }
                 break;
             }
             let unit = *unit;
             self.waiting -= unit.waiting;
-            self.is_first_next = false;
+            (self.is_first_next, self.is_first_making) = (false, false);
             if release == Release::Ready && !unit.is_deferred {
                 released += unit.bytes;
                 is_whole = unit.framing.ends;
@@ -271,7 +308,8 @@ impl Outbox {
                 released = 0;
                 let frames = self.held.front().get(..unit.bytes).unwrap_or_default();
                 let replies = self.replies.drain(..unit.replies);
-                rebuild(engine, outlet.out(unit.framing.ends), frames, replies, unit.framing);
+                let out = outlet.out(unit.framing.ends, unit.bytes);
+                rebuild(engine, out, frames, replies, unit.framing);
                 self.held.consume(unit.bytes);
             }
             self.units.pop_front();
@@ -282,16 +320,19 @@ impl Outbox {
     /// Sends `released` bytes from the front as they are.
     fn send(&mut self, released: usize, is_whole: bool, outlet: &mut Outlet) {
         if released > 0 {
-            let frames = self.held.front().get(..released).unwrap_or_default();
-            outlet.out(is_whole).extend_from_slice(frames);
-            self.held.consume(released);
+            outlet.take_from(&mut self.held, released, is_whole);
         }
     }
 
-    fn release_detached(&mut self, engine: &Engine, outlet: &mut Outlet, may_make: bool) {
+    fn release_detached(
+        &mut self,
+        engine: &Engine,
+        outlet: &mut Outlet,
+        may_make: &mut dyn FnMut() -> bool,
+    ) {
         let now = Instant::now();
         let has_room = Cell::new(has_room_for_more(outlet));
-        let may_make = may_make && !self.is_first_next;
+        let is_first_next = self.is_first_next;
         let is_making = &mut self.is_making;
         let is_due = |one: &mut Detached| {
             // What is made is sent: others wait for its place.
@@ -304,7 +345,7 @@ impl Outbox {
                 return true;
             };
             // One after the other, so that no connection takes what there is for all.
-            if !*is_making && may_make {
+            if !*is_making && !is_first_next && may_make() {
                 (*is_making, one.is_next) = (true, true);
                 later.make();
             }
@@ -318,7 +359,13 @@ impl Outbox {
             self.detached_replies -= one.unit.replies;
             self.detached_waiting -= one.unit.waiting;
             let framing = one.unit.framing;
-            rebuild(engine, outlet.out(true), &one.frames, one.replies.into_iter(), framing);
+            rebuild(
+                engine,
+                outlet.out(true, one.unit.bytes),
+                &one.frames,
+                one.replies.into_iter(),
+                framing,
+            );
             has_room.set(has_room_for_more(outlet));
         }
     }
@@ -339,6 +386,12 @@ fn has_room_for_more(outlet: &Outlet) -> bool {
     outlet.unwritten() < DETACHED_UNWRITTEN_BYTES
 }
 
+/// How many bytes the frames of `replies` take at the most.
+fn encoded_bytes(replies: &[Answer]) -> usize {
+    let frames = replies.iter().map(|reply| FRAME_HEAD_BYTES + reply.range.len());
+    frames.sum::<usize>() + FRAME_HEAD_BYTES
+}
+
 /// Appends the frames of `replies`; each is handed to `placed` with the range of its frame's body.
 fn encode(
     out: &mut Vec<u8>,
@@ -349,7 +402,7 @@ fn encode(
 ) {
     let start = out.len();
     // At once, since growing step by step would copy large replies several times.
-    out.reserve(replies.iter().map(|reply| FRAME_HEAD_BYTES + reply.range.len()).sum());
+    out.reserve(encoded_bytes(replies));
     if framing.has_delimiter {
         write_frame(out, true, &[]);
     }
@@ -449,11 +502,11 @@ mod tests {
             for framing in [PART, REST, WHOLE] {
                 let Answers { bytes, list, .. } = &changes(&engine);
                 outbox.push(&engine, &mut outlet, bytes, list, framing);
-                outbox.release(&engine, &mut outlet, true);
+                outbox.release(&engine, &mut outlet, &mut || true);
             }
             for _ in 0..100 {
                 yield_now().await;
-                outbox.release(&engine, &mut outlet, true);
+                outbox.release(&engine, &mut outlet, &mut || true);
             }
             assert!(outbox.is_empty() && outlet.is_between_messages());
         });
@@ -468,7 +521,7 @@ mod tests {
             for (answers, framing) in [(&changes(&engine), PART), (&over, REST)] {
                 outbox.push(&engine, &mut outlet, &answers.bytes, &answers.list, framing);
             }
-            outbox.release(&engine, &mut outlet, false);
+            outbox.release(&engine, &mut outlet, &mut || false);
             assert_eq!(outbox.deadline(&outlet), None, "it would be over again and again");
         });
     }

@@ -1,12 +1,12 @@
 //! What is on its way to a peer: the frames of its messages, and between two of them what the
 //! protocol itself has to say.
 
-use super::backlog::Backlog;
+use super::byte_queue::ByteQueue;
 
 /// Bytes for one peer, in the order in which they are written.
 #[derive(Debug)]
 pub struct Outlet {
-    wire: Backlog,
+    wire: ByteQueue,
     /// Greeting, handshake and PONG, until the wire is between two messages.
     control: Vec<u8>,
     between_messages: bool,
@@ -14,16 +14,24 @@ pub struct Outlet {
 
 impl Default for Outlet {
     fn default() -> Self {
-        Self { wire: Backlog::default(), control: Vec::new(), between_messages: true }
+        Self { wire: ByteQueue::default(), control: Vec::new(), between_messages: true }
     }
 }
 
 impl Outlet {
-    /// Where to append frames for the peer; `whole` says that they end a message.
-    pub fn out(&mut self, whole: bool) -> &mut Vec<u8> {
+    /// Where to append frames for the peer, of about `bytes`; `whole` says that they end a message.
+    pub fn out(&mut self, whole: bool, bytes: usize) -> &mut Vec<u8> {
         self.send_control();
         self.between_messages = whole;
-        self.wire.end()
+        self.wire.end(bytes)
+    }
+
+    /// Takes the `count` bytes of frames at the front of `queue`; `whole` says that they end a
+    /// message.
+    pub fn take_from(&mut self, queue: &mut ByteQueue, count: usize, whole: bool) {
+        self.send_control();
+        self.between_messages = whole;
+        queue.move_to(count, &mut self.wire);
     }
 
     /// Whether what is queued ends with a whole message.
@@ -36,9 +44,17 @@ impl Outlet {
         self.wire.len() + self.control.len()
     }
 
-    /// How many bytes are in memory for that.
+    /// How many bytes it has allocated.
     pub fn held(&self) -> usize {
-        self.wire.held() + self.control.len()
+        self.wire.held() + self.control.capacity()
+    }
+
+    /// Gives back what it has kept for what comes next.
+    pub fn rest(&mut self) {
+        self.wire.rest();
+        if self.control.is_empty() {
+            self.control = Vec::new();
+        }
     }
 
     /// Where to append what the protocol has to say.
@@ -59,7 +75,7 @@ impl Outlet {
 
     fn send_control(&mut self) {
         if self.between_messages && !self.control.is_empty() {
-            self.wire.end().append(&mut self.control);
+            self.wire.end(self.control.len()).append(&mut self.control);
         }
     }
 }
@@ -71,12 +87,12 @@ mod tests {
     #[test]
     fn what_the_protocol_says_comes_between_two_messages() {
         let mut outlet = Outlet::default();
-        outlet.out(false).extend_from_slice(b"first frame, ");
+        outlet.out(false, 0).extend_from_slice(b"first frame, ");
         outlet.control().extend_from_slice(b"pong, ");
         assert_eq!(outlet.front(), b"first frame, ");
         assert_eq!(outlet.unwritten(), 19);
-        outlet.out(true).extend_from_slice(b"last frame, ");
-        outlet.out(true).extend_from_slice(b"next");
+        outlet.out(true, 0).extend_from_slice(b"last frame, ");
+        outlet.out(true, 0).extend_from_slice(b"next");
         assert_eq!(outlet.front(), b"first frame, last frame, pong, next");
         outlet.consume(31);
         assert_eq!(outlet.front(), b"next");

@@ -7,8 +7,6 @@
 
 use super::edge::{Edge, EdgeError};
 use super::link::{Closed, Link};
-use super::pool::{Pool, Share};
-use super::ration::{FREE_BYTES, Ration, Rations};
 use super::stream::Stream;
 use super::subscriptions::Subscriptions;
 use super::told::{self, Told};
@@ -18,10 +16,12 @@ use crate::limits::Limits;
 use crate::log::Record;
 use crate::log::feed::{FeedRead, FeedReader};
 use crate::loops::Loops;
+use crate::net::{Activity, Category, Reservation, Slot};
 use crate::wire::change::Header;
 use crate::wire::{Level, Seq};
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::yield_now;
@@ -35,8 +35,12 @@ pub const LOST: &[u8] = b"\xFFlost";
 const BEAT_PERIOD: Duration = Duration::from_secs(1);
 /// No more is taken from the feed while so much is not written.
 const UNWRITTEN_BYTES: usize = 256 * 1024;
+/// The memory that a subscriber takes for small changes; for larger ones it takes more.
+const TELL_BYTES: usize = 64 * 1024;
 /// A subscriber sends nothing longer than a subscription.
 const MESSAGE_BYTES: usize = 64 * 1024;
+/// What a beat takes at the most.
+const NOTICE_BYTES: usize = 128;
 /// How long subscribers may take to read the last changes when the broker stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -46,7 +50,6 @@ pub struct Publisher {
     edge: Edge,
     engine: Arc<Engine>,
     limits: Limits,
-    rations: Rations,
 }
 
 impl Publisher {
@@ -56,10 +59,9 @@ impl Publisher {
         let refusing = Arc::clone(&engine);
         let refused = move || refusing.counters().refused_connections.up();
         let edge = Edge::bind("--publisher", endpoints, limits, refused).await?;
-        let rations = Rations::new(limits.max_outgoing_bytes);
         let max_message_bytes = limits.max_message_bytes.min(MESSAGE_BYTES);
         let limits = Limits { max_message_bytes, max_frames: 1, ..limits.clone() };
-        Ok(Self { edge, engine, limits, rations })
+        Ok(Self { edge, engine, limits })
     }
 
     /// Where it really listens.
@@ -69,20 +71,24 @@ impl Publisher {
 
     /// Serves on `loops` until `stop` says true; what was committed by then is still told.
     pub async fn run(self, loops: Arc<Loops>, stop: watch::Receiver<bool>) {
-        let shared = Arc::new((self.engine, self.limits, self.edge.incoming(), self.rations));
+        let shared = Arc::new((self.engine, self.limits));
         let stopping = stop.clone();
-        let serve = move |stream| {
+        let serve = move |stream, slot| {
             let (shared, stop) = (Arc::clone(&shared), stopping.clone());
             async move {
-                let (engine, limits, incoming, rations) = &*shared;
+                let (engine, limits) = &*shared;
                 engine.counters().subscribers.up();
-                let ration = rations.none();
-                let ended = subscriber(stream, engine, limits, incoming, ration, stop).await;
+                let ended = subscriber(stream, engine, limits, slot, stop).await;
                 engine.counters().subscribers.down();
                 if ended.is_cut() {
                     engine.counters().refused_connections.up();
                 }
-                tracing::debug!("a subscriber's connection ended: {ended}");
+                if matches!(ended, Closed::Subscriptions(_)) {
+                    // It connects again by itself, and is to be found in the log all the same.
+                    tracing::warn!("a subscriber's connection ended: {ended}");
+                } else {
+                    tracing::debug!("a subscriber's connection ended: {ended}");
+                }
             }
         };
         self.edge.run(loops, stop, serve).await;
@@ -93,11 +99,10 @@ async fn subscriber(
     stream: Stream,
     engine: &Engine,
     limits: &Limits,
-    incoming: &Arc<Pool>,
-    ration: Ration,
+    slot: Slot,
     mut stop: watch::Receiver<bool>,
 ) -> Closed {
-    let greeting = Link::greet(stream, Kind::Publisher, limits, incoming);
+    let greeting = Link::greet(stream, Kind::Publisher, limits, engine.quota(), slot);
     let greeted = tokio::select! {
         greeted = greeting => greeted,
         _ = stop.wait_for(|stop| *stop) => return Closed::Stopped,
@@ -107,11 +112,9 @@ async fn subscriber(
         Err(closed) => return closed,
     };
     let subscriptions = Subscriptions::new(limits);
-    let memory = Share::of(incoming);
+    let memory = engine.quota().account(Category::Subscriptions).reservation();
     let (reader, prev, wants_most) = (None, 0, false);
-    Subscriber { link, engine, subscriptions, memory, ration, reader, prev, wants_most }
-        .run(stop)
-        .await
+    Subscriber { link, engine, subscriptions, memory, reader, prev, wants_most }.run(stop).await
 }
 
 /// One subscriber.
@@ -119,9 +122,8 @@ struct Subscriber<'e> {
     link: Link,
     engine: &'e Engine,
     subscriptions: Subscriptions,
-    memory: Share,
-    /// For changes that are not written.
-    ration: Ration,
+    /// For the subscriptions.
+    memory: Reservation,
     /// Its place in the feed; `None` while it wants nothing.
     reader: Option<FeedReader>,
     /// The seq of the last change that was sent to it.
@@ -148,6 +150,10 @@ impl Subscriber<'_> {
         match self.serve(&mut stop).await {
             Err(closed) => closed,
             Ok(()) => {
+                if self.link.slot().is_evicted() {
+                    // Another has its slot by now.
+                    return Closed::Evicted;
+                }
                 self.link.close().await;
                 Closed::Stopped
             }
@@ -163,8 +169,12 @@ impl Subscriber<'_> {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked = Instant::now();
         let mut deadline = None;
+        let slot = self.link.slot();
         loop {
             self.subscribe()?;
+            if self.link.is_over() {
+                return Err(Closed::ByPeer);
+            }
             committed.mark_unchanged();
             let told = self.tell();
             let finished = told == Telling::All && self.link.outlet.unwritten() == 0;
@@ -172,21 +182,47 @@ impl Subscriber<'_> {
                 return Ok(());
             }
             let reading = told != Telling::Full && self.link.outlet.unwritten() < UNWRITTEN_BYTES;
+            let in_line = told == Telling::InLine;
             tokio::select! {
-                turned = poll_fn(|cx| self.link.poll_turn(cx, reading)) => turned?,
+                turned = poll_fn(|cx| self.poll_turn(cx, reading, in_line)) => turned?,
                 _ = committed.changed(), if told == Telling::All && self.reader.is_some() => {}
                 () = yield_now(), if told == Telling::Some => {}
-                () = poll_fn(|cx| self.ration.poll_turn(cx)), if told == Telling::InLine => {}
+                () = slot.evicted() => return Ok(()),
                 _ = beat.tick() => self.beat(),
                 now = look.tick() => {
                     let since = now.saturating_duration_since(looked);
                     looked = now;
-                    self.link.look(since, reading)?;
+                    let is_quiet = self.link.outlet.unwritten() == 0;
+                    let activity = match (is_quiet, self.subscriptions.is_empty()) {
+                        (true, true) => Activity::Quiet,
+                        (true, false) => Activity::Following,
+                        (false, _) => Activity::Busy,
+                    };
+                    self.link.look(since, reading, activity)?;
+                    if is_quiet && told != Telling::InLine {
+                        self.link.outgoing.settle_exactly(self.link.outlet.held());
+                    }
                 }
                 _ = stop.wait_for(|stop| *stop), if deadline.is_none() => {
                     deadline = Some(Instant::now() + STOP_PATIENCE);
                 }
             }
+        }
+    }
+
+    /// A turn of the link, or of the line for memory.
+    fn poll_turn(
+        &mut self,
+        context: &mut Context<'_>,
+        reading: bool,
+        in_line: bool,
+    ) -> Poll<Result<(), Closed>> {
+        if let Poll::Ready(turned) = self.link.poll_turn(context, reading) {
+            return Poll::Ready(turned);
+        }
+        match in_line {
+            true => self.link.outgoing.poll_turn(context).map(Ok),
+            false => Poll::Pending,
         }
     }
 
@@ -198,6 +234,7 @@ impl Subscriber<'_> {
                 Signal::Cancel(topic) => self.subscriptions.remove(&topic),
             }
         }
+        self.memory.settle(self.subscriptions.held());
         if self.subscriptions.is_empty() {
             self.reader = None;
         }
@@ -205,9 +242,11 @@ impl Subscriber<'_> {
     }
 
     fn add(&mut self, topic: &[u8]) -> Result<(), Closed> {
-        let added = self.subscriptions.add(topic);
-        if !added || !self.memory.hold(self.subscriptions.bytes()) {
-            return Err(Closed::Subscriptions);
+        if !self.subscriptions.add(topic) {
+            return Err(Closed::Subscriptions("--max-subscriptions, or their length"));
+        }
+        if !self.memory.try_cover(self.subscriptions.held()) {
+            return Err(Closed::Subscriptions("--max-subscription-bytes"));
         }
         let reader = self.reader.get_or_insert_with(|| self.engine.feed().reader());
         // What passed before this one took effect is to show as a gap: a client that connects anew
@@ -220,9 +259,9 @@ impl Subscriber<'_> {
     fn tell(&mut self) -> Telling {
         let told = self.tell_next();
         if told != Telling::InLine {
-            self.ration.leave_line();
+            self.link.outgoing.leave_line();
         }
-        self.ration.settle(self.link.outlet.held());
+        self.link.outgoing.settle(self.link.outlet.held());
         told
     }
 
@@ -231,11 +270,14 @@ impl Subscriber<'_> {
         if self.link.outlet.unwritten() >= UNWRITTEN_BYTES {
             return Telling::Full;
         }
-        if self.ration.is_in_line() {
+        if self.link.outgoing.is_in_line() {
             return Telling::InLine;
         }
-        let free = FREE_BYTES.saturating_sub(self.link.outlet.held());
-        let FeedRead { records, lost, large } = reader.read_small(free);
+        let held = self.link.outlet.held();
+        // Where there is not so much, what is free has to do.
+        self.link.outgoing.try_cover(held + TELL_BYTES);
+        let free = self.link.outgoing.covered().saturating_sub(held);
+        let FeedRead { records, lost, large } = reader.read_small(free, told::record_bytes_max);
         if let Some(lost) = lost {
             self.engine.counters().lost.up();
             self.notice(LOST, "lost", lost);
@@ -247,35 +289,39 @@ impl Subscriber<'_> {
         if records.is_empty() {
             return Telling::All;
         }
-        let has_others = self.engine.counters().subscribers.get() > 1;
         for record in &records {
-            let shared = if has_others && self.wants_most { Told::of(record) } else { None };
-            let count = match shared {
-                Some(told) => self.tell_encoded(&told),
-                None => self.tell_record(record),
-            };
-            self.wants_most = count * 2 > record.items;
+            self.tell_some(record);
         }
         Telling::Some
     }
 
+    fn tell_some(&mut self, record: &Arc<Record>) {
+        let has_others = self.engine.counters().subscribers.get() > 1;
+        let shared = if has_others && self.wants_most { Told::of(record) } else { None };
+        let count = match shared {
+            Some(told) => self.tell_encoded(&told),
+            None => self.tell_record(record),
+        };
+        self.wants_most = count * 2 > record.items;
+    }
+
     /// The same of a record that may need more memory than is free; its place in the feed stays
     /// until there is some, as far as the feed reaches back.
-    fn tell_large(&mut self, record: &Record) -> Telling {
-        let wanted = self.subscriptions.matcher();
-        let changes = record.changes().filter(|change| wanted.matches(change.key));
-        let bytes = changes.map(|change| told::bytes_max(&change)).sum::<usize>();
+    fn tell_large(&mut self, record: &Arc<Record>) -> Telling {
         let held = self.link.outlet.held();
-        if bytes <= FREE_BYTES && held + bytes > FREE_BYTES {
-            return Telling::Full;
-        }
-        if bytes > 0 && !self.ration.hold(held + bytes) {
-            return Telling::InLine;
+        if !self.link.outgoing.try_cover(held + told::record_bytes_max(record)) {
+            // Its part of it may be less.
+            let wanted = self.subscriptions.matcher();
+            let changes = record.changes().filter(|change| wanted.matches(change.key));
+            let bytes = changes.map(|change| told::bytes_max(&change)).sum::<usize>();
+            if bytes > 0 && !self.link.outgoing.cover(held + bytes) {
+                return Telling::InLine;
+            }
         }
         if let Some(reader) = &mut self.reader {
             reader.pass(record);
         }
-        self.tell_record(record);
+        self.tell_some(record);
         Telling::Some
     }
 
@@ -283,7 +329,8 @@ impl Subscriber<'_> {
     fn tell_record(&mut self, record: &Record) -> usize {
         let (wanted, mut count) = (self.subscriptions.matcher(), 0);
         for change in record.changes().filter(|change| wanted.matches(change.key)) {
-            told::append(self.link.outlet.out(true), &change, self.prev);
+            let out = self.link.outlet.out(true, told::bytes_max(&change));
+            told::append(out, &change, self.prev);
             self.prev = change.seq;
             count += 1;
         }
@@ -298,7 +345,7 @@ impl Subscriber<'_> {
                 continue;
             }
             count += 1;
-            let out = self.link.outlet.out(true);
+            let out = self.link.outlet.out(true, told::bytes_max(&change));
             if prev == self.prev {
                 out.extend_from_slice(message);
             } else {
@@ -322,7 +369,7 @@ impl Subscriber<'_> {
     fn notice(&mut self, topic: &[u8], op: &str, seq: Seq) {
         let (prev, level) = (self.prev, Level::Memory);
         let notice = Header { seq, op, index: 0, count: 0, prev, ttl_ms: None, level };
-        let out = self.link.outlet.out(true);
+        let out = self.link.outlet.out(true, NOTICE_BYTES);
         write_frame(out, true, topic);
         told::write_header(out, &notice);
         write_frame(out, false, &[]);

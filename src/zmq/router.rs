@@ -2,12 +2,12 @@
 
 use super::edge::{Edge, EdgeError};
 use super::link::{Closed, Link};
-use super::pool::{Pool, Share};
 use super::session::Session;
 use super::stream::Stream;
 use super::zmtp::Kind;
 use crate::engine::{Caller, Engine};
 use crate::loops::Loops;
+use crate::net::Slot;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -16,7 +16,6 @@ use tokio::sync::watch;
 pub struct Router {
     edge: Edge,
     engine: Arc<Engine>,
-    outgoing: Arc<Pool>,
 }
 
 impl Router {
@@ -26,8 +25,7 @@ impl Router {
         let refusing = Arc::clone(&engine);
         let refused = move || refusing.counters().refused_connections.up();
         let edge = Edge::bind("--router", endpoints, limits, refused).await?;
-        let outgoing = Pool::new(limits.max_outgoing_bytes);
-        Ok(Self { edge, engine, outgoing })
+        Ok(Self { edge, engine })
     }
 
     /// Where it really listens.
@@ -38,14 +36,12 @@ impl Router {
     /// Serves on `loops` until `stop` says true, then until everything that was taken is answered.
     /// The engine must still commit until this returns.
     pub async fn run(self, loops: Arc<Loops>, stop: watch::Receiver<bool>) {
-        let (engine, outgoing, incoming) = (self.engine, self.outgoing, self.edge.incoming());
-        let stopping = stop.clone();
-        let serve = move |stream| {
+        let (engine, stopping) = (self.engine, stop.clone());
+        let serve = move |stream, slot| {
             let (engine, stop) = (Arc::clone(&engine), stopping.clone());
-            let (outgoing, incoming) = (Share::of(&outgoing), Arc::clone(&incoming));
             async move {
                 engine.counters().connections.up();
-                let ended = connection(stream, &engine, &incoming, outgoing, stop).await;
+                let ended = connection(stream, &engine, slot, stop).await;
                 engine.counters().connections.down();
                 if ended.is_cut() {
                     engine.counters().refused_connections.up();
@@ -58,22 +54,20 @@ impl Router {
 }
 
 /// Serves one client, whose handshake is still to come, until it is gone or `stop` says true.
-/// `incoming` and `outgoing` are the memory that connections share.
 pub async fn connection(
     stream: Stream,
     engine: &Engine,
-    incoming: &Arc<Pool>,
-    outgoing: Share,
+    slot: Slot,
     mut stop: watch::Receiver<bool>,
 ) -> Closed {
-    let caller = Caller::new(stream.address());
-    let greeting = Link::greet(stream, Kind::Router, &engine.config().limits, incoming);
+    let (limits, caller) = (&engine.config().limits, Caller::new(stream.address()));
+    let greeting = Link::greet(stream, Kind::Router, limits, engine.quota(), slot);
     let greeted = tokio::select! {
         greeted = greeting => greeted,
         _ = stop.wait_for(|stop| *stop) => return Closed::Stopped,
     };
     match greeted {
-        Ok(link) => Session::new(link, engine, caller, outgoing).run(stop).await,
+        Ok(link) => Session::new(link, engine, caller).run(stop).await,
         Err(closed) => closed,
     }
 }

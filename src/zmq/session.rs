@@ -7,12 +7,12 @@
 use super::batch::{Batch, Cursor, Room};
 use super::link::{Closed, Link};
 use super::outbox::Outbox;
-use super::pool::{FREE_BYTES, Share};
 use super::seldom::Seldom;
 use crate::budget::{Cost, WorkBudget};
 use crate::engine::{Answers, Caller, Engine, Waiter};
 use crate::idle;
 use crate::limits::WAITING_EACH_MAX;
+use crate::net::{Activity, Slot};
 use crate::turns::{LIGHT_BYTES, Turn, Turns};
 use crate::wire::{Gate, Seq};
 use std::cell::RefCell;
@@ -28,14 +28,20 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 const EXECUTE_AT_ONCE: usize = 256;
 /// Where there is little room for replies, no more requests are decoded than would fill it with
 /// replies of this length, or a few.
-const REPLY_BYTES: usize = 256;
+const REPLY_BYTES: usize = 128;
 const REQUESTS_MIN: usize = 16;
 /// What a request costs at least.
 const REQUEST: Cost = Cost::new(1, 0);
+/// The memory that a turn takes for replies: at first, at the most, and where there is little.
+const TURN_BYTES: usize = 64 * 1024;
+const TURN_BYTES_MAX: usize = 1 << 20;
+const TURN_BYTES_MIN: usize = 4 * 1024;
 /// What the buffer for replies keeps of its allocation.
 const ANSWERS_KEPT_BYTES: usize = 256 * 1024;
 /// How long peers may take to read their last replies when the broker stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// The same for a connection that gives its slot to another.
+const EVICTED_PATIENCE: Duration = Duration::from_secs(1);
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -59,6 +65,16 @@ enum Blocked {
     Full,
     /// Room in the write queue.
     NoRoom,
+    /// Memory for replies: it stands in line.
+    NoMemory,
+}
+
+/// The memory that a turn may take for replies.
+struct Memory {
+    /// For the longest one.
+    longest: usize,
+    /// For the others.
+    others: usize,
 }
 
 /// What comes next.
@@ -67,8 +83,8 @@ enum Next {
     Turned(Result<(), Closed>),
     /// A look at the clock.
     Look(Instant),
-    /// The broker's stop.
-    Stop,
+    /// The broker's stop, or the loss of the slot: how long the peer may take to read the rest.
+    Stop(Duration),
 }
 
 /// What is seldom waited for.
@@ -102,6 +118,15 @@ async fn changed<T>(receiver: Option<&mut watch::Receiver<T>>) {
     }
 }
 
+/// Until the broker stops, or another connection needs the slot: how long the peer may take then to
+/// read its last replies.
+async fn patience_at_the_end(stop: &mut watch::Receiver<bool>, slot: &Slot) -> Duration {
+    tokio::select! {
+        _ = stop.wait_for(|stop| *stop) => STOP_PATIENCE,
+        () = slot.evicted() => EVICTED_PATIENCE,
+    }
+}
+
 async fn until(wake_at: Option<Instant>) {
     match wake_at {
         Some(wake_at) => sleep_until(wake_at).await,
@@ -115,15 +140,20 @@ pub(super) struct Session<'e> {
     engine: &'e Engine,
     caller: Arc<Caller>,
     outbox: Outbox,
-    outgoing: Share,
     waiter: Waiter<'e>,
     cursor: Cursor,
     turns: Turns,
     looked: Instant,
     /// How long the peer has been gone while its requests wait for replies to be sent.
     left: Duration,
-    /// The next request's reply is so long that it waits for others to read theirs.
-    lacks_memory: bool,
+    /// The memory that a turn takes for replies.
+    turn_bytes: usize,
+    /// How long the longest reply of late was, where that was long: the next ones may be, too.
+    longest: usize,
+    /// The next request's reply is longer than there was memory for: what it needs, or may.
+    lacks: Option<usize>,
+    /// What a page that is made later takes, with its copy.
+    page_bytes: usize,
     /// What was written up to here is to be appended by this connection, if none does so before.
     to_append: Seq,
     /// Until when the next write may wait for room in the queue.
@@ -133,24 +163,21 @@ pub(super) struct Session<'e> {
 }
 
 impl<'e> Session<'e> {
-    pub(super) fn new(
-        link: Link,
-        engine: &'e Engine,
-        caller: Arc<Caller>,
-        outgoing: Share,
-    ) -> Self {
+    pub(super) fn new(link: Link, engine: &'e Engine, caller: Arc<Caller>) -> Self {
         Self {
             link,
             engine,
             caller,
             outbox: Outbox::default(),
-            outgoing,
             waiter: engine.waiter(),
             cursor: Cursor::default(),
             turns: Turns::default(),
             looked: Instant::now(),
             left: Duration::ZERO,
-            lacks_memory: false,
+            turn_bytes: TURN_BYTES,
+            longest: 0,
+            lacks: None,
+            page_bytes: engine.config().limits.range_bytes.saturating_mul(2),
             to_append: 0,
             room_until: None,
             stop_until: None,
@@ -161,8 +188,13 @@ impl<'e> Session<'e> {
         match self.serve(&mut stop).await {
             Err(closed) => closed,
             Ok(()) => {
+                let is_over = self.link.is_over();
+                if self.link.slot().is_evicted() {
+                    // Another has its slot by now.
+                    return Closed::Evicted;
+                }
                 self.link.close().await;
-                Closed::Stopped
+                if is_over { Closed::ByPeer } else { Closed::Stopped }
             }
         }
     }
@@ -170,19 +202,20 @@ impl<'e> Session<'e> {
     /// Until the peer is gone, or everything is answered after `stop`.
     async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Closed> {
         let mut room = self.engine.room();
-        let mut stopped = pin!(stop.wait_for(|stop| *stop));
-        let mut stopped = Seldom::new(|cx| stopped.as_mut().poll(cx).map(drop));
+        let slot = self.link.slot();
+        let mut stopped = pin!(patience_at_the_end(stop, &slot));
+        let mut stopped = Seldom::new(|cx| stopped.as_mut().poll(cx));
         let mut look = interval(self.link.look_period());
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = Seldom::new(move |cx| look.poll_tick(cx));
         loop {
             room.mark_unchanged();
-            let may_make = self.outgoing.may_be_large();
-            self.outbox.release(self.engine, &mut self.link.outlet, may_make);
+            self.release();
             self.engine.append(std::mem::take(&mut self.to_append));
             let blocked = self.execute();
             // A `flush` or `wait` for what has been reached has no progress to wait for.
-            self.outbox.release(self.engine, &mut self.link.outlet, may_make);
+            self.release();
+            self.link.outgoing.settle(self.held());
             if self.is_finished(blocked) {
                 return Ok(());
             }
@@ -191,7 +224,8 @@ impl<'e> Session<'e> {
                 // What others write meanwhile is appended together with this.
                 self.turns.give_way().await;
             }
-            let reading = blocked == Blocked::Idle && self.stop_until.is_none();
+            let is_over = self.link.is_over();
+            let reading = blocked == Blocked::Idle && self.stop_until.is_none() && !is_over;
             let (wake_at, gate) = (self.wake_at(blocked), self.outbox.gate());
             let others =
                 Others { room: (blocked == Blocked::NoRoom).then_some(&mut room), wake_at };
@@ -205,8 +239,10 @@ impl<'e> Session<'e> {
             let mut others = pin!(others.wait());
             let next = poll_fn(|cx| {
                 // In this order: a peer that always has something for us does not stop the clock.
-                if self.stop_until.is_none() && stopped.poll(cx).is_ready() {
-                    return Poll::Ready(Next::Stop);
+                if self.stop_until.is_none()
+                    && let Poll::Ready(patience) = stopped.poll(cx)
+                {
+                    return Poll::Ready(Next::Stop(patience));
                 }
                 if let Poll::Ready(now) = look.poll(cx) {
                     return Poll::Ready(Next::Look(now));
@@ -217,7 +253,8 @@ impl<'e> Session<'e> {
                 if has_turn || self.poll_released(cx, gate).is_ready() {
                     return Poll::Ready(Next::Turned(Ok(())));
                 }
-                if holds && self.poll_due(cx, step).is_ready() {
+                let has_memory = self.link.outgoing.poll_turn(cx).is_ready();
+                if has_memory || holds && self.poll_due(cx, step).is_ready() {
                     return Poll::Ready(Next::Turned(Ok(())));
                 }
                 if !are_others {
@@ -228,7 +265,7 @@ impl<'e> Session<'e> {
             match next.await {
                 Next::Turned(turned) => turned?,
                 Next::Look(now) => self.look(now, reading, blocked)?,
-                Next::Stop => self.stop_until = Some(Instant::now() + STOP_PATIENCE),
+                Next::Stop(patience) => self.stop_until = Some(Instant::now() + patience),
             }
         }
     }
@@ -248,13 +285,31 @@ impl<'e> Session<'e> {
     fn look(&mut self, now: Instant, reading: bool, blocked: Blocked) -> Result<(), Closed> {
         let since = now.saturating_duration_since(self.looked);
         self.looked = now;
-        let limits = &self.engine.config().limits;
-        self.link.look(since, reading)?;
+        let waits_for_long = self.outbox.waits_for_long();
+        let is_quiet = blocked == Blocked::Idle && self.link.outlet.unwritten() == 0;
+        let activity = match (is_quiet, self.outbox.is_empty(), waits_for_long) {
+            (true, true, _) => Activity::Quiet,
+            (true, _, true) => Activity::Following,
+            _ => Activity::Busy,
+        };
+        self.link.hold_back(waits_for_long && self.link.outlet.unwritten() == 0);
+        self.link.look(since, reading, activity)?;
+        if activity == Activity::Quiet {
+            self.outbox.rest();
+            (self.turn_bytes, self.longest) = (TURN_BYTES, 0);
+            self.link.outgoing.settle_exactly(self.held());
+        }
         // A peer that is not read from is not heard to leave. What it sent before is executed where
-        // that goes on by itself, but not where nobody is left for whom it could.
-        let has_left = blocked == Blocked::Full && self.link.is_ended();
-        self.left = if has_left { self.left + since } else { Duration::ZERO };
-        if self.left >= Duration::from_millis(limits.stalled_peer_ms) {
+        // that goes on by itself, but not where nobody is left for whom it could. One that ended
+        // its side only may wait for its replies.
+        let is_full = matches!(blocked, Blocked::Full | Blocked::NoMemory);
+        let has_left = self.link.is_over() || is_full && self.link.is_ended();
+        let waits_in_vain = has_left && self.link.outlet.unwritten() == 0;
+        if waits_in_vain && self.link.is_over() {
+            self.link.probe();
+        }
+        self.left = if waits_in_vain { self.left + since } else { Duration::ZERO };
+        if self.left >= Duration::from_millis(self.engine.config().limits.stalled_peer_ms) {
             return Err(Closed::ByPeer);
         }
         Ok(())
@@ -263,7 +318,8 @@ impl<'e> Session<'e> {
     fn is_finished(&self, blocked: Blocked) -> bool {
         let is_answered =
             blocked == Blocked::Idle && self.outbox.is_empty() && self.link.outlet.unwritten() == 0;
-        self.stop_until.is_some_and(|until| is_answered || Instant::now() >= until)
+        let is_over = self.link.is_over() && is_answered;
+        is_over || self.stop_until.is_some_and(|until| is_answered || Instant::now() >= until)
     }
 
     fn wake_at(&self, blocked: Blocked) -> Option<Instant> {
@@ -283,36 +339,36 @@ impl<'e> Session<'e> {
 
     fn execute_within_limits(&mut self) -> Blocked {
         let limits = &self.engine.config().limits;
-        let waiting = self.waiting();
-        let has_memory = self.outgoing.hold(waiting);
+        let unread = self.outbox.bytes() + self.link.outlet.unwritten();
         // Also where no request waits: PING is answered without one.
-        if !has_memory || waiting >= limits.max_unread_bytes {
+        if unread >= limits.max_unread_bytes || !self.link.outgoing.try_cover(self.held()) {
             return Blocked::Full;
         }
         if self.link.inbox.messages.is_empty() {
             return Blocked::Idle;
         }
-        let may_be_large = self.outgoing.may_be_large();
-        // It is made to be measured, which is not to be done again and again.
-        if self.lacks_memory && !may_be_large {
-            return Blocked::Full;
-        }
         let waiting_max = WAITING_EACH_MAX.saturating_sub(self.outbox.waiting());
         if self.outbox.replies() >= limits.max_in_flight || waiting_max == 0 {
             return Blocked::Full;
         }
-        let room = self.outgoing.room().min(limits.max_unread_bytes - waiting);
+        let Some(Memory { longest, others }) = self.reserve() else {
+            return Blocked::NoMemory;
+        };
+        let others = others.min(limits.max_unread_bytes - unread);
         let in_flight = limits.max_in_flight - self.outbox.replies();
-        let requests_max = in_flight.min((room / REPLY_BYTES).max(REQUESTS_MIN));
-        let reply_bytes_max = if may_be_large { usize::MAX } else { FREE_BYTES };
-        let blocked = SCRATCH.with_borrow_mut(|scratch| {
-            scratch.answers.bytes_max = room;
+        let requests_max = in_flight.min((others / REPLY_BYTES).max(REQUESTS_MIN));
+        let reply_bytes_max =
+            if longest >= limits.max_message_bytes { usize::MAX } else { longest };
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.answers.bytes_max = others;
             scratch.answers.reply_bytes_max = reply_bytes_max;
             scratch.answers.waiting_max = waiting_max;
-            self.execute_turn(requests_max, scratch)
-        });
-        self.outgoing.hold(self.waiting());
-        blocked
+            let blocked = self.execute_turn(requests_max, scratch);
+            if blocked == Blocked::Turn {
+                self.turn_bytes = (self.turn_bytes * 2).min(TURN_BYTES_MAX);
+            }
+            blocked
+        })
     }
 
     /// Has its turn, as far as it may do something in it.
@@ -334,7 +390,8 @@ impl<'e> Session<'e> {
             let blocked = self.execute_batch(requests_max, scratch);
             let answers = &mut scratch.answers;
             self.to_append = self.to_append.max(answers.to_append);
-            self.lacks_memory = answers.lacks_memory;
+            let lacks = answers.lacking_bytes.max(answers.reply_bytes_max.saturating_mul(2));
+            self.lacks = answers.lacks_memory.then_some(lacks);
             let needs_heavy = answers.needs_heavy;
             answers.clear();
             answers.bytes.shrink_to(ANSWERS_KEPT_BYTES);
@@ -345,9 +402,44 @@ impl<'e> Session<'e> {
         }
     }
 
-    /// The bytes of what waits to be sent, or to be read.
-    fn waiting(&self) -> usize {
-        self.outbox.bytes() + self.link.outlet.unwritten()
+    /// Takes memory for the replies of a turn before they are made; `None` where there is none, and
+    /// it stands in line.
+    fn reserve(&mut self) -> Option<Memory> {
+        let held = self.held();
+        let outgoing = &mut self.link.outgoing;
+        if outgoing.is_in_line() {
+            return None;
+        }
+        if let Some(lacks) = self.lacks {
+            let longest = lacks.min(self.engine.config().limits.max_message_bytes);
+            let others = TURN_BYTES / 2;
+            self.longest = longest;
+            return outgoing.cover(held + longest + others).then_some(Memory { longest, others });
+        }
+        let wanted = self.turn_bytes.max(self.longest + TURN_BYTES / 2);
+        let is_covered = outgoing.try_cover(held + wanted);
+        let spare = outgoing.covered().saturating_sub(held);
+        if is_covered && self.longest > spare / 2 {
+            let longest = self.longest;
+            return Some(Memory { longest, others: spare - longest });
+        }
+        if is_covered || spare >= TURN_BYTES_MIN || outgoing.cover(held + TURN_BYTES_MIN) {
+            let half = outgoing.covered().saturating_sub(held) / 2;
+            return Some(Memory { longest: half, others: half });
+        }
+        None
+    }
+
+    /// Moves what may be seen to the peer.
+    fn release(&mut self) {
+        let wanted = self.held() + self.page_bytes;
+        let Link { outlet, outgoing, .. } = &mut self.link;
+        self.outbox.release(self.engine, outlet, &mut || outgoing.cover(wanted));
+    }
+
+    /// What replies take in memory, on their way to the peer.
+    fn held(&self) -> usize {
+        self.outbox.held(self.page_bytes) + self.link.outlet.held()
     }
 
     fn execute_batch(&mut self, requests_max: usize, scratch: &mut Scratch) -> Blocked {
@@ -376,9 +468,9 @@ impl<'e> Session<'e> {
         self.cursor = cursor;
         let blocked = match inbox.messages.is_empty() {
             _ if answers.is_blocked => Blocked::NoRoom,
-            // Until others have read, which is looked at now and then.
-            _ if answers.lacks_memory => Blocked::Full,
-            _ if answers.is_out_of_turn || answers.needs_heavy => Blocked::Turn,
+            _ if answers.lacks_memory || answers.is_out_of_turn || answers.needs_heavy => {
+                Blocked::Turn
+            }
             true => Blocked::Idle,
             false => Blocked::Turn,
         };

@@ -2,16 +2,29 @@
 
 use crate::limits::Limits;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Most bytes of all prefixes of one subscriber together.
 const PREFIX_BYTES_MAX: usize = 1 << 20;
 
+/// What a prefix takes besides its bytes: its place in a leaf of the map that may be half full, its
+/// place in the list of the shortest that may be twice as long, its counts, and what the allocator
+/// adds.
+const PREFIX_COST: usize = 2 * (size_of::<Prefix>() + size_of::<u32>())
+    + 2 * size_of::<Prefix>()
+    + 2 * size_of::<usize>()
+    + ALLOCATION_COST;
+/// What the allocator adds to an allocation, its rounding included.
+const ALLOCATION_COST: usize = 24;
+
+type Prefix = Arc<[u8]>;
+
 /// A set of prefixes. The same prefix may be there several times, and goes when each is cancelled.
 #[derive(Debug)]
 pub struct Subscriptions {
-    prefixes: BTreeMap<Box<[u8]>, u32>,
+    prefixes: BTreeMap<Prefix, u32>,
     /// Those of them that begin with no other one, in order; once they are asked for.
-    shortest: Option<Vec<Box<[u8]>>>,
+    shortest: Option<Vec<Prefix>>,
     bytes: usize,
     count_max: usize,
 }
@@ -28,12 +41,12 @@ impl Subscriptions {
         self.prefixes.is_empty()
     }
 
-    /// How many bytes the prefixes take: each may be there twice.
-    pub fn bytes(&self) -> usize {
-        2 * self.bytes
+    /// How many bytes they take in memory.
+    pub fn held(&self) -> usize {
+        self.bytes + self.prefixes.len() * PREFIX_COST
     }
 
-    /// Adds a prefix; false when that is too much.
+    /// Adds a prefix; false when that is more than one subscriber may have.
     pub fn add(&mut self, prefix: &[u8]) -> bool {
         if let Some(times) = self.prefixes.get_mut(prefix) {
             *times = times.saturating_add(1);
@@ -64,11 +77,11 @@ impl Subscriptions {
     pub fn matcher(&mut self) -> Matcher<'_> {
         let Self { prefixes, shortest, .. } = self;
         Matcher(shortest.get_or_insert_with(|| {
-            let mut shortest: Vec<Box<[u8]>> = Vec::new();
+            let mut shortest: Vec<Prefix> = Vec::new();
             for prefix in prefixes.keys() {
                 // In order, what begins with another one comes after it.
                 if !shortest.last().is_some_and(|last| prefix.starts_with(last)) {
-                    shortest.push(prefix.clone());
+                    shortest.push(Arc::clone(prefix));
                 }
             }
             shortest
@@ -78,7 +91,7 @@ impl Subscriptions {
 
 /// Prefixes in order, none of which begins with another one.
 #[derive(Debug, Clone, Copy)]
-pub struct Matcher<'s>(&'s [Box<[u8]>]);
+pub struct Matcher<'s>(&'s [Prefix]);
 
 impl Matcher<'_> {
     /// Whether `topic` begins with one of the prefixes.
@@ -134,7 +147,7 @@ mod tests {
         set.remove(b"never there");
         assert!(set.matcher().matches(b"abc"));
         set.remove(b"a");
-        assert!(!set.matcher().matches(b"abc") && set.is_empty() && set.bytes() == 0);
+        assert!(!set.matcher().matches(b"abc") && set.is_empty() && set.held() == 0);
     }
 
     #[test]

@@ -84,6 +84,11 @@ pub(super) fn bytes_max(change: &Change<'_>) -> usize {
     change.key.len() + change.value.len() + 3 * FRAME_HEAD_BYTES + HEADER_BYTES
 }
 
+/// How long the messages of a record's changes are at the most.
+pub(super) fn record_bytes_max(record: &Record) -> usize {
+    record.len() + record.items * (3 * FRAME_HEAD_BYTES + HEADER_BYTES)
+}
+
 /// Appends a change as a message of three frames: key, header, value.
 pub(super) fn append(out: &mut Vec<u8>, change: &Change<'_>, prev: Seq) {
     write_frame(out, true, change.key);

@@ -3,8 +3,9 @@
 
 use super::commands::request;
 use rmpv::Value;
+use socket2::{Domain, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// How long an answer may take before the test fails.
@@ -82,11 +83,25 @@ pub struct Peer {
 impl Peer {
     /// Connects and says nothing.
     pub fn silent(endpoint: &str) -> Self {
-        let stream = TcpStream::connect(endpoint.strip_prefix("tcp://").unwrap()).unwrap();
+        Self::over(TcpStream::connect(endpoint.strip_prefix("tcp://").unwrap()).unwrap())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self { stream }
+    }
+
+    /// The same, with a handshake, and a socket that takes no more than about `bytes` unread.
+    pub fn connect_with_buffer(endpoint: &str, socket_type: &str, bytes: usize) -> Self {
+        let address: SocketAddr = endpoint.strip_prefix("tcp://").unwrap().parse().unwrap();
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(bytes).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let mut peer = Self::over(socket.into());
+        peer.shake_hands(1, &ready(socket_type, None));
+        peer
     }
 
     /// Connects and does the handshake.
@@ -97,13 +112,22 @@ impl Peer {
     /// Connects and does the handshake of ZMTP 3.`minor` with its own READY.
     pub fn connect_as(endpoint: &str, minor: u8, ready: &[u8]) -> Self {
         let mut peer = Self::silent(endpoint);
-        peer.send(&greeting(minor)).unwrap();
-        peer.send(ready).unwrap();
-        let mut theirs = [0; 64];
-        peer.stream.read_exact(&mut theirs).unwrap();
-        let (flags, body) = peer.receive_frame().unwrap();
-        assert!(flags == COMMAND && body.starts_with(b"\x05READY"), "{flags} {body:?}");
+        peer.shake_hands(minor, ready);
         peer
+    }
+
+    fn shake_hands(&mut self, minor: u8, ready: &[u8]) {
+        self.send(&greeting(minor)).unwrap();
+        self.send(ready).unwrap();
+        let mut theirs = [0; 64];
+        self.stream.read_exact(&mut theirs).unwrap();
+        let (flags, body) = self.receive_frame().unwrap();
+        assert!(flags == COMMAND && body.starts_with(b"\x05READY"), "{flags} {body:?}");
+    }
+
+    /// Ends its side of the connection; it goes on reading.
+    pub fn end_sending(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Sends bytes.

@@ -1,0 +1,233 @@
+//! Bytes on their way out: appended at the end, written from the front.
+//!
+//! They lie in segments, so that a growing queue copies nothing, a large reply has a segment of its
+//! own, and what is written is given back while the rest waits.
+
+use std::collections::VecDeque;
+
+/// A segment that has so many bytes gets no more.
+const SEGMENT_BYTES: usize = 64 * 1024;
+/// What an empty queue may keep of its allocation.
+const KEPT_BYTES: usize = 64 * 1024;
+/// A segment that is moved to another queue as it is; a shorter one is copied.
+const MOVED_BYTES: usize = 16 * 1024;
+
+/// A queue of bytes.
+#[derive(Debug, Default)]
+pub struct ByteQueue {
+    /// Those before the tail, from the front.
+    segments: VecDeque<Vec<u8>>,
+    tail: Vec<u8>,
+    /// How much of the first segment is gone.
+    head: usize,
+    /// Bytes and allocations of `segments`.
+    len: usize,
+    capacity: usize,
+}
+
+impl ByteQueue {
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.len + self.tail.len() - self.head
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many bytes it has allocated.
+    pub fn held(&self) -> usize {
+        self.capacity + self.tail.capacity() + self.segments.capacity() * size_of::<Vec<u8>>()
+    }
+
+    /// What waits at the front, in one piece.
+    pub fn front(&self) -> &[u8] {
+        self.first().get(self.head..).unwrap_or_default()
+    }
+
+    /// Where to append about `more` bytes, which stay in one piece. Only append: what is there
+    /// already belongs to the queue.
+    pub fn end(&mut self, more: usize) -> &mut Vec<u8> {
+        let is_full = self.tail.len().saturating_add(more) > SEGMENT_BYTES;
+        if is_full && !self.tail.is_empty() {
+            let tail = std::mem::take(&mut self.tail);
+            self.seal(tail);
+        }
+        &mut self.tail
+    }
+
+    /// The `count` bytes at the front are written.
+    pub fn consume(&mut self, mut count: usize) {
+        while count > 0 {
+            let front = self.front().len();
+            if count < front || front == 0 {
+                self.head += count.min(front);
+                break;
+            }
+            count -= front;
+            self.drop_first();
+        }
+        self.give_back();
+    }
+
+    /// Moves the `count` bytes at the front to the end of `other`.
+    pub fn move_to(&mut self, mut count: usize, other: &mut Self) {
+        while count > 0 {
+            let front = self.front();
+            if front.is_empty() {
+                return;
+            }
+            if self.head == 0 && front.len() <= count && front.len() >= MOVED_BYTES {
+                count -= front.len();
+                let segment = self.take_first();
+                let tail = std::mem::take(&mut other.tail);
+                if !tail.is_empty() {
+                    other.seal(tail);
+                }
+                other.seal(segment);
+            } else {
+                let piece = front.get(..count).unwrap_or(front);
+                count -= piece.len();
+                let len = piece.len();
+                other.end(len).extend_from_slice(piece);
+                self.consume(len);
+            }
+        }
+    }
+
+    /// Gives back what an empty queue has kept.
+    pub fn rest(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    fn seal(&mut self, segment: Vec<u8>) {
+        self.len += segment.len();
+        self.capacity += segment.capacity();
+        self.segments.push_back(segment);
+    }
+
+    fn first(&self) -> &Vec<u8> {
+        self.segments.front().unwrap_or(&self.tail)
+    }
+
+    /// Takes the first segment, or the tail, out.
+    fn take_first(&mut self) -> Vec<u8> {
+        self.head = 0;
+        let Some(segment) = self.segments.pop_front() else {
+            return std::mem::take(&mut self.tail);
+        };
+        self.len -= segment.len();
+        self.capacity -= segment.capacity();
+        segment
+    }
+
+    /// The same, and keeps a small allocation for what comes next.
+    fn drop_first(&mut self) {
+        let is_tail = self.segments.is_empty();
+        let mut first = self.take_first();
+        if is_tail && first.capacity() <= KEPT_BYTES {
+            first.clear();
+            self.tail = first;
+        }
+    }
+
+    /// A peer that reads all but the end of a large segment does not keep the whole in memory.
+    fn give_back(&mut self) {
+        let head = self.head;
+        let rest = self.front().len();
+        if head < 4 * SEGMENT_BYTES || head < rest {
+            return;
+        }
+        // Moving the rest to the front costs at most what was written since the last time.
+        let shorten = |segment: &mut Vec<u8>| {
+            segment.drain(..head);
+            segment.shrink_to_fit();
+        };
+        match self.segments.front_mut() {
+            Some(segment) => {
+                let before = (segment.len(), segment.capacity());
+                shorten(segment);
+                self.len -= before.0 - segment.len();
+                self.capacity -= before.1 - segment.capacity();
+            }
+            None => shorten(&mut self.tail),
+        }
+        self.head = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_the_order_in_which_they_went_in() {
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut first, mut second) = (ByteQueue::default(), ByteQueue::default());
+        let (mut next_in, mut next_out) = (0u32, 0u32);
+        let mut number = |count: u32, queue: &mut ByteQueue| {
+            let end = queue.end(count as usize * 4);
+            for _ in 0..count {
+                end.extend_from_slice(&next_in.to_be_bytes());
+                next_in += 1;
+            }
+        };
+        let mut taken = Vec::new();
+        for _ in 0..2_000 {
+            let count = [10, 1_000, 100_000][random.usize(..3)];
+            number(random.u32(..count), &mut first);
+            first.move_to(random.usize(..=first.len()), &mut second);
+            let wanted = random.usize(..=second.len());
+            while taken.len() < wanted && !second.is_empty() {
+                let piece = second.front();
+                let piece = &piece[..random.usize(1..=piece.len())];
+                taken.extend_from_slice(piece);
+                let len = piece.len();
+                second.consume(len);
+            }
+            let whole = taken.len() / 4 * 4;
+            for piece in taken.drain(..whole).as_slice().chunks(4) {
+                assert_eq!(piece, next_out.to_be_bytes());
+                next_out += 1;
+            }
+        }
+        let rest = taken.len() + first.len() + second.len();
+        assert_eq!((rest, next_out as usize * 4 + rest), (rest, next_in as usize * 4));
+    }
+
+    #[test]
+    fn it_holds_little_more_than_what_waits() {
+        let mut queue = ByteQueue::default();
+        for len in [10, 5_000, 100, 10 << 20, 70_000, 1] {
+            let end = queue.end(len);
+            end.reserve(len);
+            end.extend(std::iter::repeat_n(7, len));
+        }
+        assert!(queue.held() <= queue.len() + 2 * SEGMENT_BYTES, "{}", queue.held());
+        while queue.len() > 1_000 {
+            queue.consume(queue.front().len().min(10_000));
+            assert!(queue.held() <= 2 * queue.len() + 6 * SEGMENT_BYTES, "{}", queue.held());
+        }
+        queue.consume(queue.len());
+        assert!(queue.is_empty() && queue.held() <= 2 * KEPT_BYTES);
+        queue.rest();
+        assert_eq!(queue.held(), 0);
+    }
+
+    #[test]
+    fn a_large_reply_is_moved_and_not_copied() {
+        let (mut first, mut second) = (ByteQueue::default(), ByteQueue::default());
+        second.end(1).push(0);
+        first.end(1 << 20).resize(1 << 20, 7);
+        let place = first.front().as_ptr();
+        first.move_to(1 << 20, &mut second);
+        assert!(first.is_empty() && second.len() == 1 + (1 << 20));
+        second.consume(1);
+        assert_eq!(second.front().as_ptr(), place);
+    }
+}
