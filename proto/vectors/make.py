@@ -809,6 +809,7 @@ def history():
     yield call("is of level memory too", "get", ["m", {"meta": True}], [1, 6, None, "memory"])
     yield call("a touch at level memory of another", "touch", ["a", None, {"durability": "memory"}], True)
     yield call("does not make that forgettable", "get", ["a", {"meta": True}], [Hex("cc01"), 7, None, "queued"])
+    yield call("until the log has it", "wait", [7, "stored"], True)
     yield call("after_seq is missing", "changes", [], argument("after_seq"))
     yield call("a prefix as long as a key may be", "changes", [0, {"prefix": Hex("da8000 70*32768", "a prefix of 32,768 bytes")}],
                [[], 7])

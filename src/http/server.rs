@@ -10,7 +10,7 @@ use crate::descriptors;
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::loops::Loops;
-use crate::net::{Activity, Category, ConnectionSlots, PeerAddress, Slot};
+use crate::net::{Activity, Category, ConnectionSlots, PeerAddress, Slot, WarningLimit};
 use axum::http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -133,14 +133,14 @@ pub async fn serve(
     let slots = ConnectionSlots::new(limits.max_connections, on_refusal);
     let turned_away = TurnedAway::new(app.store_id());
     let deadlines = Deadlines::new(limits);
-    let mut has_warned = false;
+    let mut warning = WarningLimit::default();
     // All its clones are gone when every connection has ended.
     let (connected, mut ended) = mpsc::channel::<Infallible>(1);
     loop {
         let accepted = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            accepted = accept(&listener, &mut has_warned) => accepted,
+            accepted = accept(&listener, &mut warning) => accepted,
         };
         let Some((socket, address)) = accepted else { continue };
         let Some(slot) = slots.take(PeerAddress::from(address), std::time::Instant::now()) else {
@@ -166,20 +166,22 @@ pub async fn serve(
 }
 
 /// The next connection.
-async fn accept(listener: &TcpListener, has_warned: &mut bool) -> Option<(TcpStream, SocketAddr)> {
+async fn accept(
+    listener: &TcpListener,
+    warning: &mut WarningLimit,
+) -> Option<(TcpStream, SocketAddr)> {
     let accepted = match descriptors::check_spare() {
         Ok(()) => listener.accept().await,
         Err(error) => Err(error),
     };
     match accepted {
         Ok((socket, address)) => {
-            *has_warned = false;
             let _ = socket.set_nodelay(true);
             Some((socket, address))
         }
         Err(error) => {
             if !is_the_peers(&error) {
-                if !std::mem::replace(has_warned, true) {
+                if warning.admit(std::time::Instant::now()) {
                     warn!("accepting an HTTP connection: {error}; trying on");
                 }
                 sleep(ACCEPT_PAUSE).await;

@@ -9,9 +9,11 @@ pub mod memory_quota;
 mod quota_line;
 pub mod reservation;
 pub mod timeouts;
+mod warning_limit;
 
 pub use account::Account;
 pub use connection_slots::{Activity, ConnectionSlots, PeerAddress, Slot};
 pub use memory_quota::{Category, MemoryQuota};
 pub use reservation::Reservation;
 pub use timeouts::ConnectionTimeouts;
+pub use warning_limit::WarningLimit;

@@ -4,7 +4,7 @@ use super::endpoint::Endpoint;
 use super::stream::{Detached, Stream};
 use crate::descriptors;
 use crate::loops::Loops;
-use crate::net::{ConnectionSlots, PeerAddress, Slot};
+use crate::net::{ConnectionSlots, PeerAddress, Slot, WarningLimit};
 use socket2::{SockRef, TcpKeepalive};
 use std::fs;
 use std::future::Future;
@@ -111,7 +111,7 @@ impl Listener {
         T: Future<Output = ()> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
-        let mut pause = Duration::ZERO;
+        let (mut pause, mut warning) = (Duration::ZERO, WarningLimit::default());
         // A moment, not a time: it is waited for anew whenever a connection ends.
         let mut resume_at = None;
         loop {
@@ -136,7 +136,7 @@ impl Listener {
                 }
                 // Out of file descriptors or memory, most likely: retrying at once would only spin.
                 Err(error) => {
-                    if pause.is_zero() {
+                    if warning.admit(std::time::Instant::now()) {
                         tracing::warn!("{}: cannot accept: {error}; trying on", self.endpoint);
                     }
                     pause = (pause * 2).clamp(PAUSE_FIRST, PAUSE_LONGEST);

@@ -59,12 +59,13 @@ def test_each_method_sends_the_bytes_of_the_vectors():
             assert sorted(sent) == sorted(frame) and wire.unpack(sent) == wire.unpack(frame), f"{name}: {method}"
             assert sent == frame or len(options) > 1, f"{name}: {method}"
             tried.add(method)
-    assert tried >= {command["name"] for command in COMMANDS} - {"hello", "ping", "flush", "stats"}
+    assert tried >= {command["name"] for command in COMMANDS} - {"hello", "ping", "flush", "compact", "stats"}
 
 
 def test_the_methods_without_params_send_what_they_should():
     recorder = Recorder()
     assert recorder.flush()[0] == msgpack.packb([0, 7, "flush", []])
+    assert recorder.compact()[0] == msgpack.packb([0, 7, "compact", []])
     assert recorder.stats()[0] == msgpack.packb([0, 7, "stats", []])
     assert recorder.ping("x")[0] == msgpack.packb([0, 7, "ping", ["x"]])
     assert recorder.hello(client="me")[0] == msgpack.packb([0, 7, "hello", [{"client": "me"}]])

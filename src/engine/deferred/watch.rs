@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// So much of the past is looked through by whoever asks.
-const LOOK_BYTES: usize = 16 * 1024;
+const LOOK_BYTES: usize = 64 * 1024;
 /// So much of it is held at a time while it is looked through.
 const CHUNK_BYTES: usize = 1 << 20;
 
