@@ -188,7 +188,11 @@ fn a_disk_that_others_filled_is_served_and_deleted_from_after_a_restart_too() {
         drop(peer);
         match number {
             0 => broker.kill(),
-            _ => assert!(broker.stop().success()),
+            _ => {
+                let log = broker.log_path().to_owned();
+                let status = broker.stop();
+                assert!(status.success(), "{}", std::fs::read_to_string(log).unwrap());
+            }
         }
     }
     std::fs::remove_file(others).unwrap();

@@ -120,11 +120,24 @@ pub(super) fn write(path: &Path) -> io::Result<()> {
         collect(path, &log, &mut closed.files)?;
     }
     let partial = path.join(format!("{CLOSED}.partial"));
-    let mut file = File::create(&partial)?;
-    file.write_all(closed.encode().as_bytes())?;
-    file.sync_all()?;
+    match put(&partial, closed.encode().as_bytes()) {
+        Ok(()) => {}
+        // Nothing but a check of the other files is lost without it.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            tracing::warn!("the disk is full: no note of the orderly end is written");
+            let _ = std::fs::remove_file(&partial);
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    }
     std::fs::rename(&partial, path.join(CLOSED))?;
     File::open(path)?.sync_all()
+}
+
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Removes the note, for good.
