@@ -16,7 +16,7 @@ use super::guard::guarded;
 use super::log::{Durable, Found, Known, LogFiles};
 use super::place::Place;
 use super::reserve;
-use super::{Disk, DiskError, DiskUsage, KeyValue, NextRows, Room, Row, Space, Sync};
+use super::{Disk, DiskError, DiskUsage, KeyValue, NextRows, Room, Row, Space, Sync, first_key};
 use fjall::config::{BlockSizePolicy, FilterPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
 use std::collections::BTreeMap;
@@ -399,15 +399,6 @@ fn reading(space: Space) -> &'static str {
         Space::Log => "reading the log",
         Space::OldLog => "reading the log of format 1",
     }
-}
-
-/// The number that a key begins with: what is missing of it is taken for zeros.
-fn first_key(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    for (byte, given) in bytes.iter_mut().zip(key) {
-        *byte = *given;
-    }
-    u64::from_be_bytes(bytes)
 }
 
 impl Disk for FjallDisk {

@@ -168,3 +168,12 @@ pub trait Disk: Send + std::marker::Sync + fmt::Debug {
         Ok(())
     }
 }
+
+/// The number that a key begins with: what is missing of it is taken for zeros.
+fn first_key(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    for (byte, given) in bytes.iter_mut().zip(key) {
+        *byte = *given;
+    }
+    u64::from_be_bytes(bytes)
+}

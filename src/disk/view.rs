@@ -8,7 +8,7 @@
 use super::files::{self, Depth, FileFault, FoundRow, Gap, Inspection, Tree, Trees};
 use super::fjall::{LOG_BEGINS, LOG_ENDS, in_use};
 use super::log::{Known, LogView};
-use super::{Disk, DiskError, DiskUsage, KeyValue, Row, Space, Sync};
+use super::{Disk, DiskError, DiskUsage, KeyValue, Row, Space, Sync, first_key};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -94,14 +94,6 @@ fn reading(error: io::Error) -> DiskError {
     DiskError::new("reading the store", error)
 }
 
-fn number(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    for (byte, given) in bytes.iter_mut().zip(key) {
-        *byte = *given;
-    }
-    u64::from_be_bytes(bytes)
-}
-
 impl Disk for StoreView {
     fn commit(&self, _rows: Vec<Row<'_>>, _sync: Sync) -> Result<(), DiskError> {
         Err(DiskError::new("writing", "the store is only looked at"))
@@ -135,13 +127,13 @@ impl Disk for StoreView {
             Space::Table => rows(&self.table, each),
             Space::OldLog => rows(&self.old_log, each),
             Space::Log if self.has_old_log() => rows(&self.old_log, each),
-            Space::Log => self.log.scan(number(from), each).map_err(reading),
+            Space::Log => self.log.scan(first_key(from), each).map_err(reading),
         }
     }
 
     fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
         if space == Space::Log && !self.has_old_log() {
-            let found = self.log.floor(number(key)).map_err(reading)?;
+            let found = self.log.floor(first_key(key)).map_err(reading)?;
             return Ok(found.map(|(key, record)| (key.to_be_bytes().to_vec(), record)));
         }
         let mut last = None;
