@@ -309,6 +309,23 @@ fn made(command: &Command<'_>, keys: &mut BTreeSet<Vec<u8>>) {
     }
 }
 
+/// The keys that a command changes, also those that are afterwards as they were before.
+fn changed(before: &Model, command: &Command<'_>, now: u64) -> BTreeSet<Vec<u8>> {
+    let mut model = before.now();
+    let mut changed = BTreeSet::new();
+    let steps = match command {
+        Command::Batch(batch) => &batch.commands,
+        single => std::slice::from_ref(single),
+    };
+    for step in steps {
+        let old = model.now();
+        let _ = model.apply(step, now, Synced);
+        let keys = old.cells.keys().chain(model.cells.keys());
+        changed.extend(keys.filter(|key| old.cells.get(*key) != model.cells.get(*key)).cloned());
+    }
+    changed
+}
+
 /// A client that writes at random, and keeps what it was promised.
 struct Client {
     generator: Generator,
@@ -344,15 +361,16 @@ impl Client {
         let before = self.model.now();
         let request = frame.decode();
         let command = request.command.as_ref().unwrap();
+        let asked = self.model.level(command, command.durability().unwrap_or(Synced));
         let _ = self.model.apply(command, now, Synced);
         if self.model.seq == before.seq {
             return;
         }
-        let asked = command.durability().unwrap_or(Synced);
-        let keys: BTreeSet<&Vec<u8>> = before.cells.keys().chain(self.model.cells.keys()).collect();
-        let changed = |key: &&&Vec<u8>| before.cells.get(**key) != self.model.cells.get(**key);
-        let change = |key: &Vec<u8>| (key.clone(), self.model.cells.get(key).cloned());
-        let changes = keys.iter().filter(changed).map(|key| change(key)).collect();
+        let change = |key: Vec<u8>| {
+            let cell = self.model.cells.get(&key).cloned();
+            (key, cell)
+        };
+        let changes = changed(&before, command, now).into_iter().map(change).collect();
         let hidden = before.left().iter().filter(|(key, _)| !self.model.left().contains_key(*key));
         let level = match asked {
             Memory => hidden.map(|(_, cell)| cell.level).max().unwrap_or(Memory),
@@ -380,7 +398,12 @@ impl Client {
                     Some(touched) => {
                         if let Some(found) = cells.get_mut(key) {
                             let value = found.value.clone();
-                            *found = Cell { value, ..touched.clone() };
+                            // By what is left, not by the lost value that was touched.
+                            let level = match found.level {
+                                Memory => Memory,
+                                _ => touched.level.max(Queued),
+                            };
+                            *found = Cell { value, level, ..touched.clone() };
                         }
                     }
                 }

@@ -120,7 +120,7 @@ impl Model {
     }
 
     /// A touch neither persists a value nor takes that back.
-    fn level(&self, command: &Command<'_>, asked: Level) -> Level {
+    pub fn level(&self, command: &Command<'_>, asked: Level) -> Level {
         let touched = |touch: &Touch<'_>| self.cells.get(touch.key.as_ref()).map(|cell| cell.level);
         let is_kept = |command: &Command<'_>| match command {
             Command::Touch(touch) => touched(touch).is_some_and(|level| level != Level::Memory),
