@@ -2,7 +2,7 @@
 //!
 //! No I/O, no clock, no randomness: the reply is returned, the change is appended to the buffer
 //! that the caller gives, and the same commands at the same times make the same state anywhere. So
-//! it can be checked against a plain `BTreeMap` (`tests/model.rs`), and later be driven by a
+//! it can be checked against a plain `BTreeMap` (`tests/state/model.rs`), and later be driven by a
 //! replicated log.
 
 mod arena;

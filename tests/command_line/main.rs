@@ -1,0 +1,12 @@
+//! The program as a person or a script meets it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may panic.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod client;
+mod commands;
+mod process;
+mod streams;
+mod unheard;
+mod values;

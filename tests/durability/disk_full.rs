@@ -1,0 +1,203 @@
+//! A medium that is full, and stays so: reads and deletes go on, a start works, and what adds
+//! something is refused with a sentence, before a write fails. On a small file system of its own.
+
+use crate::support::broker::Broker;
+use rmpv::Value;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use vatn::client::{Client, ClientError, ClientOptions, Packed, WriteOptions};
+
+const VALUE_BYTES: usize = 200_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A file system in memory that is unmounted in the end.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where this user may not mount one.
+    fn mount(size: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let size = format!("size={size}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(folder.path())
+            .output();
+        let is_mounted = mounted.is_ok_and(|done| done.status.success());
+        if !is_mounted {
+            println!("skipped: this user may not mount a file system");
+        }
+        is_mounted.then_some(Self(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Has others take all that is left.
+    fn fill(&self) -> PathBuf {
+        let path = self.path().join("of others");
+        let mut file = File::options().create(true).append(true).open(&path).unwrap();
+        for size in [1 << 20, 1 << 12] {
+            while file.write_all(&vec![1; size]).is_ok() {}
+        }
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+struct Peer {
+    runtime: Runtime,
+    client: Client,
+    random: fastrand::Rng,
+}
+
+impl Peer {
+    fn of(broker: &Broker) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let options = ClientOptions::default();
+        let client = runtime.block_on(Client::connect(&broker.router, &options)).unwrap();
+        Self { runtime, client, random: fastrand::Rng::with_seed(7) }
+    }
+
+    fn set(&mut self, number: u32) -> Result<u64, ClientError> {
+        let bytes = std::iter::repeat_with(|| self.random.u8(..)).take(VALUE_BYTES).collect();
+        let value = Packed::from(&Value::Binary(bytes));
+        let (key, options) = (key(number), WriteOptions::default());
+        self.runtime.block_on(self.client.set(&key, &value, &options))
+    }
+
+    fn has(&mut self, number: u32) -> bool {
+        self.runtime.block_on(self.client.get(&key(number))).unwrap().is_some()
+    }
+
+    fn delete(&mut self, number: u32) {
+        let (key, options) = (key(number), WriteOptions::default());
+        let deleted = self.runtime.block_on(self.client.delete(&key, &options));
+        assert!(deleted.unwrap(), "{number}");
+    }
+
+    fn flush(&mut self) {
+        self.runtime.block_on(self.client.flush()).unwrap();
+    }
+
+    /// Sets keys until one is refused; returns how many were taken, and the sentence.
+    fn set_until_full(&mut self) -> (u32, String) {
+        for number in 0..10_000 {
+            if let Err(error) = self.set(number) {
+                return (number, error.to_string());
+            }
+        }
+        panic!("it is never full");
+    }
+
+    fn stats(&mut self) -> Value {
+        self.runtime.block_on(self.client.stats()).unwrap()
+    }
+
+    fn stat(&mut self, name: &str) -> Value {
+        let stats = self.stats();
+        let pairs = stats.as_map().unwrap();
+        pairs.iter().find(|(key, _)| key.as_str() == Some(name)).unwrap().1.clone()
+    }
+
+    /// What others took is seen within a second.
+    fn wait_until_full(&mut self) {
+        let began = Instant::now();
+        while !self.is_full() {
+            assert!(began.elapsed() < PATIENCE, "{:?}", self.stats());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn is_full(&mut self) -> bool {
+        let disk = self.stat("disk");
+        let is_full = |(key, value): &(Value, Value)| {
+            key.as_str() == Some("is_full") && value.as_bool() == Some(true)
+        };
+        disk.as_map().unwrap().iter().any(is_full)
+    }
+
+    fn sets_again(&mut self) {
+        let began = Instant::now();
+        while let Err(error) = self.set(1_000_000) {
+            assert!(began.elapsed() < PATIENCE, "still refused: {error}; {:?}", self.stats());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn key(number: u32) -> Vec<u8> {
+    format!("key {number}").into_bytes()
+}
+
+#[test]
+fn a_write_is_refused_before_it_fails_and_deletes_make_room() {
+    let Some(disk) = SmallDisk::mount("96m") else { return };
+    let broker = Broker::open(disk.path(), &[]);
+    let mut peer = Peer::of(&broker);
+    let (count, refusal) = peer.set_until_full();
+    assert!(refusal.contains("the disk is full"), "{refusal}");
+    assert!(count > 100, "{count} of {VALUE_BYTES} bytes on 96 MiB");
+    assert_eq!(peer.stat("storage"), "ok".into(), "nothing has failed");
+    assert!((0..count).all(|number| peer.has(number)));
+    (0..count - 5).for_each(|number| peer.delete(number));
+    peer.sets_again();
+    drop(peer);
+    assert!(broker.stop().success());
+}
+
+#[test]
+fn a_disk_that_others_filled_is_served_and_deleted_from_after_a_restart_too() {
+    let Some(disk) = SmallDisk::mount("96m") else { return };
+    let broker = Broker::open(disk.path(), &[]);
+    let mut peer = Peer::of(&broker);
+    // Some are in the tables, and the last ones in the log alone.
+    for number in 0..100 {
+        peer.set(number).unwrap();
+        if number % 20 == 0 {
+            peer.flush();
+        }
+    }
+    let others = disk.fill();
+    peer.wait_until_full();
+    drop(peer);
+    broker.kill();
+    for number in (0..40).step_by(20) {
+        // Also what the broker gave up.
+        disk.fill();
+        let broker = Broker::open(disk.path(), &[]);
+        disk.fill();
+        let mut peer = Peer::of(&broker);
+        peer.wait_until_full();
+        assert!((number..100).all(|number| peer.has(number)));
+        let refusal = peer.set(901).unwrap_err().to_string();
+        assert!(refusal.contains("the disk is full"), "{refusal}");
+        (number..number + 20).for_each(|number| peer.delete(number));
+        assert!((0..number + 20).all(|number| !peer.has(number)));
+        drop(peer);
+        match number {
+            0 => broker.kill(),
+            _ => {
+                let log = broker.log_path().to_owned();
+                let status = broker.stop();
+                assert!(status.success(), "{}", std::fs::read_to_string(log).unwrap());
+            }
+        }
+    }
+    std::fs::remove_file(others).unwrap();
+    let broker = Broker::open(disk.path(), &[]);
+    let mut peer = Peer::of(&broker);
+    assert!((0..40).all(|number| !peer.has(number)) && (40..100).all(|number| peer.has(number)));
+    peer.sets_again();
+    drop(peer);
+    assert!(broker.stop().success());
+}

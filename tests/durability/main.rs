@@ -1,0 +1,14 @@
+//! What is left after kills, torn writes, lost power, and disks that fail or are full.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may panic.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod crash;
+mod disk_full;
+mod faults;
+mod faults_process;
+mod kill;
+mod rounds;
+mod space;
+mod torn;

@@ -1,0 +1,358 @@
+//! Room comes back: what a store takes on the medium is bounded by what is live in it, whatever was
+//! written before, with and without restarts.
+
+use crate::support::backbone::{call, wait_for};
+use crate::support::broker::Broker;
+use crate::support::offline::{NOW, run, state};
+use rmpv::Value;
+use std::path::Path;
+use std::sync::Arc;
+use vatn::client::{Client, ClientOptions, Level, Packed, Request, WriteOptions};
+use vatn::clock::Clock;
+use vatn::config::{Config, QueueConfig, RetainConfig};
+use vatn::disk::{Disk, DiskUsage, FjallDisk};
+use vatn::engine::Engine;
+use vatn::server::Backbone;
+use vatn::worker::DEAD_BYTES_MIN;
+
+const KIB: usize = 1 << 10;
+const MIB: u64 = 1 << 20;
+/// So large that rounds write sorted files.
+const VALUE_BYTES: usize = 560 * KIB;
+const VALUES: u64 = 100;
+
+fn open(folder: &Path, clock: &Clock) -> (Arc<FjallDisk>, Backbone) {
+    open_retaining(folder, clock, RetainConfig { bytes: 0, age_ms: 0, segment_bytes: MIB })
+}
+
+fn open_retaining(
+    folder: &Path,
+    clock: &Clock,
+    retain: RetainConfig,
+) -> (Arc<FjallDisk>, Backbone) {
+    let disk = Arc::new(FjallDisk::open(folder).unwrap());
+    let config = Config {
+        database: folder.to_owned(),
+        retain,
+        queue: QueueConfig::default(),
+        ..Config::without_edges("memory")
+    };
+    let shared = Arc::clone(&disk) as Arc<dyn Disk>;
+    let backbone = Backbone::open(config, clock.clone(), shared, &mut |_| {}).unwrap();
+    (disk, backbone)
+}
+
+/// Bytes that cannot be compressed.
+fn value(random: &mut fastrand::Rng) -> Value {
+    Value::Binary(std::iter::repeat_with(|| random.u8(..)).take(VALUE_BYTES).collect())
+}
+
+fn key(number: u64) -> Value {
+    Value::Binary(format!("key {number}").into_bytes())
+}
+
+fn options(options: &[(&str, Value)]) -> Value {
+    Value::Map(options.iter().map(|(name, value)| ((*name).into(), value.clone())).collect())
+}
+
+fn set(engine: &Engine, number: u64, value: &Value, more: &[(&str, Value)]) {
+    let queued = ("durability", "queued".into());
+    let has_level = more.iter().any(|(name, _)| *name == "durability");
+    let level = if has_level { vec![] } else { vec![queued] };
+    let options = options(&[&level[..], more].concat());
+    run(engine, "set", vec![key(number), value.clone(), options]);
+}
+
+fn flush(engine: &Engine) {
+    assert!(call(engine, &Request::new("flush")).is_ok());
+}
+
+fn fill(engine: &Engine, more: &[(&str, Value)]) {
+    let mut random = fastrand::Rng::with_seed(1);
+    let value = value(&mut random);
+    for number in 0..VALUES {
+        set(engine, number, &value, more);
+        if number % 20 == 19 {
+            flush(engine);
+        }
+    }
+}
+
+fn delete_all_but_two(engine: &Engine) {
+    for number in 2..VALUES {
+        run(engine, "delete", vec![key(number), options(&[("durability", "queued".into())])]);
+    }
+    flush(engine);
+}
+
+/// What the tables may take for so many live bytes.
+fn bound(live: u64) -> u64 {
+    live + DEAD_BYTES_MIN.max(live) + MIB
+}
+
+fn live(engine: &Engine) -> u64 {
+    stat(engine, "live_bytes")
+}
+
+fn stat(engine: &Engine, name: &str) -> u64 {
+    let stats = run(engine, "stats", vec![]);
+    let pairs = stats.as_map().unwrap();
+    let found = pairs.iter().find(|(key, _)| key.as_str() == Some(name));
+    found.unwrap().1.as_u64().unwrap()
+}
+
+fn comes_back(disk: &FjallDisk, engine: &Engine) {
+    println!("{} live, {:?}", live(engine), disk.usage());
+    wait_for("the dead rows to go", || disk.usage().tables <= bound(live(engine)));
+}
+
+/// What is on the medium, summed up apart from the code that is tested.
+fn directory_bytes(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::symlink_metadata(folder).unwrap();
+    if !metadata.is_dir() {
+        return metadata.blocks() * 512;
+    }
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|entry| directory_bytes(&entry.unwrap().path())).sum()
+}
+
+#[test]
+fn what_was_deleted_gives_its_room_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
+    let engine = backbone.engine();
+    fill(&engine, &[]);
+    let full = VALUES * VALUE_BYTES as u64;
+    assert!(disk.usage().tables >= full && (full..full + MIB).contains(&live(&engine)));
+    delete_all_but_two(&engine);
+    assert!(live(&engine) < 2 * MIB);
+    comes_back(&disk, &engine);
+    drop((disk, engine));
+    backbone.stop().unwrap();
+    assert_eq!(state(folder.path()).unwrap().len(), 2);
+    let all = directory_bytes(folder.path());
+    let (log_file, reserve) = (33 * MIB, 4 * MIB);
+    assert!(
+        all < bound(2 * MIB) + log_file + reserve,
+        "journals and recycled files are gone after a stop: {all}"
+    );
+}
+
+#[test]
+fn what_expired_gives_its_room_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(NOW);
+    let (disk, backbone) = open(folder.path(), &clock);
+    let engine = backbone.engine();
+    fill(&engine, &[("ttl_ms", 1_000.into())]);
+    assert!(disk.usage().tables >= VALUES * VALUE_BYTES as u64);
+    clock.advance_to(NOW + 2_000);
+    wait_for("the values to expire", || live(&engine) == 0);
+    flush(&engine);
+    comes_back(&disk, &engine);
+    drop((disk, engine));
+    backbone.stop().unwrap();
+}
+
+#[test]
+fn what_was_overwritten_gives_its_room_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
+    let engine = backbone.engine();
+    let mut random = fastrand::Rng::with_seed(2);
+    for _ in 0..8 {
+        for number in 0..20 {
+            set(&engine, number, &value(&mut random), &[]);
+        }
+        flush(&engine);
+    }
+    // Persisted values that a value of level `memory` covers are dead too.
+    let small = Value::from(1);
+    for number in 1..20 {
+        set(&engine, number, &small, &[("durability", "memory".into())]);
+    }
+    flush(&engine);
+    assert!(live(&engine) < MIB);
+    comes_back(&disk, &engine);
+    drop((disk, engine));
+    backbone.stop().unwrap();
+}
+
+#[test]
+fn a_start_gives_back_what_was_dead_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
+    fill(&backbone.engine(), &[]);
+    drop(disk);
+    backbone.stop().unwrap();
+    // Deleted behind the back of whoever would have compacted.
+    let disk = FjallDisk::open(folder.path()).unwrap();
+    let rows = (2..VALUES).map(|number| vatn::disk::Row {
+        space: vatn::disk::Space::Table,
+        key: vatn::log::tables::key(format!("key {number}").as_bytes()),
+        value: None,
+    });
+    disk.commit(rows.collect(), vatn::disk::Sync::Data).unwrap();
+    drop(disk);
+    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
+    let engine = backbone.engine();
+    assert!(stat(&engine, "disk_bytes") > 2 * MIB, "it is known before anything is written");
+    comes_back(&disk, &engine);
+    drop((disk, engine));
+    backbone.stop().unwrap();
+    assert_eq!(state(folder.path()).unwrap().len(), 2);
+}
+
+#[test]
+fn what_is_live_is_counted_alike_by_whoever_wrote_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
+    let engine = backbone.engine();
+    let mut random = fastrand::Rng::with_seed(3);
+    for _ in 0..3_000 {
+        let number = random.u64(..100);
+        let value = Value::Binary(vec![7; random.usize(..3_000)]);
+        let level = ["memory", "queued"][random.usize(..2)];
+        match random.u8(..5) {
+            0 => drop(run(&engine, "delete", vec![key(number)])),
+            1 => drop(run(&engine, "touch", vec![key(number), 60_000.into()])),
+            _ => set(&engine, number, &value, &[("durability", level.into())]),
+        }
+    }
+    flush(&engine);
+    let counted = live(&engine);
+    drop((disk, engine));
+    backbone.stop().unwrap();
+    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
+    assert_eq!(live(&backbone.engine()), counted, "a restart counts what it finds");
+    drop(disk);
+    backbone.stop().unwrap();
+}
+
+#[test]
+fn journals_do_not_pile_up_behind_a_keyspace_that_is_seldom_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
+    let engine = backbone.engine();
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut most = 0;
+    // So few rows at once that they go through the journal.
+    for _ in 0..45 {
+        for number in 0..10 {
+            set(&engine, number, &value(&mut random), &[]);
+        }
+        flush(&engine);
+        most = most.max(disk.usage().journals);
+    }
+    // One that is being filled, and one that is being sorted; each is sealed at 64 MB, and what
+    // memory holds more is 32 MiB.
+    assert!(most < 2 * (64 + 32) * MIB, "{most}");
+    wait_for("the sealed journal to go", || disk.usage().journals < (64 + 32) * MIB);
+    let bytes = |usage: DiskUsage| usage.tables + usage.journals + usage.log + usage.other;
+    assert_eq!(bytes(disk.usage()), disk.usage().total());
+    drop((disk, engine));
+    backbone.stop().unwrap();
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let journals = files.filter(|path| path.extension().is_some_and(|ending| ending == "jnl"));
+    let left: u64 = journals.map(|path| directory_bytes(&path)).sum();
+    assert!(left < 2 * MIB, "{left}");
+}
+
+#[test]
+fn history_is_kept_as_long_as_was_promised_and_not_much_longer() {
+    for (promised, value_bytes) in [(0, 2_000), (1_000_000, 50_000), (5_000_000, 700)] {
+        let folder = tempfile::tempdir().unwrap();
+        let retain = RetainConfig { bytes: promised, ..RetainConfig::default() };
+        let (disk, backbone) = open_retaining(folder.path(), &Clock::manual(NOW), retain);
+        let engine = backbone.engine();
+        let kept = || engine.segments().bytes();
+        let mut written = 0;
+        while written < 16_600_000 {
+            let value = Value::Binary(vec![written as u8; value_bytes]);
+            set(&engine, written % 50, &value, &[]);
+            let before = written;
+            written += value_bytes as u64;
+            if written >> 21 > before >> 21 {
+                flush(&engine);
+                assert!(kept() >= promised.min(written), "{} of {promised}", kept());
+            }
+        }
+        flush(&engine);
+        let segment = retain.full_segment_bytes() + value_bytes as u64;
+        wait_for("older history to go", || kept() <= promised + 2 * segment);
+        drop((disk, engine));
+        backbone.stop().unwrap();
+    }
+}
+
+#[test]
+fn history_that_is_old_goes_also_when_nobody_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let retain = RetainConfig { age_ms: 10_000, segment_bytes: 10_000, ..RetainConfig::default() };
+    let clock = Clock::manual(NOW);
+    let (disk, backbone) = open_retaining(folder.path(), &clock, retain);
+    let engine = backbone.engine();
+    for second in 0..20 {
+        clock.advance_to(NOW + second * 1_000);
+        for number in 0..10 {
+            set(&engine, number, &Value::Binary(vec![1; 2_000]), &[]);
+        }
+        flush(&engine);
+        // Ten writes a second, and the one that gave the time.
+        let young = second.saturating_sub(10) * 10 + 1;
+        assert!(engine.segments().first_seq() <= young, "second {second}");
+    }
+    let first = engine.segments().first_seq();
+    assert!(first > 50, "what is too old goes: {first}");
+    clock.advance_to(NOW + 60_000);
+    wait_for("all that is closed to go", || engine.segments().first_seq() > 180);
+    drop((disk, engine));
+    backbone.stop().unwrap();
+}
+
+/// A compaction that is killed leaves every row that was live, and none that was not.
+#[test]
+fn a_kill_in_a_compaction_changes_no_row() {
+    let seed = std::env::var("VATN_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("seed {seed} (VATN_SEED repeats it)");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut model = std::collections::BTreeMap::new();
+    for round in 0..6 {
+        let broker = Broker::open(folder.path(), &[]);
+        runtime.block_on(async {
+            let options = WriteOptions { durability: Some(Level::Stored), ..Default::default() };
+            let connection = ClientOptions::default();
+            let mut client = Client::connect(&broker.router, &connection).await.unwrap();
+            for number in 0..60_u64 {
+                let found = client.get(&number.to_be_bytes()).await.unwrap();
+                let found = found.map(|value| value.decode::<u64>().unwrap());
+                assert_eq!(found, model.get(&number).copied(), "round {round}, key {number}");
+            }
+            let filler = value(&mut random);
+            for number in 0..40 {
+                let key = format!("filler {number}").into_bytes();
+                client.set(&key, &Packed::from(&filler), &options).await.unwrap();
+            }
+            for _ in 0..60 {
+                let (number, new) = (random.u64(..60), random.u64(..));
+                if random.bool() {
+                    let value = Packed::from(&Value::from(new));
+                    client.set(&number.to_be_bytes(), &value, &options).await.unwrap();
+                    model.insert(number, new);
+                } else {
+                    client.delete(&number.to_be_bytes(), &options).await.unwrap();
+                    model.remove(&number);
+                }
+            }
+            client.flush().await.unwrap();
+            client.compact().await.unwrap();
+            // Any moment will do.
+            tokio::time::sleep(std::time::Duration::from_micros(random.u64(..60_000))).await;
+        });
+        broker.kill();
+    }
+}

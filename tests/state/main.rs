@@ -1,0 +1,12 @@
+//! What a broker holds and says of it: commands, times to live, history, order, against models.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may panic.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod changes;
+mod commands;
+mod expiry;
+mod linear;
+mod model;
+mod take_back;

@@ -1,0 +1,16 @@
+//! The ZeroMQ endpoints, as honest, clumsy and hostile peers meet them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may panic.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod hostile;
+mod listener;
+mod memory;
+mod publisher;
+mod publisher_memory;
+mod router;
+mod short_requests;
+mod stop;
+mod subscriber;
+mod waits;
