@@ -2,7 +2,7 @@
 
 use super::{Level, Seq};
 
-/// The seqs that must have reached a level before a reply may be sent (promises 2 and 4). 0 waits
+/// The seqs that must have reached a level before a reply may be sent (promises 2 and 3). 0 waits
 /// for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Gate {

@@ -1,5 +1,5 @@
 //! Crashes on a test's disk: what is left is a prefix of the order of writes, with every
-//! acknowledged write that covers the crash in it, and no half batch (promises 2 and 3).
+//! acknowledged write that covers the crash in it, and no half batch (promises 1 and 2).
 
 use crate::support::backbone::config;
 use crate::support::commands::Generator;

@@ -1,6 +1,6 @@
 //! A disk that fails at every operation in turn: whoever waits is told with the system's words,
 //! reads go on and show exactly what reached its level, nothing hangs, and what was acknowledged is
-//! there when the cause is gone (promise 5).
+//! there when the cause is gone (promises 3 and 4).
 
 use crate::support::backbone::{Held, call, execute, open, settle, wait_for};
 use crate::support::dealer::{Outcome, key_bytes};

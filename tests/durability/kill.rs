@@ -1,6 +1,6 @@
 //! A real broker killed with -9 at random moments under many clients; a ledger of every request and
-//! reply is kept outside, and after each restart the store is held against it, exactly (promises 2,
-//! 3 and 4).
+//! reply is kept outside, and after each restart the store is held against it, exactly (promises 2
+//! and 3).
 //!
 //! `VATN_KILL_ROUNDS` sets how many kills, `VATN_SEED` repeats a run.
 

@@ -1,5 +1,5 @@
 //! Linearizability, through crashes: what concurrent clients saw of a key can be put in one order
-//! that fits the times of their calls and replies, kills in between included (promises 1 and 4).
+//! that fits the times of their calls and replies, kills in between included (promises 1 and 3).
 //!
 //! Histories are checked key by key, since single keys that are linearizable make a whole that is;
 //! a pair of keys that only batches write is checked as one.

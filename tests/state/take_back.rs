@@ -1,5 +1,5 @@
 //! A disk that fails while writes are on their way: every read is answered afterwards, and shows
-//! the newest value of each key that reached its writer's level, and no other (promises 4 and 5).
+//! the newest value of each key that reached its writer's level, and no other (promises 3 and 4).
 //!
 //! `VATN_ROUNDS` sets how many random rounds, `VATN_SEED` repeats a run.
 

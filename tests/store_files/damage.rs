@@ -1,5 +1,5 @@
 //! Every file of a store, damaged byte by byte and cut short: it is found, by name, and what is
-//! wrong is never taken for data.
+//! wrong is never taken for data (promise 4).
 
 use crate::support::offline::{State, copy, files, run, serve, state_on};
 use std::path::{Path, PathBuf};

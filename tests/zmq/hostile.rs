@@ -1,4 +1,4 @@
-//! Promise 6 at the command edge: whatever a peer sends or does not read, the broker goes on,
+//! Promise 5 at the command edge: whatever a peer sends or does not read, the broker goes on,
 //! answers an honest client, and keeps its memory.
 //!
 //! Several of these packets abort or freeze an edge that trusts its peers; each test says which.

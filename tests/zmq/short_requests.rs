@@ -1,4 +1,4 @@
-//! Promise 6 where a short request asks for much: it is refused before it takes the memory or the
+//! Promise 5 where a short request asks for much: it is refused before it takes the memory or the
 //! time, and everybody else is served.
 
 use crate::support::broker::Broker;
