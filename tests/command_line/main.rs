@@ -6,6 +6,7 @@ mod support;
 
 mod client;
 mod commands;
+mod examples;
 mod process;
 mod streams;
 mod unheard;
