@@ -20,6 +20,39 @@
 //! - [`server`] wires them and knows the order of start and stop; [`cli`] is what a person types.
 //!
 //! `ARCHITECTURE.md` has the map, the invariants and the decisions with their evidence.
+//!
+//! # A client
+//!
+//! ```no_run
+//! use vatn::client::{Client, ClientOptions, Packed, WriteOptions};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut client = Client::connect("tcp://127.0.0.1:7533", &ClientOptions::default()).await?;
+//! client.set(b"boat:1", &Packed::of("Maren")?, &WriteOptions::default()).await?;
+//! let name: String = client.get(b"boat:1").await?.ok_or("it is gone")?.decode()?;
+//! # Ok(()) }
+//! ```
+//!
+//! # A broker inside a program
+//!
+//! ```no_run
+//! use vatn::config::Config;
+//! use vatn::server::Broker;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config {
+//!     http_host: "127.0.0.1".to_owned(),
+//!     routers: vec!["ipc:///run/app/vatn".to_owned()],
+//!     publishers: vec!["ipc:///run/app/vatn-changes".to_owned()],
+//!     ..Config::without_edges("/var/lib/app/vatn")
+//! };
+//! let broker = Broker::start(config, |_items| {}).await?;
+//! println!("commands at {:?}", broker.endpoints().routers);
+//! broker.stop().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Programs that run are in `examples/`.
 
 // No path that a peer can reach may panic; tests may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]

@@ -20,6 +20,20 @@ impl Client {
     /// `batch`: executes the requests as one atomic write; their results in order.
     ///
     /// When one is refused nothing has happened, and the refusal's details name its index.
+    ///
+    /// ```no_run
+    /// use vatn::client::{Client, ClientError, Level, Request};
+    ///
+    /// async fn rename(client: &mut Client) -> Result<(), ClientError> {
+    ///     let Some(value) = client.get(b"old").await? else { return Ok(()) };
+    ///     let requests = [
+    ///         Request::new("set").key(b"new").argument(&value).option("if", "absent"),
+    ///         Request::new("delete").key(b"old"),
+    ///     ];
+    ///     client.batch(&requests, Some(Level::Synced)).await?;
+    ///     Ok(())
+    /// }
+    /// ```
     pub async fn batch(
         &mut self,
         requests: &[Request],

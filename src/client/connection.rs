@@ -47,6 +47,28 @@ impl Default for ClientOptions {
 ///
 /// It does not reconnect: after [`ClientError::Closed`] it cannot be known whether an unanswered
 /// write took place, which only the caller can decide about.
+///
+/// Each command has a method. Many requests travel in one message with [`Client::call_many`]. Several
+/// messages are under way at once with [`Client::send`] and [`Client::receive`]:
+///
+/// ```no_run
+/// use vatn::client::{Client, ClientError, Packed, Request};
+///
+/// async fn two_at_once(client: &mut Client) -> Result<(), ClientError> {
+///     let first = client.send(&[Request::new("get").key(b"a")]).await?;
+///     let second = client.send(&[Request::new("get").key(b"b")]).await?;
+///     let mut outcomes = client.receive(first).await?;
+///     outcomes.extend(client.receive(second).await?);
+///     for outcome in outcomes {
+///         match outcome {
+///             Ok(value) => println!("{}", value.value()),
+///             Err(refusal) => println!("refused: {refusal}"),
+///         }
+///     }
+///     // No reply, and no error when it fails.
+///     client.notify(&Request::new("set").key(b"seen").argument(&Packed::from(true))).await
+/// }
+/// ```
 pub struct Client {
     endpoint: String,
     socket: DealerSocket,

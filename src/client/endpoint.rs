@@ -11,6 +11,14 @@ use tokio::time::timeout;
 use super::ClientError;
 
 /// Where a broker listens: `tcp://HOST:PORT` or `ipc://PATH`.
+///
+/// ```
+/// use vatn::client::Endpoint;
+///
+/// let endpoint: Endpoint = "tcp://[::1]:7533".parse().unwrap();
+/// assert_eq!(endpoint, Endpoint::Tcp { host: "::1".to_owned(), port: 7533 });
+/// assert!("localhost".parse::<Endpoint>().is_err());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// A TCP port; the host is a name or an address, an IPv6 address without its brackets.

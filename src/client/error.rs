@@ -94,6 +94,21 @@ pub enum ClientError {
 
 impl ClientError {
     /// The broker's error code, when it was the broker that said no.
+    ///
+    /// ```no_run
+    /// use vatn::client::{Client, ClientError, Condition, Packed, WriteOptions};
+    ///
+    /// /// Whether this client took the lock.
+    /// async fn try_lock(client: &mut Client) -> Result<bool, ClientError> {
+    ///     let condition = Some(Condition::Absent);
+    ///     let options = WriteOptions { condition, ttl_ms: Some(5_000), ..Default::default() };
+    ///     match client.set(b"lock", &Packed::nil(), &options).await {
+    ///         Ok(_seq) => Ok(true),
+    ///         Err(error) if error.code() == Some("CONFLICT") => Ok(false),
+    ///         Err(error) => Err(error),
+    ///     }
+    /// }
+    /// ```
     pub fn code(&self) -> Option<&str> {
         match self {
             ClientError::Refused(refusal) => Some(&refusal.code),

@@ -19,6 +19,22 @@ const WAIT: Duration = Duration::from_secs(1);
 ///
 /// It yields every change under its prefix once and in order. An [`Event::Gap`] comes only where
 /// there is no [`Replay`] to fill it with. `prev` of each change is the seq of the change before.
+///
+/// ```no_run
+/// use vatn::client::{ClientError, ClientOptions, Event, Follower};
+///
+/// /// Every change after `seq`, those of the past first.
+/// async fn follow(seq: u64) -> Result<(), ClientError> {
+///     let (changes, commands) = ("tcp://127.0.0.1:7534", "tcp://127.0.0.1:7533");
+///     let options = ClientOptions::default();
+///     let mut all = Follower::connect(changes, Some(commands), b"", Some(seq), &options).await?;
+///     loop {
+///         if let Event::Change(change) = all.next().await? {
+///             println!("{} {}", change.seq, change.key.escape_ascii());
+///         }
+///     }
+/// }
+/// ```
 pub struct Follower {
     subscriber: Subscriber,
     replay: Option<Replay>,

@@ -46,6 +46,21 @@ impl Client {
 
     /// `wait`: true once every write up to `seq` has reached `level`, false when that took longer
     /// than `timeout`. Without a timeout it waits as long as the connection lives.
+    ///
+    /// Writes at a low level can be confirmed together, later:
+    ///
+    /// ```no_run
+    /// use vatn::client::{Client, ClientError, Level, Packed, WriteOptions};
+    ///
+    /// async fn load(client: &mut Client, keys: &[&[u8]]) -> Result<(), ClientError> {
+    ///     let (mut last, value) = (0, Packed::from(true));
+    ///     for key in keys {
+    ///         last = client.set(key, &value, &WriteOptions::durability(Level::Queued)).await?;
+    ///     }
+    ///     client.wait(last, Level::Synced, None).await?;
+    ///     Ok(())
+    /// }
+    /// ```
     pub async fn wait(
         &mut self,
         seq: u64,

@@ -1,4 +1,4 @@
-//! A client of the broker, over the `zeromq` crate.
+//! The Rust client, over the `zeromq` crate.
 //!
 //! [`Client`] is a DEALER that speaks to a `--router` endpoint: typed methods, one a command, and
 //! [`Client::call_many`] for many requests in one message. [`Subscriber`] follows what a

@@ -29,6 +29,18 @@ impl From<Condition> for Packed {
 /// Options of a write; the default asks for nothing beyond what the broker does by itself.
 ///
 /// Not every command takes every option: the broker refuses one that it does not know there.
+///
+/// ```
+/// use vatn::client::{Condition, Level, WriteOptions};
+///
+/// // Only if the key is absent, for ten minutes, answered once the kernel has it.
+/// let options = WriteOptions {
+///     condition: Some(Condition::Absent),
+///     ttl_ms: Some(600_000),
+///     ..WriteOptions::durability(Level::Stored)
+/// };
+/// # drop(options);
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct WriteOptions {
     /// The level the reply waits for; the broker's `--durability` when not given.

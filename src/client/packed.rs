@@ -11,6 +11,16 @@ use crate::wire::{Reader, writer};
 ///
 /// The broker keeps a value byte for byte, so a client must be able to hold one without
 /// rewriting it: a `Packed` is decoded only where its content is needed.
+///
+/// ```
+/// use vatn::client::Packed;
+///
+/// let value = Packed::of(&("Maren", 2)).unwrap();
+/// let (name, oars): (String, u32) = value.decode().unwrap();
+/// assert_eq!((name.as_str(), oars), ("Maren", 2));
+/// assert_eq!(Packed::from(7).as_bytes(), [0x07]);
+/// assert!(Packed::new(vec![0x93, 1, 2]).is_none(), "an array of three with two elements");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed(Bytes);
 

@@ -7,6 +7,21 @@ use super::values::{Entry, entry, pairs};
 use super::{Client, ClientError, Request, WriteOptions};
 
 /// Which keys a `range` covers; the default is all of them.
+///
+/// ```no_run
+/// use vatn::client::{Client, ClientError, Range};
+///
+/// /// Prints all keys under a prefix, page by page.
+/// async fn print_keys(client: &mut Client, prefix: &[u8]) -> Result<(), ClientError> {
+///     let mut range = Range { prefix: Some(prefix.to_vec()), ..Range::default() };
+///     loop {
+///         let page = client.range_keys(&range).await?;
+///         page.items.iter().for_each(|key| println!("{}", key.escape_ascii()));
+///         let Some(next) = page.next else { return Ok(()) };
+///         range.after = Some(next.to_vec());
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Range {
     /// The first key, inclusive.

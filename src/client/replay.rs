@@ -11,6 +11,24 @@ use super::{Client, ClientError, ClientOptions, HistoryOptions};
 ///
 /// A connection that is lost is an error of [`Replay::next`], after which another call goes on
 /// where the last one came to. That it is still the same history is checked with each connection.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use vatn::client::{ClientError, ClientOptions, Replay};
+///
+/// /// The number of changes that the broker's history holds.
+/// async fn count() -> Result<usize, ClientError> {
+///     let options = ClientOptions::default();
+///     let mut history = Replay::new("tcp://127.0.0.1:7533", b"", 0, &options);
+///     let mut count = 0;
+///     loop {
+///         match history.next(None, Duration::ZERO).await?.len() {
+///             0 => return Ok(count),
+///             more => count += more,
+///         }
+///     }
+/// }
+/// ```
 pub struct Replay {
     endpoint: String,
     patience: ClientOptions,

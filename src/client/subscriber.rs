@@ -55,6 +55,22 @@ pub enum Event {
 /// [`ClientOptions::beat_timeout`], is made again, for as long as it takes. After each such silence
 /// twice as long is waited, until something comes: a large value may be on its way, before which
 /// no beat can.
+///
+/// ```no_run
+/// use vatn::client::{ClientError, ClientOptions, Event, Subscriber};
+///
+/// async fn watch() -> Result<(), ClientError> {
+///     let options = ClientOptions::default();
+///     let mut boats = Subscriber::connect("tcp://127.0.0.1:7534", b"boat:", &options).await?;
+///     loop {
+///         match boats.next().await? {
+///             Event::Change(change) => println!("{} {}", change.seq, change.key.escape_ascii()),
+///             Event::Gap { after, through } => println!("missed: {after} to {through}"),
+///             Event::Beat { .. } | Event::Disconnected | Event::Reconnected => {}
+///         }
+///     }
+/// }
+/// ```
 pub struct Subscriber {
     endpoint: Endpoint,
     address: String,
