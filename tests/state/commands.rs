@@ -24,9 +24,9 @@ fn names(list: &Value) -> Vec<&str> {
 }
 
 /// One step of a vector file, its frames as bytes.
-struct Step {
+pub(super) struct Step {
     place: String,
-    request: Vec<Vec<u8>>,
+    pub(super) request: Vec<Vec<u8>>,
     reply: Vec<Value>,
 }
 
@@ -54,7 +54,7 @@ fn vector_files(folder: PathBuf) -> Vec<PathBuf> {
     found
 }
 
-fn vectors() -> Vec<Step> {
+pub(super) fn vectors() -> Vec<Step> {
     let mut steps = Vec::new();
     for file in vector_files(Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/vectors")) {
         let listed: Vec<Value> =

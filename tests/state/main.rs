@@ -7,6 +7,7 @@ mod support;
 mod changes;
 mod commands;
 mod expiry;
+mod fuzz_checks;
 mod linear;
 mod model;
 mod take_back;
