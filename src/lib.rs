@@ -1,7 +1,7 @@
 //! **vatn** is a networked message-queue store over ZeroMQ: an ordered map in memory, an honest log
 //! below it, and every change told to whoever listens.
 //!
-//! The rooms, from the ground up; a room imports only from below (held by `tests/tidy.rs`):
+//! The rooms, from the ground up; a room imports only from below (held by `tests/tidy`):
 //!
 //! - [`wire`] is what travels: commands, replies, changes and error codes, as bytes. [`limits`] has
 //!   every bound, [`config`] what a broker is told at start, [`clock`] the time, [`process`] its
