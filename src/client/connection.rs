@@ -48,8 +48,8 @@ impl Default for ClientOptions {
 /// It does not reconnect: after [`ClientError::Closed`] it cannot be known whether an unanswered
 /// write took place, which only the caller can decide about.
 ///
-/// Each command has a method. Many requests travel in one message with [`Client::call_many`]. Several
-/// messages are under way at once with [`Client::send`] and [`Client::receive`]:
+/// Each command has a method. Many requests travel in one message with [`Client::call_many`].
+/// Several messages are under way at once with [`Client::send`] and [`Client::receive`]:
 ///
 /// ```no_run
 /// use vatn::client::{Client, ClientError, Packed, Request};
