@@ -21,8 +21,9 @@ impl Caller {
         self.0.slot.note(Activity::Following, since);
     }
 
-    /// Something has come for it.
-    pub fn is_served(&self) {
-        self.0.note(Activity::Busy);
+    /// It is sent something. The last that it asked for, or that came for it, was at that time: to
+    /// hear that nothing has come makes it no younger.
+    pub fn is_served(&self, since: Instant) {
+        self.0.slot.note(Activity::Busy, since);
     }
 }

@@ -105,7 +105,7 @@ async fn page<S: Store>(
     // The wait holds nothing; the page does.
     caller.follows(Instant::now());
     let awaited = edge.store.await_changes(&asked).await;
-    caller.is_served();
+    caller.is_served(Instant::now());
     let mut headers = HeaderMap::new();
     let body = match awaited {
         Awaited::Nothing { next } => {
@@ -187,11 +187,13 @@ impl<S: Store> Tail<S> {
             let asked = ChangesQuery { wait_ms, ..self.asked.clone() };
             self.caller.follows(self.active_at);
             let awaited = self.edge.store.await_changes(&asked).await;
-            self.caller.is_served();
+            if let Awaited::Something = awaited {
+                self.active_at = Instant::now();
+            }
+            self.caller.is_served(self.active_at);
             if let Awaited::Nothing { next } = awaited {
                 return Ok(self.heartbeat(next));
             }
-            self.active_at = Instant::now();
             self.text = Some(made(&self.edge, &self.caller, &asked, self.prev, true).await?);
         }
         let Some(text) = &mut self.text else { return Ok(Bytes::new()) };

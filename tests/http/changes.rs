@@ -332,25 +332,27 @@ mod events {
     #[test]
     fn give_way_to_newcomers_the_oldest_first() {
         let broker = Broker::start(&["--max-connections", "3", "--durability", "stored"]);
-        let mut followers: Vec<_> =
-            (0..3).map(|_| Stream::open(&broker, "/changes?from=0", &[EVENTS])).collect();
+        let target = |key| format!("/changes?from=0&prefix={key}");
+        let open = |key| Stream::open(&broker, &target(key), &[EVENTS]);
+        let mut followers: Vec<_> = ["a", "b", "c"].map(open).into();
         for follower in &mut followers {
             assert_eq!(follower.next().unwrap().change, None);
         }
+        // For the one that came first something came last.
+        assert_eq!(broker.vatn(&["set", "a", "1"]).text(), "1\n");
+        assert_eq!(followers[0].changes(1), [(1, 0)]);
         let mut http = Connection::open(&broker.http);
-        assert_eq!(http.ask("GET /put?a=1").status, 201);
-        let mut oldest = followers.remove(0);
+        assert_eq!(http.ask("GET /put?a=2&c=2").status, 201);
+        let mut oldest = followers.remove(1);
         assert!(oldest.http.is_closed_within(40), "its stream goes on");
-        for follower in &mut followers {
-            assert_eq!(follower.changes(1), [(1, 0)], "the others go on");
-        }
+        assert_eq!(followers[0].changes(1), [(2, 0)], "the others go on");
+        assert_eq!(followers[1].changes(1), [(2, 1)]);
         let mut another = Connection::open(&broker.http);
         assert_eq!(another.ask("GET /get?key=a").status, 200);
         assert!(http.is_closed(), "between two requests: it gives way before those that follow");
-        assert_eq!(another.ask("GET /put?a=2").status, 201);
-        for follower in &mut followers {
-            assert_eq!(follower.changes(1), [(2, 0)]);
-        }
+        assert_eq!(another.ask("GET /put?a=3&c=3").status, 201);
+        assert_eq!(followers[0].changes(1), [(3, 0)]);
+        assert_eq!(followers[1].changes(1), [(3, 1)]);
     }
 
     #[test]

@@ -36,6 +36,10 @@ struct MapStore {
     turn: Semaphore,
     /// How many commands have come, whether they wait or not.
     come: watch::Sender<usize>,
+    /// How many have begun to wait for changes. There are none, and with each permit one of them
+    /// hears so: of those that wait for the prefix `first`, and of the others.
+    waits: watch::Sender<usize>,
+    beats: [Semaphore; 2],
     page_items: usize,
     counters: Counters,
     quota: OnceLock<Arc<MemoryQuota>>,
@@ -49,6 +53,8 @@ impl MapStore {
             map: Mutex::default(),
             turn: Semaphore::new(Semaphore::MAX_PERMITS),
             come: watch::Sender::default(),
+            waits: watch::Sender::default(),
+            beats: [Semaphore::new(0), Semaphore::new(0)],
             page_items,
             counters: Counters::default(),
             quota: OnceLock::new(),
@@ -132,6 +138,11 @@ impl Store for MapStore {
     }
 
     async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
+        if query.wait_ms > 0 {
+            self.waits.send_modify(|waits| *waits += 1);
+            let beats = &self.beats[usize::from(query.prefix != b"first")];
+            beats.acquire().await.expect("never closed").forget();
+        }
         Awaited::Nothing { next: query.after }
     }
 
@@ -196,11 +207,12 @@ impl Edge {
 
     /// Waits until so many commands have come to the store.
     async fn come(&self, count: usize) {
-        let mut come = self.store.come.subscribe();
-        timeout(PATIENCE, come.wait_for(|come| *come >= count))
-            .await
-            .expect("in time")
-            .expect("held");
+        reach(&self.store.come, count).await;
+    }
+
+    /// Waits until so many waits for changes have begun.
+    async fn wait_for_changes(&self, count: usize) {
+        reach(&self.store.waits, count).await;
     }
 
     /// A peer for which the kernel holds little of what it does not read.
@@ -232,6 +244,12 @@ impl Edge {
             sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+async fn reach(counter: &watch::Sender<usize>, count: usize) {
+    let mut counted = counter.subscribe();
+    let reached = timeout(PATIENCE, counted.wait_for(|counted| *counted >= count)).await;
+    reached.expect("in time").expect("held");
 }
 
 struct Peer(TcpStream);

@@ -66,3 +66,30 @@ async fn connections_that_come_and_go_do_not_keep_an_honest_client_out() {
         }
     }
 }
+
+/// Who hears again and again that nothing has come is not younger by it.
+#[tokio::test]
+async fn a_newcomer_has_the_slot_of_the_follower_for_whom_nothing_came_longest() {
+    let edge = Edge::start(Limits { max_connections: 3, ..Limits::default() }).await;
+    let mut followers = Vec::new();
+    for (count, prefix) in ["first", "second", "third"].iter().enumerate() {
+        let mut peer = edge.connect().await;
+        peer.send(&format!(
+            "GET /changes?prefix={prefix} HTTP/1.1\r\nHost: localhost\r\n\
+             Accept: text/event-stream\r\n\r\n"
+        ))
+        .await;
+        peer.until(": nothing up to 0").await;
+        edge.wait_for_changes(count + 1).await;
+        followers.push(peer);
+    }
+    edge.store.beats[0].add_permits(1);
+    followers[0].until(": nothing up to 0").await;
+    edge.wait_for_changes(4).await;
+    assert!(edge.get("/put?a=1").await.starts_with("HTTP/1.1 201"));
+    followers[0].rest().await;
+    edge.store.beats[1].add_permits(2);
+    for peer in &mut followers[1..] {
+        peer.until(": nothing up to 0").await;
+    }
+}
