@@ -146,6 +146,15 @@ fn what_is_too_much_for_a_light_turn_is_left_before_it_is_done() {
 }
 
 #[test]
+fn a_reply_that_is_left_is_charged_what_was_made_of_it() {
+    let (engine, _log) = engine(&Arc::default());
+    run(&engine, set(b"large", &value(100 << 10), None));
+    let mut answers = light(SHARE);
+    assert_eq!(engine.execute(&[request(get(b"large"))], true, &mut answers), 0);
+    assert_eq!(answers.budget.used(), Cost::new(2, HEAD), "the entry, the request, and its head");
+}
+
+#[test]
 fn expired_keys_are_taken_out_a_few_at_a_time_and_counted_when_all_are_gone() {
     let (engine, _log) = engine(&Arc::default());
     for key in 0..1_000_u32 {

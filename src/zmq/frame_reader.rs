@@ -114,7 +114,10 @@ mod tests {
                 match step {
                     Step::Begin(head) => open = Some((head, Vec::new())),
                     Step::Body { bytes, ends } => {
-                        open.as_mut().unwrap().1.extend_from_slice(bytes);
+                        assert!(ends || !bytes.is_empty(), "a step that takes nothing");
+                        let (head, body) = open.as_mut().unwrap();
+                        body.extend_from_slice(bytes);
+                        assert_eq!(reader.left(), head.len - body.len());
                         frames.extend(open.take_if(|_| ends));
                     }
                 }

@@ -239,6 +239,9 @@ mod tests {
         let mut inbox = Inbox::default();
         assert!((0..4).all(|_| add(&mut inbox, 1, true).is_ok()) && inbox.is_open());
         add(&mut inbox, 1, false).unwrap();
+        add(&mut inbox, 2, false).unwrap();
+        let first = inbox.messages.pop_front().unwrap();
+        assert_eq!((first.len(), inbox.frame(&first, 5)), (5, None), "that is the next message's");
         assert!((0..5).all(|_| add(&mut inbox, 1, true).is_ok()));
         let many = inbox.begin_frame(1, BOUNDS);
         assert!(matches!(many, Err(Violation::TooManyFrames { max: 5 })));
@@ -258,6 +261,7 @@ mod tests {
         add(&mut inbox, 7, true).unwrap();
         inbox.begin_frame(9, BOUNDS).unwrap();
         inbox.append(b"12345", 4);
+        assert_eq!(inbox.unfinished(), 12, "those before it are whole");
         inbox.messages.clear();
         inbox.rest();
         assert_eq!((inbox.unfinished(), inbox.bytes.len()), (12, 12));
@@ -276,10 +280,13 @@ mod tests {
         let mut inbox = Inbox::default();
         inbox.begin_frame(50 << 20, bounds).unwrap();
         for count in 1..200_000 {
+            let most = inbox.held_after(1);
             inbox.append(&[7], (50 << 20) - count);
+            assert!(inbox.held() <= most, "{count}");
             assert!(inbox.held() <= (count + count / GROWTH).max(64) + 64, "{count}");
         }
         inbox.append(&vec![7; 50_000_000], (50 << 20) - 50_199_999);
+        inbox.append(&[7; 1_000], (50 << 20) - 50_200_999);
         assert!(inbox.held() <= 50 << 20, "and never past the frame's end");
     }
 
@@ -293,5 +300,20 @@ mod tests {
         inbox.messages.clear();
         inbox.rest();
         assert!(inbox.held() <= 4 * KEPT_BYTES);
+    }
+
+    #[test]
+    fn a_wish_takes_no_memory_once_it_is_taken_out() {
+        let mut inbox = Inbox::default();
+        for wish in [1, 0].repeat(5_000) {
+            inbox.begin_frame(3, BOUNDS).unwrap();
+            inbox.append(&[wish, b'a', b'b'], 0);
+            inbox.end_frame(false);
+            inbox.newest_as_signal();
+            let topic = Bytes::from_static(b"ab");
+            let expected = [Signal::Cancel(topic.clone()), Signal::Subscribe(topic)];
+            assert_eq!(inbox.signals.pop_front().as_ref(), expected.get(usize::from(wish)));
+            assert!(inbox.messages.is_empty() && inbox.held() <= 4 * KEPT_BYTES);
+        }
     }
 }

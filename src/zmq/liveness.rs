@@ -169,6 +169,33 @@ mod tests {
     }
 
     #[test]
+    fn a_message_that_pauses_is_cut_however_quickly_it_came_before() {
+        let pause = |second: u64| {
+            let unfinished = Some(Unfinished { number: 7, received: second.min(10) << 20 });
+            Seen { unfinished, ..reading() }
+        };
+        assert!(matches!(survives(pause), (40, _, Some(Closed::Unfinished))));
+    }
+
+    #[test]
+    fn bytes_from_before_the_first_look_earn_a_message_no_time() {
+        let late = |second: u64| {
+            let unfinished = Some(Unfinished { number: 7, received: (50 << 20) + second });
+            Seen { unfinished, ..reading() }
+        };
+        assert!(matches!(survives(late), (31, _, Some(Closed::Unfinished))));
+    }
+
+    #[test]
+    fn a_peer_that_is_not_read_from_gets_a_ping_with_each_heartbeat() {
+        let unread = Seen { reading: false, ..reading() };
+        assert!(matches!(survives(|_| unread), (1_000, 33, None)));
+        assert!(matches!(survives(|_| Seen { knows_ping: false, ..unread }), (1_000, 0, None)));
+        // What waits to be written shows as well whether its system answers.
+        assert!(matches!(survives(|_| Seen { unwritten: 1, ..unread }), (1_000, 0, None)));
+    }
+
+    #[test]
     fn a_peer_whose_reads_always_end_within_a_message_is_not_cut() {
         let busy = |second| {
             let unfinished = Some(Unfinished { number: second, received: second });

@@ -147,7 +147,9 @@ fn who_waits_looks_for_slow_peers_by_itself() {
             drop(slow);
         });
         let mut waiting = none(&quota);
-        waiting.wait(FREE + 20 * UNIT).await;
+        let turn = waiting.wait(FREE + 20 * UNIT);
+        let patience = Duration::from_secs(20);
+        tokio::time::timeout(patience, turn).await.expect("the slow one is cut");
         assert_eq!(waiting.covered(), FREE + 20 * UNIT);
         gone.await.unwrap();
     });
