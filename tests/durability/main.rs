@@ -11,4 +11,5 @@ mod faults_process;
 mod kill;
 mod rounds;
 mod space;
+mod steps;
 mod torn;

@@ -18,6 +18,7 @@ pub mod peer;
 pub mod requests;
 pub mod scribe;
 pub mod shell;
+pub mod steps;
 pub mod stub;
 pub mod watcher;
 pub mod writer;
