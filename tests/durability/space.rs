@@ -3,6 +3,7 @@
 
 use crate::support::backbone::{call, wait_for};
 use crate::support::broker::Broker;
+use crate::support::gated::GatedDisk;
 use crate::support::offline::{NOW, run, state};
 use rmpv::Value;
 use std::path::Path;
@@ -202,6 +203,24 @@ fn a_start_gives_back_what_was_dead_before_it() {
     drop((disk, engine));
     backbone.stop().unwrap();
     assert_eq!(state(folder.path()).unwrap().len(), 2);
+}
+
+#[test]
+fn what_a_store_takes_is_known_before_anything_is_written() {
+    let disk = Arc::<GatedDisk>::default();
+    let open = || {
+        let shared = Arc::clone(&disk) as Arc<dyn Disk>;
+        let config = Config::without_edges("memory");
+        Backbone::open(config, Clock::manual(NOW), shared, &mut |_| {}).unwrap()
+    };
+    let backbone = open();
+    run(&backbone.engine(), "set", vec![key(1), Value::Binary(vec![7; 1_000])]);
+    backbone.stop().unwrap();
+    let held = disk.hold_compactor();
+    let backbone = open();
+    assert!(stat(&backbone.engine(), "disk_bytes") > 1_000);
+    drop(held);
+    backbone.stop().unwrap();
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `vatn check`: a wrong row or record is named, repaired as far as it can be, and what is lost is
 //! said; every case with its words and its exit code.
 
-use crate::support::offline::{State, run, serve, state};
+use crate::support::offline::{NOW, State, run, serve, state};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use vatn::disk::files::CLOSED;
 use vatn::disk::{Disk, FjallDisk, Row, Space, Sync};
+use vatn::limits::SEQ_RESERVE;
 use vatn::log::tables::{self, meta};
 
 /// Keys `k00` to `k19`, twice each, in a store with several log segments.
@@ -255,6 +256,45 @@ fn facts_that_cannot_be_are_found_and_set_anew() {
     tamper(path, vec![tables::ceiling_row(5)]);
     let (_, out, _) = said(path, &[]);
     assert!(out.contains("the store's ceiling: it is 5, and seq 41 was used"), "{out}");
+}
+
+#[test]
+fn a_repair_keeps_what_the_store_knows_of_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    build(folder.path());
+    let path = folder.path();
+    let (ahead, ceiling) = (NOW + 86_400_000, 5_000);
+    tamper(path, vec![tables::number_row(meta::CLOCK, ahead), tables::ceiling_row(ceiling)]);
+    let fact = |name: &str| value_of(path, Space::Meta, name.as_bytes());
+    let id = fact(meta::STORE_ID);
+    let repair = || {
+        let key = tables::key(b"k18");
+        tamper(path, vec![flipped(path, Space::Table, &key, 25)]);
+        assert_eq!(said(path, &["--repair"]).0, 0);
+    };
+    repair();
+    assert_eq!(fact(meta::STORE_ID), id);
+    assert_eq!(fact(meta::CLOCK), ahead.to_le_bytes(), "no time is seen twice");
+    assert_eq!(fact(meta::CEILING), ceiling.to_le_bytes(), "and no number");
+    tamper(path, vec![Row { space: Space::Meta, key: meta::CLOCK.into(), value: None }]);
+    repair();
+    assert_eq!(fact(meta::CLOCK), NOW.to_le_bytes(), "the log tells the time");
+}
+
+#[test]
+fn a_store_whose_facts_are_lost_uses_no_number_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = build(folder.path());
+    std::fs::remove_dir_all(folder.path().join("keyspaces/1")).unwrap();
+    std::fs::remove_file(folder.path().join("0.jnl")).unwrap();
+    let (code, out, _) = said(folder.path(), &["--repair"]);
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("lost: the store's id: it has a new one"), "{out}");
+    well(folder.path());
+    assert_eq!(state(folder.path()).unwrap(), whole);
+    let ceiling = value_of(folder.path(), Space::Meta, meta::CEILING.as_bytes());
+    let ceiling = u64::from_le_bytes(ceiling.try_into().unwrap());
+    assert!(ceiling >= 41 + SEQ_RESERVE, "{ceiling}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A disk that takes its time: whoever writes to it waits while the test holds it.
+//! A disk that takes its time: whoever writes to it, or measures it, waits while the test holds it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -9,6 +9,7 @@ use vatn::disk::{Disk, DiskError, DiskUsage, KeyValue, MemoryDisk, Row, Space, S
 pub struct GatedDisk {
     pub disk: MemoryDisk,
     gate: Mutex<()>,
+    measures: Mutex<()>,
     waiting: AtomicUsize,
 }
 
@@ -16,6 +17,11 @@ impl GatedDisk {
     /// Nobody writes until what this returns is dropped.
     pub fn hold(&self) -> MutexGuard<'_, ()> {
         self.gate.lock().unwrap()
+    }
+
+    /// The compactor does not hear what is taken until what this returns is dropped.
+    pub fn hold_compactor(&self) -> MutexGuard<'_, ()> {
+        self.measures.lock().unwrap()
     }
 
     /// How many wait to write.
@@ -63,6 +69,9 @@ impl Disk for GatedDisk {
     }
 
     fn usage(&self) -> DiskUsage {
+        if std::thread::current().name() == Some("vatn-compact") {
+            drop(self.measures.lock().unwrap());
+        }
         self.disk.usage()
     }
 }
