@@ -6,6 +6,7 @@ mod support;
 
 mod client;
 mod commands;
+mod documents;
 mod examples;
 mod process;
 mod streams;

@@ -1,5 +1,9 @@
 //! The house rules, held: who may import whom, how long a file, a function and a line may be, which
-//! crate is named where, and that what was left for later is not left in the tree.
+//! crate is named where, that what was left for later is not left in the tree, and what documents
+//! say of the tree.
+
+mod documents;
+mod sentences;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
