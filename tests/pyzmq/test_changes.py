@@ -1,4 +1,4 @@
-"""pyzmq and msgpack alone, following PROTOCOL.md: the change door, and the proof that nothing is missing."""
+"""pyzmq and msgpack alone, following PROTOCOL.md: the change endpoint, and the proof that nothing is missing."""
 
 import msgpack
 import pytest

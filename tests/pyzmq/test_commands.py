@@ -1,4 +1,4 @@
-"""pyzmq and msgpack alone, following PROTOCOL.md: the command door."""
+"""pyzmq and msgpack alone, following PROTOCOL.md: the command endpoint."""
 
 import os
 

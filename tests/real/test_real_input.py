@@ -1,4 +1,4 @@
-"""Real records through every door, and a kill -9 halfway.
+"""Real records through every endpoint, and a kill -9 halfway.
 
 Four processes, none with a library of ours: a writer (pyzmq DEALER), a watcher (pyzmq SUB), a reader (HTTP), and the
 broker, killed when half of the records are acknowledged and restarted on its directory and ports.

@@ -1,4 +1,4 @@
-/** The feed: the messages of a change door, and how many connections they came over. */
+/** The feed: the messages of a change endpoint, and how many connections they came over. */
 
 import { performance } from "node:perf_hooks";
 import { Subscriber as Socket } from "zeromq";

@@ -38,7 +38,7 @@ PATIENCE_LEAST, PATIENCE_MOST = 5.0, 3600.0
 
 
 class Client(Commands):
-    """A connection to the command door of a broker. It connects, and says hello, at once.
+    """A connection to the command endpoint of a broker. It connects, and says hello, at once.
 
     `timeout` (seconds) bounds every command; `wait` and `changes` get their own waiting time on top. After a
     `Timeout` it is not known whether a write was done. The connection comes back by itself.

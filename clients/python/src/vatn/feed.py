@@ -1,4 +1,4 @@
-"""The feed: the messages of a change door, and how many connections they came over."""
+"""The feed: the messages of a change endpoint, and how many connections they came over."""
 
 from __future__ import annotations
 
