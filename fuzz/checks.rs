@@ -2,8 +2,9 @@
 //! Rust (`tests/state/fuzz_checks.rs`), so it always compiles.
 
 use vatn::client::Packed;
+use vatn::commands::Request;
+use vatn::wire::Reader;
 use vatn::wire::reader::Fault;
-use vatn::wire::{Reader, Request};
 
 /// Most keys, pairs and commands: small, so that the limit is met.
 const ITEMS: usize = 64;

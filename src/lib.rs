@@ -3,13 +3,15 @@
 //!
 //! The rooms, from the ground up; a room imports only from below (held by `tests/tidy`):
 //!
-//! - [`wire`] is what travels: commands, replies, changes and error codes, as bytes. [`limits`] has
-//!   every bound, [`config`] what a broker is told at start, [`clock`] the time, [`process`] its
-//!   signals and what the system allows it.
+//! - [`wire`] is what travels: arguments, replies, changes and error codes, as bytes. [`limits`]
+//!   has every bound, [`config`] what a broker is told at start, [`clock`] the time, [`process`]
+//!   its signals and what the system allows it.
 //! - [`budget`] counts what work costs those who wait for it; [`turns`] says whose turn it is on an
 //!   I/O thread.
-//! - [`store`] is the ordered map and `apply`, a pure function of state, command and time.
-//!   [`disk`] is a small trait, with the log's files and fjall behind it.
+//! - [`store`] is the ordered map, and what a write is made of. [`disk`] is a small trait, with
+//!   the log's files and fjall behind it.
+//! - [`commands`] has a file for each command: how it is decoded, what it touches, what it costs
+//!   and what it does, a pure function of state, command and time.
 //! - [`log`] is the write queue as a log: records, the bounded queue, watermarks, and the feed of
 //!   what was committed.
 //! - [`net`] is what all network edges share: one memory quota, connection slots, timeouts.
@@ -62,6 +64,7 @@ pub mod budget;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod descriptors;
 pub mod disk;

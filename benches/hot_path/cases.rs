@@ -5,10 +5,11 @@ use crate::edge;
 use std::hint::black_box;
 use vatn::budget::Cost;
 use vatn::client;
+use vatn::commands::Request;
 use vatn::log::Record;
 use vatn::store::{Context, Store};
 use vatn::wire::change::ChangeReader;
-use vatn::wire::{ChangeBuffer, Level, Op, Reply, Request, response};
+use vatn::wire::{ChangeBuffer, Level, Op, Reply, response};
 
 /// Keys in a map that is full; no power of two, so that no hash table is.
 pub const KEYS: u64 = 100_000;
@@ -105,7 +106,7 @@ fn apply(store: &mut Store, requests: &[Request<'_>]) {
     for request in requests {
         let command = request.command.as_ref().expect("a request of ours");
         let applied = store.apply(command, &context, &mut changes);
-        assert!(applied.reply.is_ok());
+        assert!(applied.outcome.is_ok());
         if changes.items() as u64 == RECORD_CHANGES {
             black_box(std::mem::take(&mut changes));
         }
@@ -146,7 +147,7 @@ fn get(operations: u64, first: u64) -> Work {
         let context = context();
         for request in &requests {
             let command = request.command.as_ref().expect("a request of ours");
-            let is_there = store.query(command, &context).reply != Ok(Reply::Nil);
+            let is_there = store.query(command, &context).outcome != Ok(Reply::Nil.into());
             assert_eq!(is_there, first == 0);
         }
     })

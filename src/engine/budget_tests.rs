@@ -5,15 +5,16 @@ use super::answers::Answers;
 use super::lead::tests::engine;
 use super::{Context, Engine};
 use crate::budget::{Cost, WorkBudget};
+use crate::commands::{
+    Batch, Count, Decr, DeleteMulti, DeleteRange, Get, GetMulti, Hello, Incr, Ping, Range, Set,
+    SetMulti, Stats, Touch,
+};
+use crate::commands::{Command, Request};
 use crate::store::map::INLINE_BYTES_MAX;
 use crate::store::undo::Undo;
 use crate::turns::LIGHT_BYTES;
-use crate::wire::command::{
-    Batch, Count, DeleteMulti, DeleteRange, Get, GetMulti, Hello, Incr, Ping, Range, Set, SetMulti,
-    Touch, Weight,
-};
 use crate::wire::refusal::Code;
-use crate::wire::{Command, Level, Refusal, Request};
+use crate::wire::{Level, Refusal};
 use std::sync::Arc;
 
 const SHARE: Cost = Cost::new(64, 256 << 10);
@@ -81,7 +82,7 @@ fn a_request_is_charged_itself_and_what_is_copied_for_its_reply() {
     assert_eq!(cost, Cost::new(1, answers.bytes.len()));
     let (cost, answers) = charged(&engine, &Request { notification: true, ..refused });
     assert!(cost.bytes > 0 && answers.bytes.is_empty(), "a refused notification costs as much");
-    for status in [Command::Stats, Command::Hello(Hello::default())] {
+    for status in [Command::Stats(Stats), Command::Hello(Hello::default())] {
         assert!(charged(&engine, &request(status)).0.entries > 10);
     }
 }
@@ -91,7 +92,7 @@ fn a_notification_that_only_reads_is_not_executed() {
     let (engine, _log) = engine(&Arc::default());
     run(&engine, set(b"s", &value(1_000), None));
     let batch = Batch { commands: vec![get(b"s"), get(b"s")], durability: None };
-    for command in [get(b"s"), range(), Command::Stats, Command::Batch(batch)] {
+    for command in [get(b"s"), range(), Command::Stats(Stats), Command::Batch(batch)] {
         let notified = Request { id: None, notification: true, command: Ok(command) };
         let (cost, answers) = charged(&engine, &notified);
         assert_eq!((cost, answers.bytes.len()), (Cost::new(1, 0), 0));
@@ -207,8 +208,11 @@ fn random_command<'a>(
         }
         7 => Command::Touch(Touch { key: key.into(), ttl_ms, durability }),
         8 => {
-            let (down, delta, initial) = (random.bool(), 1, Some(0));
-            Command::Incr(Incr { key: key.into(), down, delta, initial, ttl_ms, durability })
+            let (key, delta, initial) = (key.into(), 1, Some(0));
+            match random.bool() {
+                true => Command::Incr(Incr { key, delta, initial, ttl_ms, durability }),
+                false => Command::Decr(Decr { key, delta, initial, ttl_ms, durability }),
+            }
         }
         9 => {
             let (prefix, limit) = (Some(&b"k1"[..]), Some(few));
@@ -220,7 +224,7 @@ fn random_command<'a>(
             })
         }
         10 => Command::Ping(Ping { payload: Some(value) }),
-        11 => random.choice([Command::Stats, Command::Hello(Hello::default())]).unwrap(),
+        11 => random.choice([Command::Stats(Stats), Command::Hello(Hello::default())]).unwrap(),
         _ => {
             let commands =
                 (0..random.usize(1..40)).map(|_| random_command(random, keys, values, true));
@@ -233,7 +237,7 @@ fn random_command<'a>(
 fn forget_pending(engine: &Engine) {
     let mut core = engine.core_mut();
     core.pending.clear();
-    core.taken = Weight::default();
+    core.taken = crate::wire::WriteCost::default();
     drop(core.store.take_undo(Undo::default()));
     let (items, bytes) = engine.queue.load();
     engine.queue.give_back(items, bytes);
@@ -270,13 +274,16 @@ fn whatever_is_asked_a_hold_stays_within_its_budget() {
             let mut answers = light(share);
             let done = engine.execute(rest, true, &mut answers);
             let most = rest[..rest.len().min(done + 1)].iter();
-            let costs = most.filter_map(|one| Some(one.command.as_ref().ok()?.cost()));
+            let core = engine.core();
+            let costs = most
+                .filter_map(|one| Some(one.command.as_ref().ok()?.cost(&core.store, None).work));
             let most = costs.map(|cost| beyond(share, cost)).fold(share, |most, one| {
                 Cost::new(
                     most.entries.max(share.entries + one.entries),
                     most.bytes.max(share.bytes + one.bytes),
                 )
             });
+            drop(core);
             let used = answers.budget.used();
             assert!(used.fits(most), "{used:?} of {share:?} for {:?}", &rest[..done.min(3)]);
             rest = &rest[done..];

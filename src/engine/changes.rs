@@ -2,10 +2,10 @@
 
 use super::Engine;
 use crate::clock::Millis;
+use crate::commands::ChangesQuery;
 use crate::disk::DiskError;
 use crate::log::Record;
 use crate::log::history;
-use crate::wire::command::Changes;
 use crate::wire::refusal::{Code, Detail};
 use crate::wire::{Change, Op, Refusal, Seq, writer};
 use bytes::Bytes;
@@ -19,26 +19,6 @@ const SMALL_BYTES: usize = 256 * 1024;
 const CHANGE_OVERHEAD: usize = 64;
 /// The longest wait, whatever was asked for.
 pub(super) const WAIT_MS_MAX: Millis = 3_600_000;
-
-/// A `changes` request that outlives the bytes it was decoded from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangesQuery {
-    /// Only changes of writes later than this.
-    pub after: Seq,
-    /// Only changes of keys that begin with this.
-    pub prefix: Vec<u8>,
-    /// Most changes in the reply.
-    pub limit: Option<usize>,
-    /// How long to wait for a change when there is none yet.
-    pub wait_ms: Millis,
-}
-
-impl From<&Changes<'_>> for ChangesQuery {
-    fn from(changes: &Changes<'_>) -> Self {
-        let Changes { after, prefix, limit, wait_ms } = changes;
-        Self { after: *after, prefix: prefix.to_vec(), limit: *limit, wait_ms: *wait_ms }
-    }
-}
 
 /// What a wait for changes came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

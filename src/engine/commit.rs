@@ -10,7 +10,7 @@ use crate::limits::RECORD_BYTES;
 use crate::log::watermarks::Progress;
 use crate::log::{Log, Record};
 use crate::store::undo::Undo;
-use crate::wire::command::Weight;
+use crate::wire::WriteCost;
 use crate::wire::{ChangeBuffer, Level, Seq};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLockWriteGuard};
@@ -238,7 +238,7 @@ impl Core {
     pub(super) fn take_batch(&mut self, position: &mut Position) -> Batch {
         self.is_urgent = false;
         self.enough_items = 0;
-        self.taken = Weight::default();
+        self.taken = WriteCost::default();
         let is_last = self.pending.is_empty() && self.is_stopping;
         let is_strong = self.pending.strongest() == Level::Synced;
         let wants_sync = std::mem::take(&mut self.wants_sync) || is_strong || is_last;

@@ -1,17 +1,21 @@
 //! The one path: requests in order in, encoded replies out.
 
 use super::answers::{Answer, Answers, Kind, stopping};
+use super::asked::Asked;
 use super::{Caller, Core, Engine, Release};
 use crate::budget::Cost;
+use crate::commands::{
+    Applied, ChangesQuery, Command, CommandCost, Deferred, Outcome as Ran, Request, Task, Wait,
+};
 use crate::net::PeerAddress;
 use crate::store::map::PAGES_BYTES_MAX;
-use crate::store::{Applied, Context, REPLY_LIMIT, Store, Task};
+use crate::store::{Context, REPLY_LIMIT, Store};
 use crate::turns::LIGHT_BYTES;
-use crate::wire::command::{Changes, Wait, Weight};
 use crate::wire::refusal::{Code, Detail};
 use crate::wire::reply_buffer::Sink;
-use crate::wire::{Command, Gate, Refusal, Reply, Request, response};
+use crate::wire::{Gate, Refusal, Reply, WriteCost, response};
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -24,6 +28,9 @@ const REQUEST: Cost = Cost::new(1, 0);
 
 /// With fewer requests than this, fetching the memory of their keys beforehand does not pay.
 const WARM_FROM: usize = 4;
+
+/// The request that a command came in, and where its answer goes.
+type Rest<'r> = (&'r Request<'r>, &'r mut Answers);
 
 /// What became of one request.
 pub(super) enum Outcome {
@@ -73,7 +80,7 @@ impl Engine {
 
     /// The hash of the key that a command names.
     fn key_hash(&self, request: &Request<'_>) -> Option<u64> {
-        let key = request.command.as_ref().ok().and_then(Command::key)?;
+        let key = request.command.as_ref().ok().and_then(Command::only_key)?;
         Some(self.hasher.hash(key))
     }
 
@@ -93,8 +100,10 @@ impl Engine {
                 if hashes.len() >= WARM_FROM {
                     warm(&core.store, hashes, false);
                 }
-                return self.each(requests, hashes, answers, |task, request, answers| {
-                    self.read(&core, task, context, request, answers)
+                let core = &*core;
+                return self.each(core, requests, hashes, answers, |core, task, cost, rest| {
+                    let done = self.read_or_ask(core, task, cost, context, rest);
+                    done.unwrap_or_else(|_| Outcome::Refused(stopping()))
                 });
             }
         }
@@ -107,13 +116,14 @@ impl Engine {
             answers.budget.charge_beyond(Cost::new(expired, 0));
             is_expiring = expired == EXPIRE_AT_ONCE && core.store.has_expired(context.now);
         }
-        let executed = self.each(requests, hashes, answers, |task, request, answers| {
-            // It would pass over all of them.
-            if is_expiring && task.command.walks() {
-                return Outcome::NotYet;
-            }
-            self.write(core, task, context, refuse_full, request, answers)
-        });
+        let executed =
+            self.each(&mut *core, requests, hashes, answers, |core, task, cost, rest| {
+                // It would pass over all of them.
+                if is_expiring && task.command.effects().walks {
+                    return Outcome::NotYet;
+                }
+                self.write(core, task, cost, context, refuse_full, rest)
+            });
         let dropped = core.store.take_dropped();
         let is_news = self.hand_on(core);
         let is_ours = core.is_for_anyone() && self.has_cores();
@@ -147,32 +157,38 @@ impl Engine {
     }
 
     /// Has `one` execute each command, and appends the responses; returns how many were executed.
-    fn each(
+    fn each<C: Deref<Target = Core>>(
         &self,
+        mut core: C,
         requests: &[Request<'_>],
         hashes: &[Option<u64>],
         answers: &mut Answers,
-        mut one: impl FnMut(Task<'_>, &Request<'_>, &mut Answers) -> Outcome,
+        mut one: impl FnMut(&mut C, Task<'_>, CommandCost, Rest<'_>) -> Outcome,
     ) -> usize {
         let mut executed = 0;
         for (request, hash) in requests.iter().zip(hashes) {
             if answers.is_full() || answers.has_later && is_later(request) {
                 break;
             }
-            let cost = request.command.as_ref().map_or(REQUEST, Command::cost);
-            if !answers.admits(cost) {
+            let cost = match &request.command {
+                Ok(command) => command.cost(&core.store, *hash),
+                Err(_) => CommandCost { work: REQUEST, ..CommandCost::default() },
+            };
+            if !answers.admits(cost.work) {
                 break;
             }
             let (mark, start) = (answers.buffer.mark(), answers.buffer.len());
             let copied = answers.buffer.copied();
             let outcome = match &request.command {
                 // Nobody would see the reply, and nothing else comes of it.
-                Ok(command) if request.notification && command.only_answers() => {
+                Ok(command) if request.notification && !command.effects().acts => {
                     answers.budget.charge(REQUEST);
                     executed += 1;
                     continue;
                 }
-                Ok(command) => one(Task { command, hash: *hash }, request, answers),
+                Ok(command) => {
+                    one(&mut core, Task { command, hash: *hash }, cost, (request, answers))
+                }
                 Err(refusal) => Outcome::Refused(refusal.clone()),
             };
             let (gate, kind) = match outcome {
@@ -218,8 +234,31 @@ impl Engine {
         response::refusal(answers.buffer.bytes(), request.id, refusal);
     }
 
-    /// Executes one command that only reads. Whoever wrote what it waits for has made the committer
-    /// hurry.
+    /// Executes one command that changes nothing; `Err` for one that waits.
+    fn read_or_ask(
+        &self,
+        core: &Core,
+        task: Task<'_>,
+        cost: CommandCost,
+        context: &Context,
+        (request, answers): Rest<'_>,
+    ) -> Result<Outcome, Deferred> {
+        match task.command.ask(&Asked { engine: self, core }) {
+            None => Ok(self.read(core, task, context, request, answers)),
+            Some(Ok(Ran::Deferred(deferred))) => Err(deferred),
+            Some(Err(refusal)) => Ok(Outcome::Refused(refusal)),
+            Some(Ok(Ran::Reply(reply))) => {
+                if matches!(reply, Reply::Encoded(_)) {
+                    answers.budget.charge(cost.work);
+                }
+                response::success(&mut answers.buffer, request.id, &reply);
+                Ok(Outcome::Answered(Gate::OPEN, Kind::Ready))
+            }
+        }
+    }
+
+    /// Executes one command that only reads the map. Whoever wrote what it waits for has made the
+    /// committer hurry.
     fn read(
         &self,
         core: &Core,
@@ -228,33 +267,18 @@ impl Engine {
         request: &Request<'_>,
         answers: &mut Answers,
     ) -> Outcome {
-        let encoded = match task.command {
-            Command::Stats => self.stats(core),
-            Command::Compact => return self.compact(request, answers),
-            Command::Hello(hello) => self.hello(core, hello),
-            Command::Ping(ping) => {
-                let payload = ping.payload.map_or(Reply::Nil, |bytes| Reply::Value(bytes.into()));
-                response::success(&mut answers.buffer, request.id, &payload);
-                return Outcome::Answered(Gate::OPEN, Kind::Ready);
-            }
-            _ => {
-                let start = answers.buffer.len();
-                let applied = core.store.query(task, context);
-                let gate = self.answer(applied, context, request, answers);
-                let bytes = answers.buffer.len() - start;
-                let is_too_long = bytes > answers.reply_limit();
-                let Some(gate) = gate.filter(|_| !is_too_long) else {
-                    answers.lacking_bytes = bytes;
-                    return Outcome::TooLong;
-                };
-                let is_ready = self.release(gate) == Release::Ready;
-                let gate = if is_ready { Gate::OPEN } else { gate };
-                return Outcome::Answered(gate, Kind::Ready);
-            }
+        let start = answers.buffer.len();
+        let applied = core.store.query(task, context);
+        let gate = self.answer(applied, context, request, answers).unwrap_or_default();
+        let bytes = answers.buffer.len() - start;
+        let is_too_long = bytes > answers.reply_limit();
+        let Some(gate) = gate.filter(|_| !is_too_long) else {
+            answers.lacking_bytes = bytes;
+            return Outcome::TooLong;
         };
-        answers.budget.charge(task.command.cost());
-        response::success(&mut answers.buffer, request.id, &Reply::Encoded(encoded));
-        Outcome::Answered(Gate::OPEN, Kind::Ready)
+        let is_ready = self.release(gate) == Release::Ready;
+        let gate = if is_ready { Gate::OPEN } else { gate };
+        Outcome::Answered(gate, Kind::Ready)
     }
 
     /// Executes one command that may write.
@@ -262,53 +286,58 @@ impl Engine {
         &self,
         core: &mut Core,
         task: Task<'_>,
+        cost: CommandCost,
         context: &Context,
         refuse_full: bool,
-        request: &Request<'_>,
-        answers: &mut Answers,
+        (request, answers): Rest<'_>,
     ) -> Outcome {
-        if let Some(weight) = task.command.weight()
-            && let Some(outcome) = self.admit(core, task.command, weight, refuse_full)
-        {
+        if !task.command.effects().writes {
+            let done = self.read_or_ask(core, task, cost, context, (request, answers));
+            return done.unwrap_or_else(|deferred| self.defer(core, deferred, answers));
+        }
+        if let Some(outcome) = self.admit(core, task.command, cost.write, refuse_full) {
             return outcome;
         }
-        match task.command {
-            Command::Flush => self.flush(core),
-            Command::Wait(wait) => self.wait(core, *wait, answers),
-            Command::Changes(changes) => self.later(core, changes, answers),
-            command if !command.may_write() => self.read(core, task, context, request, answers),
-            _ => {
-                let applied = core.store.apply(task, context, &mut core.pending);
-                match self.answer(applied, context, request, answers) {
-                    Some(gate) => Outcome::Answered(self.hurry(core, gate), Kind::Ready),
-                    None => Outcome::TooLong,
-                }
-            }
+        let applied = core.store.apply(task, context, &mut core.pending);
+        match self.answer(applied, context, request, answers) {
+            Ok(Some(gate)) => Outcome::Answered(self.hurry(core, gate), Kind::Ready),
+            Ok(None) => Outcome::TooLong,
+            Err(deferred) => self.defer(core, deferred, answers),
         }
     }
 
     /// Appends the response; returns what it waits for. `None` where it was refused for no more
-    /// than that there is little memory for responses at the moment.
+    /// than that there is little memory for responses at the moment. `Err` where it is made later.
     fn answer(
         &self,
         applied: Applied<'_>,
         context: &Context,
         request: &Request<'_>,
         answers: &mut Answers,
-    ) -> Option<Gate> {
+    ) -> Result<Option<Gate>, Deferred> {
         answers.budget.charge(applied.cost);
-        match applied.reply {
-            Ok(reply) => response::success(&mut answers.buffer, request.id, &reply),
+        match applied.outcome {
+            Ok(Ran::Reply(reply)) => response::success(&mut answers.buffer, request.id, &reply),
+            Ok(Ran::Deferred(deferred)) => return Err(deferred),
             Err(refusal) => {
                 let max = self.config.limits.max_message_bytes;
                 let is_bounded = context.reply_bytes < max || context.walk != Cost::MAX;
                 if is_bounded && refusal.is_over(REPLY_LIMIT) {
-                    return None;
+                    return Ok(None);
                 }
                 self.refuse(request, &refusal, answers);
             }
         }
-        Some(applied.gate)
+        Ok(Some(applied.gate))
+    }
+
+    /// Begins to wait.
+    fn defer(&self, core: &mut Core, deferred: Deferred, answers: &mut Answers) -> Outcome {
+        match deferred {
+            Deferred::Flush => self.flush(core),
+            Deferred::Wait(wait) => self.wait(core, wait, answers),
+            Deferred::Changes(query) => self.later(core, query, answers),
+        }
     }
 
     /// Makes the committer hurry where somebody waits. Returns what is left to wait for.
@@ -321,13 +350,13 @@ impl Engine {
         gate
     }
 
-    /// Whether a write of this weight may be applied now: `None` if so. Room is there before the
+    /// Whether a write of this cost may be applied now: `None` if so. Room is there before the
     /// map changes, or a refusal would leave memory ahead of the log.
     fn admit(
         &self,
         core: &Core,
         command: &Command<'_>,
-        weight: Weight,
+        cost: WriteCost,
         refuse_full: bool,
     ) -> Option<Outcome> {
         if self.watermarks.has_failed() {
@@ -337,20 +366,16 @@ impl Engine {
             return Some(Outcome::Refused(stopping()));
         }
         let bytes_max = self.config.limits.write_bytes();
-        if weight.is_over(bytes_max) {
+        if cost.is_over(bytes_max) {
             return Some(Outcome::Refused(Refusal::too_large("write_bytes", bytes_max)));
         }
-        if command.may_add()
-            && let Some(refusal) = self.lacks_memory(core, weight)
+        if command.effects().adds
+            && let Some(refusal) =
+                self.lacks_memory(core, cost).or_else(|| self.lacks_disk(command))
         {
             return Some(Outcome::Refused(refusal));
         }
-        if command.may_add()
-            && let Some(refusal) = self.lacks_disk(command)
-        {
-            return Some(Outcome::Refused(refusal));
-        }
-        if self.queue.has_room(weight, core.untaken()) {
+        if self.queue.has_room(cost, core.untaken()) {
             return None;
         }
         self.queue.want_flush(core.store.seq());
@@ -370,9 +395,9 @@ impl Engine {
     }
 
     /// Why a write that adds something may not be applied, if the map may not grow by it.
-    fn lacks_memory(&self, core: &Core, weight: Weight) -> Option<Refusal> {
+    fn lacks_memory(&self, core: &Core, cost: WriteCost) -> Option<Refusal> {
         let max = self.max_data_bytes();
-        if core.store.has_room(weight.bytes, max) {
+        if core.store.has_room(cost.bytes, max) {
             return None;
         }
         let message = format!(
@@ -412,15 +437,15 @@ impl Engine {
         Outcome::Answered(self.hurry(core, gate), Kind::Wait { until })
     }
 
-    fn later(&self, core: &Core, changes: &Changes<'_>, answers: &mut Answers) -> Outcome {
+    fn later(&self, core: &Core, query: ChangesQuery, answers: &mut Answers) -> Outcome {
         let last = core.store.seq();
-        if changes.after > last {
+        if query.after > last {
             return Outcome::Refused(Refusal::other_history(last));
         }
         answers.waiting += 1;
         answers.has_later = true;
         let caller = answers.caller.get_or_insert_with(|| Caller::new(PeerAddress::Local));
-        match self.begin_changes(changes.into(), caller) {
+        match self.begin_changes(query, caller) {
             Ok(later) => Outcome::Answered(Gate::OPEN, Kind::Later(Arc::new(later))),
             Err(refusal) => Outcome::Refused(refusal),
         }
@@ -446,22 +471,18 @@ fn warm(store: &Store, hashes: &[Option<u64>], for_writes: bool) {
 }
 
 fn is_later(request: &Request<'_>) -> bool {
-    matches!(request.command, Ok(Command::Changes(_)))
+    request.command.as_ref().is_ok_and(|command| command.effects().pages)
 }
 
-/// Whether a request only reads the map, or tells of the broker.
+/// Whether a request only reads the map, or asks the broker.
 fn is_read(request: &Request<'_>) -> bool {
-    request.command.as_ref().map_or(true, |command| {
-        let is_waited_for =
-            matches!(command, Command::Flush | Command::Wait(_) | Command::Changes(_));
-        !command.may_write() && !is_waited_for
-    })
+    request.command.as_ref().map_or(true, |command| command.effects().is_shared())
 }
 
 impl Core {
     /// What is applied and has not taken its room in the queue yet.
-    fn untaken(&self) -> Weight {
-        Weight {
+    fn untaken(&self) -> WriteCost {
+        WriteCost {
             items: self.pending.items() - self.taken.items,
             bytes: self.pending.bytes().len() - self.taken.bytes,
         }
@@ -472,9 +493,9 @@ impl Core {
 mod tests {
     use super::super::lead::tests::engine;
     use super::*;
+    use crate::commands::{Count, Set};
     use crate::limits::QUEUE_ITEMS_MAX;
     use crate::wire::Level;
-    use crate::wire::command::{Count, Set};
 
     #[test]
     fn keys_expire_as_far_as_seqs_are_promised() {

@@ -120,12 +120,13 @@ impl Core {
 pub(super) mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::commands::Request;
+    use crate::commands::{Command, Set};
     use crate::config::Config;
     use crate::disk::{Disk, MemoryDisk};
     use crate::engine::{Answers, Release, recover};
     use crate::log::Log;
-    use crate::wire::command::{Command, Set};
-    use crate::wire::{Gate, Request};
+    use crate::wire::Gate;
     use std::sync::Arc;
 
     /// An engine whose committer never comes.

@@ -7,6 +7,7 @@
 //! neither sockets nor subscribers.
 
 pub mod answers;
+mod asked;
 #[cfg(test)]
 mod budget_tests;
 mod changes;
@@ -24,8 +25,9 @@ mod stats;
 mod syncer;
 mod take_back;
 
+pub use crate::commands::ChangesQuery;
 pub use answers::{Answer, Answers, Kind};
-pub use changes::{Awaited, ChangesQuery};
+pub use changes::Awaited;
 pub use counters::Counters;
 pub use deferred::{Caller, DeferredReply};
 pub use recovery::{Recovered, recover};
@@ -42,7 +44,7 @@ use crate::log::watermarks::Progress;
 use crate::log::{Compaction, DiskSpace, Feed, Log, Record, Segments, Watermarks, WriteQueue};
 use crate::net::MemoryQuota;
 use crate::store::{Context, KeyHasher, Store};
-use crate::wire::command::Weight;
+use crate::wire::WriteCost;
 use crate::wire::{ChangeBuffer, Gate, Seq, hex};
 use deferred::limits::DeferredLimits;
 use deferred::watch::ChangeWatch;
@@ -105,7 +107,7 @@ struct Core {
     /// Writes that are applied and not in the log yet.
     pending: ChangeBuffer,
     /// How much of it has taken its room in the queue.
-    taken: Weight,
+    taken: WriteCost,
     /// The seq of the last write that left a change.
     last_written: Seq,
     /// Somebody waits for what is pending.
@@ -144,7 +146,7 @@ impl Engine {
         let core = Core {
             store: recovered.store,
             pending: ChangeBuffer::default(),
-            taken: Weight::default(),
+            taken: WriteCost::default(),
             last_written,
             is_urgent: false,
             wants_sync: false,

@@ -1,10 +1,9 @@
 //! The medium's room, as commands meet it: what may be written when it is full, and `compact`.
 
 use super::Engine;
-use super::answers::{Answers, Kind};
-use super::execute::Outcome;
+use crate::commands::Command;
 use crate::wire::refusal::Code;
-use crate::wire::{Command, Gate, Level, Refusal, Reply, Request, response};
+use crate::wire::{Level, Refusal};
 
 impl Engine {
     /// Why a write that adds something is refused, if the medium is full. What is never persisted
@@ -28,9 +27,8 @@ impl Engine {
         self.space.fits((self.queue.load().1 as u64).min(live_bytes))
     }
 
-    pub(super) fn compact(&self, request: &Request<'_>, answers: &mut Answers) -> Outcome {
-        let number = self.compaction.request();
-        response::success(&mut answers.buffer, request.id, &Reply::Uint(number));
-        Outcome::Answered(Gate::OPEN, Kind::Ready)
+    /// Asks for a compaction; returns its number.
+    pub(super) fn compact(&self) -> u64 {
+        self.compaction.request()
     }
 }

@@ -3,10 +3,11 @@
 use super::Engine;
 use super::answers::Answers;
 use crate::budget::WorkBudget;
+use crate::commands::{Command, Request};
 use crate::turns::{SHARE_MAX, Turns};
+use crate::wire::Refusal;
 use crate::wire::reader::Reader;
 use crate::wire::refusal::Code;
-use crate::wire::{Command, Refusal, Request};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::time::Duration;

@@ -1,12 +1,13 @@
 //! What the broker says of itself: `hello`, `stats`, and LeakDB's status line.
 
 use super::{Core, Engine};
+use crate::commands::Hello;
+use crate::commands::METHODS;
 use crate::limits::Limits;
 use crate::log::DiskSpace;
 use crate::log::compaction::CompactionStatus;
 use crate::net::memory_quota::{Category, Usage};
-use crate::wire::command::Hello;
-use crate::wire::{METHODS, PROTOCOL_VERSION, Seq, hex};
+use crate::wire::{PROTOCOL_VERSION, Seq, hex};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -169,7 +170,7 @@ impl Engine {
             seq: core.store.seq(),
             limits: LimitsReply::new(&self.config.limits),
             features: FEATURES.to_vec(),
-            methods: &METHODS,
+            methods: METHODS,
         })
     }
 

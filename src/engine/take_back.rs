@@ -4,8 +4,8 @@ use super::commit::OnItsWay;
 use super::{Core, Engine};
 use crate::store::undo::Undo;
 use crate::wire::ChangeBuffer;
+use crate::wire::WriteCost;
 use crate::wire::change::ChangeReader;
-use crate::wire::command::Weight;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl Engine {
@@ -31,7 +31,7 @@ impl Engine {
 /// Returns how many keys were put back.
 fn take_back(core: &mut Core, on_its_way: Option<OnItsWay>) -> usize {
     let pending: ChangeBuffer = std::mem::take(&mut core.pending);
-    core.taken = Weight::default();
+    core.taken = WriteCost::default();
     let (record, mut undo) = match on_its_way {
         Some(OnItsWay { record, undo }) => (Some(record), vec![undo]),
         None => (None, vec![]),

@@ -2,9 +2,10 @@
 
 use super::refuse::Refused;
 use super::store::{Counted, Health, Store};
+use crate::commands::Command;
 use crate::engine::{Awaited, ChangesQuery, Counters, Engine};
 use crate::net::MemoryQuota;
-use crate::wire::{Command, Refusal, Seq};
+use crate::wire::{Refusal, Seq};
 use bytes::Bytes;
 use std::sync::Arc;
 

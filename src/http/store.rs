@@ -1,9 +1,10 @@
 //! What the HTTP edge needs of a store.
 
 use super::refuse::Refused;
+use crate::commands::Command;
 use crate::engine::{Awaited, ChangesQuery, Counters};
 use crate::net::MemoryQuota;
-use crate::wire::{Command, Refusal, Seq};
+use crate::wire::{Refusal, Seq};
 use bytes::Bytes;
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use super::record::Record;
 use crate::config::QueueConfig;
 use crate::limits::QUEUE_ITEMS_MAX;
 use crate::wire::Seq;
-use crate::wire::command::Weight;
+use crate::wire::WriteCost;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -106,7 +106,7 @@ impl WriteQueue {
 
     /// Whether a write of this weight fits, above what is applied already and has not taken its
     /// room yet. One that is larger than the whole queue fits when it is empty.
-    pub fn has_room(&self, weight: Weight, applied: Weight) -> bool {
+    pub fn has_room(&self, weight: WriteCost, applied: WriteCost) -> bool {
         let (items, bytes) = self.load();
         let (items, bytes) = (items + applied.items, bytes + applied.bytes);
         items == 0
@@ -116,7 +116,7 @@ impl WriteQueue {
 
     /// How many keys may expire, above what is applied already and has not taken its room yet: they
     /// do so beyond the queue's own bounds, but not beyond the seqs that are promised ahead.
-    pub fn spare_expiries(&self, applied: Weight) -> usize {
+    pub fn spare_expiries(&self, applied: WriteCost) -> usize {
         QUEUE_ITEMS_MAX.saturating_sub(self.load().0 + applied.items)
     }
 

@@ -38,31 +38,3 @@ impl Store {
         self.map.first_expiry().map(|(time, _)| time)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::Command;
-    use crate::wire::command::{Get, GetMulti, Range, Set};
-
-    #[test]
-    fn who_misses_an_expired_value_waits_as_if_it_had_been_shown() {
-        let context = |now| Context::unbounded(now, Level::Synced);
-        let mut store = Store::default();
-        let mut changes = ChangeBuffer::default();
-        let key = (&b"k"[..]).into();
-        let set = Set { key, value: b"\x01", ttl_ms: Some(1), condition: None, durability: None };
-        assert!(store.apply(&Command::Set(set), &context(1), &mut changes).reply.is_ok());
-        // Whether it has been taken out or not: many expire at once.
-        let waits = Gate { synced: 1, ..Gate::OPEN };
-        let get = Command::Get(Get { key: (&b"k"[..]).into(), meta: false });
-        assert_eq!(store.query(&get, &context(9)).gate, waits);
-        let get_multi = Command::GetMulti(GetMulti { keys: vec![b"k"] });
-        assert_eq!(store.query(&get_multi, &context(9)).gate, waits);
-        assert_eq!(store.query(&Command::Range(Range::default()), &context(9)).gate, waits);
-        assert_eq!(store.expire(&context(9), usize::MAX, &mut changes), 1);
-        // By then the log holds that its time was over, or a restart could begin before its end.
-        let waits = Gate { stored: 2, ..waits };
-        assert_eq!(store.query(&get, &context(9)).gate, waits);
-    }
-}

@@ -1,43 +1,29 @@
-//! The ordered map, and `apply`: a pure function of state, command and time.
+//! The ordered map, and what a write is made of: entries that are looked up, put, retimed and taken
+//! out, each with what the reply waits for and what it costs.
 //!
-//! No I/O, no clock, no randomness: the reply is returned, the change is appended to the buffer
-//! that the caller gives, and the same commands at the same times make the same state anywhere. So
-//! it can be checked against a plain `BTreeMap` (`tests/state/model.rs`), and later be driven by a
-//! replicated log.
+//! No I/O, no clock, no randomness, and no command: those are in [`commands`](crate::commands).
 
 mod arena;
-mod batch;
-#[cfg(test)]
-mod charged;
-mod delete;
-mod delete_range;
 mod dirty;
 mod expire;
 mod hashed;
-mod incr;
 mod index;
-mod joined;
 pub mod map;
 mod order;
-mod range;
-mod read;
+pub(crate) mod read_set;
 mod replay;
 pub mod round;
-mod set;
 mod sorted;
 mod take_back;
-mod touch;
 pub mod undo;
-mod write;
+pub(crate) mod write;
 
 use crate::budget::Cost;
 use crate::clock::Millis;
-use crate::wire::refusal::Code;
-use crate::wire::{ChangeBuffer, Command, Gate, Level, Refusal, Reply, Seq, Shared};
-pub use hashed::{HashedKey, KeyHasher, Task};
+use crate::wire::{ChangeBuffer, Gate, Level, Seq, Shared};
+pub use hashed::{HashedKey, KeyHasher};
 
 use map::Map;
-use read::Sight;
 use undo::Undo;
 use write::Write;
 
@@ -66,7 +52,7 @@ pub struct Context {
 #[cfg(test)]
 impl Context {
     /// One that bounds nothing.
-    fn unbounded(now: Millis, durability: Level) -> Self {
+    pub(crate) fn unbounded(now: Millis, durability: Level) -> Self {
         let most = usize::MAX;
         Self {
             now,
@@ -81,19 +67,15 @@ impl Context {
     }
 }
 
-/// What came of a command.
-#[derive(Debug)]
-pub struct Applied<'s> {
-    /// The reply, or why nothing changed.
-    pub reply: Result<Reply<'s>, Refusal>,
-    /// What the reply waits for.
-    pub gate: Gate,
-    /// What it cost, whether it was refused or not, less what encoding the reply costs.
-    pub cost: Cost,
-}
-
 /// The limit that [`Context::reply_bytes`] is, as refusals name it.
 pub const REPLY_LIMIT: &str = "max_message_bytes";
+
+/// What replies to reads of many keys wait for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gates {
+    removals: Gate,
+    writes: Gate,
+}
 
 /// The state: the map, and the seq of its last write.
 #[derive(Debug, Default)]
@@ -145,40 +127,39 @@ impl Store {
         self.map.is_empty()
     }
 
-    /// Applies one command. What it changed is appended to `changes` as one write; a refused
-    /// command changes nothing.
-    pub fn apply<'s, 'c>(
-        &'s mut self,
-        task: impl Into<Task<'c>>,
-        context: &Context,
-        changes: &mut ChangeBuffer,
-    ) -> Applied<'s> {
-        let Task { command, hash } = task.into();
-        if !command.may_write() {
-            return self.query(Task { command, hash }, context);
-        }
-        let mut gate = Gate::OPEN;
-        let level = self.level(command, hash, context);
-        let mut write = Write::open(self.seq + 1, level, context, changes);
-        write.hash = hash;
-        let done = match command {
-            Command::Batch(batch) => self.batch(batch, &mut write).map(Reply::Results),
-            single => self.write(single, &mut write),
-        };
-        gate.join(write.gate);
-        let cost = write.cost;
+    /// Begins a write.
+    #[inline]
+    pub(crate) fn begin<'w>(
+        &self,
+        level: Level,
+        context: &'w Context,
+        changes: &'w mut ChangeBuffer,
+    ) -> Write<'w> {
+        Write::open(self.seq + 1, level, context, changes)
+    }
+
+    /// Ends it.
+    #[inline]
+    pub(crate) fn end(&mut self, write: Write<'_>) {
         self.undo.end(write.own != Gate::OPEN);
         if write.close() {
             self.seq += 1;
         }
-        Applied { reply: done, gate, cost }
     }
 
-    /// Runs a command that only reads.
-    pub fn query<'s, 'c>(&'s self, task: impl Into<Task<'c>>, context: &Context) -> Applied<'s> {
-        let mut sight = Sight::default();
-        let reply = self.read(task.into(), context, &mut sight);
-        Applied { reply, gate: sight.gate, cost: sight.cost }
+    /// What a reply that shows an absence waits for: the newest removals.
+    pub(crate) fn removals(&self) -> Gate {
+        self.removals
+    }
+
+    /// What a reply that shows the whole map waits for: the newest writes.
+    pub(crate) fn writes(&self) -> Gate {
+        self.writes
+    }
+
+    /// What these two wait for, to go back to with [`Store::roll_back`].
+    pub(crate) fn gates(&self) -> Gates {
+        Gates { removals: self.removals, writes: self.writes }
     }
 
     /// What hashes the keys.
@@ -198,7 +179,8 @@ impl Store {
     }
 
     /// A key whose hash may be known.
-    fn hashed<'k>(&self, key: &'k [u8], hash: Option<u64>) -> HashedKey<'k> {
+    #[inline]
+    pub(crate) fn hashed<'k>(&self, key: &'k [u8], hash: Option<u64>) -> HashedKey<'k> {
         match hash {
             Some(hash) => HashedKey { bytes: key, hash },
             None => self.map.hasher().of(key),
@@ -208,48 +190,5 @@ impl Store {
     /// Whether a key has expired at `now`, and waits to be taken out.
     pub fn has_expired(&self, now: Millis) -> bool {
         self.map.has_expired(now)
-    }
-
-    fn read<'s>(
-        &'s self,
-        task: Task<'_>,
-        context: &Context,
-        sight: &mut Sight,
-    ) -> Result<Reply<'s>, Refusal> {
-        match task.command {
-            Command::Get(get) => {
-                let key = self.hashed(&get.key, task.hash);
-                Ok(self.get(get, key, context.now, sight))
-            }
-            Command::GetMulti(get) => self.get_multi(get, context, sight),
-            Command::Range(range) => self.range(range, context, sight),
-            Command::Batch(batch) => self.read_batch(batch, context, sight).map(Reply::Results),
-            Command::Count(count) => Ok(self.count(count, context.now, sight)),
-            other => {
-                let message = format!("'{}' is not a command of the map", other.method());
-                Err(Refusal::new(Code::BadArgument, message))
-            }
-        }
-    }
-
-    /// Runs one command that may write, inside an open write.
-    fn write(
-        &mut self,
-        command: &Command<'_>,
-        write: &mut Write<'_>,
-    ) -> Result<Reply<'static>, Refusal> {
-        match command {
-            Command::Set(set) => self.set(set, write),
-            Command::SetMulti(set) => Ok(self.set_multi(set, write)),
-            Command::Delete(delete) => self.delete(delete, write),
-            Command::DeleteMulti(delete) => Ok(self.delete_multi(delete, write)),
-            Command::DeleteRange(range) => Ok(self.delete_range(range, write)),
-            Command::Incr(incr) => self.incr(incr, write),
-            Command::Touch(touch) => Ok(self.touch(touch, write)),
-            other => {
-                let message = format!("'{}' does not write", other.method());
-                Err(Refusal::new(Code::BadArgument, message))
-            }
-        }
     }
 }

@@ -1,9 +1,9 @@
 //! A failure: what never reached its level is taken back, and everything left may be shown.
 
-use super::Store;
 use super::map::Entry;
 use super::undo::{Replaced, Undo};
 use super::write::Write;
+use super::{Gates, Store};
 use crate::wire::change::Op;
 use crate::wire::{Change, Gate};
 use std::collections::BTreeMap;
@@ -62,8 +62,9 @@ impl Store {
         back.len()
     }
 
-    /// Puts everything back that the open write has replaced.
-    pub(super) fn roll_back(&mut self, write: &mut Write<'_>) {
+    /// Puts everything back that the open write has replaced, and the gates that were there
+    /// `before`.
+    pub(crate) fn roll_back(&mut self, write: &mut Write<'_>, before: Gates) {
         let undo = self.undo.take_open();
         let replaced: Vec<_> = undo.replaced().collect();
         for Replaced { key, old, .. } in &replaced {
@@ -75,56 +76,10 @@ impl Store {
                 None => self.map.remove(key),
             };
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Context;
-    use crate::wire::change::ChangeReader;
-    use crate::wire::command::{Incr, Set, SetMulti};
-    use crate::wire::{ChangeBuffer, Command, Level};
-
-    /// Applies a command at a time, before what has expired was taken out.
-    fn apply(store: &mut Store, command: &Command<'_>, now: u64) -> ChangeBuffer {
-        let context = Context::unbounded(now, Level::Synced);
-        let mut changes = ChangeBuffer::default();
-        store.apply(command, &context, &mut changes).reply.unwrap();
-        changes
-    }
-
-    #[test]
-    fn a_write_that_also_expires_what_it_finds_is_taken_back_whole() {
-        let mut store = Store::default();
-        let key = (&b"n"[..]).into();
-        let set = Set { key, value: b"\x07", ttl_ms: Some(10), condition: None, durability: None };
-        apply(&mut store, &Command::Set(set), 100);
-        drop(store.take_undo(Undo::default()));
-        let durability = Some(Level::Memory);
-        let incr = Incr {
-            key: (&b"n"[..]).into(),
-            delta: 1,
-            down: false,
-            initial: Some(1),
-            ttl_ms: None,
-            durability,
-        };
-        let changes = apply(&mut store, &Command::Incr(incr), 200);
-        let undo = [store.take_undo(Undo::default())];
-        let changes = ChangeReader::new(changes.bytes()).map(Result::unwrap);
-        assert_eq!(store.take_back(changes, &undo), 1);
-        assert_eq!(store.entries().next().unwrap().1.value, b"\x07");
-    }
-
-    #[test]
-    fn what_waits_for_nothing_keeps_nothing() {
-        let mut store = Store::default();
-        for (level, kept) in [(Level::Queued, 0), (Level::Memory, 0), (Level::Stored, 2)] {
-            let pairs = vec![((&b"a"[..]).into(), &b"\x01"[..]), ((&b"b"[..]).into(), b"\x02")];
-            let set = SetMulti { prefix: &[], pairs, ttl_ms: None, durability: Some(level) };
-            apply(&mut store, &Command::SetMulti(set), 1);
-            assert_eq!(store.take_undo(Undo::default()).replaced().count(), kept, "{level}");
-        }
+        (self.removals, self.writes) = (before.removals, before.writes);
+        write.undo();
+        // The error may tell of what earlier writes made; nothing of this one remains to wait for.
+        write.gate = self.writes;
+        write.gate.join(self.removals);
     }
 }

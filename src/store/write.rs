@@ -1,38 +1,37 @@
 //! A write while it happens: its seq, its changes so far, and the way back.
 
 use super::map::{Entry, Head};
-use super::read::Sight;
+use super::read_set::ReadSet;
 use super::undo::Undo;
 use super::{Context, HashedKey, Store};
 use crate::budget::Cost;
 use crate::clock::Millis;
 use crate::wire::change::{Mark, Op};
-use crate::wire::command::Weight;
-use crate::wire::{ChangeBuffer, Gate, Level, Seq};
+use crate::wire::{ChangeBuffer, Gate, Level, Seq, WriteCost};
 
 /// An open write. All its changes carry one seq.
-pub(super) struct Write<'w> {
-    pub(super) seq: Seq,
-    pub(super) level: Level,
-    pub(super) context: &'w Context,
+pub(crate) struct Write<'w> {
+    pub(crate) seq: Seq,
+    pub(crate) level: Level,
+    pub(crate) context: &'w Context,
     /// What its reply waits for.
-    pub(super) gate: Gate,
+    pub(crate) gate: Gate,
     /// What its changes wait for: until then it may still be lost.
-    pub(super) own: Gate,
+    pub(crate) own: Gate,
     /// The hash of the one key that its command names, where it is known.
-    pub(super) hash: Option<u64>,
+    pub(crate) hash: Option<u64>,
     /// How many entries it passed over in their order.
-    pub(super) looks: usize,
+    pub(crate) looks: usize,
     /// What it has cost so far.
-    pub(super) cost: Cost,
+    pub(crate) cost: Cost,
     /// Everything that it replaces is kept, to go back to.
-    pub(super) keeps_all: bool,
+    pub(crate) keeps_all: bool,
     changes: &'w mut ChangeBuffer,
     mark: Mark,
 }
 
 impl<'w> Write<'w> {
-    pub(super) fn open(
+    pub(crate) fn open(
         seq: Seq,
         level: Level,
         context: &'w Context,
@@ -44,40 +43,40 @@ impl<'w> Write<'w> {
         Self { seq, level, context, gate, own, hash, looks, cost, keeps_all, changes, mark }
     }
 
-    pub(super) fn now(&self) -> Millis {
+    pub(crate) fn now(&self) -> Millis {
         self.context.now
     }
 
     /// The time at which something with this time to live expires; 0 never.
-    pub(super) fn deadline(&self, ttl_ms: Option<Millis>) -> Millis {
+    pub(crate) fn deadline(&self, ttl_ms: Option<Millis>) -> Millis {
         ttl_ms.map_or(0, |ttl| self.context.now.saturating_add(ttl))
     }
 
     /// Whether its keys and values take more than a write may. What a command weighs is known
     /// before it runs, but for what it finds: a touch writes the value that is there again.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         let (items, bytes) = self.changes.since(self.mark);
-        Weight { items, bytes }.is_over(self.context.write_bytes)
+        WriteCost { items, bytes }.is_over(self.context.write_bytes)
     }
 
     /// Counts entries that were looked up or written, and bytes that were copied.
-    pub(super) fn charge(&mut self, entries: usize, bytes: usize) {
+    pub(crate) fn charge(&mut self, entries: usize, bytes: usize) {
         self.cost = self.cost.plus(Cost::new(entries, bytes));
     }
 
     /// Takes in what a read within the write came to see.
-    pub(super) fn saw(&mut self, sight: &Sight) {
-        self.gate.join(sight.gate);
-        self.cost = self.cost.plus(sight.cost);
+    pub(crate) fn saw(&mut self, seen: &ReadSet) {
+        self.gate.join(seen.gate);
+        self.cost = self.cost.plus(seen.cost);
     }
 
     /// Ends the write; returns whether it changed anything.
-    pub(super) fn close(self) -> bool {
+    pub(crate) fn close(self) -> bool {
         self.changes.end(self.mark)
     }
 
     /// Takes back the changes made so far.
-    pub(super) fn undo(&mut self) {
+    pub(crate) fn undo(&mut self) {
         self.changes.undo(self.mark);
         self.mark = self.changes.begin(self.seq, self.level, self.context.now);
         self.own = Gate::OPEN;
@@ -85,7 +84,7 @@ impl<'w> Write<'w> {
 
     /// More than one key will change, and they reach their level together. Of a `memory` write any
     /// of them may turn out to be the one that waits.
-    pub(super) fn has_many(&mut self) {
+    pub(crate) fn has_many(&mut self) {
         self.keeps_all |= self.level == Level::Memory;
     }
 
@@ -125,7 +124,7 @@ impl<'w> Write<'w> {
 impl Store {
     /// The entry of `key` if it is live. One that has expired unnoticed expires now, within
     /// `write`.
-    pub(super) fn current(
+    pub(crate) fn current(
         &mut self,
         key: HashedKey<'_>,
         write: &mut Write<'_>,
@@ -140,7 +139,7 @@ impl Store {
     }
 
     /// Puts a value at `key`; notes the change.
-    pub(super) fn put(
+    pub(crate) fn put(
         &mut self,
         op: Op,
         hashed: HashedKey<'_>,
@@ -160,7 +159,7 @@ impl Store {
     }
 
     /// Gives the entry of a key another time of expiry, and leaves its value; notes the change.
-    pub(super) fn retime(
+    pub(crate) fn retime(
         &mut self,
         hashed: HashedKey<'_>,
         old: Head,
@@ -175,8 +174,22 @@ impl Store {
         self.writes.join(gate);
     }
 
+    /// Deletes a key; the reply tells of what was there, and so waits for it. Returns whether it
+    /// was.
+    pub(crate) fn delete(&mut self, key: HashedKey<'_>, write: &mut Write<'_>) -> bool {
+        let old = match self.current(key, write) {
+            Some(_) => self.take(Op::Delete, key, write),
+            None => None,
+        };
+        match old {
+            Some(old) => write.gate.require(old.level, old.seq),
+            None => write.gate.join(self.removals),
+        }
+        old.is_some()
+    }
+
     /// Takes `key` out, if it is there; notes the change.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         op: Op,
         hashed: HashedKey<'_>,

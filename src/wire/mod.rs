@@ -1,4 +1,4 @@
-//! What travels: commands, replies, changes and error codes, as bytes and as types.
+//! What travels: requests, replies, changes and error codes, as bytes and as types.
 //!
 //! Nothing here does I/O, knows a socket, or keeps state. Decoding borrows from the frame it reads,
 //! checks everything (leftovers too) before anything acts on it, and never allocates by a length
@@ -6,23 +6,20 @@
 //! every rule.
 
 pub mod change;
-pub mod command;
 pub mod fields;
 pub mod gate;
 pub mod hex;
 pub mod level;
-pub mod options;
 pub mod params;
 pub mod reader;
 pub mod refusal;
 pub mod reply;
 pub mod reply_buffer;
-pub mod request;
 pub mod response;
+pub mod write_cost;
 pub mod writer;
 
 pub use change::{Change, ChangeBuffer, Op};
-pub use command::{Command, METHODS};
 pub use fields::Fields;
 pub use gate::Gate;
 pub use hex::hex;
@@ -31,7 +28,7 @@ pub use reader::Reader;
 pub use refusal::{Code, Refusal};
 pub use reply::Reply;
 pub use reply_buffer::ReplyBuffer;
-pub use request::Request;
+pub use write_cost::WriteCost;
 
 /// A sequence number: one for each write, 1 for the first, growing in the order in which writes
 /// apply. 0 means "before the first write".

@@ -77,7 +77,7 @@ impl Code {
 }
 
 /// A name that a peer gave, as people read it, cut where it is longer than any name.
-pub(super) fn shown(name: &[u8], chars_max: usize) -> String {
+pub(crate) fn shown(name: &[u8], chars_max: usize) -> String {
     // No more is looked at than can be shown: bytes that are no text take three times their room.
     let longest = chars_max * char::MAX_LEN_UTF8;
     let name = String::from_utf8_lossy(name.get(..longest).unwrap_or(name));
@@ -131,7 +131,7 @@ impl Refusal {
     }
 
     /// How many characters are shown of a name that a peer gave.
-    pub(super) const NAME_CHARS: usize = 64;
+    pub(crate) const NAME_CHARS: usize = 64;
 
     /// `BAD_ARGUMENT`, naming the argument.
     pub fn argument(argument: &str, what: impl fmt::Display) -> Self {

@@ -41,23 +41,33 @@ pub fn int(out: &mut Vec<u8>, value: i128) {
 
 /// Appends a string.
 pub fn str(out: &mut Vec<u8>, text: &str) {
-    match text.len() {
-        len @ 0..=31 => out.push(0xA0 | len as u8),
-        len @ 32..=0xFF => out.extend_from_slice(&[0xD9, len as u8]),
-        len @ 0x100..=0xFFFF => tagged(out, 0xDA, &(len as u16).to_be_bytes()),
-        len => tagged(out, 0xDB, &(len as u32).to_be_bytes()),
-    }
+    str_len(out, text.len());
     out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends the head of a str of `len` bytes.
+pub fn str_len(out: &mut Vec<u8>, len: usize) {
+    match len {
+        0..=31 => out.push(0xA0 | len as u8),
+        32..=0xFF => out.extend_from_slice(&[0xD9, len as u8]),
+        0x100..=0xFFFF => tagged(out, 0xDA, &(len as u16).to_be_bytes()),
+        _ => tagged(out, 0xDB, &(len as u32).to_be_bytes()),
+    }
 }
 
 /// Appends bytes as MessagePack bin.
 pub fn bin(out: &mut Vec<u8>, bytes: &[u8]) {
-    match bytes.len() {
-        len @ 0..=0xFF => out.extend_from_slice(&[0xC4, len as u8]),
-        len @ 0x100..=0xFFFF => tagged(out, 0xC5, &(len as u16).to_be_bytes()),
-        len => tagged(out, 0xC6, &(len as u32).to_be_bytes()),
-    }
+    bin_len(out, bytes.len());
     out.extend_from_slice(bytes);
+}
+
+/// Appends the head of a bin of `len` bytes.
+pub fn bin_len(out: &mut Vec<u8>, len: usize) {
+    match len {
+        0..=0xFF => out.extend_from_slice(&[0xC4, len as u8]),
+        0x100..=0xFFFF => tagged(out, 0xC5, &(len as u16).to_be_bytes()),
+        _ => tagged(out, 0xC6, &(len as u32).to_be_bytes()),
+    }
 }
 
 /// Appends a key: str when its bytes are UTF-8, bin otherwise, so that every language gets text for

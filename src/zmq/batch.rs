@@ -2,9 +2,10 @@
 
 use super::outbox::Framing;
 use super::zmtp::{Inbox, Message};
+use crate::commands::Request;
 use crate::turns::LIGHT_BYTES;
+use crate::wire::Refusal;
 use crate::wire::refusal::Code;
-use crate::wire::{Refusal, Request};
 
 /// A batch has no more requests than this. Those of a long message that cannot be executed yet are
 /// not decoded each time that a few of them can.

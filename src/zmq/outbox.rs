@@ -444,10 +444,10 @@ fn rebuild(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::Request;
     use crate::disk::MemoryDisk;
     use crate::engine::{Answers, engine_on};
     use crate::limits::CHANGES_PAGES_MAX;
-    use crate::wire::Request;
     use std::sync::Arc;
     use tokio::task::yield_now;
 

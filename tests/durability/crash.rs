@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vatn::clock::Clock;
+use vatn::commands::Command;
 use vatn::config::QueueConfig;
 use vatn::disk::memory::Batches;
 use vatn::disk::{Disk, MemoryDisk};
@@ -14,7 +15,7 @@ use vatn::engine::{Answers, ChangesQuery, Engine, Release};
 use vatn::log::feed::FeedReader;
 use vatn::server::Backbone;
 use vatn::wire::change::Op;
-use vatn::wire::{Command, Level, Seq};
+use vatn::wire::{Level, Seq};
 
 fn open(disk: &Arc<MemoryDisk>, queue: QueueConfig, clock: &Clock) -> Backbone {
     let disk: Arc<dyn Disk> = Arc::clone(disk) as _;

@@ -214,7 +214,7 @@ fn look_around(script: &Script<'_>) {
     assert!(is_storage(&call(engine, &far)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let late = Request::new("set").key(b"late").argument(&1.into()).encode(1);
-    let command = vatn::wire::Request::decode(&late).command.unwrap();
+    let command = vatn::commands::Request::decode(&late).command.unwrap();
     assert!(runtime.block_on(engine.run(command)).is_err());
 
     let stats = call(engine, &Request::new("stats")).unwrap();
@@ -349,7 +349,7 @@ fn writers_that_wait_for_room_hear_of_the_failure() {
             runtime.spawn(async move {
                 let set = Request::new("set").key(&number.to_be_bytes()).argument(&1.into());
                 let frame = set.encode(1);
-                engine.run(vatn::wire::Request::decode(&frame).command.unwrap()).await
+                engine.run(vatn::commands::Request::decode(&frame).command.unwrap()).await
             })
         })
         .collect();

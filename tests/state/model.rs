@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use vatn::budget::Cost;
 use vatn::clock::Clock;
+use vatn::commands::Command;
+use vatn::commands::Set;
 use vatn::disk::MemoryDisk;
 use vatn::disk::memory::Batches;
 use vatn::engine::{Answer, Answers, Engine, Release};
@@ -17,8 +19,7 @@ use vatn::server::Backbone;
 use vatn::store::map::Head;
 use vatn::store::{Context, Store};
 use vatn::wire::change::{ChangeReader, Op};
-use vatn::wire::command::Set;
-use vatn::wire::{ChangeBuffer, Command, Level, Refusal, Seq};
+use vatn::wire::{ChangeBuffer, Level, Refusal, Seq};
 
 /// A follower that knows nothing but the changes.
 fn follow(cells: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: &ChangeBuffer) {
@@ -61,8 +62,10 @@ fn compare(seed: u64, commands: usize) {
         store.expire(&context(now), usize::MAX, &mut changes);
         let expected = model.apply(&command, now, Level::Synced);
         let applied = store.apply(&command, &context(now), &mut changes);
-        let got =
-            applied.reply.map(|reply| encoded(&reply)).map_err(|refusal: Refusal| refusal.code());
+        let got = applied
+            .outcome
+            .map(|outcome| encoded(&outcome.reply().unwrap()))
+            .map_err(|refusal: Refusal| refusal.code());
         assert_eq!(got, expected, "seed {seed}, step {step}: {command:?}");
         assert_eq!(store.seq(), model.seq, "seed {seed}, step {step}: {command:?}");
         follow(&mut followed, &changes);
@@ -214,7 +217,8 @@ impl Lives {
             vec![(Level::Stored, answer.gate.stored), (Level::Synced, answer.gate.synced)];
         let after = &self.model;
         if after.seq > before.seq {
-            let level = command.durability().unwrap_or(Level::Synced);
+            let asked = command.durability().unwrap_or(Level::Synced);
+            let level = before.level(command, asked);
             owed.push((level, after.seq));
             // What a `memory` write hides must not come back.
             let (left, now) = (before.left(), after.left());
@@ -328,7 +332,7 @@ fn a_value_is_kept_byte_for_byte() {
         durability: None,
     };
     let mut changes = ChangeBuffer::default();
-    assert!(store.apply(&Command::Set(set), &context(1), &mut changes).reply.is_ok());
+    assert!(store.apply(&Command::Set(set), &context(1), &mut changes).outcome.is_ok());
     let (_, entry) = store.entries().next().unwrap();
     assert_eq!(entry.value, &value);
     assert_eq!(encode_value(&rmpv::Value::from(1)), [0x01]);
@@ -346,11 +350,11 @@ fn a_refusal_waits_for_what_it_tells_as_a_result_would() {
         request(4, "delete", vec!["k".into(), options("if", 77.into())]),
     ];
     let set = text.decode().command.unwrap();
-    assert!(store.apply(&set, &context(1), &mut changes).reply.is_ok());
+    assert!(store.apply(&set, &context(1), &mut changes).outcome.is_ok());
     for command in &refused {
         let command = command.decode().command.unwrap();
         let applied = store.apply(&command, &context(1), &mut changes);
-        assert!(applied.reply.is_err(), "{command:?}");
+        assert!(applied.outcome.is_err(), "{command:?}");
         assert_eq!(applied.gate.synced, 1, "{command:?}");
     }
 }

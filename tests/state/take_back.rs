@@ -13,11 +13,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use vatn::client::Request;
 use vatn::clock::Clock;
+use vatn::commands::Command;
 use vatn::config::QueueConfig;
 use vatn::engine::Engine;
 use vatn::server::Backbone;
 use vatn::wire::Level;
-use vatn::wire::command::Command;
 
 use Level::{Memory, Queued, Stored, Synced};
 
@@ -302,6 +302,7 @@ fn made(command: &Command<'_>, keys: &mut BTreeSet<Vec<u8>>) {
             keys.extend(delete.keys.iter().map(|key| [delete.prefix, key].concat()));
         }
         Command::Incr(incr) => drop(keys.insert(incr.key.to_vec())),
+        Command::Decr(decr) => drop(keys.insert(decr.key.to_vec())),
         Command::Batch(batch) => batch.commands.iter().for_each(|inner| made(inner, keys)),
         _ => {}
     }

@@ -9,7 +9,7 @@ use vatn::config::{Config, QueueConfig, RetainConfig};
 use vatn::disk::{Disk, DiskError};
 use vatn::engine::{Answer, Answers, Engine, Release};
 use vatn::server::Backbone;
-use vatn::wire::{self, Gate};
+use vatn::wire::Gate;
 
 /// Longer than anything takes that does not hang.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,7 +64,7 @@ pub fn execute(engine: &Engine, request: &Request) -> Held {
 
 /// The same for an encoded request.
 pub fn execute_frame(engine: &Engine, frame: &[u8]) -> Held {
-    let requests = [wire::Request::decode(frame)];
+    let requests = [vatn::commands::Request::decode(frame)];
     let mut answers = Answers::default();
     wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
     engine.append(answers.to_append);

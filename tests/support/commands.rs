@@ -1,7 +1,7 @@
 //! Random commands from a seed: few keys, so that they meet; all kinds, so that they clash.
 
 use rmpv::Value;
-use vatn::wire::Request;
+use vatn::commands::Request;
 
 /// A request as bytes, to be decoded where it is used.
 pub struct OwnedCommand(pub Vec<u8>);

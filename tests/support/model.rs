@@ -1,12 +1,13 @@
 //! The store as it should be, in the plainest words: a `BTreeMap`, and what a crash leaves of it.
 
 use std::collections::BTreeMap;
-use vatn::wire::command::{
-    Batch, Count, Delete, DeleteRange, GetMulti, Incr, Range, Set, SetMulti, Touch,
+use vatn::commands::Command;
+use vatn::commands::options::Condition;
+use vatn::commands::{
+    Batch, Count, Delete, DeleteRange, GetMulti, Range, Set, SetMulti, Step, Touch,
 };
-use vatn::wire::options::Condition;
 use vatn::wire::reply::{Meta, Shown};
-use vatn::wire::{Code, Command, Level, Reply};
+use vatn::wire::{Code, Level, Reply};
 
 /// What the model knows of a key.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,7 +158,8 @@ impl Model {
                 Ok(encoded(&Reply::Uint(existed as u64)))
             }
             Command::DeleteRange(range) => Ok(self.delete_range(range, changed)),
-            Command::Incr(incr) => self.incr(incr, now, level, seq, changed),
+            Command::Incr(incr) => self.step(incr, now, level, seq, changed),
+            Command::Decr(decr) => self.step(decr, now, level, seq, changed),
             Command::Touch(touch) => Ok(self.touch(touch, now, level, seq, changed)),
             Command::Batch(batch) => self.batch(batch, now, level, seq, changed),
             other => panic!("the model does not know {other:?}"),
@@ -278,9 +280,9 @@ impl Model {
         out
     }
 
-    fn incr(
+    fn step<const DOWN: bool>(
         &mut self,
-        incr: &Incr<'_>,
+        incr: &Step<'_, DOWN>,
         now: u64,
         level: Level,
         seq: u64,
@@ -295,7 +297,7 @@ impl Model {
                     .or(value.as_u64().map(i128::from))
                     .ok_or(Code::NotANumber)?;
                 let delta = i128::from(incr.delta);
-                let next = if incr.down { number - delta } else { number + delta };
+                let next = if DOWN { number - delta } else { number + delta };
                 if next < i128::from(i64::MIN) || next > i128::from(u64::MAX) {
                     return Err(Code::Overflow);
                 }

@@ -13,7 +13,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 /// The floor each room stands on; a room imports only from lower floors, and from itself.
-const FLOORS: [(&str, u32); 24] = [
+const FLOORS: [(&str, u32); 25] = [
     ("budget", 0),
     ("clock", 0),
     ("descriptors", 0),
@@ -29,6 +29,7 @@ const FLOORS: [(&str, u32); 24] = [
     ("config", 2),
     ("disk", 3),
     ("store", 3),
+    ("commands", 4),
     ("log", 4),
     ("worker", 5),
     ("engine", 5),

@@ -3,7 +3,8 @@
 use super::limits::DeferredPlace;
 use super::watch::{ChangeWatch, Outcome, Wanted};
 use super::{Caller, WaitOutcome};
-use crate::engine::changes::{Awaited, ChangesQuery, WAIT_MS_MAX, empty_page};
+use crate::commands::ChangesQuery;
+use crate::engine::changes::{Awaited, WAIT_MS_MAX, empty_page};
 use crate::engine::{Engine, answers};
 use crate::wire::Refusal;
 use bytes::Bytes;

@@ -6,7 +6,7 @@ use super::prefixes::{NodeId, PrefixIndex, Ticket};
 use super::{Caller, WaitOutcome};
 use crate::log::{Feed, Record};
 use crate::wire::Seq;
-use crate::wire::command::ENTRY_OVERHEAD;
+use crate::wire::write_cost::ENTRY_OVERHEAD;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -1,6 +1,7 @@
 //! The edge under hostile peers and at its end, over real sockets, with a store whose every step is
 //! the test's.
 
+use crate::commands::Command;
 use crate::engine::{Awaited, ChangesQuery, Counters};
 use crate::http::head::REQUEST_LINE_BYTES;
 use crate::http::refuse::Refused;
@@ -11,7 +12,7 @@ use crate::limits::Limits;
 use crate::loops::Loops;
 use crate::net::MemoryQuota;
 use crate::wire::reply::Shown;
-use crate::wire::{Command, Refusal, Reply, Seq, writer};
+use crate::wire::{Refusal, Reply, Seq, writer};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,14 +1,14 @@
 //! What each command is charged: all that it passes and copies, also where it is refused. Who takes
 //! a charge away finds a number here that is another.
 
-use super::{Context, Store};
 use crate::budget::Cost;
-use crate::wire::command::{
-    Batch, Count, Delete, DeleteMulti, DeleteRange, Get, GetMulti, Incr, Range, Set, SetMulti,
-    Touch,
+use crate::commands::options::Condition;
+use crate::commands::{
+    Batch, Command, Count, Delete, DeleteMulti, DeleteRange, Get, GetMulti, Incr, Range, Set,
+    SetMulti, Touch,
 };
-use crate::wire::options::Condition;
-use crate::wire::{ChangeBuffer, Command, Level};
+use crate::store::{Context, Store};
+use crate::wire::{ChangeBuffer, Level};
 
 /// A value of 100 bytes, which is copied, and one of 10,000, which is shared.
 const SMALL: [u8; 100] = value(98);
@@ -42,8 +42,8 @@ fn delete(name: &str) -> Command<'_> {
 }
 
 fn incr(name: &str) -> Command<'_> {
-    let (down, delta, initial, ttl_ms, durability) = (false, 1, None, None, None);
-    Command::Incr(Incr { key: key(name), down, delta, initial, ttl_ms, durability })
+    let (delta, initial, ttl_ms, durability) = (1, None, None, None);
+    Command::Incr(Incr { key: key(name), delta, initial, ttl_ms, durability })
 }
 
 fn touch(name: &str) -> Command<'_> {
@@ -67,7 +67,7 @@ fn context(now: u64) -> Context {
 fn store() -> Store {
     let (mut store, mut changes) = (Store::default(), ChangeBuffer::default());
     let mut apply = |set: Set<'_>| {
-        assert!(store.apply(&Command::Set(set), &context(1), &mut changes).reply.is_ok());
+        assert!(store.apply(&Command::Set(set), &context(1), &mut changes).outcome.is_ok());
     };
     for (name, value) in [("l", &LARGE[..]), ("n", b"\x05"), ("s", &SMALL), ("t", &SMALL)] {
         apply(set(name, value));
@@ -166,5 +166,5 @@ fn a_walk_ends_where_it_may_not_go_on() {
     let walk = Cost::new(100, 5_000);
     let store = store();
     let applied = store.query(&all, &Context { walk, ..context(9) });
-    assert!(applied.reply.is_err() && applied.cost.entries < 4, "the first has 10,000 bytes");
+    assert!(applied.outcome.is_err() && applied.cost.entries < 4, "the first has 10,000 bytes");
 }

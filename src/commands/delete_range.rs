@@ -1,11 +1,82 @@
 //! `delete_range`.
 
-use super::map::prefix_end;
-use super::range::{ITEM_OVERHEAD, bounds};
-use super::write::Write;
-use super::{Context, Store};
-use crate::wire::command::{DeleteRange, Range};
-use crate::wire::{Reply, writer};
+use super::access::{Access, Keys, Right, Visited};
+use super::apply::Outcome;
+use super::cost::CommandCost;
+use super::method::{Effects, Method, WriteMethod};
+use super::options::{self, WriteOptions};
+use super::range::{ITEM_OVERHEAD, Range};
+use crate::budget::Cost;
+use crate::store::write::Write;
+use crate::store::{Context, Store};
+use crate::wire::params::Params;
+use crate::wire::{Level, Refusal, Reply, WriteCost, writer};
+
+/// `delete_range [{from, to, prefix, after, limit, durability}]`: `[count, next or nil]`, one
+/// atomic write.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeleteRange<'a> {
+    /// The first key, inclusive.
+    pub from: Option<&'a [u8]>,
+    /// The end, exclusive.
+    pub to: Option<&'a [u8]>,
+    /// Only keys that begin with this.
+    pub prefix: Option<&'a [u8]>,
+    /// A cursor: only keys above it.
+    pub after: Option<&'a [u8]>,
+    /// Most keys to delete; `None` for the broker's cap.
+    pub limit: Option<usize>,
+    /// When the reply may be sent.
+    pub durability: Option<Level>,
+}
+
+impl<'a> Method<'a> for DeleteRange<'a> {
+    const NAME: &'static str = "delete_range";
+    const EFFECTS: Effects = Effects::REMOVES;
+
+    fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+        let (mut range, mut given) = (Self::default(), WriteOptions::default());
+        let known = ["from", "to", "prefix", "after", "limit", "durability"];
+        params.options(&known, |name, reader| {
+            match name {
+                "limit" => range.limit = Some(options::limit(reader)?),
+                "durability" => given.read(name, reader)?,
+                bound => {
+                    let bytes = Some(reader.bytes().map_err(|fault| fault.at(name))?);
+                    match bound {
+                        "from" => range.from = bytes,
+                        "to" => range.to = bytes,
+                        "prefix" => range.prefix = bytes,
+                        _ => range.after = bytes,
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        if range.from.or(range.to).or(range.prefix).is_none() {
+            let what = "is missing, and so are from and to; give one of them (an empty prefix \
+                        stands for all keys)";
+            return Err(Refusal::argument("prefix", what));
+        }
+        Ok(Self { durability: given.durability, ..range })
+    }
+
+    fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited {
+        let Self { from, to, .. } = *self;
+        let keys = Keys::Range { prefix: self.prefix.unwrap_or_default(), from, to };
+        visit(Access { right: Right::Write, keys })
+    }
+
+    /// The room of one change; those that the range holds are known only when the command runs.
+    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+        let entries = self.limit.unwrap_or(usize::MAX);
+        CommandCost { work: Cost::new(entries, 0), write: WriteCost::of(0, 0) }
+    }
+
+    fn durability(&self) -> Option<Level> {
+        self.durability
+    }
+}
 
 /// The keys that one page passes.
 struct Passed {
@@ -14,21 +85,17 @@ struct Passed {
     has_next: bool,
 }
 
-impl Store {
-    pub(super) fn delete_range(
-        &mut self,
-        range: &DeleteRange<'_>,
-        write: &mut Write<'_>,
-    ) -> Reply<'static> {
+impl<'a> WriteMethod<'a> for DeleteRange<'a> {
+    fn run(&self, store: &mut Store, write: &mut Write<'_>) -> Result<Outcome<'static>, Refusal> {
         write.has_many();
-        let Passed { keys, has_next } = self.pass(range, write);
+        let Passed { keys, has_next } = self.pass(store, write);
         write.looks += keys.len();
         let mut deleted = 0;
         for key in &keys {
-            deleted += u64::from(self.remove(self.hashed(key, None), write));
+            deleted += u64::from(store.delete(store.hashed(key, None), write));
         }
         // What is not between the keys, or after the last one, may have been removed just now.
-        write.gate.join(self.removals);
+        write.gate.join(store.removals());
         let mut reply = Vec::new();
         writer::array_len(&mut reply, 2);
         writer::uint(&mut reply, deleted);
@@ -36,22 +103,22 @@ impl Store {
             Some(next) => writer::key(&mut reply, next),
             None => writer::nil(&mut reply),
         }
-        Reply::Encoded(reply)
+        Ok(Reply::Encoded(reply).into())
     }
+}
 
+impl DeleteRange<'_> {
     /// Chooses the keys of one page, those included whose time to live has ended. A page is bounded
     /// by `limit` and `page_items` in keys, and by `page_bytes` in the bytes that the write may
     /// copy: its keys into the log, its keys and values into the undo buffer.
-    fn pass(&self, range: &DeleteRange<'_>, write: &mut Write<'_>) -> Passed {
+    fn pass(&self, store: &Store, write: &mut Write<'_>) -> Passed {
         let Context { page_items, page_bytes, .. } = *write.context;
-        let most = range.limit.unwrap_or(usize::MAX).min(page_items);
-        let prefix = range.prefix.unwrap_or_default();
-        let DeleteRange { from, to, after, .. } = *range;
-        let end = prefix_end(prefix);
-        let (lower, upper) =
-            bounds(&Range { from, to, after, prefix, ..Range::default() }, end.as_deref());
+        let most = self.limit.unwrap_or(usize::MAX).min(page_items);
+        let prefix = self.prefix.unwrap_or_default();
+        let Self { from, to, after, .. } = *self;
+        let range = Range { from, to, after, prefix, ..Range::default() };
         let (mut keys, mut bytes) = (Vec::with_capacity(most.min(128)), 0);
-        for (key, entry) in self.map.range(lower, upper) {
+        for (key, entry) in range.entries(store) {
             write.charge(1, key.len());
             bytes += key.len() + entry.value.len() + ITEM_OVERHEAD;
             if keys.len() == most || bytes > page_bytes && !keys.is_empty() {
@@ -68,10 +135,10 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::{Batch, Command, SetMulti};
     use crate::store::undo::Undo;
     use crate::wire::change::{ChangeReader, Op};
-    use crate::wire::command::{Batch, SetMulti};
-    use crate::wire::{ChangeBuffer, Code, Command, Gate, Level};
+    use crate::wire::{ChangeBuffer, Code, Gate};
 
     /// A store that holds `keys`, each with a value of `bytes` bytes and this time to live.
     fn store_of(keys: &[&str], bytes: usize, ttl_ms: Option<u64>) -> Store {
@@ -94,7 +161,8 @@ mod tests {
         let mut changes = ChangeBuffer::default();
         let applied = store.apply(command, context, &mut changes);
         let (gate, mut out) = (applied.gate, Vec::new());
-        applied.reply.map_err(|refusal| refusal.code())?.encode(&mut out);
+        let outcome = applied.outcome.map_err(|refusal| refusal.code())?;
+        outcome.reply().unwrap().encode(&mut out);
         Ok((out, gate, changes))
     }
 
@@ -165,9 +233,10 @@ mod tests {
         let batch = Batch { commands, durability: None };
         for (passed_before, left) in [(8, 2), (7, 0)] {
             let mut changes = ChangeBuffer::default();
-            let mut write = Write::open(2, Level::Queued, &context, &mut changes);
+            let mut write = store.begin(Level::Queued, &context, &mut changes);
             write.looks = passed_before;
-            let done = store.batch(&batch, &mut write).map_err(|refusal| refusal.code());
+            let done = WriteMethod::run(&batch, &mut store, &mut write);
+            let done = done.map_err(|refusal| refusal.code());
             assert_eq!(done.err(), (left == 2).then_some(Code::TooLarge));
             assert_eq!(store.len(), left);
         }

@@ -1,12 +1,12 @@
 //! Many keys behind one prefix, one after the other.
 
 /// A prefix, and room for a key behind it.
-pub(super) struct Joined {
+pub(super) struct PrefixedKey {
     bytes: Vec<u8>,
     prefix_len: usize,
 }
 
-impl Joined {
+impl PrefixedKey {
     pub(super) fn after(prefix: &[u8]) -> Self {
         Self { bytes: prefix.to_vec(), prefix_len: prefix.len() }
     }

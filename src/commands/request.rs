@@ -1,10 +1,9 @@
 //! The envelope: one frame is one request, `[0, id, method, params]` or `[2, method, params]`.
 
-use super::command::Command;
-use super::params::Params;
-use super::reader::Reader;
-use super::refusal::{Code, Refusal};
+use super::Command;
 use crate::limits::COMMAND_ITEMS;
+use crate::wire::params::Params;
+use crate::wire::{Code, Reader, Refusal};
 
 /// Type byte of a request.
 const REQUEST: i128 = 0;

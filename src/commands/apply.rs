@@ -1,0 +1,123 @@
+//! A command and the map: a pure function of state, command and time.
+//!
+//! No I/O, no clock, no randomness: the reply is returned, the change is appended to the buffer
+//! that the caller gives, and the same commands at the same times make the same state anywhere. So
+//! it can be checked against a plain `BTreeMap` (`tests/state/model.rs`), and later be driven by a
+//! replicated log.
+
+use super::Command;
+use super::deferred::Deferred;
+use super::method::{ReadMethod, WriteMethod};
+use crate::budget::Cost;
+use crate::store::read_set::ReadSet;
+use crate::store::{Context, Store};
+use crate::wire::{ChangeBuffer, Gate, Refusal, Reply};
+
+/// A command, and the hash of the only key that it names, where that is known already.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'c> {
+    /// What is to be done.
+    pub command: &'c Command<'c>,
+    /// The hash of [`Command::only_key`].
+    pub hash: Option<u64>,
+}
+
+impl<'c> From<&'c Command<'c>> for Task<'c> {
+    fn from(command: &'c Command<'c>) -> Self {
+        Self { command, hash: None }
+    }
+}
+
+/// What a command that was not refused came to.
+#[derive(Debug, PartialEq)]
+pub enum Outcome<'s> {
+    /// The reply.
+    Reply(Reply<'s>),
+    /// It is made later.
+    Deferred(Deferred),
+}
+
+impl<'s> From<Reply<'s>> for Outcome<'s> {
+    #[inline]
+    fn from(reply: Reply<'s>) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+impl<'s> Outcome<'s> {
+    /// The reply, if there is one.
+    pub fn reply(self) -> Option<Reply<'s>> {
+        match self {
+            Self::Reply(reply) => Some(reply),
+            Self::Deferred(_) => None,
+        }
+    }
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Applied<'s> {
+    /// What it came to, or why nothing changed.
+    pub outcome: Result<Outcome<'s>, Refusal>,
+    /// What the reply waits for.
+    pub gate: Gate,
+    /// What it cost, whether it was refused or not, less what encoding the reply costs.
+    pub cost: Cost,
+}
+
+impl Store {
+    /// Applies one command. What it changed is appended to `changes` as one write; a refused
+    /// command changes nothing.
+    #[inline]
+    pub fn apply<'s, 'c>(
+        &'s mut self,
+        task: impl Into<Task<'c>>,
+        context: &Context,
+        changes: &mut ChangeBuffer,
+    ) -> Applied<'s> {
+        let Task { command, hash } = task.into();
+        command.apply(self, hash, context, changes)
+    }
+
+    /// Runs a command that only reads.
+    #[inline]
+    pub fn query<'s, 'c>(&'s self, task: impl Into<Task<'c>>, context: &Context) -> Applied<'s> {
+        let Task { command, hash } = task.into();
+        command.query(self, hash, context)
+    }
+}
+
+/// Runs a command as a write of its own.
+pub(super) fn write<'s, 'c, M: WriteMethod<'c>>(
+    method: &M,
+    store: &'s mut Store,
+    hash: Option<u64>,
+    context: &Context,
+    changes: &mut ChangeBuffer,
+) -> Applied<'s> {
+    let asked = method.durability().unwrap_or(context.durability);
+    let level = method.level(asked, store, hash);
+    let mut write = store.begin(level, context, changes);
+    write.hash = hash;
+    let outcome = method.run(store, &mut write);
+    let (gate, cost) = (write.gate, write.cost);
+    store.end(write);
+    Applied { outcome, gate, cost }
+}
+
+/// Runs a command that only reads.
+pub(super) fn read<'s, 'c, M: ReadMethod<'c>>(
+    method: &M,
+    store: &'s Store,
+    hash: Option<u64>,
+    context: &Context,
+) -> Applied<'s> {
+    let mut seen = ReadSet { hash, ..ReadSet::default() };
+    let outcome = method.run(store, context, &mut seen).map(Outcome::Reply);
+    Applied { outcome, gate: seen.gate, cost: seen.cost }
+}
+
+/// A command that has no business where it came to.
+pub(super) fn misplaced<'s>(refusal: Refusal) -> Applied<'s> {
+    Applied { outcome: Err(refusal), gate: Gate::OPEN, cost: Cost::default() }
+}

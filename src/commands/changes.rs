@@ -1,0 +1,87 @@
+//! `changes`.
+
+use super::access::{Access, Right, Visited};
+use super::apply::Outcome;
+use super::cost::CommandCost;
+use super::deferred::Deferred;
+use super::method::{Broker, BrokerMethod, Effects, Method};
+use super::options;
+use crate::clock::Millis;
+use crate::limits::KEY_BYTES_MAX;
+use crate::store::Store;
+use crate::wire::params::Params;
+use crate::wire::{Reader, Refusal, Seq};
+
+/// `changes [after_seq, {prefix, limit, wait_ms}]`: `[[change…], next_seq]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes<'a> {
+    /// Only changes of writes later than this.
+    pub after: Seq,
+    /// Only changes of keys that begin with this.
+    pub prefix: &'a [u8],
+    /// Most changes in the reply; `None` for the broker's cap. A write's changes stay together.
+    pub limit: Option<usize>,
+    /// How long to wait for a change when there is none yet.
+    pub wait_ms: Millis,
+}
+
+/// A `changes` request that outlives the bytes it was decoded from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangesQuery {
+    /// Only changes of writes later than this.
+    pub after: Seq,
+    /// Only changes of keys that begin with this.
+    pub prefix: Vec<u8>,
+    /// Most changes in the reply.
+    pub limit: Option<usize>,
+    /// How long to wait for a change when there is none yet.
+    pub wait_ms: Millis,
+}
+
+impl From<&Changes<'_>> for ChangesQuery {
+    fn from(changes: &Changes<'_>) -> Self {
+        let Changes { after, prefix, limit, wait_ms } = changes;
+        Self { after: *after, prefix: prefix.to_vec(), limit: *limit, wait_ms: *wait_ms }
+    }
+}
+
+impl<'a> Method<'a> for Changes<'a> {
+    const NAME: &'static str = "changes";
+    const EFFECTS: Effects = Effects::PAGES;
+    const IN_BATCH: bool = false;
+
+    fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+        let after = params.required("after_seq", Reader::uint)?;
+        let mut changes = Self { after, prefix: &[], limit: None, wait_ms: 0 };
+        params.options(&["prefix", "limit", "wait_ms"], |name, reader| {
+            match name {
+                "prefix" => {
+                    changes.prefix = reader.bytes().map_err(|fault| fault.at(name))?;
+                    // It is kept while the request waits, and no longer one can match.
+                    if changes.prefix.len() > KEY_BYTES_MAX {
+                        let what = format!("must have at most {KEY_BYTES_MAX} bytes, as a key");
+                        return Err(Refusal::argument(name, what));
+                    }
+                }
+                "limit" => changes.limit = Some(options::limit(reader)?),
+                _ => changes.wait_ms = reader.uint().map_err(|fault| fault.at(name))?,
+            }
+            Ok(())
+        })?;
+        Ok(changes)
+    }
+
+    fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited {
+        visit(Access::prefix(Right::Read, self.prefix))
+    }
+
+    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+        CommandCost::read(1, 0)
+    }
+}
+
+impl<'a> BrokerMethod<'a> for Changes<'a> {
+    fn run<'s>(&'s self, _: &dyn Broker) -> Result<Outcome<'s>, Refusal> {
+        Ok(Outcome::Deferred(Deferred::Changes(self.into())))
+    }
+}

@@ -1,0 +1,38 @@
+//! `compact`.
+
+use super::access::{Access, Right, Visited};
+use super::apply::Outcome;
+use super::cost::CommandCost;
+use super::method::{Broker, BrokerMethod, Effects, Method};
+use crate::store::Store;
+use crate::wire::params::Params;
+use crate::wire::{Refusal, Reply};
+
+/// `compact []`: the number of the compaction that it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compact;
+
+impl<'a> Method<'a> for Compact {
+    const NAME: &'static str = "compact";
+    const EFFECTS: Effects = Effects::READS;
+    const IN_BATCH: bool = false;
+
+    fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+        params.options(&[], |_, _| Ok(()))?;
+        Ok(Self)
+    }
+
+    fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited {
+        visit(Access::broker(Right::Operate))
+    }
+
+    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+        CommandCost::read(1, 0)
+    }
+}
+
+impl<'a> BrokerMethod<'a> for Compact {
+    fn run<'s>(&'s self, broker: &dyn Broker) -> Result<Outcome<'s>, Refusal> {
+        Ok(Reply::Uint(broker.compact()).into())
+    }
+}

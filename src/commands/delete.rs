@@ -1,0 +1,80 @@
+//! `delete`.
+
+use super::access::{Access, Right, Visited};
+use super::apply::Outcome;
+use super::cost::CommandCost;
+use super::method::{Effects, Method, WriteMethod};
+use super::options::{Condition, WriteOptions};
+use crate::budget::Cost;
+use crate::store::write::Write;
+use crate::store::{REPLY_LIMIT, Store};
+use crate::wire::params::{Params, join_key};
+use crate::wire::{Key, Level, Refusal, Reply, WriteCost};
+
+/// `delete [key, {return_value, if, durability, key_prefix}]`: whether it existed, or the old
+/// value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delete<'a> {
+    /// The key.
+    pub key: Key<'a>,
+    /// Answer the old value (nil where there was none) instead of true or false.
+    pub return_value: bool,
+    /// The delete happens only if this holds.
+    pub condition: Option<Condition>,
+    /// When the reply may be sent.
+    pub durability: Option<Level>,
+}
+
+impl<'a> Method<'a> for Delete<'a> {
+    const NAME: &'static str = "delete";
+    const EFFECTS: Effects = Effects::REMOVES;
+
+    fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+        let key = params.key()?;
+        let mut given = WriteOptions::default();
+        let known = ["return_value", "if", "durability", "key_prefix"];
+        params.options(&known, |name, reader| given.read(name, reader))?;
+        let WriteOptions { return_value, condition, durability, key_prefix, .. } = given;
+        if condition == Some(Condition::Absent) {
+            return Err(Refusal::argument("if", "must be \"present\" or a seq for a delete"));
+        }
+        Ok(Self { key: join_key(key_prefix, key)?, return_value, condition, durability })
+    }
+
+    #[inline]
+    fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited {
+        visit(Access::key(Right::Write, &self.key))
+    }
+
+    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+        CommandCost { work: Cost::new(1, 0), write: WriteCost::of(self.key.len(), 0) }
+    }
+
+    fn durability(&self) -> Option<Level> {
+        self.durability
+    }
+}
+
+impl<'a> WriteMethod<'a> for Delete<'a> {
+    fn run(&self, store: &mut Store, write: &mut Write<'_>) -> Result<Outcome<'static>, Refusal> {
+        let key = store.hashed(&self.key, write.hash);
+        if let Some(condition) = self.condition {
+            condition.check(store, key, write)?;
+        }
+        let value = match self.return_value {
+            true => store.current(key, write).map(|entry| entry.kept()),
+            false => None,
+        };
+        let reply_bytes = write.context.reply_bytes;
+        if value.as_ref().is_some_and(|value| value.len() > reply_bytes) {
+            return Err(Refusal::too_large(REPLY_LIMIT, reply_bytes));
+        }
+        let existed = store.delete(key, write);
+        let reply = match (value, self.return_value) {
+            (Some(value), _) => Reply::Removed(value),
+            (None, true) => Reply::Nil,
+            (None, false) => Reply::Bool(existed),
+        };
+        Ok(reply.into())
+    }
+}

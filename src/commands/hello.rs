@@ -1,0 +1,50 @@
+//! `hello`.
+
+use super::access::{Access, Right, Visited};
+use super::apply::Outcome;
+use super::cost::{self, CommandCost};
+use super::method::{Broker, BrokerMethod, Effects, Method};
+use crate::store::Store;
+use crate::wire::params::Params;
+use crate::wire::refusal::{self, Refusal};
+use crate::wire::{Reply, WriteCost};
+
+/// How many characters are kept of the name that a client gives itself.
+const CLIENT_CHARS: usize = 256;
+
+/// `hello [{client}]`: a map of what the broker is and can do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hello {
+    /// The name the client gives itself, for the broker's log.
+    pub client: Option<String>,
+}
+
+impl<'a> Method<'a> for Hello {
+    const NAME: &'static str = "hello";
+    const EFFECTS: Effects = Effects::READS;
+    const IN_BATCH: bool = false;
+
+    fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+        let mut hello = Self::default();
+        params.options(&["client"], |name, reader| {
+            let bytes = reader.bytes().map_err(|fault| fault.at(name))?;
+            hello.client = Some(refusal::shown(bytes, CLIENT_CHARS));
+            Ok(())
+        })?;
+        Ok(hello)
+    }
+
+    fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited {
+        visit(Access::broker(Right::Observe))
+    }
+
+    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+        CommandCost { work: cost::STATUS, write: WriteCost::default() }
+    }
+}
+
+impl<'a> BrokerMethod<'a> for Hello {
+    fn run<'s>(&'s self, broker: &dyn Broker) -> Result<Outcome<'s>, Refusal> {
+        Ok(Reply::Encoded(broker.hello(self)).into())
+    }
+}

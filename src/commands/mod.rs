@@ -1,0 +1,92 @@
+//! The commands, one a file: what a client may ask, decoded, checked, measured and run.
+//!
+//! A command implements [`Method`] (its name, arguments, keys and cost), and one of [`ReadMethod`],
+//! [`WriteMethod`] and [`BrokerMethod`] (what it does). To add one, write its file and name it
+//! twice here: as a module, and in the list of `registry::commands!`.
+
+mod access;
+mod apply;
+mod batch;
+mod changes;
+mod compact;
+mod cost;
+mod count;
+mod deferred;
+mod delete;
+mod delete_multi;
+mod delete_range;
+mod flush;
+mod get;
+mod get_multi;
+mod hello;
+mod incr;
+mod method;
+pub mod options;
+mod ping;
+mod prefixed_key;
+mod range;
+mod registry;
+mod request;
+mod set;
+mod set_multi;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod touch;
+mod wait;
+
+pub use access::{Access, Keys, Right, Visited};
+pub use apply::{Applied, Outcome, Task};
+pub use changes::ChangesQuery;
+pub use cost::CommandCost;
+pub use deferred::Deferred;
+pub use incr::Step;
+pub use method::{Broker, Effects};
+pub use request::Request;
+
+use crate::store::read_set::ReadSet;
+use crate::store::write::Write;
+use crate::store::{Context, Store};
+use crate::wire::params::Params;
+use crate::wire::{ChangeBuffer, Level, Refusal, Reply};
+use method::{BrokerMethod, Method, ReadMethod, WriteMethod};
+use std::ops::ControlFlow;
+
+registry::commands! {
+    read get::Get<'a>,
+    write set::Set<'a>,
+    read get_multi::GetMulti<'a>,
+    write set_multi::SetMulti<'a>,
+    write delete::Delete<'a>,
+    write delete_multi::DeleteMulti<'a>,
+    write delete_range::DeleteRange<'a>,
+    write incr::Incr<'a>,
+    write incr::Decr<'a>,
+    write touch::Touch<'a>,
+    read range::Range<'a>,
+    read count::Count<'a>,
+    batch batch::Batch<'a>,
+    broker hello::Hello,
+    broker ping::Ping<'a>,
+    broker flush::Flush,
+    broker wait::Wait,
+    broker changes::Changes<'a>,
+    broker compact::Compact,
+    broker stats::Stats,
+}
+
+impl Command<'_> {
+    /// The key of a command that names one alone.
+    #[inline]
+    pub fn only_key(&self) -> Option<&[u8]> {
+        let mut only = None;
+        let walk = self.access(&mut |access| match (access.keys, only) {
+            (Keys::One { prefix: [], key }, None) => {
+                only = Some(key);
+                ControlFlow::Continue(())
+            }
+            _ => ControlFlow::Break(()),
+        });
+        only.filter(|_| walk.is_continue())
+    }
+}

@@ -1,0 +1,229 @@
+//! One list of all commands: the enum, and every choice between them, is made from it.
+
+use crate::wire::Refusal;
+use crate::wire::refusal::{self, Code};
+
+/// Makes the enum `Command` of the commands listed: a line for each, with what it does (`read`s or
+/// `write`s the map, asks the `broker`, or is the `batch`), its module and its type.
+macro_rules! commands {
+    ($($kind:ident $module:ident::$Type:ident $(<$a:lifetime>)?,)*) => {
+        $(pub use $module::$Type;)*
+
+        /// One decoded command. Keys and values borrow from the request's bytes.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Command<'a> {
+            $(#[doc = concat!("See [`", stringify!($Type), "`].")] $Type($Type $(<$a>)?),)*
+        }
+
+        /// Every method, by its name on the wire.
+        pub const METHODS: &[&str] = &[$(<$Type as Method<'_>>::NAME),*];
+
+        impl<'a> Command<'a> {
+            /// Decodes the params of `method`.
+            pub fn decode(method: &[u8], params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+                let in_batch = params.in_batch();
+                $(if method == <$Type as Method<'a>>::NAME.as_bytes()
+                    && (<$Type as Method<'a>>::IN_BATCH || !in_batch)
+                {
+                    return <$Type as Method<'a>>::decode(params).map(Self::$Type);
+                })*
+                Err(registry::unknown(method, METHODS))
+            }
+
+            /// The method's name on the wire.
+            pub fn method(&self) -> &'static str {
+                match self {
+                    $(Self::$Type(_) => <$Type as Method<'a>>::NAME,)*
+                }
+            }
+
+            /// What the command may do.
+            #[inline]
+            pub fn effects(&self) -> Effects {
+                match self {
+                    $(Self::$Type(it) => Method::effects(it),)*
+                }
+            }
+
+            /// Names everything that the command touches.
+            #[inline]
+            pub fn access<'s>(
+                &'s self,
+                visit: &mut impl FnMut(Access<'s>) -> Visited,
+            ) -> Visited {
+                match self {
+                    $(Self::$Type(it) => Method::access(it, visit),)*
+                }
+            }
+
+            /// What the command costs on this state, as far as it is known before it runs.
+            #[inline]
+            pub fn cost(&self, store: &Store, hash: Option<u64>) -> CommandCost {
+                match self {
+                    $(Self::$Type(it) => Method::cost(it, store, hash),)*
+                }
+            }
+
+            /// The durability that the command asks for; `None` where it leaves that to the broker.
+            pub fn durability(&self) -> Option<Level> {
+                match self {
+                    $(Self::$Type(it) => Method::durability(it),)*
+                }
+            }
+
+            /// Runs the command as a write of its own.
+            pub(super) fn apply<'s>(
+                &self,
+                store: &'s mut Store,
+                hash: Option<u64>,
+                context: &Context,
+                changes: &mut ChangeBuffer,
+            ) -> Applied<'s> {
+                match self {
+                    $(Self::$Type(it) => registry::apply!($kind it store hash context changes),)*
+                }
+            }
+
+            /// Runs the command as a read.
+            pub(super) fn query<'s>(
+                &self,
+                store: &'s Store,
+                hash: Option<u64>,
+                context: &Context,
+            ) -> Applied<'s> {
+                match self {
+                    $(Self::$Type(it) => registry::query!($kind it store hash context),)*
+                }
+            }
+
+            /// Runs the command behind others that only read.
+            pub(super) fn read<'s>(
+                &self,
+                store: &'s Store,
+                context: &Context,
+                seen: &mut ReadSet,
+            ) -> Result<Reply<'s>, Refusal> {
+                match self {
+                    $(Self::$Type(it) => registry::read!($kind it store context seen),)*
+                }
+            }
+
+            /// Runs the command within a write, behind others.
+            pub(super) fn run_within<'s>(
+                &self,
+                store: &'s mut Store,
+                write: &mut Write<'_>,
+            ) -> Result<Outcome<'s>, Refusal> {
+                match self {
+                    $(Self::$Type(it) => registry::run_within!($kind it store write),)*
+                }
+            }
+
+            /// The level of the write that the command is, where `asked` is what the client wants.
+            pub(super) fn level(&self, asked: Level, store: &Store, hash: Option<u64>) -> Level {
+                match self {
+                    $(Self::$Type(it) => registry::level!($kind it asked store hash),)*
+                }
+            }
+
+            /// Asks the broker; `None` for a command of the map.
+            #[inline]
+            pub fn ask<'s>(&'s self, broker: &dyn Broker) -> Option<Result<Outcome<'s>, Refusal>> {
+                match self {
+                    $(Self::$Type(it) => registry::ask!($kind it broker),)*
+                }
+            }
+        }
+    };
+}
+
+macro_rules! apply {
+    (write $it:ident $store:ident $hash:ident $context:ident $changes:ident) => {
+        apply::write($it, $store, $hash, $context, $changes)
+    };
+    (batch $it:ident $store:ident $hash:ident $context:ident $changes:ident) => {
+        match $it.effects().writes {
+            true => apply::write($it, $store, $hash, $context, $changes),
+            false => apply::read($it, $store, $hash, $context),
+        }
+    };
+    ($kind:ident $it:ident $store:ident $hash:ident $context:ident $changes:ident) => {
+        registry::query!($kind $it $store $hash $context)
+    };
+}
+
+macro_rules! query {
+    (read $it:ident $store:ident $hash:ident $context:ident) => {
+        apply::read($it, $store, $hash, $context)
+    };
+    (batch $it:ident $store:ident $hash:ident $context:ident) => {
+        apply::read($it, $store, $hash, $context)
+    };
+    ($kind:ident $it:ident $store:ident $hash:ident $context:ident) => {
+        apply::misplaced(registry::misplaced($it))
+    };
+}
+
+macro_rules! read {
+    (read $it:ident $store:ident $context:ident $seen:ident) => {
+        ReadMethod::run($it, $store, $context, $seen)
+    };
+    ($kind:ident $it:ident $store:ident $context:ident $seen:ident) => {
+        Err(registry::misplaced($it))
+    };
+}
+
+macro_rules! run_within {
+    (read $it:ident $store:ident $write:ident) => {{
+        let mut seen = ReadSet::default();
+        let reply = ReadMethod::run($it, $store, $write.context, &mut seen);
+        $write.saw(&seen);
+        $write.looks += seen.cost.entries;
+        reply.map(Outcome::Reply)
+    }};
+    (write $it:ident $store:ident $write:ident) => {
+        WriteMethod::run($it, $store, $write)
+    };
+    ($kind:ident $it:ident $store:ident $write:ident) => {
+        Err(registry::misplaced($it))
+    };
+}
+
+macro_rules! level {
+    (write $it:ident $asked:ident $store:ident $hash:ident) => {
+        WriteMethod::level($it, $asked, $store, $hash)
+    };
+    ($kind:ident $it:ident $asked:ident $store:ident $hash:ident) => {{
+        let _ = $it;
+        $asked
+    }};
+}
+
+macro_rules! ask {
+    (broker $it:ident $broker:ident) => {
+        Some(BrokerMethod::run($it, $broker))
+    };
+    ($kind:ident $it:ident $broker:ident) => {{
+        let _ = $it;
+        None
+    }};
+}
+
+pub(super) use {apply, ask, commands, level, query, read, run_within};
+
+/// The refusal of a command where it cannot run. Nobody sends one there.
+#[cold]
+pub(super) fn misplaced<'a, M: super::Method<'a>>(_: &M) -> Refusal {
+    Refusal::new(Code::BadArgument, format!("'{}' cannot run here", M::NAME))
+}
+
+/// The refusal of a method that is not known, or not in a batch.
+#[cold]
+pub(super) fn unknown(method: &[u8], known: &[&str]) -> Refusal {
+    let shown = refusal::shown(method, Refusal::NAME_CHARS);
+    if known.iter().any(|known| known.as_bytes() == method) {
+        return Refusal::argument("method", format!("'{shown}' cannot be part of a batch"));
+    }
+    let message = format!("there is no method '{shown}'; the methods are: {}", known.join(", "));
+    Refusal::new(Code::UnknownMethod, message)
+}

@@ -1,0 +1,88 @@
+//! `set_multi`.
+
+use super::access::{Access, Right, Visited};
+use super::apply::Outcome;
+use super::cost::CommandCost;
+use super::method::{Effects, Method, WriteMethod};
+use super::options::WriteOptions;
+use super::prefixed_key::PrefixedKey;
+use crate::budget::Cost;
+use crate::clock::Millis;
+use crate::store::Store;
+use crate::store::write::Write;
+use crate::wire::change::Op;
+use crate::wire::params::{Params, check_joined};
+use crate::wire::{Key, Level, Refusal, Reply, WriteCost};
+use std::borrow::Cow;
+
+/// `set_multi [[[key, value]…], {ttl_ms, durability, key_prefix}]`: the seq of the one atomic
+/// write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetMulti<'a> {
+    /// What stands before each key. It is put there when the pairs apply: a short request would
+    /// be a long list of long keys otherwise, before anyone has asked whether there is room.
+    pub prefix: &'a [u8],
+    /// The pairs, in the order in which they apply.
+    pub pairs: Vec<(Key<'a>, &'a [u8])>,
+    /// The values expire after so long.
+    pub ttl_ms: Option<Millis>,
+    /// When the reply may be sent.
+    pub durability: Option<Level>,
+}
+
+impl<'a> Method<'a> for SetMulti<'a> {
+    const NAME: &'static str = "set_multi";
+    const EFFECTS: Effects = Effects::ADDS;
+
+    fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+        let raw = params.list("pairs", |reader| {
+            let pair = reader.array_len().map_err(|fault| fault.at("pairs"))?;
+            if pair != 2 {
+                return Err(Refusal::argument("pairs", "each must be [key, value]"));
+            }
+            let key = reader.bytes().map_err(|fault| fault.at("pairs"))?;
+            let value = reader.value().map_err(|fault| fault.at("pairs"))?;
+            Ok((key, value))
+        })?;
+        let mut given = WriteOptions::default();
+        let known = ["ttl_ms", "durability", "key_prefix"];
+        params.options(&known, |name, reader| given.read(name, reader))?;
+        let WriteOptions { ttl_ms, durability, key_prefix: prefix, .. } = given;
+        let pair = |(key, value)| {
+            check_joined(prefix, key)?;
+            Ok((Cow::Borrowed(key), value))
+        };
+        let pairs: Result<_, _> = raw.into_iter().map(pair).collect();
+        Ok(Self { prefix, pairs: pairs?, ttl_ms, durability })
+    }
+
+    fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited {
+        let mut keys = self.pairs.iter().map(|(key, _)| key);
+        keys.try_for_each(|key| visit(Access::joined(Right::Write, self.prefix, key)))
+    }
+
+    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+        let one = |(key, value): &(Key<'_>, &[u8])| {
+            WriteCost::of(self.prefix.len() + key.len(), value.len())
+        };
+        let write = self.pairs.iter().map(one).fold(WriteCost::default(), WriteCost::plus);
+        CommandCost { work: Cost::new(self.pairs.len(), 2 * write.bytes), write }
+    }
+
+    fn durability(&self) -> Option<Level> {
+        self.durability
+    }
+}
+
+impl<'a> WriteMethod<'a> for SetMulti<'a> {
+    fn run(&self, store: &mut Store, write: &mut Write<'_>) -> Result<Outcome<'static>, Refusal> {
+        let expires_at = write.deadline(self.ttl_ms);
+        write.has_many();
+        let mut joined = PrefixedKey::after(self.prefix);
+        for (key, value) in &self.pairs {
+            let key = store.hashed(joined.with(key), None);
+            store.put(Op::Set, key, value, expires_at, write);
+        }
+        Ok(Reply::Uint(if self.pairs.is_empty() { store.seq() } else { write.seq }).into())
+    }
+}

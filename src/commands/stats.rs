@@ -1,0 +1,38 @@
+//! `stats`.
+
+use super::access::{Access, Right, Visited};
+use super::apply::Outcome;
+use super::cost::{self, CommandCost};
+use super::method::{Broker, BrokerMethod, Effects, Method};
+use crate::store::Store;
+use crate::wire::params::Params;
+use crate::wire::{Refusal, Reply, WriteCost};
+
+/// `stats []`: a map of how the broker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats;
+
+impl<'a> Method<'a> for Stats {
+    const NAME: &'static str = "stats";
+    const EFFECTS: Effects = Effects::READS;
+    const IN_BATCH: bool = false;
+
+    fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+        params.options(&[], |_, _| Ok(()))?;
+        Ok(Self)
+    }
+
+    fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited {
+        visit(Access::broker(Right::Observe))
+    }
+
+    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+        CommandCost { work: cost::STATUS, write: WriteCost::default() }
+    }
+}
+
+impl<'a> BrokerMethod<'a> for Stats {
+    fn run<'s>(&'s self, broker: &dyn Broker) -> Result<Outcome<'s>, Refusal> {
+        Ok(Reply::Encoded(broker.stats()).into())
+    }
+}

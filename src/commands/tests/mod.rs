@@ -1,0 +1,5 @@
+//! Commands on a store.
+
+mod charged;
+mod expiry;
+mod take_back;

@@ -1,0 +1,79 @@
+//! `touch`.
+
+use super::access::{Access, Right, Visited};
+use super::apply::Outcome;
+use super::cost::CommandCost;
+use super::method::{Effects, Method, WriteMethod};
+use super::options::{self, WriteOptions};
+use crate::budget::Cost;
+use crate::clock::Millis;
+use crate::store::Store;
+use crate::store::write::Write;
+use crate::wire::params::{Params, join_key};
+use crate::wire::{Key, Level, Refusal, Reply, WriteCost};
+
+/// `touch [key, ttl_ms or nil, {durability, key_prefix}]`: whether the key existed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touch<'a> {
+    /// The key.
+    pub key: Key<'a>,
+    /// The new time to live; `None` for no end.
+    pub ttl_ms: Option<Millis>,
+    /// When the reply may be sent.
+    pub durability: Option<Level>,
+}
+
+impl<'a> Method<'a> for Touch<'a> {
+    const NAME: &'static str = "touch";
+    const EFFECTS: Effects = Effects::ADDS;
+
+    fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+        let key = params.key()?;
+        let ttl_ms = params.with("ttl_ms", |reader, _| {
+            let is_nil = reader.nil().map_err(|fault| fault.at("ttl_ms"))?;
+            if is_nil { Ok(None) } else { options::ttl_ms(reader).map(Some) }
+        })?;
+        let mut given = WriteOptions::default();
+        params.options(&["durability", "key_prefix"], |name, reader| given.read(name, reader))?;
+        let WriteOptions { durability, key_prefix, .. } = given;
+        Ok(Self { key: join_key(key_prefix, key)?, ttl_ms, durability })
+    }
+
+    #[inline]
+    fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited {
+        visit(Access::key(Right::Write, &self.key))
+    }
+
+    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+        CommandCost { work: Cost::new(1, 0), write: WriteCost::of(self.key.len(), 0) }
+    }
+
+    fn durability(&self) -> Option<Level> {
+        self.durability
+    }
+}
+
+impl<'a> WriteMethod<'a> for Touch<'a> {
+    fn run(&self, store: &mut Store, write: &mut Write<'_>) -> Result<Outcome<'static>, Refusal> {
+        let key = store.hashed(&self.key, write.hash);
+        let Some(entry) = store.current(key, write) else {
+            write.gate.join(store.removals());
+            return Ok(Reply::Bool(false).into());
+        };
+        let old = entry.head;
+        write.gate.require(old.level, old.seq);
+        let expires_at = write.deadline(self.ttl_ms);
+        store.retime(key, old, expires_at, write);
+        Ok(Reply::Bool(true).into())
+    }
+
+    /// A touch carries no value, so it neither persists one nor takes that back: on a value of
+    /// level `memory` it is of that level, and on others of `queued` at least.
+    fn level(&self, asked: Level, store: &Store, hash: Option<u64>) -> Level {
+        match store.is_persisted(store.hashed(&self.key, hash)) {
+            Some(true) => asked.max(Level::Queued),
+            Some(false) => Level::Memory,
+            None => asked,
+        }
+    }
+}
