@@ -49,7 +49,7 @@ mod help {
     #[test]
     fn tells_of_every_command_what_it_does() {
         for command in COMMANDS.iter().filter(|command| **command != "help") {
-            let help = vatn(&[command, "--help"]).text();
+            let help = vatn(&[*command, "--help"]).text();
             assert!(help.contains(&format!("Usage: vatn {command}")), "{help}");
         }
     }
