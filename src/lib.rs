@@ -74,7 +74,6 @@ pub mod idle;
 pub mod limits;
 pub mod log;
 pub mod loops;
-pub mod machine_memory;
 pub mod net;
 pub mod process;
 pub mod relay;

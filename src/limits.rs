@@ -3,9 +3,11 @@
 //! The constants are part of the protocol (a client may rely on them); the fields of [`Limits`] are
 //! defaults. What must hold between them is checked at compile time at the end of the file.
 
+pub mod machine_memory;
 pub mod units;
 
 use clap::Args;
+use machine_memory::share;
 
 /// The longest key, in bytes. fjall asserts at 65,535 *after* journalling, so we refuse far below.
 pub const KEY_BYTES_MAX: usize = 32_768;
@@ -70,14 +72,15 @@ pub struct Limits {
     pub command_items: usize,
 
     /// Most bytes of incoming messages that are unfinished or not executed, all connections
-    /// together
-    #[arg(long, env = "VATN_MAX_INCOMING_BYTES", default_value_t = 512 << 20, value_name = "BYTES")]
+    /// together; by default a sixteenth of the memory that the process may use, at most 512 MiB
+    #[arg(long, env = "VATN_MAX_INCOMING_BYTES", value_name = "BYTES")]
+    #[arg(default_value_t = incoming_bytes())]
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_incoming_bytes: usize,
 
     /// Most bytes of keys and values in memory, with what the map adds to them; then only deletes
-    /// are taken [default: half of the memory that the process may use: of the machine's, its
-    /// control group's or its own limit, the least]
+    /// are taken [default: three eighths of the memory that the process may use: of the machine's,
+    /// its control group's or its own limit, the least]
     #[arg(long, env = "VATN_MAX_DATA_BYTES", value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_data_bytes: Option<usize>,
@@ -96,13 +99,16 @@ pub struct Limits {
     pub max_unread_bytes: usize,
 
     /// Most bytes of replies and changes that are made and not read, all connections together
-    /// (16 KiB of each are free); then large ones wait
-    #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
+    /// (16 KiB of each are free); then large ones wait. By default an eighth of the memory that the
+    /// process may use, at most 1 GiB
+    #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", value_name = "BYTES")]
+    #[arg(default_value_t = outgoing_bytes())]
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_outgoing_bytes: usize,
 
-    /// Most bytes that subscriptions take, all subscribers together
-    #[arg(long, env = "VATN_MAX_SUBSCRIPTION_BYTES", default_value_t = 64 << 20)]
+    /// Most bytes that subscriptions take, all subscribers together; by default a 64th of the
+    /// memory that the process may use, at most 64 MiB
+    #[arg(long, env = "VATN_MAX_SUBSCRIPTION_BYTES", default_value_t = share(64, 64 << 20))]
     #[arg(value_name = "BYTES", value_parser = units::bytes::<usize>)]
     pub max_subscription_bytes: usize,
 
@@ -149,8 +155,10 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_SUBSCRIPTIONS", default_value_t = 4096, value_name = "N")]
     pub max_subscriptions: usize,
 
-    /// Most bytes of changes held for subscribers that lag; who falls further behind is told `lost`
-    #[arg(long, env = "VATN_SUBSCRIBER_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    /// Most bytes of changes held for subscribers that lag; who falls further behind is told
+    /// `lost`. By default a 64th of the memory that the process may use, at most 64 MiB
+    #[arg(long, env = "VATN_SUBSCRIBER_BYTES", default_value_t = share(64, 64 << 20))]
+    #[arg(value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
     pub subscriber_bytes: usize,
 
@@ -165,19 +173,27 @@ pub struct Limits {
     pub range_bytes: usize,
 }
 
+fn incoming_bytes() -> usize {
+    share(16, 512 << 20)
+}
+
+fn outgoing_bytes() -> usize {
+    share(8, 1 << 30)
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 4096,
             max_message_bytes: MESSAGE_BYTES,
             command_items: COMMAND_ITEMS,
-            max_incoming_bytes: 512 << 20,
+            max_incoming_bytes: incoming_bytes(),
             max_data_bytes: None,
             max_frames: 65_536,
             max_in_flight: 65_536,
             max_unread_bytes: 64 << 20,
-            max_outgoing_bytes: 1 << 30,
-            max_subscription_bytes: 64 << 20,
+            max_outgoing_bytes: outgoing_bytes(),
+            max_subscription_bytes: share(64, 64 << 20),
             min_transfer_rate: 1 << 20,
             handshake_ms: 5_000,
             stalled_peer_ms: 30_000,
@@ -186,7 +202,7 @@ impl Default for Limits {
             http_idle_ms: 60_000,
             http_answer_bytes: 64 << 20,
             max_subscriptions: 4096,
-            subscriber_bytes: 64 << 20,
+            subscriber_bytes: share(64, 64 << 20),
             range_items: 10_000,
             range_bytes: 4 << 20,
         }

@@ -17,9 +17,9 @@ use super::progress::Progress;
 use crate::client::Level;
 use crate::config::{Config, QueueConfig, RetainConfig};
 use crate::http::Names;
+use crate::limits::machine_memory::{default_data_bytes, share};
 use crate::limits::units;
 use crate::limits::{self, Limits, QUEUE_BYTES_MAX, QUEUE_ITEMS_MAX};
-use crate::machine_memory::default_data_bytes;
 use crate::process;
 use crate::process::signals::{Notice, Signals};
 use crate::server::{Broker, ServeError};
@@ -89,10 +89,11 @@ pub(super) struct Serve {
     #[arg(default_value_t = QueueConfig::default().items)]
     queue_items: usize,
 
-    /// Most bytes of changes that may wait for the tables
+    /// Most bytes of changes that may wait for the tables; by default a sixteenth of the memory
+    /// that the process may use, at most 512 MiB
     #[arg(long, env = "VATN_QUEUE_BYTES", value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
-    #[arg(default_value_t = QueueConfig::default().bytes)]
+    #[arg(default_value_t = share(16, QueueConfig::default().bytes))]
     queue_bytes: usize,
 
     /// How long a write waits for room in the queue before it is refused

@@ -11,11 +11,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokio::time::Instant;
 
+/// What the buffer for replies keeps of its allocation.
+const KEPT_BYTES: usize = 256 * 1024;
+
 /// The replies to some requests, in the order of the requests.
 #[derive(Debug)]
 pub struct Answers {
     /// The encoded responses, one after the other.
-    pub bytes: Vec<u8>,
+    pub replies: ReplyBuffer,
     /// Where each is, and what it waits for.
     pub list: Vec<Answer>,
     /// No further request is executed when the responses have so many bytes.
@@ -48,8 +51,6 @@ pub struct Answers {
     pub caller: Option<Arc<Caller>>,
     /// One of the replies is made later.
     pub(super) has_later: bool,
-    /// What is encoded under the lock.
-    pub(super) buffer: ReplyBuffer,
     /// Of the keys of the requests; only its allocation is kept.
     pub(super) hashes: Vec<Option<u64>>,
 }
@@ -57,7 +58,7 @@ pub struct Answers {
 impl Default for Answers {
     fn default() -> Self {
         Self {
-            bytes: Vec::new(),
+            replies: ReplyBuffer::default(),
             list: Vec::new(),
             bytes_max: usize::MAX,
             reply_bytes_max: usize::MAX,
@@ -73,7 +74,6 @@ impl Default for Answers {
             is_blocked: false,
             caller: None,
             has_later: false,
-            buffer: ReplyBuffer::default(),
             hashes: Vec::new(),
         }
     }
@@ -82,25 +82,7 @@ impl Default for Answers {
 impl Answers {
     /// Whether no further request is executed before these are sent.
     pub fn is_full(&self) -> bool {
-        self.encoded() >= self.bytes_max || self.waiting >= self.waiting_max
-    }
-
-    /// How long the replies are so far.
-    fn encoded(&self) -> usize {
-        self.bytes.len() + self.buffer.len()
-    }
-
-    /// Goes on behind what is there.
-    pub(super) fn open(&mut self) {
-        self.buffer = ReplyBuffer::after(std::mem::take(&mut self.bytes));
-    }
-
-    /// Copies what was only referred to under the lock, which is left now. Returns the cost.
-    pub(super) fn fill(&mut self) -> Cost {
-        let buffer = std::mem::take(&mut self.buffer);
-        let bytes = buffer.len() - buffer.copied();
-        self.bytes = buffer.fill();
-        Cost::new(0, bytes)
+        self.replies.len() >= self.bytes_max || self.waiting >= self.waiting_max
     }
 
     /// The longest reply that is made now.
@@ -130,7 +112,7 @@ impl Answers {
 
     /// Forgets all, and keeps the room.
     pub fn clear(&mut self) {
-        self.bytes.clear();
+        self.replies.clear(KEPT_BYTES);
         self.list.clear();
         (self.waiting, self.to_append, self.lacking_bytes) = (0, 0, 0);
         (self.is_blocked, self.has_later, self.lacks_memory) = (false, false, false);
@@ -143,7 +125,7 @@ impl Answers {
 pub struct Answer {
     /// The id of its request.
     pub id: Option<u64>,
-    /// Where it is in [`Answers::bytes`]; empty for one that is encoded when it is due.
+    /// Where it is in [`Answers::replies`]; empty for one that is encoded when it is due.
     pub range: Range<usize>,
     /// What it waits for.
     pub gate: Gate,

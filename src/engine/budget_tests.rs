@@ -73,15 +73,15 @@ fn a_request_is_charged_itself_and_what_is_copied_for_its_reply() {
     assert_eq!(charged(&engine, &request(get(b"s"))).0, Cost::new(2, HEAD + 1_000));
     // Copied as well, but when the lock is left.
     let (cost, answers) = charged(&engine, &request(get(b"l")));
-    assert_eq!((cost, answers.bytes.len()), (Cost::new(2, HEAD + 50_000), HEAD + 50_000));
+    assert_eq!((cost, answers.replies.len()), (Cost::new(2, HEAD + 50_000), HEAD + 50_000));
     let ping = Command::Ping(Ping { payload: Some(&large) });
     assert_eq!(charged(&engine, &request(ping)).0, Cost::new(1, HEAD + 50_000));
     let refusal = Refusal::new(Code::BadRequest, "no");
     let refused = Request { id: Some(1), notification: false, command: Err(refusal) };
     let (cost, answers) = charged(&engine, &refused);
-    assert_eq!(cost, Cost::new(1, answers.bytes.len()));
+    assert_eq!(cost, Cost::new(1, answers.replies.len()));
     let (cost, answers) = charged(&engine, &Request { notification: true, ..refused });
-    assert!(cost.bytes > 0 && answers.bytes.is_empty(), "a refused notification costs as much");
+    assert!(cost.bytes > 0 && answers.replies.is_empty(), "a refused notification costs as much");
     for status in [Command::Stats(Stats), Command::Hello(Hello::default())] {
         assert!(charged(&engine, &request(status)).0.entries > 10);
     }
@@ -95,7 +95,7 @@ fn a_notification_that_only_reads_is_not_executed() {
     for command in [get(b"s"), range(), Command::Stats(Stats), Command::Batch(batch)] {
         let notified = Request { id: None, notification: true, command: Ok(command) };
         let (cost, answers) = charged(&engine, &notified);
-        assert_eq!((cost, answers.bytes.len()), (Cost::new(1, 0), 0));
+        assert_eq!((cost, answers.replies.len()), (Cost::new(1, 0), 0));
     }
     let notified = Request { notification: true, ..request(set(b"n", b"\x01", None)) };
     charged(&engine, &notified);
@@ -140,7 +140,7 @@ fn what_is_too_much_for_a_light_turn_is_left_before_it_is_done() {
         assert_eq!(engine.execute(&requests, true, &mut answers), 0, "{requests:?}");
         assert!(answers.needs_heavy && !answers.lacks_memory && !answers.is_out_of_turn);
         let used = answers.budget.used();
-        assert!(used.bytes < LIGHT_BYTES && answers.bytes.is_empty(), "{used:?}: {requests:?}");
+        assert!(used.bytes < LIGHT_BYTES && answers.replies.is_empty(), "{used:?}: {requests:?}");
         let mut answers = Answers::default();
         assert_eq!(engine.execute(&requests, true, &mut answers), 1);
     }

@@ -66,15 +66,16 @@ impl Engine {
         if !answers.is_heavy {
             context.walk = Cost::new(answers.budget.max().entries, LIGHT_BYTES);
         }
-        answers.open();
+        let copied_before = answers.replies.to_copy();
         // Before the lock is taken.
         let mut hashes = std::mem::take(&mut answers.hashes);
         hashes.clear();
         hashes.extend(requests.iter().map(|request| self.key_hash(request)));
         let executed = self.execute_hashed(requests, &hashes, &context, refuse_full, answers);
         answers.hashes = hashes;
-        let filled = answers.fill();
-        answers.budget.charge(filled);
+        // The lock is left: short values are copied on their way to the peer.
+        let copied = answers.replies.to_copy() - copied_before;
+        answers.budget.charge(Cost::new(0, copied));
         executed
     }
 
@@ -177,8 +178,8 @@ impl Engine {
             if !answers.admits(cost.work) {
                 break;
             }
-            let (mark, start) = (answers.buffer.mark(), answers.buffer.len());
-            let copied = answers.buffer.copied();
+            let (mark, start) = (answers.replies.mark(), answers.replies.len());
+            let copied = answers.replies.copied();
             let outcome = match &request.command {
                 // Nobody would see the reply, and nothing else comes of it.
                 Ok(command) if request.notification && !command.effects().acts => {
@@ -201,8 +202,8 @@ impl Engine {
                     break;
                 }
                 Outcome::TooLong => {
-                    answers.budget.charge(Cost::new(1, answers.buffer.copied() - copied));
-                    answers.buffer.truncate(mark);
+                    answers.budget.charge(Cost::new(1, answers.replies.copied() - copied));
+                    answers.replies.truncate(mark);
                     answers.leave_long_reply();
                     break;
                 }
@@ -213,11 +214,11 @@ impl Engine {
                 }
             };
             executed += 1;
-            answers.budget.charge(Cost::new(1, answers.buffer.copied() - copied));
+            answers.budget.charge(Cost::new(1, answers.replies.copied() - copied));
             if request.notification {
-                answers.buffer.truncate(mark);
+                answers.replies.truncate(mark);
             } else {
-                let range = start..answers.buffer.len();
+                let range = start..answers.replies.len();
                 answers.list.push(Answer { id: request.id, range, gate, kind });
             }
         }
@@ -231,7 +232,7 @@ impl Engine {
         if request.notification {
             self.counters.refused_notifications.up();
         }
-        response::refusal(answers.buffer.bytes(), request.id, refusal);
+        response::refusal(answers.replies.bytes(), request.id, refusal);
     }
 
     /// Executes one command that changes nothing; `Err` for one that waits.
@@ -251,7 +252,7 @@ impl Engine {
                 if matches!(reply, Reply::Encoded(_)) {
                     answers.budget.charge(cost.work);
                 }
-                response::success(&mut answers.buffer, request.id, &reply);
+                response::success(&mut answers.replies, request.id, &reply);
                 Ok(Outcome::Answered(Gate::OPEN, Kind::Ready))
             }
         }
@@ -267,10 +268,10 @@ impl Engine {
         request: &Request<'_>,
         answers: &mut Answers,
     ) -> Outcome {
-        let start = answers.buffer.len();
+        let start = answers.replies.len();
         let applied = core.store.query(task, context);
         let gate = self.answer(applied, context, request, answers).unwrap_or_default();
-        let bytes = answers.buffer.len() - start;
+        let bytes = answers.replies.len() - start;
         let is_too_long = bytes > answers.reply_limit();
         let Some(gate) = gate.filter(|_| !is_too_long) else {
             answers.lacking_bytes = bytes;
@@ -317,7 +318,7 @@ impl Engine {
     ) -> Result<Option<Gate>, Deferred> {
         answers.budget.charge(applied.cost);
         match applied.outcome {
-            Ok(Ran::Reply(reply)) => response::success(&mut answers.buffer, request.id, &reply),
+            Ok(Ran::Reply(reply)) => response::success(&mut answers.replies, request.id, &reply),
             Ok(Ran::Deferred(deferred)) => return Err(deferred),
             Err(refusal) => {
                 let max = self.config.limits.max_message_bytes;
@@ -505,7 +506,7 @@ mod tests {
             let request = Request { id: Some(1), notification: false, command: Ok(command) };
             answers.clear();
             assert_eq!(engine.execute(&[request], true, &mut answers), 1);
-            answers.bytes.last().copied()
+            answers.replies.plain().and_then(|bytes| bytes.last().copied())
         };
         for key in [b"a", b"b", b"c", b"d", b"e"] {
             let (ttl_ms, durability) = (Some(1_000), Some(Level::Queued));

@@ -5,9 +5,10 @@ use super::answers::Answers;
 use crate::budget::WorkBudget;
 use crate::commands::{Command, Request};
 use crate::turns::{SHARE_MAX, Turns};
-use crate::wire::Refusal;
 use crate::wire::reader::Reader;
 use crate::wire::refusal::Code;
+use crate::wire::reply_buffer::Piece;
+use crate::wire::{Refusal, ReplyBuffer};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::time::Duration;
@@ -53,7 +54,7 @@ impl Engine {
             answers.is_blocked = false;
             refuse_full = !matches!(timeout_at(deadline, room.changed()).await, Ok(Ok(())));
         }
-        hold(answers.bytes.len())?;
+        hold(answers.replies.len())?;
         if answers.to_append > 0 {
             tokio::task::yield_now().await;
             self.append(answers.to_append);
@@ -65,16 +66,19 @@ impl Engine {
         poll_fn(|cx| waiter.poll_released(cx, answer.gate)).await;
         let release = self.release(answer.gate);
         let mut response = Vec::new();
-        if !self.complete(answer, release, &mut response) {
-            response = answers.bytes;
-        }
-        Ok(open(Bytes::from(response))?)
+        let is_made = self.complete(answer, release, &mut response);
+        Ok(open(if is_made { ReplyBuffer::after(response) } else { answers.replies })?)
     }
 }
 
 /// Takes the result, or the refusal, out of a response that this process encoded.
-fn open(response: Bytes) -> Result<Bytes, Refusal> {
-    let mut reader = Reader::new(&response);
+fn open(response: ReplyBuffer) -> Result<Bytes, Refusal> {
+    let copied = response.pieces(0..response.len()).find_map(|piece| match piece {
+        Piece::Bytes(bytes) => Some(bytes),
+        Piece::Shared(_) => None,
+    });
+    let copied = copied.unwrap_or_default();
+    let mut reader = Reader::new(copied);
     let parsed = (|| {
         reader.array_len().ok()?;
         reader.uint().ok()?;
@@ -82,7 +86,10 @@ fn open(response: Bytes) -> Result<Bytes, Refusal> {
         reader.nil().ok()
     })();
     match parsed {
-        Some(true) => Ok(response.slice(response.len() - reader.rest().len()..)),
+        Some(true) => {
+            let start = copied.len() - reader.rest().len();
+            Ok(response.into_bytes_from(start))
+        }
         Some(false) => {
             Err(refusal(&mut reader).unwrap_or_else(|| internal("a refusal is unreadable")))
         }

@@ -106,6 +106,7 @@ struct Walk {
 
 impl Walk {
     fn new(query: &str) -> Result<Self, Refused> {
+        query::check_known(query, &["from", "to", "prefix", "limit"])?;
         let given = |name| query::first(query, name).map(query::Text::into_owned);
         let left = match given("limit") {
             None => None,

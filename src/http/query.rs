@@ -32,6 +32,15 @@ pub fn first<'q>(query: &'q str, name: &'static str) -> Option<Text<'q>> {
 /// Refuses a name that is not `known`, and one that is given twice: no argument is to be thought
 /// honoured that is not.
 pub fn check_names(query: &str, known: &[&str]) -> Result<(), Refusal> {
+    check(query, known, false)
+}
+
+/// Refuses a name that is not `known`. Of one that is given twice the first value counts.
+pub fn check_known(query: &str, known: &[&str]) -> Result<(), Refusal> {
+    check(query, known, true)
+}
+
+fn check(query: &str, known: &[&str], may_repeat: bool) -> Result<(), Refusal> {
     let mut seen = Vec::new();
     for (name, _) in pairs(query) {
         let shown = String::from_utf8_lossy(name.get(..64).unwrap_or(&name)).into_owned();
@@ -42,7 +51,7 @@ pub fn check_names(query: &str, known: &[&str]) -> Result<(), Refusal> {
             };
             return Err(Refusal::argument(&shown, what));
         };
-        if seen.contains(found) {
+        if seen.contains(found) && !may_repeat {
             return Err(Refusal::argument(&shown, "given twice"));
         }
         seen.push(*found);

@@ -122,6 +122,9 @@ impl Change<'_> {
     }
 }
 
+/// A value for which a buffer grows by little more than it takes.
+const LARGE_BYTES: usize = 256 * 1024;
+
 /// A place in a [`ChangeBuffer`] to which it can be cut back.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
@@ -264,6 +267,10 @@ impl ChangeBuffer {
             self.bytes.extend_from_slice(&expires_at.to_le_bytes());
         }
         self.bytes.extend_from_slice(key);
+        if value.len() > LARGE_BYTES && self.bytes.capacity() - self.bytes.len() < value.len() {
+            // Not twice as much as there is: that would be more than is counted.
+            self.bytes.reserve_exact(value.len() + self.bytes.len() / 8);
+        }
         self.bytes.extend_from_slice(value);
         self.items += 1;
     }

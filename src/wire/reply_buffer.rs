@@ -1,10 +1,16 @@
 //! Encoded replies as they leave the engine's lock: small values copied, large ones by reference.
 //!
 //! A copy of some MiB takes as long as thousands of commands. So under the lock only a reference is
-//! taken, and whoever has left the lock fills the bytes in, if the reply is sent at all.
+//! taken. Whoever sends the reply copies what is short, and writes what is long from where it is.
 
 use super::Shared;
 use super::reply::Value;
+use bytes::Bytes;
+use std::ops::Range;
+
+/// A value that is so long is written to a socket from where it is; a shorter one is copied to what
+/// stands before and behind it.
+pub const WRITTEN_IN_PLACE_BYTES: usize = 64 * 1024;
 
 /// Where replies are encoded to.
 pub trait Sink {
@@ -35,6 +41,27 @@ pub struct ReplyBuffer {
     /// Each stands before the byte at its place.
     shared: Vec<(usize, Shared)>,
     shared_bytes: usize,
+    /// How much of that is copied later.
+    short_bytes: usize,
+}
+
+/// Some of a buffer's bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Piece<'b> {
+    /// Bytes that were copied.
+    Bytes(&'b [u8]),
+    /// A large value.
+    Shared(&'b Shared),
+}
+
+impl Piece<'_> {
+    /// What it is.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Shared(value) => value,
+        }
+    }
 }
 
 /// A place to which a buffer can be cut back.
@@ -60,6 +87,7 @@ impl Sink for ReplyBuffer {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
         self.shared_bytes += other.shared_bytes;
+        self.short_bytes += other.short_bytes;
         self.shared.extend(other.shared.iter().map(|(at, value)| (start + at, value.clone())));
     }
 }
@@ -85,6 +113,11 @@ impl ReplyBuffer {
         self.bytes.len()
     }
 
+    /// How many bytes of the values in it will be copied.
+    pub fn to_copy(&self) -> usize {
+        self.short_bytes
+    }
+
     /// The place behind what is in it.
     pub fn mark(&self) -> Mark {
         Mark { bytes: self.bytes.len(), shared: self.shared.len() }
@@ -93,14 +126,43 @@ impl ReplyBuffer {
     /// Forgets everything behind `mark`.
     pub fn truncate(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
-        let gone = self.shared.drain(mark.shared.min(self.shared.len())..);
-        self.shared_bytes -= gone.map(|(_, value)| value.len()).sum::<usize>();
+        for (_, value) in self.shared.drain(mark.shared.min(self.shared.len())..) {
+            self.shared_bytes -= value.len();
+            self.short_bytes -= short(&value);
+        }
     }
 
     /// Appends a large value by reference.
     pub fn share(&mut self, value: &Shared) {
         self.shared_bytes += value.len();
+        self.short_bytes += short(value);
         self.shared.push((self.bytes.len(), Shared::clone(value)));
+    }
+
+    /// The bytes that were copied, where there are no others.
+    #[inline]
+    pub fn plain(&self) -> Option<&[u8]> {
+        self.shared.is_empty().then_some(&self.bytes)
+    }
+
+    /// The bytes from one place to another: copied ones, and values that are shared. What is shared
+    /// lies in the range as a whole, or outside of it.
+    pub fn pieces(&self, range: Range<usize>) -> impl Iterator<Item = Piece<'_>> {
+        // Where it is, in all bytes, and in those that were copied.
+        let (mut place, mut copied) = (0, 0);
+        let ends = self.shared.iter().map(|(at, value)| (*at, Some(value)));
+        let ends = ends.chain(std::iter::once((self.bytes.len(), None)));
+        ends.flat_map(move |(at, value)| {
+            let before = place..place + (at - copied);
+            let from = copied + range.start.clamp(before.start, before.end) - before.start;
+            let to = copied + range.end.clamp(before.start, before.end) - before.start;
+            let bytes = self.bytes.get(from..to).filter(|bytes| !bytes.is_empty());
+            place = before.end + value.map_or(0, |value| value.len());
+            copied = at;
+            let is_in = range.start <= before.end && place <= range.end;
+            let value = value.filter(|_| is_in && range.start < range.end);
+            [bytes.map(Piece::Bytes), value.map(Piece::Shared)].into_iter().flatten()
+        })
     }
 
     /// The bytes, with the large values filled in.
@@ -111,6 +173,27 @@ impl ReplyBuffer {
         let mut filled = Vec::with_capacity(self.len());
         self.fill_into(&mut filled);
         filled
+    }
+
+    /// The bytes from `start` on, without a copy where they are a shared value.
+    pub fn into_bytes_from(self, start: usize) -> Bytes {
+        match &*self.shared {
+            [(at, value)] if *at == start && *at == self.bytes.len() => {
+                Bytes::from_owner(Shared::clone(value))
+            }
+            _ => {
+                let filled = Bytes::from(self.fill());
+                filled.slice(start.min(filled.len())..)
+            }
+        }
+    }
+
+    /// Forgets all, and keeps an allocation of so many bytes at the most.
+    pub fn clear(&mut self, kept: usize) {
+        self.bytes.clear();
+        self.bytes.shrink_to(kept);
+        self.shared.clear();
+        (self.shared_bytes, self.short_bytes) = (0, 0);
     }
 
     fn fill_into(&self, out: &mut Vec<u8>) {
@@ -124,9 +207,17 @@ impl ReplyBuffer {
     }
 }
 
+fn short(value: &Shared) -> usize {
+    if value.len() < WRITTEN_IN_PLACE_BYTES { value.len() } else { 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(buffer: &ReplyBuffer, range: Range<usize>) -> Vec<u8> {
+        buffer.pieces(range).flat_map(|piece| piece.bytes().to_vec()).collect()
+    }
 
     #[test]
     fn what_is_filled_in_stands_where_it_was_appended() {
@@ -158,6 +249,14 @@ mod tests {
                     (cut, cut_plain) = (buffer.mark(), plain.len());
                 }
             }
+            let start = random.usize(..=buffer.len());
+            if of(&buffer, 0..start).len() == start {
+                let parts = [0..start, start..plain.len()];
+                assert_eq!(parts.map(|part| of(&buffer, part)).concat(), plain);
+                assert_eq!(buffer.clone().into_bytes_from(start), plain[start..]);
+            }
+            assert_eq!(of(&buffer, 0..plain.len()), plain);
+            assert_eq!(buffer.plain().is_some(), buffer.shared.is_empty());
             assert_eq!(buffer.fill(), plain);
         }
     }

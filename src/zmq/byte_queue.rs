@@ -3,6 +3,7 @@
 //! They lie in segments, so that a growing queue copies nothing, a large reply has a segment of its
 //! own, and what is written is given back while the rest waits.
 
+use crate::wire::Shared;
 use std::collections::VecDeque;
 
 /// A segment that has so many bytes gets no more.
@@ -12,11 +13,35 @@ const KEPT_BYTES: usize = 64 * 1024;
 /// A segment that is moved to another queue as it is; a shorter one is copied.
 const MOVED_BYTES: usize = 16 * 1024;
 
+#[derive(Debug)]
+enum Segment {
+    Own(Vec<u8>),
+    /// A large value, where the map has it too.
+    Shared(Shared),
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(value) => value,
+        }
+    }
+
+    /// What it keeps from being given back. The map may have dropped the value.
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Own(bytes) => bytes.capacity(),
+            Self::Shared(value) => value.len(),
+        }
+    }
+}
+
 /// A queue of bytes.
 #[derive(Debug, Default)]
 pub struct ByteQueue {
     /// Those before the tail, from the front.
-    segments: VecDeque<Vec<u8>>,
+    segments: VecDeque<Segment>,
     tail: Vec<u8>,
     /// How much of the first segment is gone.
     head: usize,
@@ -38,7 +63,7 @@ impl ByteQueue {
 
     /// How many bytes it has allocated.
     pub fn held(&self) -> usize {
-        self.capacity + self.tail.capacity() + self.segments.capacity() * size_of::<Vec<u8>>()
+        self.capacity + self.tail.capacity() + self.segments.capacity() * size_of::<Segment>()
     }
 
     /// What waits at the front, in one piece.
@@ -51,10 +76,15 @@ impl ByteQueue {
     pub fn end(&mut self, more: usize) -> &mut Vec<u8> {
         let is_full = self.tail.len().saturating_add(more) > SEGMENT_BYTES;
         if is_full && !self.tail.is_empty() {
-            let tail = std::mem::take(&mut self.tail);
-            self.seal(tail);
+            self.seal_tail();
         }
         &mut self.tail
+    }
+
+    /// Appends a large value without a copy.
+    pub fn share(&mut self, value: &Shared) {
+        self.seal_tail();
+        self.seal(Segment::Shared(Shared::clone(value)));
     }
 
     /// The `count` bytes at the front are written.
@@ -71,7 +101,7 @@ impl ByteQueue {
         self.give_back();
     }
 
-    /// Moves the `count` bytes at the front to the end of `other`.
+    /// Moves the `count` bytes at the front to the end of `other`, a shared value as a whole.
     pub fn move_to(&mut self, mut count: usize, other: &mut Self) {
         while count > 0 {
             let front = self.front();
@@ -81,10 +111,7 @@ impl ByteQueue {
             if self.head == 0 && front.len() <= count && front.len() >= MOVED_BYTES {
                 count -= front.len();
                 let segment = self.take_first();
-                let tail = std::mem::take(&mut other.tail);
-                if !tail.is_empty() {
-                    other.seal(tail);
-                }
+                other.seal_tail();
                 other.seal(segment);
             } else {
                 let piece = front.get(..count).unwrap_or(front);
@@ -103,23 +130,30 @@ impl ByteQueue {
         }
     }
 
-    fn seal(&mut self, segment: Vec<u8>) {
-        self.len += segment.len();
+    fn seal_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let tail = std::mem::take(&mut self.tail);
+            self.seal(Segment::Own(tail));
+        }
+    }
+
+    fn seal(&mut self, segment: Segment) {
+        self.len += segment.bytes().len();
         self.capacity += segment.capacity();
         self.segments.push_back(segment);
     }
 
-    fn first(&self) -> &Vec<u8> {
-        self.segments.front().unwrap_or(&self.tail)
+    fn first(&self) -> &[u8] {
+        self.segments.front().map_or(&self.tail, Segment::bytes)
     }
 
     /// Takes the first segment, or the tail, out.
-    fn take_first(&mut self) -> Vec<u8> {
+    fn take_first(&mut self) -> Segment {
         self.head = 0;
         let Some(segment) = self.segments.pop_front() else {
-            return std::mem::take(&mut self.tail);
+            return Segment::Own(std::mem::take(&mut self.tail));
         };
-        self.len -= segment.len();
+        self.len -= segment.bytes().len();
         self.capacity -= segment.capacity();
         segment
     }
@@ -127,8 +161,10 @@ impl ByteQueue {
     /// The same, and keeps a small allocation for what comes next.
     fn drop_first(&mut self) {
         let is_tail = self.segments.is_empty();
-        let mut first = self.take_first();
-        if is_tail && first.capacity() <= KEPT_BYTES {
+        if let Segment::Own(mut first) = self.take_first()
+            && is_tail
+            && first.capacity() <= KEPT_BYTES
+        {
             first.clear();
             self.tail = first;
         }
@@ -147,7 +183,9 @@ impl ByteQueue {
             segment.shrink_to_fit();
         };
         match self.segments.front_mut() {
-            Some(segment) => {
+            // It is not this queue's to shorten.
+            Some(Segment::Shared(_)) => return,
+            Some(Segment::Own(segment)) => {
                 let before = (segment.len(), segment.capacity());
                 shorten(segment);
                 self.len -= before.0 - segment.len();
@@ -198,6 +236,27 @@ mod tests {
         }
         let rest = taken.len() + first.len() + second.len();
         assert_eq!((rest, next_out as usize * 4 + rest), (rest, next_in as usize * 4));
+    }
+
+    #[test]
+    fn a_large_value_goes_through_without_a_copy() {
+        let value: Shared = vec![7; 1 << 20].into();
+        let (mut first, mut second) = (ByteQueue::default(), ByteQueue::default());
+        second.end(1).push(1);
+        first.end(1).push(2);
+        first.share(&value);
+        first.end(1).push(3);
+        assert_eq!(first.len(), (1 << 20) + 2);
+        assert!(first.held() >= value.len(), "the map may have dropped it");
+        first.move_to(first.len(), &mut second);
+        assert!(first.is_empty() && first.held() < 1 << 20);
+        second.consume(2);
+        assert_eq!((second.front().as_ptr(), second.front().len()), (value.as_ptr(), 1 << 20));
+        second.consume(900_000);
+        assert_eq!(second.front().len(), (1 << 20) - 900_000);
+        second.consume((1 << 20) - 900_000);
+        assert_eq!(second.front(), [3]);
+        assert_eq!(Shared::strong_count(&value), 1);
     }
 
     #[test]

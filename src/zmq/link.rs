@@ -20,11 +20,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// How much one turn of one connection reads at most: others wait no longer than this takes to
-/// execute.
+/// How much one turn of one connection reads at most, unless it is told to read less: others wait
+/// no longer than this takes to execute.
 const READ_BYTES: usize = 64 * 1024;
 /// How much it reads at least, where there is little memory.
-const READ_BYTES_MIN: usize = 1024;
+const READ_BYTES_MIN: usize = 512;
+/// How much it reads before the handshake is done, which is shorter.
+const GREETING_BYTES: usize = 1024;
 /// How long a closing link waits for its peer to have read everything.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -99,6 +101,7 @@ pub struct Link {
     rate_min: u64,
     liveness: Liveness,
     timeouts: ConnectionTimeouts,
+    read_max: usize,
     has_more: bool,
     /// The socket took no more at the last write.
     is_full: bool,
@@ -136,6 +139,7 @@ impl Link {
             rate_min: limits.min_transfer_rate,
             liveness: Liveness::default(),
             timeouts: ConnectionTimeouts::new(limits),
+            read_max: GREETING_BYTES,
             has_more: false,
             is_full: false,
             inbox: Inbox::default(),
@@ -159,7 +163,13 @@ impl Link {
             () = slot.evicted() => return Err(Closed::Evicted),
         }
         slot.note(Activity::Quiet, std::time::Instant::now());
+        link.read_max = READ_BYTES;
         Ok(link)
+    }
+
+    /// Bounds what one turn reads.
+    pub fn read_at_most(&mut self, bytes: usize) {
+        self.read_max = bytes.clamp(READ_BYTES_MIN, READ_BYTES);
     }
 
     /// Whether the last read filled the buffer, so that the next may find more at once.
@@ -215,13 +225,13 @@ impl Link {
     /// How much may be read: there is memory for it. Where there is none, it stands in line.
     fn readable(&mut self) -> usize {
         let held = self.codec.held();
-        if self.incoming.try_cover(held + self.inbox.held_after(READ_BYTES)) {
-            return READ_BYTES;
+        if self.incoming.try_cover(held + self.inbox.held_after(self.read_max)) {
+            return self.read_max;
         }
         let needed = held + self.inbox.held_after(READ_BYTES_MIN);
         let spare = self.incoming.covered().saturating_sub(needed);
         if spare > 0 || self.incoming.cover(needed) {
-            return (READ_BYTES_MIN + spare).min(READ_BYTES);
+            return (READ_BYTES_MIN + spare).min(self.read_max);
         }
         0
     }

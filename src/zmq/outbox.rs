@@ -5,7 +5,8 @@ use super::outlet::Outlet;
 use super::zmtp::{FRAME_HEAD_BYTES, write_frame, write_frame_head};
 use crate::engine::{Answer, DeferredReply, Engine, Kind, Release};
 use crate::limits::WAITING_EACH_MAX;
-use crate::wire::{Gate, Seq};
+use crate::wire::reply_buffer::{Piece, WRITTEN_IN_PLACE_BYTES};
+use crate::wire::{Gate, ReplyBuffer, Seq};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -99,7 +100,7 @@ impl Unit {
 #[derive(Debug)]
 struct Detached {
     unit: Unit,
-    frames: Vec<u8>,
+    frames: ByteQueue,
     replies: Vec<Answer>,
     /// Its reply is being made; then it is sent.
     is_next: bool,
@@ -191,12 +192,12 @@ impl Outbox {
         detached.chain(first).min()
     }
 
-    /// Sends `replies`, whose bytes are in `bytes`, or holds them until they may be seen.
+    /// Sends `replies`, which are in `encoded`, or holds them until they may be seen.
     pub fn push(
         &mut self,
         engine: &Engine,
         outlet: &mut Outlet,
-        bytes: &[u8],
+        encoded: &ReplyBuffer,
         replies: &[Answer],
         framing: Framing,
     ) {
@@ -221,29 +222,27 @@ impl Outbox {
         let is_ready = !unit.is_deferred && engine.release(unit.gate) == Release::Ready;
         let may_be_sent = is_ready && !(self.is_making && unit.leaves_begun());
         if self.units.is_empty() && may_be_sent {
-            let out = outlet.out(framing.ends, encoded_bytes(replies));
-            encode(out, bytes, replies, framing, |_, _| {});
+            encode(outlet.queue(framing.ends), encoded, replies, framing, |_, _| {});
             return;
         }
         let has_place = self.detached_waiting + unit.waiting <= WAITING_EACH_MAX;
         if framing.begins && framing.ends && unit.waiting > 0 && has_place {
-            self.detach(unit, bytes, replies);
+            self.detach(unit, encoded, replies);
             return;
         }
-        let held = self.held.end(encoded_bytes(replies));
-        let start = held.len();
-        encode(held, bytes, replies, framing, |reply, range| {
+        let start = self.held.len();
+        encode(&mut self.held, encoded, replies, framing, |reply, range| {
             self.replies.push_back(Answer { range, ..reply.clone() });
         });
-        unit.bytes = held.len() - start;
+        unit.bytes = self.held.len() - start;
         self.waiting += unit.waiting;
         self.units.push_back(unit);
     }
 
-    fn detach(&mut self, mut unit: Unit, bytes: &[u8], replies: &[Answer]) {
-        let (frames, replies_held) = (Vec::new(), Vec::with_capacity(replies.len()));
+    fn detach(&mut self, mut unit: Unit, encoded: &ReplyBuffer, replies: &[Answer]) {
+        let (frames, replies_held) = (ByteQueue::default(), Vec::with_capacity(replies.len()));
         let mut one = Detached { unit, frames, replies: replies_held, is_next: false };
-        encode(&mut one.frames, bytes, replies, unit.framing, |reply, range| {
+        encode(&mut one.frames, encoded, replies, unit.framing, |reply, range| {
             one.replies.push(Answer { range, ..reply.clone() });
         });
         unit.bytes = one.frames.len();
@@ -306,11 +305,9 @@ impl Outbox {
             } else {
                 self.send(released, is_whole, outlet);
                 released = 0;
-                let frames = self.held.front().get(..unit.bytes).unwrap_or_default();
                 let replies = self.replies.drain(..unit.replies);
-                let out = outlet.out(unit.framing.ends, unit.bytes);
-                rebuild(engine, out, frames, replies, unit.framing);
-                self.held.consume(unit.bytes);
+                let out = outlet.queue(unit.framing.ends);
+                rebuild(engine, out, &mut self.held, replies, unit.framing);
             }
             self.units.pop_front();
         }
@@ -353,19 +350,13 @@ impl Outbox {
         };
         let mut due = self.detached.extract_if(.., is_due);
         while outlet.is_between_messages()
-            && let Some(one) = due.next()
+            && let Some(mut one) = due.next()
         {
             self.detached_bytes -= one.unit.bytes;
             self.detached_replies -= one.unit.replies;
             self.detached_waiting -= one.unit.waiting;
             let framing = one.unit.framing;
-            rebuild(
-                engine,
-                outlet.out(true, one.unit.bytes),
-                &one.frames,
-                one.replies.into_iter(),
-                framing,
-            );
+            rebuild(engine, outlet.queue(true), &mut one.frames, one.replies.into_iter(), framing);
             has_room.set(has_room_for_more(outlet));
         }
     }
@@ -394,12 +385,16 @@ fn encoded_bytes(replies: &[Answer]) -> usize {
 
 /// Appends the frames of `replies`; each is handed to `placed` with the range of its frame's body.
 fn encode(
-    out: &mut Vec<u8>,
-    bytes: &[u8],
+    queue: &mut ByteQueue,
+    encoded: &ReplyBuffer,
     replies: &[Answer],
     framing: Framing,
     mut placed: impl FnMut(&Answer, Range<usize>),
 ) {
+    let Some(bytes) = encoded.plain() else {
+        return encode_pieces(queue, encoded, replies, framing, placed);
+    };
+    let out = queue.end(encoded_bytes(replies));
     let start = out.len();
     // At once, since growing step by step would copy large replies several times.
     out.reserve(encoded_bytes(replies));
@@ -416,16 +411,49 @@ fn encode(
     }
 }
 
-/// Appends the frames of replies of which some are not what was encoded: made only now, or failed.
+/// The same where some replies have large values in them, which are not copied.
+fn encode_pieces(
+    queue: &mut ByteQueue,
+    encoded: &ReplyBuffer,
+    replies: &[Answer],
+    framing: Framing,
+    mut placed: impl FnMut(&Answer, Range<usize>),
+) {
+    let start = queue.len();
+    if framing.has_delimiter {
+        write_frame(queue.end(FRAME_HEAD_BYTES), true, &[]);
+    }
+    for (index, reply) in replies.iter().enumerate() {
+        let more = !framing.ends || index + 1 < replies.len();
+        write_frame_head(queue.end(FRAME_HEAD_BYTES), more, reply.range.len());
+        let at = queue.len() - start;
+        for piece in encoded.pieces(reply.range.clone()) {
+            match piece {
+                Piece::Shared(value) if value.len() >= WRITTEN_IN_PLACE_BYTES => {
+                    queue.share(value);
+                }
+                piece => queue.end(piece.bytes().len()).extend_from_slice(piece.bytes()),
+            }
+        }
+        placed(reply, at..at + reply.range.len());
+    }
+}
+
+/// Moves the frames of replies from `frames` to `out`. Some of them are not what was encoded: made
+/// only now, or failed.
 fn rebuild(
     engine: &Engine,
-    out: &mut Vec<u8>,
-    frames: &[u8],
+    out: &mut ByteQueue,
+    frames: &mut ByteQueue,
     replies: impl ExactSizeIterator<Item = Answer>,
     framing: Framing,
 ) {
+    let mut place = 0;
     if framing.has_delimiter {
-        write_frame(out, true, &[]);
+        let mut delimiter = Vec::new();
+        write_frame(&mut delimiter, true, &[]);
+        place = delimiter.len();
+        frames.move_to(place, out);
     }
     let count = replies.len();
     let mut made = Vec::new();
@@ -433,10 +461,13 @@ fn rebuild(
         let more = !framing.ends || index + 1 < count;
         made.clear();
         let release = engine.look(&reply);
+        let frame_bytes = reply.range.end - place;
+        place = reply.range.end;
         if engine.complete(&reply, release, &mut made) {
-            write_frame(out, more, &made);
+            frames.consume(frame_bytes);
+            write_frame(out.end(FRAME_HEAD_BYTES + made.len()), more, &made);
         } else {
-            write_frame(out, more, frames.get(reply.range).unwrap_or_default());
+            frames.move_to(frame_bytes, out);
         }
     }
 }
@@ -500,8 +531,8 @@ mod tests {
             }
             let (mut outbox, mut outlet) = (Outbox::default(), Outlet::default());
             for framing in [PART, REST, WHOLE] {
-                let Answers { bytes, list, .. } = &changes(&engine);
-                outbox.push(&engine, &mut outlet, bytes, list, framing);
+                let Answers { replies, list, .. } = &changes(&engine);
+                outbox.push(&engine, &mut outlet, replies, list, framing);
                 outbox.release(&engine, &mut outlet, &mut || true);
             }
             for _ in 0..100 {
@@ -519,7 +550,7 @@ mod tests {
             let (mut outbox, mut outlet) = (Outbox::default(), Outlet::default());
             let over = ask(&engine, b"\x94\0\x02\xa4wait\x93\x09\xa6stored\x81\xaatimeout_ms\0");
             for (answers, framing) in [(&changes(&engine), PART), (&over, REST)] {
-                outbox.push(&engine, &mut outlet, &answers.bytes, &answers.list, framing);
+                outbox.push(&engine, &mut outlet, &answers.replies, &answers.list, framing);
             }
             outbox.release(&engine, &mut outlet, &mut || false);
             assert_eq!(outbox.deadline(&outlet), None, "it would be over again and again");

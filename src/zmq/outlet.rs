@@ -21,17 +21,20 @@ impl Default for Outlet {
 impl Outlet {
     /// Where to append frames for the peer, of about `bytes`; `whole` says that they end a message.
     pub fn out(&mut self, whole: bool, bytes: usize) -> &mut Vec<u8> {
+        self.queue(whole).end(bytes)
+    }
+
+    /// Where to append frames for the peer; `whole` says that they end a message.
+    pub fn queue(&mut self, whole: bool) -> &mut ByteQueue {
         self.send_control();
         self.between_messages = whole;
-        self.wire.end(bytes)
+        &mut self.wire
     }
 
     /// Takes the `count` bytes of frames at the front of `queue`; `whole` says that they end a
     /// message.
     pub fn take_from(&mut self, queue: &mut ByteQueue, count: usize, whole: bool) {
-        self.send_control();
-        self.between_messages = whole;
-        queue.move_to(count, &mut self.wire);
+        queue.move_to(count, self.queue(whole));
     }
 
     /// Whether what is queued ends with a whole message.

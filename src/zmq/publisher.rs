@@ -17,6 +17,7 @@ use crate::log::Record;
 use crate::log::feed::{FeedRead, FeedReader};
 use crate::loops::Loops;
 use crate::net::{Activity, Category, Reservation, Slot};
+use crate::turns::{Turn, Turns};
 use crate::wire::change::Header;
 use crate::wire::{Level, Seq};
 use std::future::poll_fn;
@@ -39,6 +40,8 @@ const UNWRITTEN_BYTES: usize = 256 * 1024;
 const TELL_BYTES: usize = 64 * 1024;
 /// A subscriber sends nothing longer than a subscription.
 const MESSAGE_BYTES: usize = 64 * 1024;
+/// A subscription's frame with a short topic; the shortest are half as long.
+const SUBSCRIPTION_BYTES: usize = 8;
 /// What a beat takes at the most.
 const NOTICE_BYTES: usize = 128;
 /// How long subscribers may take to read the last changes when the broker stops.
@@ -113,8 +116,10 @@ async fn subscriber(
     };
     let subscriptions = Subscriptions::new(limits);
     let memory = engine.quota().account(Category::Subscriptions).reservation();
-    let (reader, prev, wants_most) = (None, 0, false);
-    Subscriber { link, engine, subscriptions, memory, reader, prev, wants_most }.run(stop).await
+    let (reader, prev, wants_most, turns) = (None, 0, false, Turns::default());
+    let subscriber =
+        Subscriber { link, engine, subscriptions, memory, reader, prev, wants_most, turns };
+    subscriber.run(stop).await
 }
 
 /// One subscriber.
@@ -130,6 +135,7 @@ struct Subscriber<'e> {
     prev: Seq,
     /// It got most of the last record: one that is encoded whole is of use to it.
     wants_most: bool,
+    turns: Turns,
 }
 
 /// How far telling went.
@@ -183,6 +189,10 @@ impl Subscriber<'_> {
             }
             let reading = told != Telling::Full && self.link.outlet.unwritten() < UNWRITTEN_BYTES;
             let in_line = told == Telling::InLine;
+            if self.link.has_more() {
+                self.turns.give_way().await;
+            }
+            self.begin_turn();
             tokio::select! {
                 turned = poll_fn(|cx| self.poll_turn(cx, reading, in_line)) => turned?,
                 _ = committed.changed(), if told == Telling::All && self.reader.is_some() => {}
@@ -223,6 +233,14 @@ impl Subscriber<'_> {
         match in_line {
             true => self.link.outgoing.poll_turn(context).map(Ok),
             false => Poll::Pending,
+        }
+    }
+
+    /// Of what a peer sends, each turn takes as much as its share of a pass is: subscriptions are
+    /// short, and each takes its place in a map.
+    fn begin_turn(&mut self) {
+        if let Turn::Light(budget) = self.turns.begin() {
+            self.link.read_at_most(budget.max().entries.saturating_mul(SUBSCRIPTION_BYTES));
         }
     }
 

@@ -36,8 +36,6 @@ const REQUEST: Cost = Cost::new(1, 0);
 const TURN_BYTES: usize = 64 * 1024;
 const TURN_BYTES_MAX: usize = 1 << 20;
 const TURN_BYTES_MIN: usize = 4 * 1024;
-/// What the buffer for replies keeps of its allocation.
-const ANSWERS_KEPT_BYTES: usize = 256 * 1024;
 /// How long peers may take to read their last replies when the broker stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// The same for a connection that gives its slot to another.
@@ -394,7 +392,6 @@ impl<'e> Session<'e> {
             self.lacks = answers.lacks_memory.then_some(lacks);
             let needs_heavy = answers.needs_heavy;
             answers.clear();
-            answers.bytes.shrink_to(ANSWERS_KEPT_BYTES);
             if !needs_heavy {
                 return blocked;
             }
@@ -461,7 +458,7 @@ impl<'e> Session<'e> {
         let (done, cursor) = batch.route(executed, |count, framing| {
             let (ours, others) = replies.split_at(count.min(replies.len()));
             replies = others;
-            self.outbox.push(self.engine, outlet, &answers.bytes, ours, framing);
+            self.outbox.push(self.engine, outlet, &answers.replies, ours, framing);
         });
         *room = batch.into_room();
         inbox.messages.drain(..done);

@@ -28,7 +28,7 @@ fn state(engine: &Engine, clock: &Clock) -> Timed {
     let frame = crate::support::commands::request(1, "range", vec![options]);
     let mut answers = Answers::default();
     assert_eq!(engine.execute(&[frame.decode()], false, &mut answers), 1);
-    let response = rmpv::decode::read_value(&mut &answers.bytes[..]).unwrap();
+    let response = rmpv::decode::read_value(&mut &answers.replies.fill()[..]).unwrap();
     let items = response[3][0].as_array().unwrap().clone();
     let bytes = |value: &rmpv::Value| match value {
         rmpv::Value::String(text) => text.as_bytes().to_vec(),
@@ -121,7 +121,7 @@ fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, Seq)> {
     }
     wait_for("the gate", || engine.release(answer.gate) != Release::Waiting);
     assert_eq!(engine.release(answer.gate), Release::Ready);
-    let response = rmpv::decode::read_value(&mut &answers.bytes[..]).unwrap();
+    let response = rmpv::decode::read_value(&mut &answers.replies.fill()[..]).unwrap();
     let wrote = response[2].is_nil() && before < u64::MAX;
     let seq = answer.gate.stored.max(answer.gate.synced);
     (wrote && seq > 0).then_some((level, seq))

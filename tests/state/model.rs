@@ -279,7 +279,7 @@ fn execute(engine: &Engine, command: &OwnedCommand) -> (Answer, Vec<u8>) {
     let mut answers = Answers::default();
     wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
     engine.append(answers.to_append);
-    (answers.list.remove(0), answers.bytes)
+    (answers.list.remove(0), answers.replies.fill())
 }
 
 fn ask(engine: &Engine, command: OwnedCommand) -> rmpv::Value {

@@ -68,7 +68,7 @@ pub fn execute_frame(engine: &Engine, frame: &[u8]) -> Held {
     let mut answers = Answers::default();
     wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
     engine.append(answers.to_append);
-    Held { answer: answers.list[0].clone(), bytes: answers.bytes }
+    Held { answer: answers.list[0].clone(), bytes: answers.replies.fill() }
 }
 
 /// Waits for the answer of an executed request.

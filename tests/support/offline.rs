@@ -52,7 +52,7 @@ pub fn run(engine: &Engine, method: &str, params: Vec<rmpv::Value>) -> rmpv::Val
         assert!(Instant::now() < deadline, "no answer");
         std::thread::yield_now();
     }
-    let response = rmpv::decode::read_value(&mut &answers.bytes[..]).unwrap();
+    let response = rmpv::decode::read_value(&mut &answers.replies.fill()[..]).unwrap();
     assert!(response[2].is_nil(), "{response}");
     response[3].clone()
 }

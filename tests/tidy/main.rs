@@ -13,13 +13,12 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 /// The floor each room stands on; a room imports only from lower floors, and from itself.
-const FLOORS: [(&str, u32); 25] = [
+const FLOORS: [(&str, u32); 24] = [
     ("budget", 0),
     ("clock", 0),
     ("descriptors", 0),
     ("idle", 0),
     ("limits", 0),
-    ("machine_memory", 0),
     ("process", 0),
     ("relay", 0),
     ("turns", 1),

@@ -1,17 +1,29 @@
 //! How much memory the process may use: that of the machine, of its control group, or of its own
-//! limit, whichever is least.
+//! limit, whichever is least; and the shares of it that limits have by default.
+//!
+//! All shares together, with what a limit does not count, fit: what waits for the tables is in
+//! memory up to four times, as a record that grows, as one on its way to the log, and as rows that
+//! the tables have not written yet.
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
+
+static USABLE: LazyLock<Option<usize>> =
+    LazyLock::new(|| usable(&|path| fs::read_to_string(path).ok()));
 
 /// Where control groups are.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// The default of `--max-data-bytes`: half of the memory that the process may use. The rest is for
-/// the indexes' growth, what waits for the disk, and what peers send and have not read. `None`
+/// The default of `--max-data-bytes`: three eighths of the memory that the process may use. `None`
 /// where nothing is known of it.
 pub fn default_data_bytes() -> Option<usize> {
-    usable(&|path| fs::read_to_string(path).ok()).map(|bytes| bytes / 2)
+    USABLE.map(|bytes| bytes / 8 * 3)
+}
+
+/// One part of so many of the memory that the process may use, and `most` at the most.
+pub fn share(parts: usize, most: usize) -> usize {
+    USABLE.map_or(most, |bytes| (bytes / parts).min(most))
 }
 
 /// The memory that the process may use; `read` gives the text of a file.
@@ -103,5 +115,6 @@ mod tests {
     #[test]
     fn this_machine_has_some() {
         assert!(default_data_bytes().is_none_or(|bytes| bytes > 1 << 20));
+        assert!(share(16, 512 << 20) <= 512 << 20 && share(usize::MAX, 1) <= 1);
     }
 }
