@@ -18,6 +18,8 @@ pub(crate) trait Method<'a>: Sized {
     const EFFECTS: Effects;
     /// Whether it may be part of a batch.
     const IN_BATCH: bool = true;
+    /// Its own limits by their names, as `hello` shows them.
+    const LIMITS: &'static [(&'static str, usize)] = &[];
 
     /// Decodes and checks the params, all of them: none may be left, so most read the options last.
     fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal>;

@@ -18,6 +18,11 @@ macro_rules! commands {
         /// Every method, by its name on the wire.
         pub const METHODS: &[&str] = &[$(<$Type as Method<'_>>::NAME),*];
 
+        /// The limits that commands have of their own, by their names.
+        pub fn limits() -> impl Iterator<Item = (&'static str, usize)> {
+            [$(<$Type as Method<'_>>::LIMITS),*].into_iter().flatten().copied()
+        }
+
         impl<'a> Command<'a> {
             /// Decodes the params of `method`.
             pub fn decode(method: &[u8], params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {

@@ -1,14 +1,14 @@
 //! What the broker says of itself: `hello`, `stats`, and LeakDB's status line.
 
 use super::{Core, Engine};
-use crate::commands::Hello;
-use crate::commands::METHODS;
+use crate::commands::{self, Hello, METHODS};
 use crate::limits::Limits;
 use crate::log::DiskSpace;
 use crate::log::compaction::CompactionStatus;
 use crate::net::memory_quota::{Category, Usage};
 use crate::wire::{PROTOCOL_VERSION, Seq, hex};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The features that a client may look for, as `hello` lists them.
@@ -38,6 +38,9 @@ struct LimitsReply {
     command_items: usize,
     range_items: usize,
     range_bytes: usize,
+    /// Those of single commands.
+    #[serde(flatten)]
+    of_commands: BTreeMap<&'static str, usize>,
 }
 
 #[derive(Serialize)]
@@ -136,6 +139,7 @@ impl LimitsReply {
             command_items: limits.command_items,
             range_items: limits.range_items,
             range_bytes: limits.range_bytes,
+            of_commands: commands::limits().collect(),
         }
     }
 }

@@ -56,6 +56,11 @@ impl Store {
         self.map.get(key).map(|entry| entry.head.persisted)
     }
 
+    /// How long the value of `key` is, expired or not; 0 where there is none.
+    pub(crate) fn value_len(&self, key: HashedKey<'_>) -> usize {
+        self.map.get(key).map_or(0, |entry| entry.value.len())
+    }
+
     /// The entries between two bounds, in order, those that have expired unseen included.
     pub(crate) fn entries_between<'s>(
         &'s self,
