@@ -196,6 +196,8 @@ def examples():
                Loose({"status": "", "seq": {}, "queue": {}, "items": 2, "storage": "ok", "version": ""},
                      ["status", "seq", "queue", "version"]), id=17)
     yield call("compact", "compact", [], 1, id=18)
+    yield call("append", "append", ["log", "ebb, "], 5, id=19)
+    yield call("append, again", "append", ["log", "flood"], 10, id=20)
 
 
 # --- Values: every type, byte for byte ---------------------------------------------------------------------------
@@ -585,6 +587,54 @@ def counters():
     yield call("a durability", "incr", ["s", {"durability": "memory"}], 2**63)
     yield call("initial at its bounds", "incr", ["i", {"initial": -(2**63)}], -(2**63))
     yield call("initial at its bounds, up", "incr", ["j", {"initial": 2**64 - 1}], 2**64 - 1)
+
+
+@scenario
+def appends():
+    yield call("to a missing key: it becomes the value", "append", ["a", "one"], 3)
+    yield call("so", "get", ["a", {"meta": True}], ["one", 1, None, "synced"])
+    yield call("behind what is there", "append", ["a", " two"], 7)
+    yield call("text and text are text", "get", ["a"], "one two")
+    yield call("text and bytes", "append", ["a", b"\xff"], 8)
+    yield call("are bytes", "get", ["a"], b"one two\xff")
+    yield call("bytes and text", "append", ["a", "!"], 9)
+    yield call("are bytes too", "get", ["a"], b"one two\xff!")
+    yield call("nothing, to a missing key", "append", ["e", ""], 0)
+    yield call("is empty text", "get", ["e"], "")
+    yield call("nothing, to what is there, is a write all the same", "append", ["e", b""], 0)
+    yield call("with bytes that are none it becomes bytes", "get", ["e", {"meta": True}], [b"", 6, None, "synced"])
+    yield call("a value that is not in the shortest form", "set", ["l", Hex("da0001 78")], 7)
+    yield call("is counted by its bytes", "append", ["l", Hex("db00000001 79")], 2)
+    yield call("and kept in the shortest", "get", ["l"], "xy")
+    yield call("text that is not UTF-8 is text", "append", ["u", Hex("a1c3")], 1)
+    yield call("half a letter each", "append", ["u", Hex("a1a9")], 2)
+    yield call("make one", "get", ["u"], "\u00e9")
+    yield call("key_prefix", "append", ["a", "x", {"key_prefix": "p:"}], 1)
+    yield call("a condition that fails", "append", ["a", "x", {"if": "absent"}], Error("CONFLICT", seq=4))
+    yield call("one that holds", "append", ["a", "x", {"if": 4}], 10)
+    yield call("a time to live", "append", ["t", "1", {"ttl_ms": 3600000, "durability": "queued"}], 1)
+    yield call("its value in a batch", "batch", [[["append", ["t", "2"]], ["append", ["t", "3"]], ["get", ["t"]]]],
+               [2, 3, "123"])
+    yield call("an error undoes all", "batch", [[["append", ["t", "4"]], ["incr", ["none"]]]], Error("NOT_FOUND", index=1))
+    yield call("so", "get", ["t"], "123")
+    yield call("a longest value", "set", ["m", Hex("c600100000 61*1048576", "1,048,576 bytes")], 14)
+    yield call("takes no more", "append", ["m", "x"], Error("TOO_LARGE", limit="append_bytes", max=1 << 20))
+    yield call("and is as it was", "append", ["m", b""], 1 << 20)
+    yield call("too much at once", "append", ["n", Hex("c600100001 61*1048577", "1,048,577 bytes")],
+               Error("TOO_LARGE", limit="append_bytes", max=1 << 20))
+    yield call("in a batch, behind what the batch has put there", "batch",
+               [[["set", ["b", Hex("c600100000 61*1048576", "1,048,576 bytes")]], ["append", ["b", "x"]]]],
+               Error("TOO_LARGE", limit="append_bytes", max=1 << 20, index=1))
+    yield call("nothing was written", "get_multi", [["n", "b"]], [])
+    for code in ("00", "90", "c0", "c2", "cb3ff0000000000000", "d40101"):
+        yield step("neither text nor bytes: " + code, [notify("set", "s", Hex(code)), request(7, "append", "s", "x")],
+                   [(7, Error("NOT_A_NUMBER"))])
+        yield call("to be appended: " + code, "append", ["a", Hex(code)], argument("bytes"))
+    yield call("a key that may not be", "append", [b"\xff", "x"], Error("BAD_KEY"))
+    yield call("key is missing", "append", [], argument("key"))
+    yield call("bytes are missing", "append", ["a"], argument("bytes"))
+    yield call("unknown option", "append", ["a", "x", {"delta": 1}], argument("delta"))
+    yield call("one argument too many", "append", ["a", "x", {}, 1], argument("params"))
 
 
 @scenario

@@ -3,8 +3,7 @@
 use clap::error::{ContextKind, ContextValue};
 
 /// What other programs of the kind call a command of ours.
-const KNOWN_ELSEWHERE: [(&str, &str); 26] = [
-    ("append", "vatn get, then vatn set --if SEQ"),
+const KNOWN_ELSEWHERE: [(&str, &str); 25] = [
     ("bgsave", "vatn backup"),
     ("dbsize", "vatn count"),
     ("delete", "vatn del"),

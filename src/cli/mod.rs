@@ -3,6 +3,7 @@
 //! One file a command, each with its arguments and what it does. [`parse`] and [`run`] are all that
 //! `main.rs` needs.
 
+mod append;
 mod backup;
 mod base64;
 mod batch;
@@ -88,6 +89,7 @@ enum Command {
     /// Subtract from a number
     #[command(after_help = "Example:\n  vatn decr stock 2")]
     Decr(step::Step),
+    Append(append::Append),
     Touch(touch::Touch),
     Range(range::Range),
     Count(count::Count),
@@ -131,6 +133,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Del(command) => wait_for(command.run(out))?,
         Command::Incr(command) => wait_for(command.run(step::Direction::Up, out))?,
         Command::Decr(command) => wait_for(command.run(step::Direction::Down, out))?,
+        Command::Append(command) => wait_for(command.run(out))?,
         Command::Touch(command) => wait_for(command.run(out))?,
         Command::Wait(command) => wait_for(command.run(out))?,
         Command::Range(command) => wait_for(command.run(out))?,

@@ -119,7 +119,7 @@ impl Set {
 }
 
 /// Reads the value, as much as the broker takes.
-async fn read_standard_input(client: &mut Client) -> Result<Vec<u8>, Failure> {
+pub(super) async fn read_standard_input(client: &mut Client) -> Result<Vec<u8>, Failure> {
     let most = client.message_bytes().await?;
     if std::io::stdin().is_terminal() {
         eprintln!("vatn: waiting for the value on standard input; end it with Ctrl-D");

@@ -86,6 +86,18 @@ impl Client {
         self.call_for(&request, |result| result.value().as_u64()).await
     }
 
+    /// `append`: puts text or bytes behind a value, or makes it the value of a missing key. Returns
+    /// how many bytes the value has then.
+    pub async fn append(
+        &mut self,
+        key: &[u8],
+        bytes: &Packed,
+        options: &WriteOptions,
+    ) -> Result<u64, ClientError> {
+        let request = options.apply(Request::new("append").key(key).argument(bytes));
+        self.call_for(&request, |result| result.value().as_u64()).await
+    }
+
     /// `delete`: whether the key was there.
     pub async fn delete(
         &mut self,

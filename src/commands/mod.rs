@@ -5,6 +5,7 @@
 //! twice here: as a module, and in the list of `registry::commands!`.
 
 mod access;
+mod append;
 mod apply;
 mod batch;
 mod changes;
@@ -36,6 +37,7 @@ mod touch;
 mod wait;
 
 pub use access::{Access, Keys, Right, Visited};
+pub use append::Blob;
 pub use apply::{Applied, Outcome, Task};
 pub use changes::ChangesQuery;
 pub use cost::CommandCost;
@@ -60,6 +62,7 @@ registry::commands! {
     write delete::Delete<'a>,
     write delete_multi::DeleteMulti<'a>,
     write delete_range::DeleteRange<'a>,
+    write append::Append<'a>,
     write incr::Incr<'a>,
     write incr::Decr<'a>,
     write touch::Touch<'a>,

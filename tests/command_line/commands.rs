@@ -8,7 +8,7 @@ use crate::support::broker::{Broker, broker};
 use crate::support::shell::{file, vatn};
 use serde_json::{Value, json};
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "serve",
     "get",
     "set",
@@ -20,6 +20,7 @@ const COMMANDS: [&str; 23] = [
     "batch",
     "compact",
     "flush",
+    "append",
     "touch",
     "wait",
     "stats",
@@ -388,6 +389,22 @@ mod numbers {
         assert!(broker.vatn(&["incr", "n"]).error(1).starts_with("OVERFLOW"));
         broker.vatn(&["set", "n", "\"seven\""]).text();
         assert!(broker.vatn(&["incr", "n"]).error(1).starts_with("NOT_A_NUMBER"));
+    }
+}
+
+mod append {
+    use super::*;
+
+    #[test]
+    fn puts_text_and_bytes_behind_a_value() {
+        let broker = broker();
+        assert_eq!(broker.vatn(&["append", "log", "ebb, "]).text(), "5\n");
+        assert_eq!(broker.vatn(&["append", "log", "flood", "--json"]).json(), json!({"bytes": 10}));
+        assert_eq!(broker.vatn(&["get", "log"]).text(), "ebb, flood\n");
+        assert_eq!(broker.vatn(&["append", "log", "!", "--raw", "--ttl", "1h"]).text(), "11\n");
+        assert!(broker.vatn(&["append", "log", "x", "--if", "absent"]).error(4).contains("CONFLICT"));
+        broker.vatn(&["set", "n", "7"]).text();
+        assert!(broker.vatn(&["append", "n", "x"]).error(1).starts_with("NOT_A_NUMBER"));
     }
 }
 

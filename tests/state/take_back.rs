@@ -301,6 +301,7 @@ fn made(command: &Command<'_>, keys: &mut BTreeSet<Vec<u8>>) {
         Command::DeleteMulti(delete) => {
             keys.extend(delete.keys.iter().map(|key| [delete.prefix, key].concat()));
         }
+        Command::Append(append) => drop(keys.insert(append.key.to_vec())),
         Command::Incr(incr) => drop(keys.insert(incr.key.to_vec())),
         Command::Decr(decr) => drop(keys.insert(decr.key.to_vec())),
         Command::Batch(batch) => batch.commands.iter().for_each(|inner| made(inner, keys)),

@@ -106,8 +106,17 @@ impl Generator {
 
     fn single(&mut self, outer: bool) -> (String, Vec<Value>) {
         let method = if self.writes_only {
-            ["set", "set", "set_multi", "delete", "delete_multi", "delete_range", "incr", "touch"]
-                [self.random.usize(..8)]
+            [
+                "set",
+                "set",
+                "set_multi",
+                "delete",
+                "delete_multi",
+                "delete_range",
+                "incr",
+                "touch",
+                "append",
+            ][self.random.usize(..9)]
         } else {
             [
                 "get",
@@ -122,7 +131,8 @@ impl Generator {
                 "range",
                 "count",
                 "delete_range",
-            ][self.random.usize(..12)]
+                "append",
+            ][self.random.usize(..13)]
         };
         let few = self.random.usize(..4);
         let (mut params, known): (Vec<Value>, &[&str]) = match method {
@@ -139,6 +149,11 @@ impl Generator {
                 (vec![(0..few).map(|_| self.key()).collect::<Vec<_>>().into()], &["durability"])
             }
             "incr" | "decr" => (vec![self.key()], &["delta", "initial", "ttl_ms", "durability"]),
+            "append" => {
+                let more =
+                    if self.random.bool() { Value::from("é") } else { Value::Binary(vec![7]) };
+                (vec![self.key(), more], &["ttl_ms", "if", "durability"])
+            }
             "touch" => {
                 let ttl = if self.random.bool() {
                     Value::Nil

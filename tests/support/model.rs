@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use vatn::commands::Command;
 use vatn::commands::options::Condition;
 use vatn::commands::{
-    Batch, Count, Delete, DeleteRange, GetMulti, Range, Set, SetMulti, Step, Touch,
+    Append, Batch, Count, Delete, DeleteRange, GetMulti, Range, Set, SetMulti, Step, Touch,
 };
 use vatn::wire::reply::{Meta, Shown};
 use vatn::wire::{Code, Level, Reply};
@@ -160,6 +160,7 @@ impl Model {
             Command::DeleteRange(range) => Ok(self.delete_range(range, changed)),
             Command::Incr(incr) => self.step(incr, now, level, seq, changed),
             Command::Decr(decr) => self.step(decr, now, level, seq, changed),
+            Command::Append(append) => self.append(append, now, level, seq, changed),
             Command::Touch(touch) => Ok(self.touch(touch, now, level, seq, changed)),
             Command::Batch(batch) => self.batch(batch, now, level, seq, changed),
             other => panic!("the model does not know {other:?}"),
@@ -310,6 +311,38 @@ impl Model {
         self.cells.insert(incr.key.to_vec(), Cell { value: value.clone(), seq, expires_at, level });
         *changed = true;
         Ok(value)
+    }
+
+    fn append(
+        &mut self,
+        append: &Append<'_>,
+        now: u64,
+        level: Level,
+        seq: u64,
+        changed: &mut bool,
+    ) -> Expected {
+        self.holds(&append.key, append.condition)?;
+        let old = self.cells.get(append.key.as_ref());
+        let kept = old.map_or(0, |cell| cell.expires_at);
+        let (mut is_text, mut bytes) = (append.bytes.is_text, Vec::new());
+        if let Some(cell) = old {
+            match rmpv::decode::read_value(&mut &cell.value[..]).unwrap() {
+                rmpv::Value::String(text) => bytes = text.into_bytes(),
+                rmpv::Value::Binary(binary) => (is_text, bytes) = (false, binary),
+                _ => return Err(Code::NotANumber),
+            }
+        }
+        bytes.extend(append.bytes.bytes);
+        let len = bytes.len() as u64;
+        let mut value = Vec::new();
+        match is_text {
+            true => rmp::encode::write_str(&mut value, str::from_utf8(&bytes).unwrap()).unwrap(),
+            false => rmp::encode::write_bin(&mut value, &bytes).unwrap(),
+        }
+        let expires_at = append.ttl_ms.map_or(kept, |ttl| now + ttl);
+        self.cells.insert(append.key.to_vec(), Cell { value, seq, expires_at, level });
+        *changed = true;
+        Ok(encoded(&Reply::Uint(len)))
     }
 
     fn touch(

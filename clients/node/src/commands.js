@@ -77,6 +77,11 @@ export class Commands {
     return this._call("decr", () => withOptions([asKey(key)], options));
   }
 
+  /** Puts text or bytes behind a value, or makes it the value of a missing key; how many bytes it has then. */
+  append(key, data, options) {
+    return this._call("append", () => withOptions([asKey(key), data], options));
+  }
+
   /** Sets a key's time to live, or removes it (null); whether the key exists. */
   touch(key, ttl_ms, options) {
     return this._call("touch", () => withOptions([asKey(key), ttl_ms], options));

@@ -46,6 +46,10 @@ test("every command does what it says", async (t) => {
   assert.deepEqual(await client.delete_range({ prefix: "r:", limit: 2 }), { count: 2, next: "r:2" });
   assert.deepEqual(await client.delete_range({ from: "r:", after: "r:2", to: "s" }), { count: 1, next: null });
   await assert.rejects(client.delete_range({ limit: 1 }), { code: "BAD_ARGUMENT" });
+  assert.equal(await client.append("log", "ebb, "), 5);
+  assert.equal(await client.append("log", "flood", { durability: "stored" }), 10);
+  assert.equal(await client.get("log"), "ebb, flood");
+  assert.equal(await client.delete("log"), true);
   assert.equal(await client.incr("n", { initial: 5 }), 5);
   assert.equal(await client.incr("n", { delta: 2 }), 7);
   assert.equal(await client.decr("n"), 6);

@@ -31,6 +31,12 @@ def test_every_command_does_what_it_says(client):
     assert client.delete_range(prefix="r:", limit=2, after="r:2", durability="queued") == (1, None)
     with pytest.raises(vatn.BadArgument):
         client.delete_range(limit=1)
+    assert client.append("log", "ebb, ") == 5
+    assert client.append("log", "flood", durability="stored") == 10
+    assert client.get("log") == "ebb, flood"
+    assert client.append("log", b"\xff", ttl_ms=60_000) == 11
+    assert client.get("log") == b"ebb, flood\xff"
+    assert client.delete("log") is True
     assert client.incr("n", initial=5) == 5
     assert client.incr("n", delta=2) == 7
     assert client.decr("n") == 6

@@ -4,11 +4,11 @@
 use crate::budget::Cost;
 use crate::commands::options::Condition;
 use crate::commands::{
-    Batch, Command, Count, Delete, DeleteMulti, DeleteRange, Get, GetMulti, Incr, Range, Set,
-    SetMulti, Touch,
+    Append, Batch, Blob, Command, Count, Delete, DeleteMulti, DeleteRange, Get, GetMulti, Incr,
+    Range, Set, SetMulti, Touch,
 };
 use crate::store::{Context, Store};
-use crate::wire::{ChangeBuffer, Level};
+use crate::wire::{ChangeBuffer, Code, Level};
 
 /// A value of 100 bytes, which is copied, and one of 10,000, which is shared.
 const SMALL: [u8; 100] = value(98);
@@ -44,6 +44,12 @@ fn delete(name: &str) -> Command<'_> {
 fn incr(name: &str) -> Command<'_> {
     let (delta, initial, ttl_ms, durability) = (1, None, None, None);
     Command::Incr(Incr { key: key(name), delta, initial, ttl_ms, durability })
+}
+
+fn append<'a>(name: &'a str, text: &'a str) -> Command<'a> {
+    let bytes = Blob { is_text: true, bytes: text.as_bytes() };
+    let (ttl_ms, condition, durability) = (None, None, None);
+    Command::Append(Append { key: key(name), bytes, ttl_ms, condition, durability })
 }
 
 fn touch(name: &str) -> Command<'_> {
@@ -124,6 +130,10 @@ fn a_write_is_charged_what_it_writes_and_what_it_keeps_of_the_old() {
         (first_of_range(), Cost::new(2 + 2, 2 + 2 + 1)),
         (incr("n"), Cost::new(2, 2 * (1 + 1) + 1 + 1)),
         (incr("s"), Cost::new(1, 0)),
+        // The new value is made, and then written.
+        (append("s", "x"), Cost::new(2, 101 + 2 * (1 + 101) + 1 + 100)),
+        (append("none", "x"), Cost::new(2, 2 + 2 * (4 + 2) + 4)),
+        (append("n", "x"), Cost::new(1, 0)),
         (touch("l"), Cost::new(2, 2 + 1)),
         (touch("s"), Cost::new(2, 2 + 1 + 100)),
     ] {
@@ -155,6 +165,25 @@ fn a_batch_that_reads_is_refused_before_anything_is_copied() {
     let mixed = batch(vec![get("s"), touch("l"), get("l")]);
     let cost = charged(&mixed, &context);
     assert!(cost.bytes < 300, "{cost:?}");
+}
+
+#[test]
+fn an_append_knows_what_it_writes_and_is_refused_before_anything_is_copied() {
+    let (max, mut store) = (1 << 20, store());
+    let longest = [&[0xC6, 0, 0x10, 0, 0][..], &vec![7; max]].concat();
+    let mut apply = |command: &Command<'_>| {
+        let cost = command.cost(&store, None);
+        let mut changes = ChangeBuffer::default();
+        let applied = store.apply(command, &context(9), &mut changes);
+        (applied.outcome.map(|_| ()), applied.cost, cost, changes)
+    };
+    assert!(apply(&Command::Set(set("k", &longest))).0.is_ok());
+    let (outcome, cost, known, _) = apply(&append("k", "x"));
+    assert_eq!(outcome.unwrap_err().code(), Code::TooLarge);
+    assert_eq!((cost, known.work), (Cost::new(1, 0), Cost::new(2, 2)));
+    let (outcome, cost, known, changes) = apply(&append("k", ""));
+    assert!(outcome.is_ok() && cost.bytes <= known.work.bytes + 1);
+    assert!(changes.bytes().len() > max && changes.bytes().len() <= known.write.bytes);
 }
 
 #[test]

@@ -158,6 +158,14 @@ class Commands:
         options = {"delta": delta, "initial": initial, "ttl_ms": ttl_ms, "durability": durability}
         return self._call("decr", _with([arguments.key(key)], **options, key_prefix=key_prefix))
 
+    def append(
+        self, key: Key, data: str | bytes, *, if_: str | int | None = None, ttl_ms: int | None = None,
+        durability: str | None = None, key_prefix: Key | None = None,
+    ) -> Any:
+        """Puts text or bytes behind a value, or makes it the value of a missing key; how many bytes it has then."""
+        options = {"if": if_, "ttl_ms": ttl_ms, "durability": durability, "key_prefix": key_prefix}
+        return self._call("append", _with([arguments.key(key), data], **options))
+
     def touch(
         self, key: Key, ttl_ms: int | None, *, durability: str | None = None, key_prefix: Key | None = None
     ) -> Any:

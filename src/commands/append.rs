@@ -1,0 +1,147 @@
+//! `append`.
+
+use super::access::{Access, Right, Visited};
+use super::apply::Outcome;
+use super::cost::CommandCost;
+use super::method::{Effects, Method, WriteMethod};
+use super::options::{Condition, WriteOptions};
+use crate::budget::Cost;
+use crate::clock::Millis;
+use crate::store::Store;
+use crate::store::write::Write;
+use crate::wire::change::Op;
+use crate::wire::params::{Params, join_key};
+use crate::wire::{Code, Key, Level, Reader, Refusal, Reply, WriteCost, writer};
+
+/// The longest value that it makes: a change carries the whole value, however little was appended.
+const BYTES_MAX: usize = 1 << 20;
+const LIMIT: &str = "append_bytes";
+
+/// The longest head of a str or bin.
+const HEAD_BYTES: usize = 5;
+
+/// `append [key, bytes, {ttl_ms, if, durability, key_prefix}]`: how many bytes the value has then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append<'a> {
+    /// The key.
+    pub key: Key<'a>,
+    /// What is put behind the value that is there; it is the value where none is.
+    pub bytes: Blob<'a>,
+    /// The value expires after so long; without it a time to live stays as it was.
+    pub ttl_ms: Option<Millis>,
+    /// The write happens only if this holds.
+    pub condition: Option<Condition>,
+    /// When the reply may be sent.
+    pub durability: Option<Level>,
+}
+
+/// Text or bytes, without the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blob<'a> {
+    /// It is a MessagePack str.
+    pub is_text: bool,
+    /// What is in it.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Method<'a> for Append<'a> {
+    const NAME: &'static str = "append";
+    const EFFECTS: Effects = Effects::ADDS;
+    const LIMITS: &'static [(&'static str, usize)] = &[(LIMIT, BYTES_MAX)];
+
+    fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
+        let key = params.key()?;
+        let bytes = params.required("bytes", |reader| {
+            let is_text = is_text(reader.peek()?);
+            Ok(Blob { is_text, bytes: reader.bytes()? })
+        })?;
+        let mut given = WriteOptions::default();
+        let known = ["ttl_ms", "if", "durability", "key_prefix"];
+        params.options(&known, |name, reader| given.read(name, reader))?;
+        let WriteOptions { ttl_ms, condition, durability, key_prefix, .. } = given;
+        Ok(Self { key: join_key(key_prefix, key)?, bytes, ttl_ms, condition, durability })
+    }
+
+    #[inline]
+    fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited {
+        visit(Access::key(Right::Write, &self.key))
+    }
+
+    /// That of the whole value, unless it is refused.
+    fn cost(&self, store: &Store, hash: Option<u64>) -> CommandCost {
+        let old = store.value_len(store.hashed(&self.key, hash));
+        let len = HEAD_BYTES + old + self.bytes.bytes.len();
+        let len = if len > BYTES_MAX + 2 * HEAD_BYTES { 0 } else { len };
+        CommandCost {
+            work: Cost::new(2, 3 * len + 2 * self.key.len()),
+            write: WriteCost::of(self.key.len(), len),
+        }
+    }
+
+    fn durability(&self) -> Option<Level> {
+        self.durability
+    }
+}
+
+impl<'a> WriteMethod<'a> for Append<'a> {
+    fn run(&self, store: &mut Store, write: &mut Write<'_>) -> Result<Outcome<'static>, Refusal> {
+        let key = store.hashed(&self.key, write.hash);
+        if let Some(condition) = self.condition {
+            condition.check(store, key, write)?;
+        }
+        let (value, len, expires_at) = match store.current(key, write) {
+            Some(entry) => {
+                // The length tells of the old value, and so does a refusal.
+                write.gate.require(entry.head.level, entry.head.seq);
+                let old = Blob::of(entry.value).ok_or_else(no_blob)?;
+                let (value, len) = old.with(self.bytes)?;
+                (value, len, entry.head.expires_at)
+            }
+            None => {
+                write.gate.join(store.removals());
+                let none = Blob { is_text: self.bytes.is_text, bytes: &[] };
+                let (value, len) = none.with(self.bytes)?;
+                (value, len, 0)
+            }
+        };
+        write.charge(0, value.len());
+        let expires_at =
+            if self.ttl_ms.is_some() { write.deadline(self.ttl_ms) } else { expires_at };
+        store.put(Op::Set, key, &value, expires_at, write);
+        Ok(Reply::Uint(len as u64).into())
+    }
+}
+
+impl<'a> Blob<'a> {
+    /// What is in a value, if it is text or bytes.
+    fn of(value: &'a [u8]) -> Option<Self> {
+        let is_text = is_text(*value.first()?);
+        Some(Self { is_text, bytes: Reader::new(value).bytes().ok()? })
+    }
+
+    /// A value of this and `more`, in its shortest form, and how many bytes are in it. It is text
+    /// where both are.
+    fn with(self, more: Self) -> Result<(Vec<u8>, usize), Refusal> {
+        let len = self.bytes.len() + more.bytes.len();
+        if len > BYTES_MAX {
+            return Err(Refusal::too_large(LIMIT, BYTES_MAX));
+        }
+        let mut value = Vec::with_capacity(HEAD_BYTES + len);
+        match self.is_text && more.is_text {
+            true => writer::str_len(&mut value, len),
+            false => writer::bin_len(&mut value, len),
+        }
+        value.extend_from_slice(self.bytes);
+        value.extend_from_slice(more.bytes);
+        Ok((value, len))
+    }
+}
+
+/// Whether a value that begins with this byte is a str.
+fn is_text(marker: u8) -> bool {
+    matches!(marker, 0xA0..=0xBF | 0xD9..=0xDB)
+}
+
+fn no_blob() -> Refusal {
+    Refusal::new(Code::NotANumber, "the value is neither text nor bytes")
+}
