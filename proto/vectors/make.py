@@ -617,7 +617,7 @@ def appends():
                [2, 3, "123"])
     yield call("an error undoes all", "batch", [[["append", ["t", "4"]], ["incr", ["none"]]]], Error("NOT_FOUND", index=1))
     yield call("so", "get", ["t"], "123")
-    yield call("a longest value", "set", ["m", Hex("c600100000 61*1048576", "1,048,576 bytes")], 14)
+    yield call("a longest value", "set", ["m", Hex("c600100000 61*1048576", "1,048,576 bytes")], 15)
     yield call("takes no more", "append", ["m", "x"], Error("TOO_LARGE", limit="append_bytes", max=1 << 20))
     yield call("and is as it was", "append", ["m", b""], 1 << 20)
     yield call("too much at once", "append", ["n", Hex("c600100001 61*1048577", "1,048,577 bytes")],
@@ -806,6 +806,37 @@ def expiry():
     yield call("a life as long as can be said", "set", ["a", 1, {"ttl_ms": 2**64 - 1}], 10)
     for value in (0, -1, 1.5, "1", True):
         yield call(f"ttl_ms: {value!r}", "set", ["a", 1, {"ttl_ms": value}], argument("ttl_ms"))
+    far = 2**63
+    yield call("an end in time", "set", ["x", 1, {"expires_at_ms": far}], 11)
+    yield call("is not yet", "get", ["x"], 1)
+    yield call("a set that answers the old value", "set", ["x", 2, {"return_value": True, "ttl_ms": 3600000}], 1)
+    yield call("nil where there is none", "set", ["y", 1, {"return_value": True}], None)
+    yield call("false is the seq", "set", ["y", [2], {"return_value": False}], 14)
+    yield call("with a condition that fails", "set", ["y", 3, {"return_value": True, "if": "absent"}],
+               Error("CONFLICT", seq=14))
+    yield call("in a batch", "batch", [[["set", ["y", 3, {"return_value": True}]], ["get", ["y"]]]], [[2], 3])
+    yield call("an end in time that has passed deletes", "set", ["x", 3, {"expires_at_ms": 1}], 16)
+    yield call("so", "get", ["x"], None)
+    yield call("as one change", "changes", [15], [[["x", [16, "delete", 0, 1, 15, None, "synced"], None]], 16])
+    yield call("of a missing key: it takes no seq", "set", ["x", 3, {"expires_at_ms": 0}], 16)
+    yield call("and tells the old value", "set", ["y", 4, {"expires_at_ms": 1, "return_value": True}], 3)
+    yield call("pairs", "set_multi", [[["y", 1], ["x", 1]], {"expires_at_ms": 1}], 17)
+    yield call("pairs, until then", "set_multi", [[["y", 1], ["x", 1]], {"expires_at_ms": far}], 18)
+    yield call("a counter answers its number", "incr", ["y", {"expires_at_ms": 1}], 2)
+    yield call("and is gone", "decr", ["y"], Error("NOT_FOUND"))
+    yield call("text too", "append", ["z", "one", {"expires_at_ms": 1}], 3)
+    yield call("was never there", "get", ["z"], None)
+    yield call("touch, until then", "touch", ["x", None, {"expires_at_ms": far}], True)
+    yield call("touch, passed", "touch", ["x", None, {"expires_at_ms": 1}], True)
+    yield call("touch, missing", "touch", ["x", None, {"expires_at_ms": 1}], False)
+    for method, params in (("set", ["x", 1]), ("set_multi", [[]]), ("incr", ["x"]), ("decr", ["x"]), ("append", ["x", ""])):
+        yield call(f"both at once: {method}", method, params + [{"ttl_ms": 1, "expires_at_ms": far}],
+                   argument("expires_at_ms"))
+        yield call(f"the other way round: {method}", method, params + [{"expires_at_ms": far, "ttl_ms": 1}],
+                   argument("expires_at_ms"))
+        yield call(f"expires_at_ms is wrong: {method}", method, params + [{"expires_at_ms": -1}], argument("expires_at_ms"))
+    yield call("both at once: touch", "touch", ["x", 1, {"expires_at_ms": far}], argument("expires_at_ms"))
+    yield call("return_value is wrong", "set", ["x", 1, {"return_value": 1}], argument("return_value"))
     yield call("touch: a key that may not be", "touch", [b"\xff", 1], Error("BAD_KEY"))
     yield call("touch: 0", "touch", ["a", 0], argument("ttl_ms"))
     yield call("touch: key is missing", "touch", [], argument("key"))

@@ -65,7 +65,7 @@ impl Append {
         };
         let mut options = self.writing.options();
         options.condition = self.condition;
-        options.ttl_ms = self.expiry.ttl_ms();
+        self.expiry.apply(&mut options);
         let bytes = client.append(self.key.as_bytes(), &packed, &options).await?;
         if out.json { out.json(&json!({ "bytes": bytes })) } else { out.line(bytes.to_string()) }
     }

@@ -94,12 +94,17 @@ pub(super) struct Expiry {
     /// After how many milliseconds the key expires
     #[arg(long, value_name = "MS", value_parser = units::milliseconds, conflicts_with = "ttl")]
     ttl_ms: Option<u64>,
+
+    /// When the key expires, by the broker's clock: milliseconds since 1970
+    #[arg(long, value_name = "MS", conflicts_with_all = ["ttl", "ttl_ms"])]
+    expires_at_ms: Option<u64>,
 }
 
 impl Expiry {
-    /// The time to live in milliseconds.
-    pub(super) fn ttl_ms(&self) -> Option<u64> {
-        self.ttl.or(self.ttl_ms)
+    /// Asks for this expiry.
+    pub(super) fn apply(&self, options: &mut WriteOptions) {
+        options.ttl_ms = self.ttl.or(self.ttl_ms);
+        options.expires_at_ms = self.expires_at_ms;
     }
 }
 

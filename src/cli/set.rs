@@ -86,7 +86,7 @@ impl Set {
         };
         let mut options = self.writing.options();
         options.condition = self.condition;
-        options.ttl_ms = self.expiry.ttl_ms();
+        self.expiry.apply(&mut options);
         let seq = client.set(self.key.as_bytes(), &value, &options).await?;
         if out.json { out.json(&json!({ "seq": seq })) } else { out.line(seq.to_string()) }
     }

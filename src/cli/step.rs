@@ -46,7 +46,7 @@ impl Step {
         let delta = u64::try_from(self.delta.unsigned_abs()).unwrap_or(u64::MAX);
         let step = client::Step { delta: Some(delta), initial: self.initial };
         let mut options = self.writing.options();
-        options.ttl_ms = self.expiry.ttl_ms();
+        self.expiry.apply(&mut options);
         let key = self.key.as_bytes();
         let number = match (direction, self.delta < 0) {
             (Direction::Up, false) | (Direction::Down, true) => {

@@ -49,6 +49,8 @@ pub struct WriteOptions {
     pub condition: Option<Condition>,
     /// After how many milliseconds the key expires.
     pub ttl_ms: Option<u64>,
+    /// When the key expires, in milliseconds since 1970; not together with `ttl_ms`.
+    pub expires_at_ms: Option<u64>,
     /// Bytes put before each key (LeakDB's `key_prefix`).
     pub key_prefix: Option<Vec<u8>>,
 }
@@ -64,6 +66,7 @@ impl WriteOptions {
             .option_if("durability", self.durability.map(Level::name))
             .option_if("if", self.condition)
             .option_if("ttl_ms", self.ttl_ms)
+            .option_if("expires_at_ms", self.expires_at_ms)
             .option_if("key_prefix", self.key_prefix.as_deref().map(Packed::key))
     }
 }

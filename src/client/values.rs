@@ -76,6 +76,18 @@ impl Client {
         self.call_for(&request, |result| result.value().as_u64()).await
     }
 
+    /// `set` with `return_value`: writes a value and returns the one that was there.
+    pub async fn replace(
+        &mut self,
+        key: &[u8],
+        value: &Packed,
+        options: &WriteOptions,
+    ) -> Result<Option<Packed>, ClientError> {
+        let request = Request::new("set").key(key).argument(value).option("return_value", true);
+        let result = self.call(&options.apply(request)).await?;
+        Ok((!result.is_nil()).then_some(result))
+    }
+
     /// `set_multi`: writes many values as one atomic write and returns its sequence number.
     pub async fn set_multi<K: AsRef<[u8]>>(
         &mut self,

@@ -4,12 +4,10 @@ use super::access::{Access, Right, Visited};
 use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
-use super::options::{Condition, WriteOptions};
+use super::options::{self, Condition, Expiry, WriteOptions};
 use crate::budget::Cost;
-use crate::clock::Millis;
 use crate::store::Store;
 use crate::store::write::Write;
-use crate::wire::change::Op;
 use crate::wire::params::{Params, join_key};
 use crate::wire::{Code, Key, Level, Reader, Refusal, Reply, WriteCost, writer};
 
@@ -20,15 +18,16 @@ const LIMIT: &str = "append_bytes";
 /// The longest head of a str or bin.
 const HEAD_BYTES: usize = 5;
 
-/// `append [key, bytes, {ttl_ms, if, durability, key_prefix}]`: how many bytes the value has then.
+/// `append [key, bytes, {ttl_ms, expires_at_ms, if, durability, key_prefix}]`: how many bytes the
+/// value has then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Append<'a> {
     /// The key.
     pub key: Key<'a>,
     /// What is put behind the value that is there; it is the value where none is.
     pub bytes: Blob<'a>,
-    /// The value expires after so long; without it a time to live stays as it was.
-    pub ttl_ms: Option<Millis>,
+    /// When the value expires; without it a time to live stays as it was.
+    pub expiry: Option<Expiry>,
     /// The write happens only if this holds.
     pub condition: Option<Condition>,
     /// When the reply may be sent.
@@ -56,10 +55,10 @@ impl<'a> Method<'a> for Append<'a> {
             Ok(Blob { is_text, bytes: reader.bytes()? })
         })?;
         let mut given = WriteOptions::default();
-        let known = ["ttl_ms", "if", "durability", "key_prefix"];
+        let known = ["ttl_ms", "expires_at_ms", "if", "durability", "key_prefix"];
         params.options(&known, |name, reader| given.read(name, reader))?;
-        let WriteOptions { ttl_ms, condition, durability, key_prefix, .. } = given;
-        Ok(Self { key: join_key(key_prefix, key)?, bytes, ttl_ms, condition, durability })
+        let WriteOptions { expiry, condition, durability, key_prefix, .. } = given;
+        Ok(Self { key: join_key(key_prefix, key)?, bytes, expiry, condition, durability })
     }
 
     #[inline]
@@ -89,7 +88,7 @@ impl<'a> WriteMethod<'a> for Append<'a> {
         if let Some(condition) = self.condition {
             condition.check(store, key, write)?;
         }
-        let (value, len, expires_at) = match store.current(key, write) {
+        let (value, len, kept) = match store.current(key, write) {
             Some(entry) => {
                 // The length tells of the old value, and so does a refusal.
                 write.gate.require(entry.head.level, entry.head.seq);
@@ -105,9 +104,7 @@ impl<'a> WriteMethod<'a> for Append<'a> {
             }
         };
         write.charge(0, value.len());
-        let expires_at =
-            if self.ttl_ms.is_some() { write.deadline(self.ttl_ms) } else { expires_at };
-        store.put(Op::Set, key, &value, expires_at, write);
+        options::put(store, key, &value, self.expiry, kept, write);
         Ok(Reply::Uint(len as u64).into())
     }
 }

@@ -54,6 +54,7 @@ impl<'a> ReadMethod<'a> for Count<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::options::Expiry;
     use crate::commands::{Command, Range, Set};
     use crate::wire::{ChangeBuffer, Level};
 
@@ -64,8 +65,14 @@ mod tests {
         for number in 0..10_u8 {
             let key = vec![b'a' + number % 2, number];
             let ttl_ms = (number < 3).then_some(5);
-            let set =
-                Set { key: key.into(), value: b"\x01", ttl_ms, condition: None, durability: None };
+            let set = Set {
+                key: key.into(),
+                value: b"\x01",
+                expiry: ttl_ms.map(Expiry::After),
+                condition: None,
+                durability: None,
+                return_value: false,
+            };
             assert!(store.apply(&Command::Set(set), &context(1), &mut changes).outcome.is_ok());
         }
         for (now, prefix, found, looks) in [

@@ -4,10 +4,10 @@ use super::access::{Access, Right, Visited};
 use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
-use super::options::{Condition, WriteOptions};
+use super::options::{self, Condition, WriteOptions};
 use crate::budget::Cost;
+use crate::store::Store;
 use crate::store::write::Write;
-use crate::store::{REPLY_LIMIT, Store};
 use crate::wire::params::{Params, join_key};
 use crate::wire::{Key, Level, Refusal, Reply, WriteCost};
 
@@ -61,20 +61,11 @@ impl<'a> WriteMethod<'a> for Delete<'a> {
         if let Some(condition) = self.condition {
             condition.check(store, key, write)?;
         }
-        let value = match self.return_value {
-            true => store.current(key, write).map(|entry| entry.kept()),
+        let old = match self.return_value {
+            true => Some(options::old_value(store, key, write)?),
             false => None,
         };
-        let reply_bytes = write.context.reply_bytes;
-        if value.as_ref().is_some_and(|value| value.len() > reply_bytes) {
-            return Err(Refusal::too_large(REPLY_LIMIT, reply_bytes));
-        }
         let existed = store.delete(key, write);
-        let reply = match (value, self.return_value) {
-            (Some(value), _) => Reply::Removed(value),
-            (None, true) => Reply::Nil,
-            (None, false) => Reply::Bool(existed),
-        };
-        Ok(reply.into())
+        Ok(old.unwrap_or(Reply::Bool(existed)).into())
     }
 }

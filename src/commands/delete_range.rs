@@ -135,6 +135,7 @@ impl DeleteRange<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::options::Expiry;
     use crate::commands::{Batch, Command, SetMulti};
     use crate::store::undo::Undo;
     use crate::wire::change::{ChangeReader, Op};
@@ -148,7 +149,7 @@ mod tests {
         value.resize(bytes + 5, 0);
         let pairs = keys.iter().map(|key| (key.as_bytes().into(), &value[..])).collect();
         let durability = Some(Level::Synced);
-        let set = SetMulti { prefix: &[], pairs, ttl_ms, durability };
+        let set = SetMulti { prefix: &[], pairs, expiry: ttl_ms.map(Expiry::After), durability };
         apply(&mut store, &Command::SetMulti(set), &Context::unbounded(1, Level::Synced)).unwrap();
         drop(store.take_undo(Undo::default()));
         store
@@ -212,7 +213,7 @@ mod tests {
         let mut store = store_of(&["a", "b"], 1, None);
         let context = Context::unbounded(2, Level::Memory);
         let pairs = vec![(b"a0"[..].into(), &b"\x01"[..])];
-        let set = SetMulti { prefix: b"", pairs, ttl_ms: None, durability: None };
+        let set = SetMulti { prefix: b"", pairs, expiry: None, durability: None };
         apply(&mut store, &Command::SetMulti(set), &context).unwrap();
         // The key of level memory comes first, so that its deletion alone would wait for nothing.
         let from = DeleteRange { from: Some(b"a0"), ..DeleteRange::default() };

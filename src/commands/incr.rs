@@ -4,12 +4,10 @@ use super::access::{Access, Right, Visited};
 use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
-use super::options::WriteOptions;
+use super::options::{self, Expiry, WriteOptions};
 use crate::budget::Cost;
-use crate::clock::Millis;
 use crate::store::Store;
 use crate::store::write::Write;
-use crate::wire::change::Op;
 use crate::wire::params::{Params, join_key};
 use crate::wire::reader::Fault;
 use crate::wire::refusal::Code;
@@ -18,7 +16,7 @@ use crate::wire::{Key, Level, Reader, Refusal, Reply, WriteCost, writer};
 /// The longest encoding of a number.
 const NUMBER_BYTES: usize = 9;
 
-/// `incr [key, {delta, initial, ttl_ms, durability, key_prefix}]`: the new number.
+/// `incr [key, {delta, initial, ttl_ms, expires_at_ms, durability, key_prefix}]`: the new number.
 pub type Incr<'a> = Step<'a, false>;
 
 /// `decr`: the same, but it subtracts.
@@ -33,8 +31,8 @@ pub struct Step<'a, const DOWN: bool> {
     pub delta: u64,
     /// What a missing key becomes (LeakDB: this number itself, with no delta added).
     pub initial: Option<i128>,
-    /// The value expires after so long; without it a time to live stays as it was.
-    pub ttl_ms: Option<Millis>,
+    /// When the value expires; without it a time to live stays as it was.
+    pub expiry: Option<Expiry>,
     /// When the reply may be sent.
     pub durability: Option<Level>,
 }
@@ -46,7 +44,7 @@ impl<'a, const DOWN: bool> Method<'a> for Step<'a, DOWN> {
     fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
         let key = params.key()?;
         let (mut delta, mut initial, mut given) = (1, None, WriteOptions::default());
-        let known = ["delta", "initial", "ttl_ms", "durability", "key_prefix"];
+        let known = ["delta", "initial", "ttl_ms", "expires_at_ms", "durability", "key_prefix"];
         params.options(&known, |name, reader| {
             let at = |fault: Fault| fault.at(name);
             match name {
@@ -56,8 +54,8 @@ impl<'a, const DOWN: bool> Method<'a> for Step<'a, DOWN> {
             }
             Ok(())
         })?;
-        let WriteOptions { ttl_ms, durability, key_prefix, .. } = given;
-        Ok(Self { key: join_key(key_prefix, key)?, delta, initial, ttl_ms, durability })
+        let WriteOptions { expiry, durability, key_prefix, .. } = given;
+        Ok(Self { key: join_key(key_prefix, key)?, delta, initial, expiry, durability })
     }
 
     #[inline]
@@ -77,7 +75,7 @@ impl<'a, const DOWN: bool> Method<'a> for Step<'a, DOWN> {
 impl<'a, const DOWN: bool> WriteMethod<'a> for Step<'a, DOWN> {
     fn run(&self, store: &mut Store, write: &mut Write<'_>) -> Result<Outcome<'static>, Refusal> {
         let key = store.hashed(&self.key, write.hash);
-        let (number, expires_at) = match store.current(key, write) {
+        let (number, kept) = match store.current(key, write) {
             Some(entry) => {
                 let number = Reader::new(entry.value).int();
                 let head = entry.head;
@@ -91,11 +89,9 @@ impl<'a, const DOWN: bool> WriteMethod<'a> for Step<'a, DOWN> {
                 (self.initial.ok_or_else(not_found)?, 0)
             }
         };
-        let expires_at =
-            if self.ttl_ms.is_some() { write.deadline(self.ttl_ms) } else { expires_at };
         let mut value = Vec::with_capacity(NUMBER_BYTES);
         writer::int(&mut value, number);
-        store.put(Op::Set, key, &value, expires_at, write);
+        options::put(store, key, &value, self.expiry, kept, write);
         Ok(Reply::Int(number).into())
     }
 }

@@ -1,17 +1,19 @@
 //! The options that writes share.
 
 use crate::clock::Millis;
+use crate::store::map::Head;
 use crate::store::read_set::ReadSet;
 use crate::store::write::Write;
-use crate::store::{HashedKey, Store};
+use crate::store::{HashedKey, REPLY_LIMIT, Store};
+use crate::wire::change::Op;
 use crate::wire::reader::{Fault, Reader};
-use crate::wire::{Level, Refusal, Seq};
+use crate::wire::{Level, Refusal, Reply, Seq};
 
 /// What a write was given of the options that writes share. Each command names those it takes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct WriteOptions<'a> {
-    /// `ttl_ms`: the value expires after so long.
-    pub(super) ttl_ms: Option<Millis>,
+    /// `ttl_ms` or `expires_at_ms`: when the value expires.
+    pub(super) expiry: Option<Expiry>,
     /// `if`: the write happens only if this holds.
     pub(super) condition: Option<Condition>,
     /// `durability`: when the reply may be sent.
@@ -28,13 +30,95 @@ impl<'a> WriteOptions<'a> {
     pub(super) fn read(&mut self, name: &str, reader: &mut Reader<'a>) -> Result<(), Refusal> {
         match name {
             "durability" => self.durability = Some(durability(reader)?),
-            "ttl_ms" => self.ttl_ms = Some(ttl_ms(reader)?),
+            "ttl_ms" => self.expire(Expiry::After(ttl_ms(reader)?))?,
+            "expires_at_ms" => self.expire(expires_at_ms(reader)?)?,
             "if" => self.condition = Some(condition(reader)?),
             "return_value" => self.return_value = flag("return_value", reader)?,
             _ => self.key_prefix = key_prefix(reader)?,
         }
         Ok(())
     }
+
+    fn expire(&mut self, expiry: Expiry) -> Result<(), Refusal> {
+        if self.expiry.is_some() {
+            let what = "is given beside ttl_ms; give one of them";
+            return Err(Refusal::argument("expires_at_ms", what));
+        }
+        self.expiry = Some(expiry);
+        Ok(())
+    }
+}
+
+/// When a value expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// So many milliseconds after the write.
+    After(Millis),
+    /// At this time of the broker's clock, in milliseconds since 1970.
+    At(Millis),
+}
+
+impl Expiry {
+    /// The time at which it expires, where the write is made `now`; `None` when that has passed.
+    #[inline]
+    fn time(self, now: Millis) -> Option<Millis> {
+        match self {
+            Self::After(ttl) => Some(now.saturating_add(ttl)),
+            Self::At(time) => (time > now).then_some(time),
+        }
+    }
+}
+
+/// Puts a value at a key for as long as the write says; where it says nothing, until `kept` (0 for
+/// ever). A time that has passed takes out what is there. Returns whether anything has changed.
+#[inline]
+pub(super) fn put(
+    store: &mut Store,
+    key: HashedKey<'_>,
+    value: &[u8],
+    expiry: Option<Expiry>,
+    kept: Millis,
+    write: &mut Write<'_>,
+) -> bool {
+    match expiry.map_or(Some(kept), |expiry| expiry.time(write.now())) {
+        Some(expires_at) => {
+            store.put(Op::Set, key, value, expires_at, write);
+            true
+        }
+        None => store.delete(key, write),
+    }
+}
+
+/// Gives the entry of a key, which is there, another time of expiry; `None` for no end.
+pub(super) fn retime(
+    store: &mut Store,
+    key: HashedKey<'_>,
+    old: Head,
+    expiry: Option<Expiry>,
+    write: &mut Write<'_>,
+) {
+    match expiry.map_or(Some(0), |expiry| expiry.time(write.now())) {
+        Some(expires_at) => store.retime(key, old, expires_at, write),
+        None => drop(store.delete(key, write)),
+    }
+}
+
+/// What is at a key, before a write changes that: a reply of its own.
+pub(super) fn old_value(
+    store: &mut Store,
+    key: HashedKey<'_>,
+    write: &mut Write<'_>,
+) -> Result<Reply<'static>, Refusal> {
+    let reply_bytes = write.context.reply_bytes;
+    let Some(entry) = store.current(key, write) else {
+        write.gate.join(store.removals());
+        return Ok(Reply::Nil);
+    };
+    if entry.value.len() > reply_bytes {
+        return Err(Refusal::too_large(REPLY_LIMIT, reply_bytes));
+    }
+    write.gate.require(entry.head.level, entry.head.seq);
+    Ok(Reply::Removed(entry.kept()))
 }
 
 /// What must be true of a key for a write to it to happen.
@@ -83,6 +167,11 @@ pub(super) fn ttl_ms(reader: &mut Reader<'_>) -> Result<Millis, Refusal> {
         0 => Err(Refusal::argument("ttl_ms", "must be at least 1; leave it out for no end")),
         ttl => Ok(ttl),
     }
+}
+
+/// Reads a time in milliseconds since 1970.
+pub(super) fn expires_at_ms(reader: &mut Reader<'_>) -> Result<Expiry, Refusal> {
+    reader.uint().map(Expiry::At).map_err(|fault| fault.at("expires_at_ms"))
 }
 
 /// Reads an `if` option.

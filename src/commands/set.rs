@@ -4,26 +4,27 @@ use super::access::{Access, Right, Visited};
 use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
-use super::options::{Condition, WriteOptions};
+use super::options::{self, Condition, Expiry, WriteOptions};
 use crate::budget::Cost;
-use crate::clock::Millis;
 use crate::store::Store;
 use crate::store::write::Write;
-use crate::wire::change::Op;
 use crate::wire::params::{Params, join_key};
 use crate::wire::{Key, Level, Refusal, Reply, WriteCost};
 
-/// `set [key, value, {ttl_ms, if, durability, key_prefix}]`: the seq of the write.
+/// `set [key, value, {ttl_ms, expires_at_ms, if, return_value, durability, key_prefix}]`: the seq
+/// of the write, or the old value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set<'a> {
     /// The key.
     pub key: Key<'a>,
     /// The value: the bytes of one MessagePack value.
     pub value: &'a [u8],
-    /// The value expires after so long.
-    pub ttl_ms: Option<Millis>,
+    /// When the value expires.
+    pub expiry: Option<Expiry>,
     /// The write happens only if this holds.
     pub condition: Option<Condition>,
+    /// Answer the old value (nil where there was none) instead of the seq.
+    pub return_value: bool,
     /// When the reply may be sent.
     pub durability: Option<Level>,
 }
@@ -37,10 +38,17 @@ impl<'a> Method<'a> for Set<'a> {
         let key = params.key()?;
         let value = params.value()?;
         let mut given = WriteOptions::default();
-        let known = ["ttl_ms", "if", "durability", "key_prefix"];
+        let known = ["ttl_ms", "expires_at_ms", "if", "durability", "key_prefix", "return_value"];
         params.options(&known, |name, reader| given.read(name, reader))?;
-        let WriteOptions { ttl_ms, condition, durability, key_prefix, .. } = given;
-        Ok(Self { key: join_key(key_prefix, key)?, value, ttl_ms, condition, durability })
+        let WriteOptions { expiry, condition, durability, key_prefix, return_value } = given;
+        Ok(Self {
+            key: join_key(key_prefix, key)?,
+            value,
+            expiry,
+            condition,
+            return_value,
+            durability,
+        })
     }
 
     #[inline]
@@ -69,8 +77,12 @@ impl<'a> WriteMethod<'a> for Set<'a> {
         if let Some(condition) = self.condition {
             condition.check(store, key, write)?;
         }
-        let expires_at = write.deadline(self.ttl_ms);
-        store.put(Op::Set, key, self.value, expires_at, write);
-        Ok(Reply::Uint(write.seq).into())
+        let old = match self.return_value {
+            true => Some(options::old_value(store, key, write)?),
+            false => None,
+        };
+        let is_written = options::put(store, key, self.value, self.expiry, 0, write);
+        let seq = if is_written { write.seq } else { store.seq() };
+        Ok(old.unwrap_or(Reply::Uint(seq)).into())
     }
 }

@@ -4,19 +4,17 @@ use super::access::{Access, Right, Visited};
 use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
-use super::options::WriteOptions;
+use super::options::{self, Expiry, WriteOptions};
 use super::prefixed_key::PrefixedKey;
 use crate::budget::Cost;
-use crate::clock::Millis;
 use crate::store::Store;
 use crate::store::write::Write;
-use crate::wire::change::Op;
 use crate::wire::params::{Params, check_joined};
 use crate::wire::{Key, Level, Refusal, Reply, WriteCost};
 use std::borrow::Cow;
 
-/// `set_multi [[[key, value]…], {ttl_ms, durability, key_prefix}]`: the seq of the one atomic
-/// write.
+/// `set_multi [[[key, value]…], {ttl_ms, expires_at_ms, durability, key_prefix}]`: the seq of the
+/// one atomic write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetMulti<'a> {
     /// What stands before each key. It is put there when the pairs apply: a short request would
@@ -24,8 +22,8 @@ pub struct SetMulti<'a> {
     pub prefix: &'a [u8],
     /// The pairs, in the order in which they apply.
     pub pairs: Vec<(Key<'a>, &'a [u8])>,
-    /// The values expire after so long.
-    pub ttl_ms: Option<Millis>,
+    /// When the values expire.
+    pub expiry: Option<Expiry>,
     /// When the reply may be sent.
     pub durability: Option<Level>,
 }
@@ -45,15 +43,15 @@ impl<'a> Method<'a> for SetMulti<'a> {
             Ok((key, value))
         })?;
         let mut given = WriteOptions::default();
-        let known = ["ttl_ms", "durability", "key_prefix"];
+        let known = ["ttl_ms", "expires_at_ms", "durability", "key_prefix"];
         params.options(&known, |name, reader| given.read(name, reader))?;
-        let WriteOptions { ttl_ms, durability, key_prefix: prefix, .. } = given;
+        let WriteOptions { expiry, durability, key_prefix: prefix, .. } = given;
         let pair = |(key, value)| {
             check_joined(prefix, key)?;
             Ok((Cow::Borrowed(key), value))
         };
         let pairs: Result<_, _> = raw.into_iter().map(pair).collect();
-        Ok(Self { prefix, pairs: pairs?, ttl_ms, durability })
+        Ok(Self { prefix, pairs: pairs?, expiry, durability })
     }
 
     fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited {
@@ -76,13 +74,13 @@ impl<'a> Method<'a> for SetMulti<'a> {
 
 impl<'a> WriteMethod<'a> for SetMulti<'a> {
     fn run(&self, store: &mut Store, write: &mut Write<'_>) -> Result<Outcome<'static>, Refusal> {
-        let expires_at = write.deadline(self.ttl_ms);
         write.has_many();
+        let mut is_written = false;
         let mut joined = PrefixedKey::after(self.prefix);
         for (key, value) in &self.pairs {
             let key = store.hashed(joined.with(key), None);
-            store.put(Op::Set, key, value, expires_at, write);
+            is_written |= options::put(store, key, value, self.expiry, 0, write);
         }
-        Ok(Reply::Uint(if self.pairs.is_empty() { store.seq() } else { write.seq }).into())
+        Ok(Reply::Uint(if is_written { write.seq } else { store.seq() }).into())
     }
 }

@@ -4,21 +4,20 @@ use super::access::{Access, Right, Visited};
 use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
-use super::options::{self, WriteOptions};
+use super::options::{self, Expiry, WriteOptions};
 use crate::budget::Cost;
-use crate::clock::Millis;
 use crate::store::Store;
 use crate::store::write::Write;
 use crate::wire::params::{Params, join_key};
 use crate::wire::{Key, Level, Refusal, Reply, WriteCost};
 
-/// `touch [key, ttl_ms or nil, {durability, key_prefix}]`: whether the key existed.
+/// `touch [key, ttl_ms or nil, {expires_at_ms, durability, key_prefix}]`: whether the key existed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Touch<'a> {
     /// The key.
     pub key: Key<'a>,
-    /// The new time to live; `None` for no end.
-    pub ttl_ms: Option<Millis>,
+    /// The new end; `None` for none.
+    pub expiry: Option<Expiry>,
     /// When the reply may be sent.
     pub durability: Option<Level>,
 }
@@ -29,14 +28,15 @@ impl<'a> Method<'a> for Touch<'a> {
 
     fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
         let key = params.key()?;
-        let ttl_ms = params.with("ttl_ms", |reader, _| {
+        let expiry = params.with("ttl_ms", |reader, _| {
             let is_nil = reader.nil().map_err(|fault| fault.at("ttl_ms"))?;
-            if is_nil { Ok(None) } else { options::ttl_ms(reader).map(Some) }
+            if is_nil { Ok(None) } else { options::ttl_ms(reader).map(Expiry::After).map(Some) }
         })?;
-        let mut given = WriteOptions::default();
-        params.options(&["durability", "key_prefix"], |name, reader| given.read(name, reader))?;
-        let WriteOptions { durability, key_prefix, .. } = given;
-        Ok(Self { key: join_key(key_prefix, key)?, ttl_ms, durability })
+        let mut given = WriteOptions { expiry, ..WriteOptions::default() };
+        let known = ["expires_at_ms", "durability", "key_prefix"];
+        params.options(&known, |name, reader| given.read(name, reader))?;
+        let WriteOptions { expiry, durability, key_prefix, .. } = given;
+        Ok(Self { key: join_key(key_prefix, key)?, expiry, durability })
     }
 
     #[inline]
@@ -62,8 +62,7 @@ impl<'a> WriteMethod<'a> for Touch<'a> {
         };
         let old = entry.head;
         write.gate.require(old.level, old.seq);
-        let expires_at = write.deadline(self.ttl_ms);
-        store.retime(key, old, expires_at, write);
+        options::retime(store, key, old, self.expiry, write);
         Ok(Reply::Bool(true).into())
     }
 

@@ -5,6 +5,7 @@ use super::answers::Answers;
 use super::lead::tests::engine;
 use super::{Context, Engine};
 use crate::budget::{Cost, WorkBudget};
+use crate::commands::options::Expiry;
 use crate::commands::{
     Batch, Count, Decr, DeleteMulti, DeleteRange, Get, GetMulti, Hello, Incr, Ping, Range, Set,
     SetMulti, Stats, Touch,
@@ -29,7 +30,14 @@ fn light(share: Cost) -> Answers {
 
 fn set<'a>(key: &'a [u8], value: &'a [u8], ttl_ms: Option<u64>) -> Command<'a> {
     let durability = Some(Level::Queued);
-    Command::Set(Set { key: key.into(), value, ttl_ms, condition: None, durability })
+    Command::Set(Set {
+        key: key.into(),
+        value,
+        expiry: ttl_ms.map(Expiry::After),
+        condition: None,
+        durability,
+        return_value: false,
+    })
 }
 
 fn get(key: &[u8]) -> Command<'_> {
@@ -189,29 +197,32 @@ fn random_command<'a>(
         random.choice([None, Some(Level::Memory), Some(Level::Queued)]).unwrap()
     };
     let some: Vec<&[u8]> = (0..few).map(|_| random.choice(keys).unwrap().as_slice()).collect();
-    let ttl_ms = random.bool().then_some(60_000);
+    let expiry = random.bool().then_some(Expiry::After(60_000));
     match random.u8(..if is_inner { 10 } else { 13 }) {
         0 => get(key),
         1 => Command::GetMulti(GetMulti { keys: some }),
         2 => Command::Range(Range { limit: Some(few), reverse: random.bool(), ..Range::default() }),
         3 => Command::Count(Count { prefix: b"k" }),
-        4 => Command::Set(Set { key: key.into(), value, ttl_ms, condition: None, durability }),
+        4 => {
+            let (key, condition, return_value) = (key.into(), None, false);
+            Command::Set(Set { key, value, expiry, condition, durability, return_value })
+        }
         5 => {
             let mut pair =
                 |key: &&'a [u8]| ((*key).into(), random.choice(values).unwrap().as_slice());
             let pairs = some.iter().map(&mut pair).collect();
-            Command::SetMulti(SetMulti { prefix: b"", pairs, ttl_ms, durability })
+            Command::SetMulti(SetMulti { prefix: b"", pairs, expiry, durability })
         }
         6 => {
             let keys = some.into_iter().map(Into::into).collect();
             Command::DeleteMulti(DeleteMulti { prefix: b"", keys, durability })
         }
-        7 => Command::Touch(Touch { key: key.into(), ttl_ms, durability }),
+        7 => Command::Touch(Touch { key: key.into(), expiry, durability }),
         8 => {
             let (key, delta, initial) = (key.into(), 1, Some(0));
             match random.bool() {
-                true => Command::Incr(Incr { key, delta, initial, ttl_ms, durability }),
-                false => Command::Decr(Decr { key, delta, initial, ttl_ms, durability }),
+                true => Command::Incr(Incr { key, delta, initial, expiry, durability }),
+                false => Command::Decr(Decr { key, delta, initial, expiry, durability }),
             }
         }
         9 => {

@@ -494,6 +494,7 @@ impl Core {
 mod tests {
     use super::super::lead::tests::engine;
     use super::*;
+    use crate::commands::options::Expiry;
     use crate::commands::{Count, Set};
     use crate::limits::QUEUE_ITEMS_MAX;
     use crate::wire::Level;
@@ -509,9 +510,15 @@ mod tests {
             answers.replies.plain().and_then(|bytes| bytes.last().copied())
         };
         for key in [b"a", b"b", b"c", b"d", b"e"] {
-            let (ttl_ms, durability) = (Some(1_000), Some(Level::Queued));
-            let set =
-                Set { key: key[..].into(), value: b"\x01", ttl_ms, condition: None, durability };
+            let (expiry, durability) = (Some(Expiry::After(1_000)), Some(Level::Queued));
+            let set = Set {
+                key: key[..].into(),
+                value: b"\x01",
+                expiry,
+                condition: None,
+                durability,
+                return_value: false,
+            };
             run(Command::Set(set));
         }
         engine.queue.take(QUEUE_ITEMS_MAX - 7, 0);

@@ -143,7 +143,14 @@ pub(super) mod tests {
 
     pub(in crate::engine) fn set(engine: &Engine, level: Level) -> Gate {
         let (key, durability) = ((&b"k"[..]).into(), Some(level));
-        let set = Set { key, value: b"\x01", ttl_ms: None, condition: None, durability };
+        let set = Set {
+            key,
+            value: b"\x01",
+            expiry: None,
+            condition: None,
+            durability,
+            return_value: false,
+        };
         let command = Ok(Command::Set(set));
         let request = Request { id: Some(1), notification: false, command };
         let mut answers = Answers::default();

@@ -108,7 +108,7 @@ pub async fn put<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request) -
     let keys = given.into_iter().map(|(key, _)| check_key(&key).map(|()| key));
     let pairs = keys.zip(&packed).map(|(key, value)| Ok((key?, value.as_slice())));
     let pairs = pairs.collect::<Result<_, Refusal>>()?;
-    let set = Command::SetMulti(SetMulti { prefix: &[], pairs, ttl_ms: None, durability });
+    let set = Command::SetMulti(SetMulti { prefix: &[], pairs, expiry: None, durability });
     edge.store.run(set, |_| Ok(())).await?;
     Ok(answer(StatusCode::CREATED, Body::empty()))
 }

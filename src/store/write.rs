@@ -47,11 +47,6 @@ impl<'w> Write<'w> {
         self.context.now
     }
 
-    /// The time at which something with this time to live expires; 0 never.
-    pub(crate) fn deadline(&self, ttl_ms: Option<Millis>) -> Millis {
-        ttl_ms.map_or(0, |ttl| self.context.now.saturating_add(ttl))
-    }
-
     /// Whether its keys and values take more than a write may. What a command weighs is known
     /// before it runs, but for what it finds: a touch writes the value that is there again.
     pub(crate) fn is_over(&self) -> bool {

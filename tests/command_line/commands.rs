@@ -402,7 +402,11 @@ mod append {
         assert_eq!(broker.vatn(&["append", "log", "flood", "--json"]).json(), json!({"bytes": 10}));
         assert_eq!(broker.vatn(&["get", "log"]).text(), "ebb, flood\n");
         assert_eq!(broker.vatn(&["append", "log", "!", "--raw", "--ttl", "1h"]).text(), "11\n");
-        assert!(broker.vatn(&["append", "log", "x", "--if", "absent"]).error(4).contains("CONFLICT"));
+        assert!(
+            broker.vatn(&["append", "log", "x", "--if", "absent"]).error(4).contains("CONFLICT")
+        );
+        broker.vatn(&["set", "over", "1", "--expires-at-ms", "1"]).text();
+        assert!(broker.vatn(&["get", "over"]).error(3).contains("over"));
         broker.vatn(&["set", "n", "7"]).text();
         assert!(broker.vatn(&["append", "n", "x"]).error(1).starts_with("NOT_A_NUMBER"));
     }

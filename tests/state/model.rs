@@ -327,8 +327,9 @@ fn a_value_is_kept_byte_for_byte() {
     let set = Set {
         key: (&b"k"[..]).into(),
         value: &value,
-        ttl_ms: None,
+        expiry: None,
         condition: None,
+        return_value: false,
         durability: None,
     };
     let mut changes = ChangeBuffer::default();

@@ -29,6 +29,10 @@ pub fn request(id: u64, method: &str, params: Vec<Value>) -> OwnedCommand {
     OwnedCommand(encode_value(&envelope))
 }
 
+fn has(options: &[(Value, Value)], name: &str) -> bool {
+    options.iter().any(|(given, _)| given.as_str() == Some(name))
+}
+
 /// A source of random commands.
 pub struct Generator {
     random: fastrand::Rng,
@@ -83,6 +87,9 @@ impl Generator {
             }
             let value = match *name {
                 "ttl_ms" => Value::from(self.random.u64(1..200)),
+                // What a passed time writes leaves no trace.
+                "expires_at_ms" if self.writes_only || has(&options, "ttl_ms") => continue,
+                "expires_at_ms" => Value::from(self.random.u64(900_000..1_400_000)),
                 "durability" if !outer => continue,
                 "durability" => Value::from(LEVELS[self.random.usize(..4)]),
                 "if" => match self.random.u8(..3) {
@@ -138,30 +145,20 @@ impl Generator {
         let (mut params, known): (Vec<Value>, &[&str]) = match method {
             "get" => (vec![self.key()], &["meta"]),
             "get_multi" => (vec![(0..few).map(|_| self.key()).collect::<Vec<_>>().into()], &[]),
-            "set" => (vec![self.key(), self.value()], &["ttl_ms", "if", "durability"]),
+            "set" => {
+                let known = &["ttl_ms", "expires_at_ms", "if", "durability", "return_value"];
+                (vec![self.key(), self.value()], known)
+            }
             "set_multi" => {
                 let pairs: Vec<Value> =
                     (0..few).map(|_| Value::Array(vec![self.key(), self.value()])).collect();
-                (vec![pairs.into()], &["ttl_ms", "durability"])
+                (vec![pairs.into()], &["ttl_ms", "expires_at_ms", "durability"])
             }
             "delete" => (vec![self.key()], &["return_value", "if_delete", "durability"]),
             "delete_multi" => {
                 (vec![(0..few).map(|_| self.key()).collect::<Vec<_>>().into()], &["durability"])
             }
-            "incr" | "decr" => (vec![self.key()], &["delta", "initial", "ttl_ms", "durability"]),
-            "append" => {
-                let more =
-                    if self.random.bool() { Value::from("é") } else { Value::Binary(vec![7]) };
-                (vec![self.key(), more], &["ttl_ms", "if", "durability"])
-            }
-            "touch" => {
-                let ttl = if self.random.bool() {
-                    Value::Nil
-                } else {
-                    Value::from(self.random.u64(1..200))
-                };
-                (vec![self.key(), ttl], &["durability"])
-            }
+            "incr" | "decr" | "append" | "touch" => self.change(method),
             "range" => (vec![], &["from", "after", "to", "prefix", "limit", "reverse", "meta"]),
             "delete_range" => (vec![], &["to", "after", "limit", "durability"]),
             _ => (vec![], &["prefix"]),
@@ -177,6 +174,25 @@ impl Generator {
         }
         params.extend(options);
         (method.to_owned(), params)
+    }
+
+    /// The arguments and options of a command that changes what is there.
+    fn change(&mut self, method: &str) -> (Vec<Value>, &'static [&'static str]) {
+        match method {
+            "append" => {
+                let is_text = self.random.bool();
+                let more = if is_text { Value::from("é") } else { Value::Binary(vec![7]) };
+                (vec![self.key(), more], &["ttl_ms", "expires_at_ms", "if", "durability"])
+            }
+            "touch" if self.random.bool() => {
+                (vec![self.key(), Value::Nil], &["expires_at_ms", "durability"])
+            }
+            "touch" => (vec![self.key(), self.random.u64(1..200).into()], &["durability"]),
+            _ => {
+                let known = &["delta", "initial", "ttl_ms", "expires_at_ms", "durability"];
+                (vec![self.key()], known)
+            }
+        }
     }
 
     fn batch(&mut self) -> (String, Vec<Value>) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use vatn::commands::Command;
-use vatn::commands::options::Condition;
+use vatn::commands::options::{Condition, Expiry};
 use vatn::commands::{
     Append, Batch, Count, Delete, DeleteRange, GetMulti, Range, Set, SetMulti, Step, Touch,
 };
@@ -217,6 +217,19 @@ impl Model {
         if holds { Ok(()) } else { Err(Code::Conflict) }
     }
 
+    /// Puts a cell at a key; a time that has passed takes out what is there. Whether that changes
+    /// anything.
+    fn put(&mut self, key: Vec<u8>, cell: Cell, expiry: Option<Expiry>, now: u64) -> bool {
+        let expires_at = match expiry {
+            None => cell.expires_at,
+            Some(Expiry::After(ttl)) => now + ttl,
+            Some(Expiry::At(time)) if time > now => time,
+            Some(Expiry::At(_)) => return self.cells.remove(&key).is_some(),
+        };
+        self.cells.insert(key, Cell { expires_at, ..cell });
+        true
+    }
+
     fn set(
         &mut self,
         set: &Set<'_>,
@@ -226,11 +239,14 @@ impl Model {
         changed: &mut bool,
     ) -> Expected {
         self.holds(&set.key, set.condition)?;
-        let expires_at = set.ttl_ms.map_or(0, |ttl| now + ttl);
-        let cell = Cell { value: set.value.to_vec(), seq, expires_at, level };
-        self.cells.insert(set.key.to_vec(), cell);
-        *changed = true;
-        Ok(encoded(&Reply::Uint(seq)))
+        let old = self.cells.get(set.key.as_ref()).map(|cell| cell.value.clone());
+        let cell = Cell { value: set.value.to_vec(), seq, expires_at: 0, level };
+        let written = self.put(set.key.to_vec(), cell, set.expiry, now);
+        *changed |= written;
+        Ok(match (set.return_value, old) {
+            (true, old) => old.unwrap_or_else(|| encoded(&Reply::Nil)),
+            (false, _) => encoded(&Reply::Uint(if written { seq } else { self.seq })),
+        })
     }
 
     fn set_multi(
@@ -241,13 +257,13 @@ impl Model {
         seq: u64,
         changed: &mut bool,
     ) -> Vec<u8> {
-        let expires_at = set.ttl_ms.map_or(0, |ttl| now + ttl);
+        let mut written = false;
         for (key, value) in &set.pairs {
-            let cell = Cell { value: value.to_vec(), seq, expires_at, level };
-            self.cells.insert([set.prefix, key].concat(), cell);
-            *changed = true;
+            let cell = Cell { value: value.to_vec(), seq, expires_at: 0, level };
+            written |= self.put([set.prefix, key].concat(), cell, set.expiry, now);
         }
-        encoded(&Reply::Uint(if set.pairs.is_empty() { self.seq } else { seq }))
+        *changed |= written;
+        encoded(&Reply::Uint(if written { seq } else { self.seq }))
     }
 
     fn delete(&mut self, delete: &Delete<'_>, changed: &mut bool) -> Expected {
@@ -306,10 +322,9 @@ impl Model {
             }
             None => (incr.initial.ok_or(Code::NotFound)?, 0),
         };
-        let expires_at = incr.ttl_ms.map_or(kept, |ttl| now + ttl);
         let value = encoded(&Reply::Int(number));
-        self.cells.insert(incr.key.to_vec(), Cell { value: value.clone(), seq, expires_at, level });
-        *changed = true;
+        let cell = Cell { value: value.clone(), seq, expires_at: kept, level };
+        *changed |= self.put(incr.key.to_vec(), cell, incr.expiry, now);
         Ok(value)
     }
 
@@ -339,9 +354,8 @@ impl Model {
             true => rmp::encode::write_str(&mut value, str::from_utf8(&bytes).unwrap()).unwrap(),
             false => rmp::encode::write_bin(&mut value, &bytes).unwrap(),
         }
-        let expires_at = append.ttl_ms.map_or(kept, |ttl| now + ttl);
-        self.cells.insert(append.key.to_vec(), Cell { value, seq, expires_at, level });
-        *changed = true;
+        let cell = Cell { value, seq, expires_at: kept, level };
+        *changed |= self.put(append.key.to_vec(), cell, append.expiry, now);
         Ok(encoded(&Reply::Uint(len)))
     }
 
@@ -353,8 +367,19 @@ impl Model {
         seq: u64,
         changed: &mut bool,
     ) -> Vec<u8> {
+        if let Some(Expiry::At(time)) = touch.expiry
+            && time <= now
+        {
+            let found = self.cells.remove(touch.key.as_ref()).is_some();
+            *changed |= found;
+            return encoded(&Reply::Bool(found));
+        }
         let found = self.cells.get_mut(touch.key.as_ref()).map(|cell| {
-            cell.expires_at = touch.ttl_ms.map_or(0, |ttl| now + ttl);
+            cell.expires_at = match touch.expiry {
+                None => 0,
+                Some(Expiry::After(ttl)) => now + ttl,
+                Some(Expiry::At(time)) => time,
+            };
             cell.seq = seq;
             if cell.level != Level::Memory {
                 cell.level = level;

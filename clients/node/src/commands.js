@@ -39,7 +39,7 @@ export class Commands {
     return this._call("get_multi", () => [asKeys(keys)], asMap);
   }
 
-  /** Writes one key; the write's seq. */
+  /** Writes one key; the write's seq. With `return_value: true` the old value, or null. */
   set(key, value, options) {
     return this._call("set", () => withOptions([asKey(key), value], options));
   }

@@ -66,6 +66,10 @@ test("times to live, waiting for a level, and the history", async (t) => {
   const client = await connect(t, await startBroker(t));
   await client.set("short", 1, { ttl_ms: 60_000 });
   assert.ok((await client.get("short", { meta: true })).ttl_ms > 0);
+  assert.equal(await client.set("short", 2, { expires_at_ms: 2 ** 50, return_value: true }), 1);
+  assert.equal(await client.touch("short", null, { expires_at_ms: 2 ** 51 }), true);
+  await client.set("over", 1, { expires_at_ms: 1 });
+  assert.equal(await client.get("over"), null);
   assert.equal(await client.touch("short", null), true);
   assert.equal((await client.get("short", { meta: true })).ttl_ms, null);
   assert.equal(await client.wait(await client.set("a", 1, { durability: "queued" }), "synced"), true);

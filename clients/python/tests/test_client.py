@@ -53,6 +53,12 @@ def test_every_command_does_what_it_says(client):
 def test_times_to_live(client):
     client.set("short", 1, ttl_ms=60_000)
     assert 0 < client.get("short", meta=True).ttl_ms <= 60_000
+    assert client.set("short", 2, expires_at_ms=2**60, return_value=True) == 1
+    assert client.touch("short", None, expires_at_ms=2**61) is True
+    assert client.set("over", 1, expires_at_ms=1) == client.hello()["seq"]
+    assert client.get("over") is None
+    with pytest.raises(vatn.BadArgument):
+        client.incr("n", ttl_ms=1, expires_at_ms=2**60)
     assert client.touch("short", None) is True
     assert client.get("short", meta=True).ttl_ms is None
 

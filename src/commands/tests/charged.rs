@@ -2,13 +2,14 @@
 //! a charge away finds a number here that is another.
 
 use crate::budget::Cost;
-use crate::commands::options::Condition;
+use crate::commands::options::{Condition, Expiry};
 use crate::commands::{
     Append, Batch, Blob, Command, Count, Delete, DeleteMulti, DeleteRange, Get, GetMulti, Incr,
     Range, Set, SetMulti, Touch,
 };
 use crate::store::{Context, Store};
-use crate::wire::{ChangeBuffer, Code, Level};
+use crate::wire::change::ChangeReader;
+use crate::wire::{ChangeBuffer, Code, Level, Op, Reply};
 
 /// A value of 100 bytes, which is copied, and one of 10,000, which is shared.
 const SMALL: [u8; 100] = value(98);
@@ -29,7 +30,14 @@ fn key(key: &str) -> crate::wire::Key<'_> {
 }
 
 fn set<'a>(name: &'a str, value: &'a [u8]) -> Set<'a> {
-    Set { key: key(name), value, ttl_ms: None, condition: None, durability: None }
+    Set {
+        key: key(name),
+        value,
+        expiry: None,
+        condition: None,
+        durability: None,
+        return_value: false,
+    }
 }
 
 fn get(name: &str) -> Command<'_> {
@@ -42,18 +50,18 @@ fn delete(name: &str) -> Command<'_> {
 }
 
 fn incr(name: &str) -> Command<'_> {
-    let (delta, initial, ttl_ms, durability) = (1, None, None, None);
-    Command::Incr(Incr { key: key(name), delta, initial, ttl_ms, durability })
+    let (delta, initial, expiry, durability) = (1, None, None, None);
+    Command::Incr(Incr { key: key(name), delta, initial, expiry, durability })
 }
 
 fn append<'a>(name: &'a str, text: &'a str) -> Command<'a> {
     let bytes = Blob { is_text: true, bytes: text.as_bytes() };
-    let (ttl_ms, condition, durability) = (None, None, None);
-    Command::Append(Append { key: key(name), bytes, ttl_ms, condition, durability })
+    let (expiry, condition, durability) = (None, None, None);
+    Command::Append(Append { key: key(name), bytes, expiry, condition, durability })
 }
 
 fn touch(name: &str) -> Command<'_> {
-    Command::Touch(Touch { key: key(name), ttl_ms: Some(60), durability: None })
+    Command::Touch(Touch { key: key(name), expiry: Some(Expiry::After(60)), durability: None })
 }
 
 fn first_of_range() -> Command<'static> {
@@ -79,7 +87,7 @@ fn store() -> Store {
         apply(set(name, value));
     }
     for name in ["x0", "x1", "x2"] {
-        apply(Set { ttl_ms: Some(5), ..set(name, b"\x01") });
+        apply(Set { expiry: Some(Expiry::After(5)), ..set(name, b"\x01") });
     }
     store
 }
@@ -107,7 +115,7 @@ fn a_read_is_charged_the_entries_that_it_passes() {
 #[test]
 fn a_write_is_charged_what_it_writes_and_what_it_keeps_of_the_old() {
     let pairs = vec![(key("s"), &SMALL[..]), (key("new"), &LARGE[..])];
-    let multi = SetMulti { prefix: b"", pairs, ttl_ms: None, durability: None };
+    let multi = SetMulti { prefix: b"", pairs, expiry: None, durability: None };
     let keys = vec![key("s"), key("none")];
     let gone = DeleteMulti { prefix: b"", keys, durability: None };
     let if_present = Set { condition: Some(Condition::Present), ..set("s", &SMALL) };
@@ -165,6 +173,39 @@ fn a_batch_that_reads_is_refused_before_anything_is_copied() {
     let mixed = batch(vec![get("s"), touch("l"), get("l")]);
     let cost = charged(&mixed, &context);
     assert!(cost.bytes < 300, "{cost:?}");
+}
+
+#[test]
+fn a_time_that_has_passed_takes_out_what_is_there() {
+    let passed = Some(Expiry::At(9));
+    let text = Blob { is_text: true, bytes: b"x" };
+    let (condition, durability) = (None, None);
+    for command in [
+        Command::Set(Set { expiry: passed, ..set("s", &SMALL) }),
+        Command::Append(Append {
+            key: key("s"),
+            bytes: text,
+            expiry: passed,
+            condition,
+            durability,
+        }),
+        Command::Touch(Touch { key: key("s"), expiry: passed, durability }),
+    ] {
+        assert_eq!(
+            charged(&command, &context(9)).entries,
+            if let Command::Set(_) = command { 2 } else { 3 }
+        );
+        let (mut store, mut changes) = (store(), ChangeBuffer::default());
+        let seq = store.seq();
+        assert!(store.apply(&command, &context(9), &mut changes).outcome.is_ok());
+        let ops: Vec<_> = ChangeReader::new(changes.bytes()).map(|one| one.unwrap().op).collect();
+        assert_eq!((ops, store.seq()), (vec![Op::Delete], seq + 1), "{command:?}");
+    }
+    let (mut store, mut changes) = (store(), ChangeBuffer::default());
+    let (seq, missing) = (store.seq(), Set { expiry: passed, ..set("none", &SMALL) });
+    let applied = store.apply(&Command::Set(missing), &context(9), &mut changes);
+    assert!(applied.outcome.is_ok_and(|outcome| outcome.reply() == Some(Reply::Uint(seq))));
+    assert!(changes.is_empty() && store.seq() == seq, "what changes nothing takes no seq");
 }
 
 #[test]

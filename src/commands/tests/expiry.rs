@@ -1,5 +1,6 @@
 //! What replies wait for that miss an expired value.
 
+use crate::commands::options::Expiry;
 use crate::commands::{Command, Get, GetMulti, Range, Set};
 use crate::store::{Context, Store};
 use crate::wire::{ChangeBuffer, Gate, Level};
@@ -10,7 +11,14 @@ fn who_misses_an_expired_value_waits_as_if_it_had_been_shown() {
     let mut store = Store::default();
     let mut changes = ChangeBuffer::default();
     let key = (&b"k"[..]).into();
-    let set = Set { key, value: b"\x01", ttl_ms: Some(1), condition: None, durability: None };
+    let set = Set {
+        key,
+        value: b"\x01",
+        expiry: Some(Expiry::After(1)),
+        condition: None,
+        durability: None,
+        return_value: false,
+    };
     assert!(store.apply(&Command::Set(set), &context(1), &mut changes).outcome.is_ok());
     // Whether it has been taken out or not: many expire at once.
     let waits = Gate { synced: 1, ..Gate::OPEN };

@@ -1,5 +1,6 @@
 //! What a failure takes back.
 
+use crate::commands::options::Expiry;
 use crate::commands::{Command, Incr, Set, SetMulti};
 use crate::store::undo::Undo;
 use crate::store::{Context, Store};
@@ -18,12 +19,19 @@ fn apply(store: &mut Store, command: &Command<'_>, now: u64) -> ChangeBuffer {
 fn a_write_that_also_expires_what_it_finds_is_taken_back_whole() {
     let mut store = Store::default();
     let key = (&b"n"[..]).into();
-    let set = Set { key, value: b"\x07", ttl_ms: Some(10), condition: None, durability: None };
+    let set = Set {
+        key,
+        value: b"\x07",
+        expiry: Some(Expiry::After(10)),
+        condition: None,
+        durability: None,
+        return_value: false,
+    };
     apply(&mut store, &Command::Set(set), 100);
     drop(store.take_undo(Undo::default()));
     let durability = Some(Level::Memory);
     let incr =
-        Incr { key: (&b"n"[..]).into(), delta: 1, initial: Some(1), ttl_ms: None, durability };
+        Incr { key: (&b"n"[..]).into(), delta: 1, initial: Some(1), expiry: None, durability };
     let changes = apply(&mut store, &Command::Incr(incr), 200);
     let undo = [store.take_undo(Undo::default())];
     let changes = ChangeReader::new(changes.bytes()).map(Result::unwrap);
@@ -36,7 +44,7 @@ fn what_waits_for_nothing_keeps_nothing() {
     let mut store = Store::default();
     for (level, kept) in [(Level::Queued, 0), (Level::Memory, 0), (Level::Stored, 2)] {
         let pairs = vec![((&b"a"[..]).into(), &b"\x01"[..]), ((&b"b"[..]).into(), b"\x02")];
-        let set = SetMulti { prefix: &[], pairs, ttl_ms: None, durability: Some(level) };
+        let set = SetMulti { prefix: &[], pairs, expiry: None, durability: Some(level) };
         apply(&mut store, &Command::SetMulti(set), 1);
         assert_eq!(store.take_undo(Undo::default()).replaced().count(), kept, "{level}");
     }

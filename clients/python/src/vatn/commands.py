@@ -75,7 +75,8 @@ class Commands:
     """Every command of the protocol. Options that are None are not sent.
 
     Options of several commands: `durability` is the level at which a write is answered ("memory", "queued",
-    "stored", "synced"); `if_` is its condition ("absent", "present", or a seq); `ttl_ms` its time to live;
+    "stored", "synced"); `if_` is its condition ("absent", "present", or a seq); `ttl_ms` its time to live
+    (or `expires_at_ms` its end, in milliseconds since 1970);
     `key_prefix` stands before the key. `if_` and `from_` end in an underscore because Python needs the words.
     """
 
@@ -102,18 +103,20 @@ class Commands:
 
     def set(
         self, key: Key, value: Any, *, if_: str | int | None = None, ttl_ms: int | None = None,
-        durability: str | None = None, key_prefix: Key | None = None,
+        expires_at_ms: int | None = None, return_value: bool = False, durability: str | None = None,
+        key_prefix: Key | None = None,
     ) -> Any:
-        """Writes one key; the write's seq."""
-        options = {"if": if_, "ttl_ms": ttl_ms, "durability": durability, "key_prefix": key_prefix}
-        return self._call("set", _with([arguments.key(key), value], **options))
+        """Writes one key; the write's seq. With `return_value` the old value, or None."""
+        options = {"if": if_, "ttl_ms": ttl_ms, "expires_at_ms": expires_at_ms, "return_value": return_value or None}
+        return self._call("set", _with([arguments.key(key), value], **options, durability=durability, key_prefix=key_prefix))
 
     def set_multi(
         self, pairs: Mapping[Key, Any] | Iterable[tuple[Key, Any]], *, ttl_ms: int | None = None,
-        durability: str | None = None, key_prefix: Key | None = None,
+        expires_at_ms: int | None = None, durability: str | None = None, key_prefix: Key | None = None,
     ) -> Any:
         """Writes several keys, all or none; the one seq."""
-        params = _with([arguments.pairs(pairs)], ttl_ms=ttl_ms, durability=durability, key_prefix=key_prefix)
+        options = {"ttl_ms": ttl_ms, "expires_at_ms": expires_at_ms, "durability": durability}
+        params = _with([arguments.pairs(pairs)], **options, key_prefix=key_prefix)
         return self._call("set_multi", params)
 
     def delete(
@@ -144,33 +147,35 @@ class Commands:
 
     def incr(
         self, key: Key, *, delta: int | None = None, initial: int | None = None, ttl_ms: int | None = None,
-        durability: str | None = None, key_prefix: Key | None = None,
+        expires_at_ms: int | None = None, durability: str | None = None, key_prefix: Key | None = None,
     ) -> Any:
         """Adds to a number; the new one. A missing key becomes `initial`, or is `NotFound` without it."""
-        options = {"delta": delta, "initial": initial, "ttl_ms": ttl_ms, "durability": durability}
-        return self._call("incr", _with([arguments.key(key)], **options, key_prefix=key_prefix))
+        options = {"delta": delta, "initial": initial, "ttl_ms": ttl_ms, "expires_at_ms": expires_at_ms}
+        return self._call("incr", _with([arguments.key(key)], **options, durability=durability, key_prefix=key_prefix))
 
     def decr(
         self, key: Key, *, delta: int | None = None, initial: int | None = None, ttl_ms: int | None = None,
-        durability: str | None = None, key_prefix: Key | None = None,
+        expires_at_ms: int | None = None, durability: str | None = None, key_prefix: Key | None = None,
     ) -> Any:
         """Subtracts from a number; the new one."""
-        options = {"delta": delta, "initial": initial, "ttl_ms": ttl_ms, "durability": durability}
-        return self._call("decr", _with([arguments.key(key)], **options, key_prefix=key_prefix))
+        options = {"delta": delta, "initial": initial, "ttl_ms": ttl_ms, "expires_at_ms": expires_at_ms}
+        return self._call("decr", _with([arguments.key(key)], **options, durability=durability, key_prefix=key_prefix))
 
     def append(
         self, key: Key, data: str | bytes, *, if_: str | int | None = None, ttl_ms: int | None = None,
-        durability: str | None = None, key_prefix: Key | None = None,
+        expires_at_ms: int | None = None, durability: str | None = None, key_prefix: Key | None = None,
     ) -> Any:
         """Puts text or bytes behind a value, or makes it the value of a missing key; how many bytes it has then."""
-        options = {"if": if_, "ttl_ms": ttl_ms, "durability": durability, "key_prefix": key_prefix}
-        return self._call("append", _with([arguments.key(key), data], **options))
+        options = {"if": if_, "ttl_ms": ttl_ms, "expires_at_ms": expires_at_ms}
+        return self._call("append", _with([arguments.key(key), data], **options, durability=durability, key_prefix=key_prefix))
 
     def touch(
-        self, key: Key, ttl_ms: int | None, *, durability: str | None = None, key_prefix: Key | None = None
+        self, key: Key, ttl_ms: int | None, *, expires_at_ms: int | None = None, durability: str | None = None,
+        key_prefix: Key | None = None,
     ) -> Any:
         """Sets a key's time to live, or removes it; whether the key exists."""
-        params = _with([arguments.key(key), ttl_ms], durability=durability, key_prefix=key_prefix)
+        options = {"expires_at_ms": expires_at_ms, "durability": durability, "key_prefix": key_prefix}
+        params = _with([arguments.key(key), ttl_ms], **options)
         return self._call("touch", params)
 
     def range(
