@@ -72,9 +72,9 @@ pub struct Limits {
     pub command_items: usize,
 
     /// Most bytes of incoming messages that are unfinished or not executed, all connections
-    /// together; by default a sixteenth of the memory that the process may use, at most 512 MiB
+    /// together [default: a sixteenth of the memory that the process may use, at most 512 MiB]
     #[arg(long, env = "VATN_MAX_INCOMING_BYTES", value_name = "BYTES")]
-    #[arg(default_value_t = incoming_bytes())]
+    #[arg(default_value_t = incoming_bytes(), hide_default_value = true)]
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_incoming_bytes: usize,
 
@@ -99,17 +99,17 @@ pub struct Limits {
     pub max_unread_bytes: usize,
 
     /// Most bytes of replies and changes that are made and not read, all connections together
-    /// (16 KiB of each are free); then large ones wait. By default an eighth of the memory that the
-    /// process may use, at most 1 GiB
+    /// (16 KiB of each are free); then large ones wait [default: an eighth of the memory that the
+    /// process may use, at most 1 GiB]
     #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", value_name = "BYTES")]
-    #[arg(default_value_t = outgoing_bytes())]
+    #[arg(default_value_t = outgoing_bytes(), hide_default_value = true)]
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_outgoing_bytes: usize,
 
-    /// Most bytes that subscriptions take, all subscribers together; by default a 64th of the
-    /// memory that the process may use, at most 64 MiB
+    /// Most bytes that subscriptions take, all subscribers together [default: a 64th of the memory
+    /// that the process may use, at most 64 MiB]
     #[arg(long, env = "VATN_MAX_SUBSCRIPTION_BYTES", default_value_t = share(64, 64 << 20))]
-    #[arg(value_name = "BYTES", value_parser = units::bytes::<usize>)]
+    #[arg(hide_default_value = true, value_name = "BYTES", value_parser = units::bytes::<usize>)]
     pub max_subscription_bytes: usize,
 
     /// While others wait for memory, a peer that reads or sends fewer bytes a second is cut; 0 for
@@ -156,9 +156,9 @@ pub struct Limits {
     pub max_subscriptions: usize,
 
     /// Most bytes of changes held for subscribers that lag; who falls further behind is told
-    /// `lost`. By default a 64th of the memory that the process may use, at most 64 MiB
+    /// `lost` [default: a 64th of the memory that the process may use, at most 64 MiB]
     #[arg(long, env = "VATN_SUBSCRIBER_BYTES", default_value_t = share(64, 64 << 20))]
-    #[arg(value_name = "BYTES")]
+    #[arg(hide_default_value = true, value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
     pub subscriber_bytes: usize,
 

@@ -1,4 +1,5 @@
-"""An honest client: `honest.py ENDPOINT [reconnect]` prints its worst wait since the last line that it read."""
+"""An honest client: `honest.py ENDPOINT [reconnect]` prints its worst waits since the last line that it read: that of
+its reads, and that of its `synced` sets, before which the medium has to take what others have written."""
 
 import sys
 import threading
@@ -6,40 +7,45 @@ import time
 
 from wire import Peer, packed
 
-ROUND = (("set", ["honest:small", 1]), ("get", ["honest:small"]), ("get", ["honest:middle"]))
+READS = (("get", ["honest:small"]), ("get", ["honest:middle"]))
+SETS = (("set", ["honest:small", 1]),)
 
 
 class Honest:
-    worst, begin = 0.0, time.monotonic()
+    begin, kind = time.monotonic(), 0
 
     def __init__(self, endpoint, reconnects):
         self.endpoint, self.reconnects = endpoint, reconnects
+        self.worst = [0.0, 0.0]
         self.peer = Peer(endpoint)
         self.peer.set("honest:middle", packed(bytes(100_000)))
 
     def go_on(self):
         while True:
-            self.begin = time.monotonic()
-            while not self.is_served():
-                self.reconnects = True
-                time.sleep(0.01)
-            self.worst = max(self.worst, time.monotonic() - self.begin)
-            self.begin = None
+            for self.kind, commands in enumerate((READS, SETS)):
+                self.begin = time.monotonic()
+                while not self.is_served(commands):
+                    self.reconnects = True
+                    time.sleep(0.01)
+                self.worst[self.kind] = max(self.worst[self.kind], time.monotonic() - self.begin)
+                self.begin = None
             time.sleep(0.002)
 
-    def is_served(self):
+    def is_served(self, commands):
         try:
             if self.reconnects:
                 self.peer.socket.close()
                 self.peer = Peer(self.endpoint)
-            return all(self.peer.ask(*command) for command in ROUND)
+            return all(self.peer.ask(*command) for command in commands)
         except OSError:
             return False
 
     def report(self):
         """In ms; a wait that goes on counts."""
-        begin, worst, self.worst = self.begin, self.worst, 0.0
-        return 1000 * max(worst, time.monotonic() - begin if begin else 0)
+        begin, worst, self.worst = self.begin, self.worst, [0.0, 0.0]
+        if begin:
+            worst[self.kind] = max(worst[self.kind], time.monotonic() - begin)
+        return " ".join(str(1000 * wait) for wait in worst)
 
 
 if __name__ == "__main__":

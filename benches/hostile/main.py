@@ -15,7 +15,6 @@ from types import SimpleNamespace
 import attacks
 
 HERE = pathlib.Path(__file__).parent
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class Broker:
@@ -57,10 +56,10 @@ class Honest:
         self.worst()
 
     def worst(self):
-        """The worst wait since it was asked last, in ms."""
+        """The worst waits since it was asked last, in ms: of reads, and of `synced` sets."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        return [float(wait) for wait in self.process.stdout.readline().split()]
 
     def end(self):
         self.process.stdin.close()
@@ -85,23 +84,23 @@ def run(name, given):
                 attack.wait()
             # What is under way when the attack ends belongs to it.
             time.sleep(3)
-            waits, peak = (honest.worst(), jitter.worst()), broker.memory("VmHWM")
+            waits, peak = [*honest.worst(), *jitter.worst()], broker.memory("VmHWM")
             time.sleep(given.rest)
-            return *waits, peak, before, broker.memory("VmRSS"), honest.worst()
+            return waits, peak, before, broker.memory("VmRSS"), max(honest.worst())
         finally:
             for one in (honest, jitter, broker, idle):
                 one.end()
 
 
 def limits():
-    """What the flags bound memory to by default, in MiB, together."""
-    told = subprocess.run([os.environ["VATN_BIN"], "serve", "--help"], capture_output=True, text=True).stdout
-    said = re.sub(r"\s+", " ", told)
-    pattern = r"--((?:max|http|queue|subscriber)[a-z-]*bytes) <[^>]*> (?:(?! --).)*?default: (\d+) ?([KMG]?)"
-    found = re.findall(pattern, said)
-    parts = {flag: int(number) * UNITS[unit] for flag, number, unit in found}
-    for one_peer in ("max-message-bytes", "max-unread-bytes"):
-        parts.pop(one_peer, None)
+    """What bounds memory besides the data's own limit, by default, in MiB, together."""
+    with tempfile.TemporaryDirectory() as folder:
+        broker = Broker(folder)
+        command = [os.environ["VATN_BIN"], "stats", "--json", "--connect", broker.at.router]
+        stats = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        broker.end()
+    parts = {"write queue": stats["queue"]["max_bytes"]}
+    parts.update({name: part["max_bytes"] for name, part in stats["network_memory"].items()})
     return sum(parts.values()) / (1 << 20), ", ".join(parts)
 
 
@@ -122,15 +121,16 @@ def main():
     given.scale, given.rest = (0.1, 1) if given.quick else (1, 5)
     total, names = limits()
     print(f"limits together: {total:.0f} MiB ({names})\n")
-    print("| case | worst wait, ms | jitter, ms | peak RSS, MiB | RSS before, after | wait after, ms |")
+    print("| case | worst read, set, ms | with an idle broker | peak RSS, MiB | RSS before, after | wait after, ms |")
     print("|---|---|---|---|---|---|")
     shown = lambda number: "ended" if number is None else f"{number:,.0f}"
     for name in attacks.CASES:
         if given.only and not name.startswith(tuple(given.only)):
             continue
-        wait, jitter, peak, before, after, then = run(name, given)
+        (read, write, idle_read, idle_write), peak, before, after, then = run(name, given)
         memory = f"{shown(peak)} | {shown(before)}, {shown(after)}"
-        print(f"| {name} | {wait:,.1f} | {jitter:,.1f} | {memory} | {then:,.1f} |", flush=True)
+        waits = f"{read:,.1f}, {write:,.1f} | {idle_read:,.1f}, {idle_write:,.1f}"
+        print(f"| {name} | {waits} | {memory} | {then:,.1f} |", flush=True)
 
 
 if __name__ == "__main__":

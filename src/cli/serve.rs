@@ -89,11 +89,11 @@ pub(super) struct Serve {
     #[arg(default_value_t = QueueConfig::default().items)]
     queue_items: usize,
 
-    /// Most bytes of changes that may wait for the tables; by default a sixteenth of the memory
-    /// that the process may use, at most 512 MiB
+    /// Most bytes of changes that may wait for the tables [default: a sixteenth of the memory that
+    /// the process may use, at most 512 MiB]
     #[arg(long, env = "VATN_QUEUE_BYTES", value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
-    #[arg(default_value_t = share(16, QueueConfig::default().bytes))]
+    #[arg(default_value_t = share(16, QueueConfig::default().bytes), hide_default_value = true)]
     queue_bytes: usize,
 
     /// How long a write waits for room in the queue before it is refused
