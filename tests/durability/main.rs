@@ -9,6 +9,7 @@ mod disk_full;
 mod faults;
 mod faults_process;
 mod kill;
+mod repair_steps;
 mod rounds;
 mod space;
 mod steps;

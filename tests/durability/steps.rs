@@ -21,7 +21,7 @@ fn is_acknowledged(broker: &Stepped) -> bool {
     })
 }
 
-fn check(store: &Path) -> (Option<i32>, String) {
+pub fn check(store: &Path) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vatn"));
     let output = command.arg("check").arg(store).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -30,7 +30,7 @@ fn check(store: &Path) -> (Option<i32>, String) {
 
 /// The numbers of the steps before which the files are as they were before no other one: what is
 /// written in several pieces counts once, and a sync changes nothing that a kill leaves.
-fn kills(steps: &[Step]) -> impl Iterator<Item = usize> {
+pub fn kills(steps: &[Step]) -> impl Iterator<Item = usize> {
     let is_like_the_last = |at: usize| {
         let (last, step) = (at.checked_sub(1).map(|last| &steps[last]), &steps[at]);
         let is_more = last == Some(step) && step.what == "write";
@@ -77,19 +77,16 @@ fn is_synced(steps: &[Step], path: &Path) -> bool {
     steps.iter().any(|step| step.what == "sync" && step.path == path)
 }
 
-#[test]
-fn nothing_is_acknowledged_before_every_name_and_byte_is_on_the_medium() {
-    let Some(steps) = Steps::prepare() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    assert!(is_acknowledged(&steps.start(folder.path(), None)));
-    let all = steps.done();
+/// Every name that was made in these steps, and every byte that was written, is on the medium after
+/// them.
+pub fn assert_on_medium(steps: &[Step]) {
     // They get other names before anybody relies on them.
     let is_passing = |path: &Path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(".tmp");
-        name.starts_with(".tmp") || name == "partial"
+        name.starts_with(".tmp") || name.contains("partial")
     };
-    for (at, step) in all.iter().enumerate().filter(|(_, step)| !is_passing(&step.path)) {
-        let later = &all[at..];
+    for (at, step) in steps.iter().enumerate().filter(|(_, step)| !is_passing(&step.path)) {
+        let later = &steps[at..];
         match step.what.as_str() {
             "mkdir" | "create" | "rename" => {
                 let above = step.path.parent().unwrap();
@@ -100,6 +97,15 @@ fn nothing_is_acknowledged_before_every_name_and_byte_is_on_the_medium() {
             _ => {}
         }
     }
+}
+
+#[test]
+fn nothing_is_acknowledged_before_every_name_and_byte_is_on_the_medium() {
+    let Some(steps) = Steps::prepare() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    assert!(is_acknowledged(&steps.start(folder.path(), None)));
+    let all = steps.done();
+    assert_on_medium(&all);
     for name in ["store", "store/keyspaces/2", "store/log"] {
         let made = |step: &Step| step.what == "mkdir" && step.path == Path::new(name);
         assert!(all.iter().any(made), "{name} is not seen");

@@ -7,10 +7,11 @@ use std::process::{Command, Output};
 use vatn::disk::files::CLOSED;
 use vatn::disk::{Disk, FjallDisk, Row, Space, Sync};
 use vatn::limits::SEQ_RESERVE;
+use vatn::log::Segment;
 use vatn::log::tables::{self, meta};
 
 /// Keys `k00` to `k19`, twice each, in a store with several log segments.
-fn build(folder: &Path) -> State {
+pub fn build(folder: &Path) -> State {
     serve(folder, |engine| {
         for number in 0..40 {
             let key = format!("k{:02}", number % 20);
@@ -25,16 +26,16 @@ fn build(folder: &Path) -> State {
 }
 
 /// Changes rows behind the store's back.
-fn tamper(folder: &Path, rows: Vec<Row<'_>>) {
+pub fn tamper(folder: &Path, rows: Vec<Row<'_>>) {
     FjallDisk::open(folder).unwrap().commit(rows, Sync::Data).unwrap();
 }
 
-fn value_of(folder: &Path, space: Space, key: &[u8]) -> Vec<u8> {
+pub fn value_of(folder: &Path, space: Space, key: &[u8]) -> Vec<u8> {
     FjallDisk::open(folder).unwrap().get(space, key).unwrap().unwrap()
 }
 
 /// The keys of the log's records.
-fn records(folder: &Path) -> Vec<Vec<u8>> {
+pub fn records(folder: &Path) -> Vec<Vec<u8>> {
     let disk = FjallDisk::open(folder).unwrap();
     let mut keys = Vec::new();
     disk.scan(Space::Log, &[], &mut |key, _| {
@@ -46,7 +47,7 @@ fn records(folder: &Path) -> Vec<Vec<u8>> {
 }
 
 /// A row with one bit of its value flipped.
-fn flipped(folder: &Path, space: Space, key: &[u8], at: usize) -> Row<'static> {
+pub fn flipped(folder: &Path, space: Space, key: &[u8], at: usize) -> Row<'static> {
     let mut value = value_of(folder, space, key);
     value[at] ^= 1;
     Row { space, key: key.to_vec(), value: Some(value.into()) }
@@ -58,13 +59,13 @@ fn check(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 /// Checks; returns the exit code, and what was printed and said.
-fn said(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+pub fn said(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = check(folder, arguments);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-fn well(folder: &Path) {
+pub fn well(folder: &Path) {
     let (code, out, error) = said(folder, &[]);
     assert_eq!((code, error.as_str()), (0, ""), "{out}");
 }
@@ -267,6 +268,8 @@ fn a_repair_keeps_what_the_store_knows_of_itself() {
     tamper(path, vec![tables::number_row(meta::CLOCK, ahead), tables::ceiling_row(ceiling)]);
     let fact = |name: &str| value_of(path, Space::Meta, name.as_bytes());
     let id = fact(meta::STORE_ID);
+    let begins = || Segment::read_all(&FjallDisk::open(path).unwrap()).unwrap()[0].id;
+    let begun = begins();
     let repair = || {
         let key = tables::key(b"k18");
         tamper(path, vec![flipped(path, Space::Table, &key, 25)]);
@@ -274,11 +277,38 @@ fn a_repair_keeps_what_the_store_knows_of_itself() {
     };
     repair();
     assert_eq!(fact(meta::STORE_ID), id);
+    assert_eq!(begins(), begun, "the history begins where it did");
+    assert!(records(path)[0] >= begun.to_be_bytes().to_vec(), "what was trimmed is gone");
     assert_eq!(fact(meta::CLOCK), ahead.to_le_bytes(), "no time is seen twice");
     assert_eq!(fact(meta::CEILING), ceiling.to_le_bytes(), "and no number");
     tamper(path, vec![Row { space: Space::Meta, key: meta::CLOCK.into(), value: None }]);
     repair();
     assert_eq!(fact(meta::CLOCK), NOW.to_le_bytes(), "the log tells the time");
+    for kept in ["damaged-1/keyspaces", "damaged-2/keyspaces"] {
+        assert!(path.join(kept).exists(), "{kept}");
+    }
+}
+
+#[test]
+fn a_repair_applies_touches_to_rows_of_the_log_and_of_the_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    build(folder.path());
+    let path = folder.path();
+    serve(path, |engine| {
+        for (key, ttl_ms) in [("k17", 1_000_000), ("k18", 2_000_000), ("k16", 3_000_000)] {
+            assert_eq!(run(engine, "touch", vec![key.into(), ttl_ms.into()]), true.into());
+        }
+        // What comes after a touch has its own time.
+        run(engine, "set", vec!["k16".into(), 1.into()]);
+    })
+    .unwrap();
+    let whole = state(path).unwrap();
+    assert_eq!(whole[&b"k18"[..]].3, NOW + 2_000_000);
+    let key = tables::key(b"k18");
+    tamper(path, vec![flipped(path, Space::Table, &key, 25)]);
+    assert_eq!(said(path, &["--repair"]).0, 0);
+    well(path);
+    assert_eq!(state(path).unwrap(), whole);
 }
 
 #[test]
@@ -385,7 +415,7 @@ fn a_damaged_journal_is_named_and_costs_nothing_that_the_tables_have() {
 }
 
 /// The newest table file of the tables.
-fn table_file(folder: &Path) -> PathBuf {
+pub fn table_file(folder: &Path) -> PathBuf {
     let tables = Path::new("keyspaces/2/tables");
     let names = std::fs::read_dir(folder.join(tables)).unwrap();
     let ids = names.map(|name| name.unwrap().file_name().to_str().unwrap().parse::<u64>());
@@ -411,6 +441,10 @@ fn a_damaged_table_is_named_and_made_anew_of_the_log_and_of_what_can_be_read() {
         assert!(out.contains(&format!("mended: {}: made anew", name.display())), "{out}");
         assert!([0, 3].contains(&code), "{out}");
         well(folder.path());
+        let ceiling = value_of(folder.path(), Space::Meta, meta::CEILING.as_bytes());
+        let ceiling = u64::from_le_bytes(ceiling.try_into().unwrap());
+        let is_lost = out.contains("lost: rows of the tables");
+        assert!(!is_lost || ceiling >= 41 + SEQ_RESERVE, "they may have had later numbers");
         let left = state(folder.path()).unwrap();
         for (key, row) in &whole {
             let is_kept = left.get(key) == Some(row);
@@ -506,6 +540,8 @@ fn a_log_that_is_shorter_than_the_tables_know_is_found_and_begun_anew() {
         assert!(out.contains("lost: the records of seq "), "{out}");
         well(folder.path());
         assert_eq!(state(folder.path()).unwrap(), whole);
+        let in_tables = value_of(folder.path(), Space::Meta, meta::IN_TABLES.as_bytes());
+        assert_eq!(in_tables, 41_u64.to_le_bytes(), "also what the log has not");
         assert_eq!(records(folder.path()).is_empty(), is_removed, "what can be read stays");
         serve(folder.path(), |engine| {
             run(engine, "set", vec!["k00".into(), 1.into()]);

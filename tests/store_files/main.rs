@@ -11,3 +11,4 @@ mod destination;
 mod fixtures;
 mod repair;
 mod restore;
+mod salvage;

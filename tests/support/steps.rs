@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -74,21 +74,33 @@ impl Steps {
         log.lines().map(step).collect()
     }
 
-    /// Starts a broker on `folder`, and waits until it serves or ends. It is killed before its step
-    /// number `kill_before`.
-    pub fn start(&self, folder: &Path, kill_before: Option<usize>) -> Stepped {
+    /// `vatn`, whose steps below `folder` are noted from now on. It is killed before the one with
+    /// the number `kill_before`.
+    fn command(&self, folder: &Path, kill_before: Option<usize>) -> Command {
         std::fs::write(self.log(), "").unwrap();
-        let _ = std::fs::remove_file(self.0.path().join("fail"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_vatn"));
         command
-            .args(["serve", "--port", "0", "--database"])
-            .arg(folder.join("store"))
             .env("LD_PRELOAD", self.library())
             .env("STEPS_BELOW", folder)
             .env("STEPS_LOG", self.log())
             .env("STEPS_FAIL", self.0.path().join("fail"))
             .envs(kill_before.map(|number| ("STEPS_KILL", number.to_string())))
-            .stdin(Stdio::null())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, folder: &Path, arguments: &[&str], kill_before: Option<usize>) -> Output {
+        self.command(folder, kill_before).args(arguments).output().unwrap()
+    }
+
+    /// Starts a broker on `folder`, and waits until it serves or ends.
+    pub fn start(&self, folder: &Path, kill_before: Option<usize>) -> Stepped {
+        let _ = std::fs::remove_file(self.0.path().join("fail"));
+        let mut command = self.command(folder, kill_before);
+        command
+            .args(["serve", "--port", "0", "--database"])
+            .arg(folder.join("store"))
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(self.0.path().join("said")).unwrap());
         let mut child = command.spawn().unwrap();
