@@ -46,7 +46,8 @@ fn a_repair_goes_on_only_when_what_it_did_is_on_the_medium() {
         assert_on_medium(phase);
     }
     // The directory for the old files is there before the first of them is moved.
-    let moved = all.iter().position(|step| step.path.starts_with("store/damaged-1/")).unwrap();
+    let is_move = |step: &Step| step.what == "rename" && step.path.starts_with("store/damaged-1");
+    let moved = all.iter().position(is_move).unwrap();
     assert_on_medium(&all[ready..moved]);
 }
 
