@@ -85,6 +85,15 @@ impl Peer {
         assert!(deleted.unwrap(), "{number}");
     }
 
+    /// Waits until the broker holds room back for deletes, or has given it up.
+    fn wait_for_reserve(&self, disk: &SmallDisk, is_held: bool) {
+        let began = Instant::now();
+        while disk.path().join("store/reserve").exists() != is_held {
+            assert!(began.elapsed() < PATIENCE, "held: {}", !is_held);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn flush(&mut self) {
         self.runtime.block_on(self.client.flush()).unwrap();
     }
@@ -144,8 +153,10 @@ fn a_write_is_refused_before_it_fails_and_deletes_make_room() {
     let Some(disk) = SmallDisk::mount("96m") else { return };
     let broker = Broker::open(disk.path(), &[]);
     let mut peer = Peer::of(&broker);
+    peer.wait_for_reserve(&disk, true);
     let (count, refusal) = peer.set_until_full();
     assert!(refusal.contains("the disk is full"), "{refusal}");
+    peer.wait_for_reserve(&disk, false);
     assert!(count > 100, "{count} of {VALUE_BYTES} bytes on 96 MiB");
     assert_eq!(peer.stat("storage"), "ok".into(), "nothing has failed");
     assert!((0..count).all(|number| peer.has(number)));

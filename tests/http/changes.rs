@@ -126,12 +126,14 @@ mod a_position {
 
     /// That it is refused as one of another history.
     fn is_told(broker: &Broker, query: &str, headers: &[&str]) {
+        // Of a stream that goes on there is no end to read.
+        let head = ask(&mut Connection::open(&broker.http), query, headers);
+        assert_eq!(head.status, 410, "{query} {headers:?}");
         let mut http = Connection::open(&broker.http);
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let request = format!("GET /changes?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         http.send(request.as_bytes());
         let response = http.response(false);
-        assert_eq!(response.status, 410, "{query} {headers}: {response:?}");
         let body = response.json();
         assert_eq!(body["error"], json!("OTHER_HISTORY"), "{body}");
         assert_eq!(body["store_id"].as_str(), response.header("vatn-store-id"));
@@ -177,6 +179,8 @@ mod a_position {
             let mut http = Connection::open(&broker.http);
             assert_eq!(ask(&mut http, "from=5", &[EVENTS, &last]).status, expected, "{last}");
         }
+        let page = ask(&mut Connection::open(&broker.http), "from=5", &["Last-Event-ID: x"]);
+        assert_eq!(page.status, 200, "a page has no events");
     }
 
     #[test]
@@ -245,6 +249,8 @@ mod events {
         http: Connection,
         text: String,
         store_id: String,
+        /// The change before the next one.
+        prev: Option<u64>,
     }
 
     impl Stream {
@@ -257,7 +263,7 @@ mod events {
             assert_eq!(response.header("x-accel-buffering"), Some("no"));
             assert_eq!(response.header("cache-control"), Some("no-store"));
             let store_id = response.header("vatn-store-id").unwrap().to_owned();
-            Stream { http, text: String::new(), store_id }
+            Stream { http, text: String::new(), store_id, prev: None }
         }
 
         fn next(&mut self) -> Option<Event> {
@@ -267,8 +273,12 @@ mod events {
             let (event, rest) = self.text.split_once("\n\n").unwrap();
             let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
             let data = field("data: ").map(|data| serde_json::from_str::<Value>(data).unwrap());
-            let change =
-                data.map(|data| (data["seq"].as_u64().unwrap(), data["index"].as_u64().unwrap()));
+            let change = data.map(|data| {
+                let number = |name: &str| data[name].as_u64().unwrap();
+                assert!(self.prev.is_none_or(|prev| prev == number("prev")), "{data}");
+                self.prev = Some(number("seq"));
+                (number("seq"), number("index"))
+            });
             let id = field("id: ").map(|id| {
                 let (store, seq) = id.split_once('-').unwrap();
                 assert_eq!(store, self.store_id);
@@ -279,8 +289,16 @@ mod events {
         }
 
         fn changes(&mut self, count: usize) -> Vec<(u64, u64)> {
-            let events = std::iter::from_fn(|| self.next());
-            events.filter_map(|event| event.change).take(count).collect()
+            let (mut changes, mut quiet) = (Vec::new(), 0);
+            while changes.len() < count
+                && let Some(event) = self.next()
+            {
+                // Every few seconds it is said that nothing came.
+                quiet = if event.change.is_some() { 0 } else { quiet + 1 };
+                assert!(quiet < 6, "nothing comes after {:?}", changes.last());
+                changes.extend(event.change);
+            }
+            changes
         }
     }
 
