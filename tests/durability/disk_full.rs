@@ -156,7 +156,6 @@ fn a_write_is_refused_before_it_fails_and_deletes_make_room() {
     peer.wait_for_reserve(&disk, true);
     let (count, refusal) = peer.set_until_full();
     assert!(refusal.contains("the disk is full"), "{refusal}");
-    peer.wait_for_reserve(&disk, false);
     assert!(count > 100, "{count} of {VALUE_BYTES} bytes on 96 MiB");
     assert_eq!(peer.stat("storage"), "ok".into(), "nothing has failed");
     assert!((0..count).all(|number| peer.has(number)));
@@ -171,6 +170,7 @@ fn a_disk_that_others_filled_is_served_and_deleted_from_after_a_restart_too() {
     let Some(disk) = SmallDisk::mount("96m") else { return };
     let broker = Broker::open(disk.path(), &[]);
     let mut peer = Peer::of(&broker);
+    peer.wait_for_reserve(&disk, true);
     // Some are in the tables, and the last ones in the log alone.
     for number in 0..100 {
         peer.set(number).unwrap();
@@ -180,6 +180,7 @@ fn a_disk_that_others_filled_is_served_and_deleted_from_after_a_restart_too() {
     }
     let others = disk.fill();
     peer.wait_until_full();
+    peer.wait_for_reserve(&disk, false);
     drop(peer);
     broker.kill();
     for number in (0..40).step_by(20) {

@@ -1,5 +1,5 @@
-//! A repair step by step: killed before any of them, or with a medium that fails, it leaves one whole
-//! store, the old or the new; and each part of it is on the medium before the next begins.
+//! A repair step by step: killed before any of them, or with a medium that fails, it leaves one
+//! whole store, the old or the new; and each part of it is on the medium before the next begins.
 
 use super::steps::{assert_on_medium, check, kills};
 use crate::support::offline::{State, copy, run, serve, state};

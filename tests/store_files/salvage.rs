@@ -1,5 +1,5 @@
-//! What a repair makes of rows that are in the tables, in the log, or in one of them alone; and what
-//! it says of those that may be older than what was lost.
+//! What a repair makes of rows that are in the tables, in the log, or in one of them alone; and
+//! what it says of those that may be older than what was lost.
 
 use super::check::{build, flipped, said, table_file, tamper, value_of, well};
 use crate::support::offline::{run, serve, state};
