@@ -1,7 +1,7 @@
 //! Rounds of the worker on a real disk, large enough for sorted files, while others write.
 
 use crate::support::backbone::call;
-use crate::support::offline::{copy, run, serve, state};
+use crate::support::offline::{copy_in_use, run, serve, state};
 use rmpv::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,7 +101,7 @@ fn after_a_flush_the_tables_hold_the_map() {
                 disturb(engine, &mut random, &mut model);
             }
             flush(engine);
-            copy(folder.path(), killed.path());
+            copy_in_use(folder.path(), killed.path());
         })
         .unwrap();
         assert!(in_tables(killed.path()) == model, "turn {turn}: after kill -9");
