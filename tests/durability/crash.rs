@@ -15,7 +15,7 @@ use vatn::engine::{Answers, ChangesQuery, Engine, Release};
 use vatn::log::feed::FeedReader;
 use vatn::server::Backbone;
 use vatn::wire::change::Op;
-use vatn::wire::{Level, Seq};
+use vatn::wire::{Gate, Level, Seq};
 
 fn open(disk: &Arc<MemoryDisk>, queue: QueueConfig, clock: &Clock) -> Backbone {
     let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
@@ -104,8 +104,9 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Executes one random write; returns the seq it was acknowledged at, with its level, once it was.
-fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, Seq)> {
+/// Executes one random write; returns what its acknowledgement waited for, with its level. One that
+/// changes nothing waits for what others wrote, at their levels.
+fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, Gate)> {
     let owned = generator.command();
     let request = owned.decode();
     let level =
@@ -123,8 +124,7 @@ fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, Seq)> {
     assert_eq!(engine.release(answer.gate), Release::Ready);
     let response = rmpv::decode::read_value(&mut &answers.replies.fill()[..]).unwrap();
     let wrote = response[2].is_nil() && before < u64::MAX;
-    let seq = answer.gate.stored.max(answer.gate.synced);
-    (wrote && seq > 0).then_some((level, seq))
+    wrote.then_some((level, answer.gate))
 }
 
 fn crash_and_check(seed: u64, by_power: bool) {
@@ -143,8 +143,11 @@ fn crash_and_check(seed: u64, by_power: bool) {
         let mut acknowledged = 0;
         for _ in 0..generator.random().usize(1..120) {
             clock.advance_to(clock.now() + generator.pause_ms());
-            let Some((level, seq)) = write(&engine, &mut generator) else { continue };
-            let covers = if by_power { level == Level::Synced } else { level >= Level::Stored };
+            let Some((level, gate)) = write(&engine, &mut generator) else { continue };
+            let (covers, seq) = match by_power {
+                true => (level == Level::Synced, gate.synced),
+                false => (level >= Level::Stored, gate.stored.max(gate.synced)),
+            };
             if covers {
                 acknowledged = acknowledged.max(seq);
             }
@@ -205,7 +208,8 @@ async fn the_history_after_a_kill_is_complete_up_to_where_the_broker_goes_on() {
     let before = open(&disk, queue.clone(), &clock);
     let mut generator = Generator::new(1);
     generator.writes_only = true;
-    while write(&before.engine(), &mut generator).is_none() {}
+    let is_write = |gate: Gate| gate != Gate::OPEN;
+    while !write(&before.engine(), &mut generator).is_some_and(|(_, gate)| is_write(gate)) {}
     let killed = Arc::new(disk.after_kill());
     before.stop().unwrap();
 
