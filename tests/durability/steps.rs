@@ -1,6 +1,6 @@
-//! A broker process step by step, as it makes its store and as it stops: a kill before any step of
-//! a first start leaves a directory that starts, nothing is acknowledged before every name and
-//! every byte is on the medium, and a sync that fails in a stop is told.
+//! A broker process step by step, as it makes its store and as it stops. A kill before any step of
+//! a first start leaves a directory that starts. Nothing is acknowledged before every name and byte
+//! is on the disk. A sync that fails in a stop is reported.
 
 use crate::support::dealer::Connection;
 use crate::support::offline::{run, serve, state};

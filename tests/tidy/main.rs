@@ -1,6 +1,6 @@
-//! The house rules, held: who may import whom, how long a file, a function and a line may be, which
-//! crate is named where, that what was left for later is not left in the tree, and what documents
-//! say of the tree.
+//! The rules of the source tree: which room imports which, which crate is named where, and how long
+//! files, functions and lines may be. No note of unfinished work stays. What documents say of the
+//! tree is true.
 
 mod documents;
 mod sentences;
