@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use vatn::commands::Request;
 use vatn::limits::Limits;
-use vatn::loops::Loops;
+use vatn::net::io_threads::IoThreads;
 use vatn::net::{ConnectionSlots, MemoryQuota, Slot};
-use vatn::wire::{Reply, response};
+use vatn::protocol::{Reply, response};
 use vatn::zmq::link::{Closed, Link};
 use vatn::zmq::listener::Listener;
 use vatn::zmq::stream::Stream;
@@ -54,11 +54,11 @@ async fn echo(
                     answer(frame, &mut body);
                 }
                 let back = if answers { &body } else { frame };
-                write_frame(link.outlet.out(!more, back.len()), more, back);
+                write_frame(link.send_buffer.out(!more, back.len()), more, back);
             }
         }
         link.inbox = inbox;
-        let reading = link.outlet.unwritten() < limits.max_unread_bytes;
+        let reading = link.send_buffer.unwritten() < limits.max_unread_bytes;
         poll_fn(|cx| link.poll_turn(cx, reading)).await?;
     }
 }
@@ -75,12 +75,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let heartbeat = Duration::from_millis(limits.heartbeat_ms);
     let listener = Listener::bind("the first argument", &endpoint, heartbeat).await?;
     println!("listening {}", listener.endpoint());
-    let loops = Loops::start(None, Duration::from_micros(limits.idle_look_us))?;
+    let io_threads = IoThreads::start(None, Duration::from_micros(limits.busy_poll_us))?;
     let quota = MemoryQuota::new(&limits);
     let (_keep, stop) = watch::channel(false);
     let slots = ConnectionSlots::new(limits.max_connections, || {});
     listener
-        .run(slots, &loops, stop, move |stream, slot| {
+        .run(slots, &io_threads, stop, move |stream, slot| {
             let (limits, quota) = (Arc::clone(&limits), Arc::clone(&quota));
             async move {
                 let _ = echo(stream, limits, quota, slot, answers).await;

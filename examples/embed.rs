@@ -15,7 +15,7 @@ use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use vatn::client::{Client, ClientOptions, Packed, WriteOptions};
+use vatn::client::{Client, ClientOptions, RawValue, WriteOptions};
 use vatn::config::Config;
 use vatn::server::Broker;
 
@@ -30,7 +30,7 @@ pub async fn run(directory: &Path, out: &mut impl Write) -> Result<(), Box<dyn E
     let broker = start(directory).await?;
     let mut client = connect(&broker).await?;
     writeln!(out, "the store has {} keys", client.count(b"").await?)?;
-    let value = Packed::from("Maren");
+    let value = RawValue::from("Maren");
     let seq = client.set(b"boat:1", &value, &WriteOptions::default()).await?;
     writeln!(out, "written at seq {seq}")?;
     broker.stop().await?;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
 
-use vatn::client::{Client, ClientOptions, Event, Follower, Op, Packed, WriteOptions};
+use vatn::client::{Client, ClientOptions, Event, Follower, Op, RawValue, WriteOptions};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -35,11 +35,11 @@ pub async fn run(
     let options = ClientOptions::default();
     let mut client = Client::connect(router, &options).await?;
     let any = WriteOptions::default();
-    client.set(b"boat:1", &Packed::from("Maren"), &any).await?;
-    client.set(b"harbour", &Packed::from("Bergen"), &any).await?;
-    client.set(b"boat:2", &Packed::from("Ruth"), &any).await?;
+    client.set(b"boat:1", &RawValue::from("Maren"), &any).await?;
+    client.set(b"harbour", &RawValue::from("Bergen"), &any).await?;
+    client.set(b"boat:2", &RawValue::from("Ruth"), &any).await?;
     client.delete(b"boat:1", &any).await?;
-    let last = client.set(b"harbour", &Packed::from("Oslo"), &any).await?;
+    let last = client.set(b"harbour", &RawValue::from("Oslo"), &any).await?;
 
     let mut copy = BTreeMap::new();
     let follower = Follower::connect(publisher, Some(router), b"boat:", Some(0), &options);

@@ -17,7 +17,7 @@ use std::error::Error;
 use std::io::Write;
 
 use serde::{Deserialize, Serialize};
-use vatn::client::{Client, ClientOptions, Condition, Packed, Range, Step, WriteOptions};
+use vatn::client::{Client, ClientOptions, Condition, Range, RawValue, Step, WriteOptions};
 
 /// A value can be any type that serde knows; a struct is stored as a map.
 #[derive(Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub async fn run(endpoint: &str, out: &mut impl Write) -> Result<(), Box<dyn Err
     let options = WriteOptions::default();
 
     let maren = Boat { name: "Maren".to_owned(), oars: 2 };
-    let seq = client.set(b"boat:1", &Packed::of(&maren)?, &options).await?;
+    let seq = client.set(b"boat:1", &RawValue::of(&maren)?, &options).await?;
     writeln!(out, "set boat:1 at seq {seq}")?;
 
     if let Some(value) = client.get(b"boat:1").await? {
@@ -48,7 +48,7 @@ pub async fn run(endpoint: &str, out: &mut impl Write) -> Result<(), Box<dyn Err
 
     // The write takes place only if the key is absent.
     let absent = WriteOptions { condition: Some(Condition::Absent), ..options.clone() };
-    if let Err(error) = client.set(b"boat:1", &Packed::from("Ruth"), &absent).await {
+    if let Err(error) = client.set(b"boat:1", &RawValue::from("Ruth"), &absent).await {
         let code = error.code().unwrap_or("no code: the broker was not reached");
         writeln!(out, "the second set is refused with {code}")?;
     }

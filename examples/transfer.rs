@@ -14,7 +14,7 @@
 use std::error::Error;
 use std::io::Write;
 
-use vatn::client::{Client, ClientError, ClientOptions, Entry, Level, Packed, Request};
+use vatn::client::{Client, ClientError, ClientOptions, Entry, Level, RawValue, Request};
 use vatn::client::{Step, WriteOptions};
 
 const KEYS: [&[u8]; 2] = [b"account:ada", b"account:bo"];
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// What the example does, against the broker whose command endpoint is `endpoint`.
 pub async fn run(endpoint: &str, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let mut client = Client::connect(endpoint, &ClientOptions::default()).await?;
-    let opening = [(KEYS[0], Packed::from(100)), (KEYS[1], Packed::from(20))];
+    let opening = [(KEYS[0], RawValue::from(100)), (KEYS[1], RawValue::from(20))];
     client.set_multi(&opening, &WriteOptions::default()).await?;
     writeln!(out, "before: {}", balances(&mut client).await?)?;
 
@@ -63,7 +63,7 @@ async fn transfer(client: &mut Client, seen: &[Entry; 2], amount: i128) -> Resul
         .map(|side| {
             let balance = seen[side].value.as_integer().unwrap_or_default() + moved[side];
             let request = Request::new("set").key(KEYS[side]);
-            request.argument(&Packed::integer(balance)).option("if", seen[side].seq)
+            request.argument(&RawValue::integer(balance)).option("if", seen[side].seq)
         })
         .collect();
     client.batch(&writes, Some(Level::Synced)).await?;

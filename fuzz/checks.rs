@@ -1,10 +1,10 @@
 //! What must hold for any bytes at all. The fuzz targets call it, and so does a test with stable
 //! Rust (`tests/state/fuzz_checks.rs`), so it always compiles.
 
-use vatn::client::Packed;
+use vatn::client::RawValue;
 use vatn::commands::Request;
-use vatn::wire::Reader;
-use vatn::wire::reader::Fault;
+use vatn::protocol::Reader;
+use vatn::protocol::reader::Fault;
 
 /// Most keys, pairs and commands: small, so that the limit is met.
 const ITEMS: usize = 64;
@@ -28,7 +28,7 @@ pub fn decode(bytes: &[u8]) {
         Err(Fault::TooDeep) => return,
         Err(_) => false,
     };
-    let packed = Packed::new(bytes.to_vec());
+    let packed = RawValue::new(bytes.to_vec());
     assert_eq!(packed.is_some(), is_value, "broker and client differ about one value");
     if let Some(packed) = packed {
         assert_eq!(packed.as_bytes(), bytes);

@@ -1,7 +1,7 @@
 //! What a broker is told at start, after the command line has been read and checked.
 
 use crate::limits::Limits;
-use crate::wire::Level;
+use crate::protocol::Level;
 use std::path::PathBuf;
 
 /// Everything a broker needs to know before it starts.
@@ -32,13 +32,13 @@ pub struct Config {
     /// How much history stays.
     pub retain: RetainConfig,
     /// How many threads bring the tables up to date.
-    pub workers: usize,
+    pub checkpoint_threads: usize,
     /// All other bounds.
     pub limits: Limits,
 }
 
 impl Config {
-    /// One worker, no edges, and defaults for all that has some.
+    /// One checkpoint thread, no edges, and defaults for all that has some.
     pub fn without_edges(database: impl Into<PathBuf>) -> Self {
         Self {
             database: database.into(),
@@ -53,7 +53,7 @@ impl Config {
             durability: Level::Synced,
             queue: QueueConfig::default(),
             retain: RetainConfig::default(),
-            workers: 1,
+            checkpoint_threads: 1,
             limits: Limits::default(),
         }
     }
@@ -66,7 +66,7 @@ pub struct QueueConfig {
     pub items: usize,
     /// Most bytes of changes that wait for the tables.
     pub bytes: usize,
-    /// How long a writer waits for room before it gets `QUEUE_FULL`, in milliseconds.
+    /// How long a writer waits for room before it gets `WRITE_QUEUE_FULL`, in milliseconds.
     pub wait_ms: u64,
 }
 

@@ -26,11 +26,11 @@
 //! # A client
 //!
 //! ```no_run
-//! use vatn::client::{Client, ClientOptions, Packed, WriteOptions};
+//! use vatn::client::{Client, ClientOptions, RawValue, WriteOptions};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut client = Client::connect("tcp://127.0.0.1:7533", &ClientOptions::default()).await?;
-//! client.set(b"boat:1", &Packed::of("Maren")?, &WriteOptions::default()).await?;
+//! client.set(b"boat:1", &RawValue::of("Maren")?, &WriteOptions::default()).await?;
 //! let name: String = client.get(b"boat:1").await?.ok_or("it is gone")?.decode()?;
 //! # Ok(()) }
 //! ```
@@ -61,25 +61,20 @@
 #![cfg_attr(not(test), warn(clippy::panic, clippy::unreachable))]
 
 pub mod budget;
+pub mod checkpointer;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;
-pub mod descriptors;
-pub mod disk;
 pub mod engine;
 pub mod http;
-pub mod idle;
 pub mod limits;
-pub mod log;
-pub mod loops;
 pub mod net;
 pub mod process;
-pub mod relay;
+pub mod protocol;
 pub mod server;
-pub mod store;
-pub mod turns;
-pub mod wire;
-pub mod worker;
+pub mod state;
+pub mod storage;
+pub mod wal;
 pub mod zmq;

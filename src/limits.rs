@@ -39,9 +39,9 @@ pub const CHANGES_PAGES_MAX: usize = 64;
 /// The largest `--max-message-bytes`. With the queue's bytes and what a write may be over, a record
 /// of everything that is pending fits the four bytes of its length.
 pub const MESSAGE_BYTES_MAX: usize = 512 << 20;
-/// The largest `--queue-bytes`.
+/// The largest `--write-queue-bytes`.
 pub const QUEUE_BYTES_MAX: usize = 2 << 30;
-/// The largest `--queue-items`: so many seqs may be given out before the log promises more.
+/// The largest `--write-queue-items`: so many seqs may be given out before the log promises more.
 pub const QUEUE_ITEMS_MAX: usize = 8_000_000;
 /// How many pages of the history may be read from the disk at one time, whoever waits for them.
 /// Each has a file open, of the descriptors that are kept for the store, and may take a record of
@@ -124,9 +124,9 @@ pub struct Limits {
     pub handshake_ms: u64,
 
     /// A peer that reads nothing of what waits for it for so long is cut
-    #[arg(long, env = "VATN_STALLED_PEER_MS", default_value_t = 30_000, value_name = "MS")]
+    #[arg(long, env = "VATN_WRITE_TIMEOUT_MS", default_value_t = 30_000, value_name = "MS")]
     #[arg(value_parser = units::milliseconds)]
-    pub stalled_peer_ms: u64,
+    pub write_timeout_ms: u64,
 
     /// A quiet ZMTP 3.1 peer gets a PING after so long, and is cut after three times that; older
     /// ones get TCP keepalive probes
@@ -136,9 +136,9 @@ pub struct Limits {
 
     /// A thread that one connection alone keeps busy looks for so long, in microseconds, whether
     /// the next request has come, before it sleeps; 0 for never
-    #[arg(long, env = "VATN_IDLE_LOOK_US", default_value_t = 50, value_name = "US")]
+    #[arg(long, env = "VATN_BUSY_POLL_US", default_value_t = 50, value_name = "US")]
     #[arg(value_parser = units::microseconds)]
-    pub idle_look_us: u64,
+    pub busy_poll_us: u64,
 
     /// A quiet HTTP connection is closed after so long
     #[arg(long, env = "VATN_HTTP_IDLE_MS", default_value_t = 60_000, value_name = "MS")]
@@ -196,9 +196,9 @@ impl Default for Limits {
             max_subscription_bytes: share(64, 64 << 20),
             min_transfer_rate: 1 << 20,
             handshake_ms: 5_000,
-            stalled_peer_ms: 30_000,
+            write_timeout_ms: 30_000,
             heartbeat_ms: 30_000,
-            idle_look_us: 50,
+            busy_poll_us: 50,
             http_idle_ms: 60_000,
             http_answer_bytes: 64 << 20,
             max_subscriptions: 4096,
@@ -275,13 +275,13 @@ mod tests {
     #[test]
     fn sizes_and_durations_may_have_units() {
         let arguments = ["vatn", "--max-message-bytes", "32MiB", "--max-data-bytes", "1GB"];
-        let more = ["--heartbeat-ms", "10s", "--idle-look-us", "1ms"];
+        let more = ["--heartbeat-ms", "10s", "--busy-poll-us", "1ms"];
         let parsed = Harness::parse_from(arguments.iter().chain(&more)).limits;
         assert_eq!(
             (parsed.max_message_bytes, parsed.max_data_bytes),
             (32 << 20, Some(1_000_000_000))
         );
-        assert_eq!((parsed.heartbeat_ms, parsed.idle_look_us), (10_000, 1000));
+        assert_eq!((parsed.heartbeat_ms, parsed.busy_poll_us), (10_000, 1000));
     }
 
     #[test]

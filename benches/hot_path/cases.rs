@@ -6,10 +6,10 @@ use std::hint::black_box;
 use vatn::budget::Cost;
 use vatn::client;
 use vatn::commands::Request;
-use vatn::log::Record;
-use vatn::store::{Context, Store};
-use vatn::wire::change::ChangeReader;
-use vatn::wire::{ChangeBuffer, Level, Op, Reply, response};
+use vatn::protocol::change::ChangeReader;
+use vatn::protocol::{ChangeBuffer, Level, Op, Reply, response};
+use vatn::state::{Context, Store};
+use vatn::wal::Record;
 
 /// Keys in a map that is full; no power of two, so that no hash table is.
 pub const KEYS: u64 = 100_000;
@@ -46,8 +46,8 @@ pub fn key(number: u64) -> String {
     format!("bench:v:{number:010}")
 }
 
-pub fn value() -> client::Packed {
-    client::Packed::bin(&[b'x'; 100])
+pub fn value() -> client::RawValue {
+    client::RawValue::bin(&[b'x'; 100])
 }
 
 /// The same numbers each time.

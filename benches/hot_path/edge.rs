@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use vatn::clock::Clock;
 use vatn::commands::Request;
 use vatn::config::Config;
-use vatn::disk::{Disk, MemoryDisk};
 use vatn::engine::{Answers, Engine, recover};
 use vatn::limits::Limits;
 use vatn::net::{ConnectionSlots, PeerAddress};
+use vatn::storage::{MemoryStorage, Storage};
 use vatn::zmq::router::connection;
 use vatn::zmq::stream::Stream;
 use vatn::zmq::zmtp::{Codec, Inbox, Kind, write_frame};
@@ -27,7 +27,8 @@ const MESSAGES: usize = 100;
 /// An engine without its committer: what is counted is what happens under the lock.
 fn engine() -> Arc<Engine> {
     let config = Config::without_edges("memory");
-    let (disk, clock): (Arc<dyn Disk>, _) = (Arc::new(MemoryDisk::default()), Clock::system());
+    let (disk, clock): (Arc<dyn Storage>, _) =
+        (Arc::new(MemoryStorage::default()), Clock::system());
     let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).expect("an empty disk");
     let (engine, _) = Engine::new(config, clock, disk, recovered).expect("an empty disk");
     let mut answers = Answers::default();

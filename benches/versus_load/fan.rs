@@ -152,7 +152,7 @@ impl Fan {
                 continue;
             }
             if Instant::now() >= end {
-                // Told before the last batch, so that no subscriber waits for more.
+                // EncodedRecord before the last batch, so that no subscriber waits for more.
                 total.store(sent + BATCH, Ordering::Release);
             }
             writer.write_all(&batch)?;

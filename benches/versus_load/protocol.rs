@@ -80,7 +80,9 @@ fn response_shape(message: &[u8]) -> Fallible<Shape> {
         [0x94, 1, 1, 0xc0, 0xc0] => Ok(Shape::Absent),
         [0x94, 1, 1, 0xc0, ..] => Ok(Shape::Value),
         // An error is an array that begins with its code, here a string of ten bytes.
-        [0x94, 1, 1, _, 0xaa, code @ ..] if code.starts_with(b"QUEUE_FULL") => Ok(Shape::Refused),
+        [0x94, 1, 1, _, 0xaa, code @ ..] if code.starts_with(b"WRITE_QUEUE_FULL") => {
+            Ok(Shape::Refused)
+        }
         other => Err(format!("an error: {}", String::from_utf8_lossy(other)).into()),
     }
 }

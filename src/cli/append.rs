@@ -11,7 +11,7 @@ use super::connection::{Connection, Expiry, Writing, condition};
 use super::key::{self, Key};
 use super::output::Output;
 use super::set::read_standard_input;
-use crate::client::{Condition, Packed};
+use crate::client::{Condition, RawValue};
 
 const NOTE: &str = "\
 Examples:
@@ -57,8 +57,8 @@ impl Append {
             false => self.bytes.into_vec(),
         };
         let packed = match (self.raw, str::from_utf8(&bytes)) {
-            (true, _) => Packed::bin(&bytes),
-            (false, Ok(text)) => Packed::from(text),
+            (true, _) => RawValue::bin(&bytes),
+            (false, Ok(text)) => RawValue::from(text),
             (false, Err(_)) => {
                 return Err(Failure::usage("BYTES is not UTF-8: use --raw for bytes"));
             }

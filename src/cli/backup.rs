@@ -11,15 +11,15 @@ use rmpv::Value;
 use serde_json::json;
 
 use super::Failure;
+use super::atomic_file::AtomicFile;
 use super::connection::Connection;
 use super::output::Output;
 use super::progress::Progress;
-use super::replacement::Replacement;
 use super::stop::unless_asked;
-use crate::client::{Change as ClientChange, Client, ClientError, HistoryOptions, Packed, Range};
+use crate::client::{Change as ClientChange, Client, ClientError, HistoryOptions, Range, RawValue};
 use crate::clock::{Clock, Millis};
-use crate::log::archive::{ArchiveWriter, Origin, Summary};
-use crate::wire::{Change, Level, Op, Seq};
+use crate::protocol::{Change, Level, Op, Seq};
+use crate::wal::archive::{ArchiveWriter, Origin, Summary};
 
 /// How often the last times of expiry are asked for while their keys go on changing.
 const ROUNDS_MAX: usize = 5;
@@ -106,7 +106,7 @@ struct Copy {
 struct Mortal {
     seq: Seq,
     /// The entry as the broker told of it afterwards: its time of expiry is exact.
-    exact: Option<(Packed, Level, Millis)>,
+    exact: Option<(RawValue, Level, Millis)>,
 }
 
 impl Copy {
@@ -194,7 +194,7 @@ impl Copy {
         let [before, latest] = self.told;
         let since = if change.seq > latest.0 { latest.1 } else { before.1 };
         let expires_at = change.ttl_ms.map(|ttl| since.saturating_add(ttl));
-        let value = change.value.as_ref().map_or(&[][..], Packed::as_bytes);
+        let value = change.value.as_ref().map_or(&[][..], RawValue::as_bytes);
         let set = set(change.seq, change.durability, now, expires_at, &change.key, value);
         self.archive.change(&Change { op: change.op, ..set }).map_err(unwritten)
     }
@@ -284,14 +284,14 @@ fn unwritten(error: io::Error) -> Failure {
 /// Where the backup goes.
 #[derive(Debug)]
 enum Destination {
-    File(Replacement),
+    File(AtomicFile),
     Stdout(BufWriter<Stdout>),
 }
 
 impl Destination {
     fn open(path: PathBuf) -> Result<Self, Failure> {
         if path.as_os_str() != "-" {
-            return Ok(Destination::File(Replacement::begin(path)?));
+            return Ok(Destination::File(AtomicFile::begin(path)?));
         }
         match io::stdout().is_terminal() {
             true => Err(Failure::usage("a backup is not for a terminal: name a file, or pipe it")),

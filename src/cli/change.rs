@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::output::Output;
 use super::{Failure, json, key};
-use crate::client::{Change, Op, Packed};
+use crate::client::{Change, Op, RawValue};
 
 /// Prints a change in one line: `812  set  key  value`, or an object that `vatn import` reads.
 pub(super) fn print(change: &Change, out: &mut Output) -> Result<(), Failure> {
@@ -50,7 +50,7 @@ pub(super) enum Action {
     /// Set it.
     Set {
         /// The value.
-        value: Packed,
+        value: RawValue,
         /// The time to live.
         ttl_ms: Option<u64>,
     },
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn items_changes_and_marks_are_read() {
-        let set = |value: u64, ttl_ms| Action::Set { value: Packed::from(value), ttl_ms };
+        let set = |value: u64, ttl_ms| Action::Set { value: RawValue::from(value), ttl_ms };
         let touch = Action::Touch { ttl_ms: Some(5) };
         for (text, action, goes_on) in [
             (r#"{"key":"k","value":1}"#, set(1, None), None),

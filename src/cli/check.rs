@@ -12,11 +12,11 @@ use super::Failure;
 use super::output::Output;
 use super::progress::Progress;
 use super::stop::exit_when_asked;
-use crate::disk::files;
-use crate::disk::{DiskError, StoreView};
-use crate::log::archive_reader::ArchiveReader;
-use crate::log::check::{Checked, check};
-use crate::log::repair::{Repaired, repair};
+use crate::storage::files;
+use crate::storage::{StorageError, StoreView};
+use crate::wal::archive_reader::ArchiveReader;
+use crate::wal::check::{Checked, check};
+use crate::wal::repair::{Repaired, repair};
 
 const NOTE: &str = "\
 Example:
@@ -226,7 +226,7 @@ impl Check {
                 members.insert("records".into(), json!(checked.records));
                 members.insert("segments".into(), json!(checked.segments));
                 members.insert("seq".into(), json!(checked.last_seq));
-                members.insert("in_tables".into(), json!(checked.in_tables));
+                members.insert("checkpointed".into(), json!(checked.checkpointed));
             }
             return out.json(&described);
         }
@@ -268,6 +268,6 @@ impl Check {
     }
 }
 
-fn refused(error: DiskError) -> Failure {
+fn refused(error: StorageError) -> Failure {
     Failure::failed(error.to_string())
 }

@@ -11,8 +11,8 @@ use super::connection::Connection;
 use super::output::Output;
 use super::progress::Progress;
 use crate::client::Client;
-use crate::disk::files;
-use crate::disk::{Disk, FjallDisk};
+use crate::storage::files;
+use crate::storage::{FjallStorage, Storage};
 
 const NOTE: &str = "\
 A broker compacts its tables by itself when more is dead than live and that is over 16 MiB; this
@@ -56,7 +56,7 @@ fn offline(path: &Path) -> Result<(u64, u64), Failure> {
     if !files::is_store(path) {
         return Err(failed("there is no store in it".to_owned()));
     }
-    let disk = FjallDisk::open(path).map_err(|error| Failure::failed(error.to_string()))?;
+    let disk = FjallStorage::open(path).map_err(|error| Failure::failed(error.to_string()))?;
     let before = disk.usage().total();
     let done = disk.compact().and_then(|()| disk.settle());
     done.map_err(|error| failed(error.to_string()))?;

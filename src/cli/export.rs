@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value as Json, json};
 
+use super::atomic_file::AtomicFile;
 use super::connection::Connection;
 use super::key::{self, Key};
 use super::output::Output;
 use super::progress::Progress;
-use super::replacement::Replacement;
 use super::stop::unless_asked;
 use super::{Failure, change, json};
 use crate::client::{Client, HistoryOptions, Level, Range};
@@ -48,7 +48,7 @@ impl Export {
         let mut progress = Progress::begin(Some(client.count(prefix).await?));
         let mut sink = match self.file.as_os_str().as_bytes() {
             b"-" => Sink::Output(out),
-            _ => Sink::File(Replacement::begin(self.file.clone())?),
+            _ => Sink::File(AtomicFile::begin(self.file.clone())?),
         };
         let is_file = matches!(&sink, Sink::File(file) if file.is_file());
         let true_at = unless_asked(is_file, async {
@@ -78,7 +78,7 @@ impl Export {
 /// Where the lines go.
 enum Sink<'o> {
     Output(&'o mut Output),
-    File(Replacement),
+    File(AtomicFile),
 }
 
 impl Sink<'_> {

@@ -115,7 +115,9 @@ impl From<ClientError> for Failure {
             _ => 1,
         };
         let cure = match error.code() {
-            Some("QUEUE_FULL") => "; try again later, or serve with a larger --queue-items",
+            Some("WRITE_QUEUE_FULL") => {
+                "; try again later, or serve with a larger --write-queue-items"
+            }
             Some("STORAGE") => "; reads go on, writes need the disk put right and a restart",
             Some("COMPACTED") => {
                 " with `vatn export`, whose last line says where to follow from; \

@@ -8,7 +8,7 @@ use super::connection::Connection;
 use super::key::{self, Key};
 use super::output::Output;
 use super::{Failure, json};
-use crate::client::{Entry, Packed};
+use crate::client::{Entry, RawValue};
 
 const NOTE: &str = "\
 Examples:
@@ -104,7 +104,7 @@ impl Get {
 }
 
 /// Prints a string as it is, bytes with those escaped that cannot be seen, and others as JSON.
-fn print_plain(value: &Packed, out: &mut Output) -> Result<(), Failure> {
+fn print_plain(value: &RawValue, out: &mut Output) -> Result<(), Failure> {
     match value.value() {
         Value::String(text) => match text.as_str() {
             Some(text) if out.is_terminal => out.line(for_terminal(text)),
@@ -147,7 +147,7 @@ fn print_bytes(bytes: &[u8], out: &mut Output) -> Result<(), Failure> {
 }
 
 /// Prints a string's or a byte string's own bytes, unless a terminal would take some for commands.
-fn print_raw(value: &Packed, out: &mut Output) -> Result<(), Failure> {
+fn print_raw(value: &RawValue, out: &mut Output) -> Result<(), Failure> {
     let bytes = match value.value() {
         Value::Binary(bytes) => bytes,
         Value::String(text) => text.into_bytes(),

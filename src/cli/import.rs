@@ -16,7 +16,7 @@ use super::lines::{Lines, Parsed, Place};
 use super::output::Output;
 use super::progress::Progress;
 use super::stop::Stop;
-use crate::client::{Client, ClientError, Level, Packed, Request, Ticket};
+use crate::client::{Client, ClientError, Level, RawValue, Request, Ticket};
 
 /// A request holds so many items or bytes, whatever comes first.
 const BATCH_ITEMS: usize = 500;
@@ -338,7 +338,7 @@ impl Items {
             Action::Set { value, ttl_ms: None } => Some((key.clone(), value.clone())),
             _ => None,
         };
-        let pairs: Option<Vec<(Vec<u8>, Packed)>> = self.items.iter().map(plain).collect();
+        let pairs: Option<Vec<(Vec<u8>, RawValue)>> = self.items.iter().map(plain).collect();
         let request = match pairs {
             Some(pairs) => Request::new("set_multi").pairs(&pairs),
             None => {
@@ -358,7 +358,7 @@ fn command((key, action): &(Vec<u8>, Action)) -> Request {
             Request::new("set").key(key).argument(value).option_if("ttl_ms", ttl_ms)
         }
         Action::Touch { ttl_ms } => {
-            let ttl_ms = ttl_ms.map_or(Packed::nil(), |ttl_ms| Packed::from(ttl_ms.max(1)));
+            let ttl_ms = ttl_ms.map_or(RawValue::nil(), |ttl_ms| RawValue::from(ttl_ms.max(1)));
             Request::new("touch").key(key).argument(&ttl_ms)
         }
         Action::Delete => Request::new("delete").key(key),

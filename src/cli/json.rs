@@ -9,8 +9,8 @@ use serde_json::{Map, Number, Value as Json, json};
 
 use super::base64;
 use super::key::is_hidden;
-use crate::client::Packed;
-use crate::wire::writer;
+use crate::client::RawValue;
+use crate::protocol::writer;
 
 /// Why a text is not packed.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) enum Unpackable {
 }
 
 /// Packs JSON text.
-pub(super) fn pack_text(text: &str) -> Result<Packed, Unpackable> {
+pub(super) fn pack_text(text: &str) -> Result<RawValue, Unpackable> {
     let json: Json = serde_json::from_str(text).map_err(|error| {
         let reason = error.to_string();
         match reason.starts_with("recursion limit") {
@@ -34,10 +34,10 @@ pub(super) fn pack_text(text: &str) -> Result<Packed, Unpackable> {
 }
 
 /// Packs JSON: integers and floats by how they are written, all in their shortest form.
-pub(super) fn pack(json: &Json) -> Result<Packed, String> {
+pub(super) fn pack(json: &Json) -> Result<RawValue, String> {
     let mut out = Vec::new();
     write(json, &mut out)?;
-    Packed::new(out).ok_or_else(|| "it is not one value".to_owned())
+    RawValue::new(out).ok_or_else(|| "it is not one value".to_owned())
 }
 
 fn write(json: &Json, out: &mut Vec<u8>) -> Result<(), String> {
@@ -93,7 +93,7 @@ fn write_special(members: &Map<String, Json>, out: &mut Vec<u8>) -> Result<bool,
     match (name.as_str(), content) {
         ("base64", Json::String(text)) => writer::bin(out, &decoded(text)?),
         ("msgpack", Json::String(text)) => {
-            let packed = Packed::new(decoded(text)?)
+            let packed = RawValue::new(decoded(text)?)
                 .ok_or("the bytes under \"msgpack\" are not one MessagePack value")?;
             out.extend_from_slice(packed.as_bytes());
         }
@@ -103,7 +103,7 @@ fn write_special(members: &Map<String, Json>, out: &mut Vec<u8>) -> Result<bool,
             };
             let kind = kind.as_i64().and_then(|kind| i8::try_from(kind).ok());
             let kind = kind.ok_or("an ext's type is a number from -128 to 127")?;
-            let ext = Packed::from(&Value::Ext(kind, decoded(text)?));
+            let ext = RawValue::from(&Value::Ext(kind, decoded(text)?));
             out.extend_from_slice(ext.as_bytes());
         }
         _ => return Ok(false),
@@ -141,7 +141,7 @@ pub(super) fn show(value: &Value) -> Json {
 
 /// Shows a value as JSON from which [`pack_text`] makes the same bytes again: as it will be read,
 /// since the parser takes objects with names of its own for something else.
-pub(super) fn exact(packed: &Packed) -> Json {
+pub(super) fn exact(packed: &RawValue) -> Json {
     let shown = show(&packed.value());
     match pack_text(&shown.to_string()) {
         Ok(again) if again == *packed => shown,
@@ -196,8 +196,8 @@ pub(super) fn readable(json: String) -> String {
 mod tests {
     use super::*;
 
-    fn packed(value: Value) -> Packed {
-        Packed::from(&value)
+    fn packed(value: Value) -> RawValue {
+        RawValue::from(&value)
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn what_json_cannot_say_is_kept_byte_for_byte() {
         let pair = |key: Value| Value::Map(vec![(key, 1.into())]);
-        let mut values: Vec<Packed> = vec![
+        let mut values: Vec<RawValue> = vec![
             packed(1.5_f32.into()),
             packed(f64::NAN.into()),
             packed(pair(7.into())),
@@ -239,8 +239,8 @@ mod tests {
             packed(Value::Map(vec![("$serde_json::private::Number".into(), "x".into())])),
             packed(Value::Map(vec![("a".into(), 1.into()), ("a".into(), 2.into())])),
         ];
-        values.push(Packed::new(vec![0xcd, 0, 1]).unwrap());
-        values.push(Packed::new(vec![0xd9, 1, 0xff]).unwrap());
+        values.push(RawValue::new(vec![0xcd, 0, 1]).unwrap());
+        values.push(RawValue::new(vec![0xd9, 1, 0xff]).unwrap());
         for value in values {
             let shown = exact(&value);
             assert!(shown.get("msgpack").is_some(), "{shown}");

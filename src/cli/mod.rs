@@ -4,6 +4,7 @@
 //! `main.rs` needs.
 
 mod append;
+mod atomic_file;
 mod backup;
 mod base64;
 mod batch;
@@ -21,6 +22,7 @@ mod failure;
 mod flush;
 mod get;
 mod import;
+mod incr;
 mod json;
 mod key;
 mod lines;
@@ -30,12 +32,10 @@ mod output;
 mod ping;
 mod progress;
 mod range;
-mod replacement;
 mod restore;
 mod serve;
 mod set;
 mod stats;
-mod step;
 mod stop;
 mod touch;
 mod wait;
@@ -85,10 +85,10 @@ enum Command {
     Del(del::Del),
     /// Add to a number
     #[command(after_help = "Examples:\n  vatn incr visits --initial 1\n  vatn incr balance -3")]
-    Incr(step::Step),
+    Incr(incr::Step),
     /// Subtract from a number
     #[command(after_help = "Example:\n  vatn decr stock 2")]
-    Decr(step::Step),
+    Decr(incr::Step),
     Append(append::Append),
     Touch(touch::Touch),
     Range(range::Range),
@@ -131,8 +131,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Get(command) => wait_for(command.run(out))?,
         Command::Set(command) => wait_for(command.run(out))?,
         Command::Del(command) => wait_for(command.run(out))?,
-        Command::Incr(command) => wait_for(command.run(step::Direction::Up, out))?,
-        Command::Decr(command) => wait_for(command.run(step::Direction::Down, out))?,
+        Command::Incr(command) => wait_for(command.run(incr::Direction::Up, out))?,
+        Command::Decr(command) => wait_for(command.run(incr::Direction::Down, out))?,
         Command::Append(command) => wait_for(command.run(out))?,
         Command::Touch(command) => wait_for(command.run(out))?,
         Command::Wait(command) => wait_for(command.run(out))?,

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::connection::Connection;
 use super::output::Output;
 use super::{Failure, json};
-use crate::client::Packed;
+use crate::client::RawValue;
 
 const NOTE: &str = "\
 Example:
@@ -29,7 +29,7 @@ impl Ping {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
         let mut client = self.connection.open().await?;
         let hello = client.hello().await?;
-        let payload = Packed::from("vatn ping");
+        let payload = RawValue::from("vatn ping");
         let start = Instant::now();
         let answer = client.ping(&payload).await?;
         let round_trip_us = start.elapsed().as_micros() as u64;

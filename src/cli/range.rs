@@ -9,7 +9,7 @@ use super::connection::DEFAULT_ROUTER;
 use super::key::{self, Key, quoted};
 use super::output::Output;
 use super::{Failure, json};
-use crate::client::{self, Client, Packed, Page};
+use crate::client::{self, Client, Page, RawValue};
 
 const NOTE: &str = "\
 Examples:
@@ -129,7 +129,7 @@ impl Range {
         &self,
         client: &mut Client,
         range: &client::Range,
-    ) -> Result<Page<(Bytes, Option<Packed>)>, Failure> {
+    ) -> Result<Page<(Bytes, Option<RawValue>)>, Failure> {
         if self.keys_only {
             let page = client.range_keys(range).await?;
             let items = page.items.into_iter().map(|key| (key, None)).collect();
@@ -141,7 +141,7 @@ impl Range {
     }
 }
 
-fn print_item(key: &[u8], value: Option<&Packed>, out: &mut Output) -> Result<(), Failure> {
+fn print_item(key: &[u8], value: Option<&RawValue>, out: &mut Output) -> Result<(), Failure> {
     match (value, out.json) {
         (Some(value), true) => {
             out.json(&json!({ "key": json::key(key), "value": json::exact(value) }))

@@ -12,10 +12,10 @@ use super::output::Output;
 use super::progress::Progress;
 use super::stop::exit_when_asked;
 use crate::clock::Clock;
-use crate::disk::{FjallDisk, files};
-use crate::log::archive_reader::ArchiveReader;
-use crate::log::restore::{RestoreError, Restored, restore};
-use crate::wire::hex;
+use crate::protocol::hex;
+use crate::storage::{FjallStorage, files};
+use crate::wal::archive_reader::ArchiveReader;
+use crate::wal::restore::{RestoreError, Restored, restore};
 
 const NOTE: &str = "\
 Example:
@@ -77,11 +77,11 @@ impl Restore {
             RestoreError::Archive(error) => {
                 Failure::failed(format!("{}: {error}", self.file.display()))
             }
-            RestoreError::Disk(error) => Failure::failed(error.to_string()),
+            RestoreError::Storage(error) => Failure::failed(error.to_string()),
         };
         let archive = ArchiveReader::open(BufReader::new(open(&self.file)?));
         let mut archive = archive.map_err(|error| failed(error.into()))?;
-        let disk = FjallDisk::restoring(&self.database).map_err(|error| failed(error.into()))?;
+        let disk = FjallStorage::restoring(&self.database).map_err(|error| failed(error.into()))?;
         let mut done = 0;
         let mut report = |items: u64, bytes: u64| {
             progress.advance(items - done, size + bytes);

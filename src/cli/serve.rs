@@ -85,19 +85,19 @@ pub(super) struct Serve {
     durability: Level,
 
     /// Most changes that may wait for the tables; reaching it flushes
-    #[arg(long, env = "VATN_QUEUE_ITEMS", value_name = "N")]
+    #[arg(long, env = "VATN_WRITE_QUEUE_ITEMS", value_name = "N")]
     #[arg(default_value_t = QueueConfig::default().items)]
     queue_items: usize,
 
     /// Most bytes of changes that may wait for the tables [default: a sixteenth of the memory that
     /// the process may use, at most 512 MiB]
-    #[arg(long, env = "VATN_QUEUE_BYTES", value_name = "BYTES")]
+    #[arg(long, env = "VATN_WRITE_QUEUE_BYTES", value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
     #[arg(default_value_t = share(16, QueueConfig::default().bytes), hide_default_value = true)]
     queue_bytes: usize,
 
     /// How long a write waits for room in the queue before it is refused
-    #[arg(long, env = "VATN_QUEUE_WAIT_MS", value_name = "MS")]
+    #[arg(long, env = "VATN_WRITE_QUEUE_WAIT_MS", value_name = "MS")]
     #[arg(value_parser = units::milliseconds)]
     #[arg(default_value_t = QueueConfig::default().wait_ms)]
     queue_wait_ms: u64,
@@ -120,8 +120,8 @@ pub(super) struct Serve {
     segment_bytes: u64,
 
     /// How many threads bring the tables up to date
-    #[arg(long, env = "VATN_WORKERS", value_name = "N", default_value_t = 2)]
-    workers: usize,
+    #[arg(long, env = "VATN_CHECKPOINT_THREADS", value_name = "N", default_value_t = 2)]
+    checkpoint_threads: usize,
 
     #[command(flatten)]
     limits: Limits,
@@ -156,9 +156,9 @@ impl Serve {
             return Err(Failure::usage(fault));
         }
         for (flag, value) in [
-            ("--queue-items", self.queue_items),
-            ("--queue-bytes", self.queue_bytes),
-            ("--workers", self.workers),
+            ("--write-queue-items", self.queue_items),
+            ("--write-queue-bytes", self.queue_bytes),
+            ("--checkpoint-threads", self.checkpoint_threads),
         ] {
             if value == 0 {
                 return Err(Failure::usage(format!("{flag} 0: must be at least 1")));
@@ -170,8 +170,8 @@ impl Serve {
                  write; give the name or address that clients use"
             )));
         }
-        let items = limits::at_most("--queue-items", self.queue_items, QUEUE_ITEMS_MAX);
-        let bytes = limits::at_most("--queue-bytes", self.queue_bytes, QUEUE_BYTES_MAX);
+        let items = limits::at_most("--write-queue-items", self.queue_items, QUEUE_ITEMS_MAX);
+        let bytes = limits::at_most("--write-queue-bytes", self.queue_bytes, QUEUE_BYTES_MAX);
         if let Some(fault) = items.or(bytes) {
             return Err(Failure::usage(fault));
         }
@@ -211,7 +211,7 @@ impl Serve {
                 age_ms: self.retain_age_ms,
                 segment_bytes: self.segment_bytes.max(1),
             },
-            workers: self.workers,
+            checkpoint_threads: self.checkpoint_threads,
             limits,
         })
     }
@@ -342,7 +342,7 @@ fn log_to_stderr(debug: bool) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        // A line that cannot be written is lost. Told of on the same stderr, it would be a panic.
+        // A line that cannot be written is lost. EncodedRecord of on the same stderr, it would be a panic.
         .log_internal_errors(false)
         .finish();
     // A second one in the same process (a test) keeps the first.

@@ -12,7 +12,7 @@ use super::connection::{Connection, Expiry, Writing, condition};
 use super::key::{self, Key};
 use super::output::Output;
 use super::{Failure, json};
-use crate::client::{Client, Condition, Packed};
+use crate::client::{Client, Condition, RawValue};
 
 const NOTE: &str = "\
 Examples:
@@ -91,14 +91,14 @@ impl Set {
         if out.json { out.json(&json!({ "seq": seq })) } else { out.line(seq.to_string()) }
     }
 
-    fn pack(&self, bytes: Vec<u8>) -> Result<Packed, Failure> {
+    fn pack(&self, bytes: Vec<u8>) -> Result<RawValue, Failure> {
         if self.raw {
-            return Ok(Packed::bin(&bytes));
+            return Ok(RawValue::bin(&bytes));
         }
         let text = str::from_utf8(&bytes)
             .map_err(|_| Failure::usage("VALUE is not UTF-8: use --raw for bytes"))?;
         if self.string {
-            return Ok(Packed::from(text));
+            return Ok(RawValue::from(text));
         }
         match json::pack_text(text) {
             Ok(value) => Ok(value),
@@ -112,7 +112,7 @@ impl Set {
                 if text.starts_with(['{', '[', '"']) {
                     eprintln!("vatn: stored as a string, since it is not JSON: {reason}");
                 }
-                Ok(Packed::from(text))
+                Ok(RawValue::from(text))
             }
         }
     }

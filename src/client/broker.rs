@@ -2,7 +2,7 @@
 
 use rmpv::Value;
 
-use super::{Client, ClientError, Level, Packed, Request};
+use super::{Client, ClientError, Level, RawValue, Request};
 
 impl Client {
     /// `hello`: who the broker is, as a map.
@@ -13,7 +13,7 @@ impl Client {
     }
 
     /// `ping`: the payload comes back.
-    pub async fn ping(&mut self, payload: &Packed) -> Result<Packed, ClientError> {
+    pub async fn ping(&mut self, payload: &RawValue) -> Result<RawValue, ClientError> {
         self.call(&Request::new("ping").argument(payload)).await
     }
 
@@ -38,17 +38,17 @@ impl Client {
         &mut self,
         requests: &[Request],
         durability: Option<Level>,
-    ) -> Result<Vec<Packed>, ClientError> {
+    ) -> Result<Vec<RawValue>, ClientError> {
         let request = Request::new("batch")
             .requests(requests)
             .option_if("durability", durability.map(Level::name));
-        self.call_for(&request, Packed::elements).await
+        self.call_for(&request, RawValue::elements).await
     }
 
     /// `flush`: returns LeakDB's status line once all that was queued is in the tables and on the
     /// disk. It waits as long as the connection lives.
     pub async fn flush(&mut self) -> Result<String, ClientError> {
-        let status = |result: &Packed| result.value().as_str().map(str::to_owned);
+        let status = |result: &RawValue| result.value().as_str().map(str::to_owned);
         self.call_for_within(None, &Request::new("flush"), status).await
     }
 

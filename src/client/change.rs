@@ -4,9 +4,9 @@ use bytes::Bytes;
 use rmpv::Value;
 
 use super::Level;
-use super::packed::Packed;
+use super::raw_value::RawValue;
 
-pub use crate::wire::Op;
+pub use crate::protocol::Op;
 
 /// One change of one key, as published.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +28,7 @@ pub struct Change {
     /// The key.
     pub key: Bytes,
     /// The value that a `set` gave the key; `None` for other ops. A `touch` leaves the value.
-    pub value: Option<Packed>,
+    pub value: Option<RawValue>,
 }
 
 /// A message of the publisher.
@@ -51,7 +51,7 @@ impl Publication {
 /// Reads the three frames: key, header, value.
 pub(super) fn decode(frames: &[Bytes]) -> Result<Publication, &'static str> {
     let [key, header, value] = frames else { return Err("a publication without three frames") };
-    let header = Packed::new(header.clone()).ok_or("a change's header is not MessagePack")?;
+    let header = RawValue::new(header.clone()).ok_or("a change's header is not MessagePack")?;
     let header = header.value();
     let fields = header.as_array().map(Vec::as_slice);
     let Some([seq, op, index, count, prev, ttl_ms, level, ..]) = fields else {
@@ -65,7 +65,7 @@ pub(super) fn decode(frames: &[Bytes]) -> Result<Publication, &'static str> {
         name => op_named(name).ok_or("a change of an unknown kind")?,
     };
     let value = match op {
-        Op::Set => Some(Packed::new(value.clone()).ok_or("a change's value is not MessagePack")?),
+        Op::Set => Some(RawValue::new(value.clone()).ok_or("a change's value is not MessagePack")?),
         Op::Touch | Op::Delete | Op::Expire => None,
     };
     let level =
@@ -106,7 +106,7 @@ pub(super) mod tests {
     }
 
     fn frames(header: Vec<Value>, value: &'static [u8]) -> Vec<Bytes> {
-        let header = Packed::from(&Value::Array(header));
+        let header = RawValue::from(&Value::Array(header));
         let header = Bytes::copy_from_slice(header.as_bytes());
         vec![Bytes::from_static(b"k"), header, Bytes::from_static(value)]
     }
@@ -128,7 +128,7 @@ pub(super) mod tests {
         let Ok(Publication::Change(read)) = decode(&frames(header("set"), b"\x07")) else {
             panic!()
         };
-        assert_eq!(read.value, Some(Packed::from(7)));
+        assert_eq!(read.value, Some(RawValue::from(7)));
     }
 
     #[test]

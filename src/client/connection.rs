@@ -10,7 +10,7 @@ use zeromq::prelude::{Socket, SocketRecv, SocketSend};
 use zeromq::{DealerSocket, SocketEvent, SocketOptions, ZmqError, ZmqMessage};
 
 use super::error::Refusal;
-use super::packed::Packed;
+use super::raw_value::RawValue;
 use super::request::Request;
 use super::{ClientError, Endpoint, reply};
 
@@ -52,7 +52,7 @@ impl Default for ClientOptions {
 /// Several messages are under way at once with [`Client::send`] and [`Client::receive`]:
 ///
 /// ```no_run
-/// use vatn::client::{Client, ClientError, Packed, Request};
+/// use vatn::client::{Client, ClientError, RawValue, Request};
 ///
 /// async fn two_at_once(client: &mut Client) -> Result<(), ClientError> {
 ///     let first = client.send(&[Request::new("get").key(b"a")]).await?;
@@ -66,7 +66,7 @@ impl Default for ClientOptions {
 ///         }
 ///     }
 ///     // No reply, and no error when it fails.
-///     client.notify(&Request::new("set").key(b"seen").argument(&Packed::from(true))).await
+///     client.notify(&Request::new("set").key(b"seen").argument(&RawValue::from(true))).await
 /// }
 /// ```
 pub struct Client {
@@ -75,7 +75,7 @@ pub struct Client {
     events: Events,
     next_id: u64,
     /// Requests that were sent and not yet handed to the caller, with the reply once it is here.
-    outstanding: HashMap<u64, Option<Result<Packed, Refusal>>>,
+    outstanding: HashMap<u64, Option<Result<RawValue, Refusal>>>,
     pub(super) reply_timeout: Option<Duration>,
     /// The largest message that the broker takes, once it has been asked.
     message_bytes: Option<u64>,
@@ -146,7 +146,7 @@ impl Client {
     }
 
     /// Sends one request and waits for its result.
-    pub async fn call(&mut self, request: &Request) -> Result<Packed, ClientError> {
+    pub async fn call(&mut self, request: &Request) -> Result<RawValue, ClientError> {
         self.call_within(self.reply_timeout, request).await
     }
 
@@ -155,7 +155,7 @@ impl Client {
         &mut self,
         limit: Option<Duration>,
         request: &Request,
-    ) -> Result<Packed, ClientError> {
+    ) -> Result<RawValue, ClientError> {
         let ticket = self.send(std::slice::from_ref(request)).await?;
         match self.receive_within(limit, ticket).await?.pop() {
             Some(outcome) => Ok(outcome?),
@@ -167,7 +167,7 @@ impl Client {
     pub async fn call_many(
         &mut self,
         requests: &[Request],
-    ) -> Result<Vec<Result<Packed, Refusal>>, ClientError> {
+    ) -> Result<Vec<Result<RawValue, Refusal>>, ClientError> {
         let ticket = self.send(requests).await?;
         self.receive(ticket).await
     }
@@ -194,7 +194,7 @@ impl Client {
     pub async fn receive(
         &mut self,
         ticket: Ticket,
-    ) -> Result<Vec<Result<Packed, Refusal>>, ClientError> {
+    ) -> Result<Vec<Result<RawValue, Refusal>>, ClientError> {
         self.receive_within(self.reply_timeout, ticket).await
     }
 
@@ -202,7 +202,7 @@ impl Client {
         &mut self,
         limit: Option<Duration>,
         ticket: Ticket,
-    ) -> Result<Vec<Result<Packed, Refusal>>, ClientError> {
+    ) -> Result<Vec<Result<RawValue, Refusal>>, ClientError> {
         let waiting = Waiting { client: self, ids: ticket.ids() };
         let ids = waiting.ids.clone();
         let Some(limit) = limit else {
@@ -233,7 +233,7 @@ impl Client {
     async fn await_replies(
         &mut self,
         ids: Range<u64>,
-    ) -> Result<Vec<Result<Packed, Refusal>>, ClientError> {
+    ) -> Result<Vec<Result<RawValue, Refusal>>, ClientError> {
         let mut outcomes = Vec::new();
         for id in ids {
             loop {

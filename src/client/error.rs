@@ -96,13 +96,13 @@ impl ClientError {
     /// The broker's error code, when it was the broker that said no.
     ///
     /// ```no_run
-    /// use vatn::client::{Client, ClientError, Condition, Packed, WriteOptions};
+    /// use vatn::client::{Client, ClientError, Condition, RawValue, WriteOptions};
     ///
     /// /// Whether this client took the lock.
     /// async fn try_lock(client: &mut Client) -> Result<bool, ClientError> {
     ///     let condition = Some(Condition::Absent);
     ///     let options = WriteOptions { condition, ttl_ms: Some(5_000), ..Default::default() };
-    ///     match client.set(b"lock", &Packed::nil(), &options).await {
+    ///     match client.set(b"lock", &RawValue::nil(), &options).await {
     ///         Ok(_seq) => Ok(true),
     ///         Err(error) if error.code() == Some("CONFLICT") => Ok(false),
     ///         Err(error) => Err(error),

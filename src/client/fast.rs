@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::endpoint::{Endpoint, Stream};
 use super::error::ClientError;
-use crate::wire::Reader;
+use crate::protocol::Reader;
 
 const MORE: u8 = 1;
 const LONG: u8 = 2;

@@ -38,7 +38,7 @@ const WAIT: Duration = Duration::from_secs(1);
 pub struct Follower {
     subscriber: Subscriber,
     replay: Option<Replay>,
-    seam: Seam,
+    tracker: ContinuityTracker,
     /// Up to which seq the history must be read before the subscriber is heard again.
     missing: Option<Missing>,
     ready: VecDeque<Event>,
@@ -75,7 +75,7 @@ impl Follower {
         Ok(Follower {
             subscriber,
             replay,
-            seam: Seam::new(from),
+            tracker: ContinuityTracker::new(from),
             missing: None,
             ready: VecDeque::new(),
         })
@@ -114,8 +114,8 @@ impl Follower {
     /// Gives up on what is missing: the next event is the gap.
     pub fn give_up(&mut self) {
         if let Some(missing) = self.missing.take() {
-            let (after, through) = (self.seam.whole, missing.through);
-            self.seam = Seam::new(Some(through));
+            let (after, through) = (self.tracker.whole, missing.through);
+            self.tracker = ContinuityTracker::new(Some(through));
             self.ready.push_front(Event::Gap { after, through });
         }
     }
@@ -123,13 +123,13 @@ impl Follower {
     /// Takes in what the subscriber says; returns what is to be told of it now.
     fn hear(&mut self, event: Event) -> Option<Event> {
         match event {
-            Event::Change(change) => self.seam.take(change).map(Event::Change),
+            Event::Change(change) => self.tracker.take(change).map(Event::Change),
             Event::Beat { seq } => {
-                self.seam.pass(seq);
+                self.tracker.pass(seq);
                 Some(Event::Beat { seq })
             }
             Event::Gap { after, through } if self.replay.is_none() || through < after => {
-                self.seam = Seam::new(Some(through));
+                self.tracker = ContinuityTracker::new(Some(through));
                 Some(Event::Gap { after, through })
             }
             Event::Gap { through, .. } => {
@@ -141,10 +141,10 @@ impl Follower {
     }
 
     fn miss(&mut self, through: u64) {
-        if through > self.seam.whole {
+        if through > self.tracker.whole {
             self.missing = Some(Missing { through, since: Instant::now() });
             if let Some(replay) = &mut self.replay {
-                replay.rewind(self.seam.whole);
+                replay.rewind(self.tracker.whole);
             }
         }
     }
@@ -164,12 +164,12 @@ impl Follower {
         for change in page {
             // What is later comes from the publisher.
             if change.seq <= missing.through {
-                self.ready.extend(self.seam.take(change).map(Event::Change));
+                self.ready.extend(self.tracker.take(change).map(Event::Change));
             }
         }
         if is_all {
             self.missing = None;
-            self.seam.pass(missing.through);
+            self.tracker.pass(missing.through);
         }
         Ok(())
     }
@@ -177,7 +177,7 @@ impl Follower {
 
 /// Where what was told ends.
 #[derive(Debug)]
-struct Seam {
+struct ContinuityTracker {
     /// Everything up to this seq was told.
     whole: u64,
     /// The place of the last change in the order: its seq and its index.
@@ -186,10 +186,10 @@ struct Seam {
     prev: Option<u64>,
 }
 
-impl Seam {
+impl ContinuityTracker {
     fn new(from: Option<u64>) -> Self {
         let start = from.unwrap_or_default();
-        Seam { whole: start, told: (start, u64::MAX), prev: from }
+        ContinuityTracker { whole: start, told: (start, u64::MAX), prev: from }
     }
 
     /// Lets a change pass that was not told yet.
@@ -224,37 +224,37 @@ mod tests {
         Change { index, count, ..change(seq, 0) }
     }
 
-    fn told(seam: &mut Seam, changes: &[Change]) -> Vec<(u64, u64, u64)> {
-        let told = changes.iter().filter_map(|change| seam.take(change.clone()));
+    fn told(tracker: &mut ContinuityTracker, changes: &[Change]) -> Vec<(u64, u64, u64)> {
+        let told = changes.iter().filter_map(|change| tracker.take(change.clone()));
         told.map(|change| (change.seq, change.index, change.prev)).collect()
     }
 
     #[test]
     fn each_change_is_told_once_and_names_the_one_before() {
-        let mut seam = Seam::new(Some(4));
+        let mut tracker = ContinuityTracker::new(Some(4));
         let changes = [part(4, 0, 1), part(6, 0, 2), part(6, 1, 2), part(6, 0, 2), part(9, 0, 1)];
-        assert_eq!(told(&mut seam, &changes), [(6, 0, 4), (6, 1, 6), (9, 0, 6)]);
-        seam.pass(20);
-        assert_eq!(told(&mut seam, &[part(20, 0, 1), part(21, 0, 1)]), [(21, 0, 9)]);
+        assert_eq!(told(&mut tracker, &changes), [(6, 0, 4), (6, 1, 6), (9, 0, 6)]);
+        tracker.pass(20);
+        assert_eq!(told(&mut tracker, &[part(20, 0, 1), part(21, 0, 1)]), [(21, 0, 9)]);
     }
 
     #[test]
     fn a_write_is_whole_with_its_last_change_or_with_what_comes_after_it() {
-        let mut seam = Seam::new(None);
-        told(&mut seam, &[part(7, 0, 3)]);
-        assert_eq!(seam.whole, 6);
+        let mut tracker = ContinuityTracker::new(None);
+        told(&mut tracker, &[part(7, 0, 3)]);
+        assert_eq!(tracker.whole, 6);
         // The rest of it, read again from the last whole one.
-        assert_eq!(told(&mut seam, &[part(7, 0, 3), part(7, 2, 3)]), [(7, 2, 7)]);
-        assert_eq!(seam.whole, 7);
-        told(&mut seam, &[part(8, 0, 2)]);
-        seam.pass(8);
-        assert_eq!(seam.whole, 8);
+        assert_eq!(told(&mut tracker, &[part(7, 0, 3), part(7, 2, 3)]), [(7, 2, 7)]);
+        assert_eq!(tracker.whole, 7);
+        told(&mut tracker, &[part(8, 0, 2)]);
+        tracker.pass(8);
+        assert_eq!(tracker.whole, 8);
     }
 
     #[test]
     fn who_follows_from_now_on_begins_where_the_first_beat_says() {
-        let mut seam = Seam::new(None);
-        seam.pass(12);
-        assert_eq!(told(&mut seam, &[part(15, 0, 1)]), [(15, 0, 12)]);
+        let mut tracker = ContinuityTracker::new(None);
+        tracker.pass(12);
+        assert_eq!(told(&mut tracker, &[part(15, 0, 1)]), [(15, 0, 12)]);
     }
 }

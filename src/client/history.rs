@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::change::{Change, Publication, decode};
-use super::packed::{Packed, key_bytes};
+use super::raw_value::{RawValue, key_bytes};
 use super::{Client, ClientError, Level, Request};
 
 /// What a `changes` asks for, beside the seq after which it begins.
@@ -33,10 +33,10 @@ impl Client {
         after: u64,
         options: &HistoryOptions,
     ) -> Result<History, ClientError> {
-        let prefix = (!options.prefix.is_empty()).then(|| Packed::key(&options.prefix));
+        let prefix = (!options.prefix.is_empty()).then(|| RawValue::key(&options.prefix));
         let wait_ms = milliseconds(options.wait);
         let request = Request::new("changes")
-            .argument(&Packed::from(after))
+            .argument(&RawValue::from(after))
             .option_if("prefix", prefix)
             .option_if("limit", options.limit)
             .option_if("wait_ms", (wait_ms > 0).then_some(wait_ms));
@@ -50,10 +50,10 @@ impl Client {
     /// Writes at a low level can be confirmed together, later:
     ///
     /// ```no_run
-    /// use vatn::client::{Client, ClientError, Level, Packed, WriteOptions};
+    /// use vatn::client::{Client, ClientError, Level, RawValue, WriteOptions};
     ///
     /// async fn load(client: &mut Client, keys: &[&[u8]]) -> Result<(), ClientError> {
-    ///     let (mut last, value) = (0, Packed::from(true));
+    ///     let (mut last, value) = (0, RawValue::from(true));
     ///     for key in keys {
     ///         last = client.set(key, &value, &WriteOptions::durability(Level::Queued)).await?;
     ///     }
@@ -68,8 +68,8 @@ impl Client {
         timeout: Option<Duration>,
     ) -> Result<bool, ClientError> {
         let request = Request::new("wait")
-            .argument(&Packed::from(seq))
-            .argument(&Packed::from(level.name()))
+            .argument(&RawValue::from(seq))
+            .argument(&RawValue::from(level.name()))
             .option_if("timeout_ms", timeout.map(milliseconds));
         let limit = self.reply_timeout.zip(timeout);
         let limit = limit.map(|(patience, timeout)| patience.saturating_add(timeout));
@@ -82,14 +82,14 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 /// Reads `[[[key, header, value]…], next]`.
-fn history(result: &Packed) -> Option<History> {
+fn history(result: &RawValue) -> Option<History> {
     let elements = result.elements()?;
     let [changes, next] = elements.as_slice() else { return None };
     let changes = changes.elements()?.iter().map(change).collect::<Option<_>>()?;
     Some(History { changes, next: next.value().as_u64()? })
 }
 
-fn change(parts: &Packed) -> Option<Change> {
+fn change(parts: &RawValue) -> Option<Change> {
     let elements = parts.elements()?;
     let [key, header, value] = elements.as_slice() else { return None };
     match decode(&[key_bytes(key)?, header.to_bytes(), value.to_bytes()]) {

@@ -4,14 +4,14 @@
 //! [`Client::call_many`] for many requests in one message. [`Subscriber`] follows what a
 //! `--publisher` endpoint publishes, and says where something is missing; [`Replay`] reads the
 //! history on, and [`Follower`] is both: every change once, in order, from any seq that is still
-//! held. Values stay in the bytes they were written with ([`Packed`]).
+//! held. Values stay in the bytes they were written with ([`RawValue`]).
 //!
 //! ```no_run
-//! use vatn::client::{Client, ClientOptions, Packed, WriteOptions};
+//! use vatn::client::{Client, ClientOptions, RawValue, WriteOptions};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut client = Client::connect("tcp://127.0.0.1:7533", &ClientOptions::default()).await?;
-//! let seq = client.set(b"user:1", &Packed::of("Ada")?, &WriteOptions::default()).await?;
+//! let seq = client.set(b"user:1", &RawValue::of("Ada")?, &WriteOptions::default()).await?;
 //! let name: Option<String> = match client.get(b"user:1").await? {
 //!     Some(value) => Some(value.decode()?),
 //!     None => None,
@@ -32,8 +32,8 @@ mod follower;
 mod history;
 mod numbers;
 mod options;
-mod packed;
 mod ranges;
+mod raw_value;
 mod replay;
 mod reply;
 mod request;
@@ -48,8 +48,8 @@ pub use follower::Follower;
 pub use history::{History, HistoryOptions};
 pub use numbers::Step;
 pub use options::{Condition, Level, WriteOptions};
-pub use packed::Packed;
 pub use ranges::{Deleted, Page, Range};
+pub use raw_value::RawValue;
 pub use replay::Replay;
 pub use request::Request;
 pub use subscriber::{Event, Subscriber};

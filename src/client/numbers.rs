@@ -1,6 +1,6 @@
 //! Counters.
 
-use super::{Client, ClientError, Packed, Request, WriteOptions};
+use super::{Client, ClientError, RawValue, Request, WriteOptions};
 
 /// Options of `incr` and `decr` beside those of every write.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +42,7 @@ impl Client {
         let request = Request::new(method)
             .key(key)
             .option_if("delta", step.delta)
-            .option_if("initial", step.initial.map(Packed::integer));
-        self.call_for(&options.apply(request), Packed::as_integer).await
+            .option_if("initial", step.initial.map(RawValue::integer));
+        self.call_for(&options.apply(request), RawValue::as_integer).await
     }
 }

@@ -1,9 +1,9 @@
 //! What a write may ask for.
 
-use super::packed::Packed;
+use super::raw_value::RawValue;
 use super::request::Request;
 
-pub use crate::wire::Level;
+pub use crate::protocol::Level;
 
 /// What must hold for a write to take place; unmet, the broker answers `CONFLICT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub enum Condition {
     Seq(u64),
 }
 
-impl From<Condition> for Packed {
-    fn from(condition: Condition) -> Packed {
+impl From<Condition> for RawValue {
+    fn from(condition: Condition) -> RawValue {
         match condition {
             Condition::Absent => "absent".into(),
             Condition::Present => "present".into(),
@@ -67,6 +67,6 @@ impl WriteOptions {
             .option_if("if", self.condition)
             .option_if("ttl_ms", self.ttl_ms)
             .option_if("expires_at_ms", self.expires_at_ms)
-            .option_if("key_prefix", self.key_prefix.as_deref().map(Packed::key))
+            .option_if("key_prefix", self.key_prefix.as_deref().map(RawValue::key))
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::packed::{Packed, key_bytes};
+use super::raw_value::{RawValue, key_bytes};
 use super::values::{Entry, entry, pairs};
 use super::{Client, ClientError, Request, WriteOptions};
 
@@ -58,7 +58,7 @@ pub struct Deleted {
 
 impl Client {
     /// `range`: keys and values in the order of the keys' bytes, one page.
-    pub async fn range(&mut self, range: &Range) -> Result<Page<(Bytes, Packed)>, ClientError> {
+    pub async fn range(&mut self, range: &Range) -> Result<Page<(Bytes, RawValue)>, ClientError> {
         self.call_for(&range.request(), |result| page(result, pairs)).await
     }
 
@@ -68,7 +68,7 @@ impl Client {
         range: &Range,
     ) -> Result<Page<(Bytes, Entry)>, ClientError> {
         let request = range.request().option("meta", true);
-        let entries = |items: &Packed| {
+        let entries = |items: &RawValue| {
             pairs(items)?.into_iter().map(|(key, meta)| Some((key, entry(&meta)?))).collect()
         };
         self.call_for(&request, |result| page(result, entries)).await
@@ -77,7 +77,7 @@ impl Client {
     /// `range` with `keys_only`: one page of keys.
     pub async fn range_keys(&mut self, range: &Range) -> Result<Page<Bytes>, ClientError> {
         let request = range.request().option("keys_only", true);
-        let keys = |items: &Packed| items.elements()?.iter().map(key_bytes).collect();
+        let keys = |items: &RawValue| items.elements()?.iter().map(key_bytes).collect();
         self.call_for(&request, |result| page(result, keys)).await
     }
 
@@ -94,7 +94,7 @@ impl Client {
 
     /// `count`: how many keys begin with the prefix.
     pub async fn count(&mut self, prefix: &[u8]) -> Result<u64, ClientError> {
-        let prefix = (!prefix.is_empty()).then(|| Packed::key(prefix));
+        let prefix = (!prefix.is_empty()).then(|| RawValue::key(prefix));
         let request = Request::new("count").option_if("prefix", prefix);
         self.call_for(&request, |result| result.value().as_u64()).await
     }
@@ -106,7 +106,7 @@ impl Range {
     }
 
     fn applied_to(&self, request: Request) -> Request {
-        let key = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(Packed::key);
+        let key = |bytes: &Option<Vec<u8>>| bytes.as_deref().map(RawValue::key);
         request
             .option_if("from", key(&self.from))
             .option_if("after", key(&self.after))
@@ -118,19 +118,19 @@ impl Range {
 }
 
 /// Reads `[count, next]`.
-fn deleted(result: &Packed) -> Option<Deleted> {
+fn deleted(result: &RawValue) -> Option<Deleted> {
     let elements = result.elements()?;
     let [count, next] = elements.as_slice() else { return None };
     Some(Deleted { count: count.value().as_u64()?, next: cursor(next)? })
 }
 
 /// Reads a key or nil.
-fn cursor(next: &Packed) -> Option<Option<Bytes>> {
+fn cursor(next: &RawValue) -> Option<Option<Bytes>> {
     if next.is_nil() { Some(None) } else { key_bytes(next).map(Some) }
 }
 
 /// Reads `[items, next]`.
-fn page<T>(result: &Packed, read: impl FnOnce(&Packed) -> Option<Vec<T>>) -> Option<Page<T>> {
+fn page<T>(result: &RawValue, read: impl FnOnce(&RawValue) -> Option<Vec<T>>) -> Option<Page<T>> {
     let elements = result.elements()?;
     let [items, next] = elements.as_slice() else { return None };
     Some(Page { items: read(items)?, next: cursor(next)? })

@@ -4,19 +4,19 @@ use bytes::Bytes;
 use rmpv::Value;
 
 use super::error::Refusal;
-use super::packed::Packed;
+use super::raw_value::RawValue;
 
 /// A response frame, taken apart.
 #[derive(Debug, PartialEq)]
 pub(super) struct Reply {
     /// The request's id; `None` when the broker could not read it.
     pub(super) id: Option<u64>,
-    pub(super) outcome: Result<Packed, Refusal>,
+    pub(super) outcome: Result<RawValue, Refusal>,
 }
 
 /// Reads `[1, id, error, result]`; the error says what else it was.
 pub(super) fn decode(frame: &Bytes) -> Result<Reply, &'static str> {
-    let whole = Packed::new(frame.clone()).ok_or("it is not one MessagePack value")?;
+    let whole = RawValue::new(frame.clone()).ok_or("it is not one MessagePack value")?;
     let elements = whole.elements().ok_or("it is not an array")?;
     let [kind, id, error, result] = elements.as_slice() else {
         return Err("it has not four elements");
@@ -54,13 +54,13 @@ mod tests {
     use super::*;
 
     fn reply(value: Value) -> Result<Reply, &'static str> {
-        decode(&Bytes::copy_from_slice(Packed::from(&value).as_bytes()))
+        decode(&Bytes::copy_from_slice(RawValue::from(&value).as_bytes()))
     }
 
     #[test]
     fn a_result_is_read_with_its_id() {
         let read = reply(Value::Array(vec![1.into(), 7.into(), Value::Nil, "ok".into()])).unwrap();
-        assert_eq!(read, Reply { id: Some(7), outcome: Ok(Packed::from("ok")) });
+        assert_eq!(read, Reply { id: Some(7), outcome: Ok(RawValue::from("ok")) });
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::packed::Packed;
-use crate::wire::writer;
+use super::raw_value::RawValue;
+use crate::protocol::writer;
 
 /// One request before it is sent: a method, its arguments in order, and its options.
 ///
@@ -38,7 +38,7 @@ impl Request {
     }
 
     /// Adds an argument.
-    pub fn argument(mut self, value: &Packed) -> Self {
+    pub fn argument(mut self, value: &RawValue) -> Self {
         self.arguments += 1;
         self.argument_bytes.extend_from_slice(value.as_bytes());
         self
@@ -62,7 +62,7 @@ impl Request {
     }
 
     /// Adds one argument that is an array of pairs of a key and its value.
-    pub fn pairs<K: AsRef<[u8]>>(mut self, pairs: &[(K, Packed)]) -> Self {
+    pub fn pairs<K: AsRef<[u8]>>(mut self, pairs: &[(K, RawValue)]) -> Self {
         self.arguments += 1;
         writer::array_len(&mut self.argument_bytes, pairs.len());
         for (key, value) in pairs {
@@ -86,7 +86,7 @@ impl Request {
     }
 
     /// Adds an option to the map that ends the arguments.
-    pub fn option(mut self, name: &str, value: impl Into<Packed>) -> Self {
+    pub fn option(mut self, name: &str, value: impl Into<RawValue>) -> Self {
         self.options += 1;
         writer::str(&mut self.option_bytes, name);
         self.option_bytes.extend_from_slice(value.into().as_bytes());
@@ -94,7 +94,7 @@ impl Request {
     }
 
     /// Adds an option when there is a value for it.
-    pub fn option_if(self, name: &str, value: Option<impl Into<Packed>>) -> Self {
+    pub fn option_if(self, name: &str, value: Option<impl Into<RawValue>>) -> Self {
         match value {
             Some(value) => self.option(name, value),
             None => self,
@@ -138,7 +138,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::hex;
+    use crate::protocol::hex;
 
     #[test]
     fn a_request_is_four_elements_with_the_options_last() {
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_notification_has_no_id() {
-        let request = Request::new("set").key(b"k").argument(&Packed::from(true));
+        let request = Request::new("set").key(b"k").argument(&RawValue::from(true));
         assert_eq!(hex(&request.encode_notification()), "9302a373657492a16bc3");
     }
 

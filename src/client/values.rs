@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::packed::{Packed, key_bytes};
+use super::raw_value::{RawValue, key_bytes};
 use super::{Client, ClientError, Level, Request, WriteOptions};
 
 /// A value with what the broker knows about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The value.
-    pub value: Packed,
+    pub value: RawValue,
     /// The sequence number of the write that set it.
     pub seq: u64,
     /// How many milliseconds it has left; `None` when it does not expire.
@@ -23,7 +23,7 @@ pub struct Entry {
 impl Client {
     /// `get`: the value of a key; a stored nil cannot be told from an absent key here, see
     /// [`Client::entry`].
-    pub async fn get(&mut self, key: &[u8]) -> Result<Option<Packed>, ClientError> {
+    pub async fn get(&mut self, key: &[u8]) -> Result<Option<RawValue>, ClientError> {
         let result = self.call(&Request::new("get").key(key)).await?;
         Ok((!result.is_nil()).then_some(result))
     }
@@ -60,7 +60,7 @@ impl Client {
     pub async fn get_multi<K: AsRef<[u8]>>(
         &mut self,
         keys: &[K],
-    ) -> Result<Vec<(Bytes, Packed)>, ClientError> {
+    ) -> Result<Vec<(Bytes, RawValue)>, ClientError> {
         let result = self.call(&Request::new("get_multi").keys(keys)).await?;
         pairs(&result).ok_or_else(|| self.protocol("get_multi's result is not pairs"))
     }
@@ -69,7 +69,7 @@ impl Client {
     pub async fn set(
         &mut self,
         key: &[u8],
-        value: &Packed,
+        value: &RawValue,
         options: &WriteOptions,
     ) -> Result<u64, ClientError> {
         let request = options.apply(Request::new("set").key(key).argument(value));
@@ -80,9 +80,9 @@ impl Client {
     pub async fn replace(
         &mut self,
         key: &[u8],
-        value: &Packed,
+        value: &RawValue,
         options: &WriteOptions,
-    ) -> Result<Option<Packed>, ClientError> {
+    ) -> Result<Option<RawValue>, ClientError> {
         let request = Request::new("set").key(key).argument(value).option("return_value", true);
         let result = self.call(&options.apply(request)).await?;
         Ok((!result.is_nil()).then_some(result))
@@ -91,7 +91,7 @@ impl Client {
     /// `set_multi`: writes many values as one atomic write and returns its sequence number.
     pub async fn set_multi<K: AsRef<[u8]>>(
         &mut self,
-        pairs: &[(K, Packed)],
+        pairs: &[(K, RawValue)],
         options: &WriteOptions,
     ) -> Result<u64, ClientError> {
         let request = options.apply(Request::new("set_multi").pairs(pairs));
@@ -103,7 +103,7 @@ impl Client {
     pub async fn append(
         &mut self,
         key: &[u8],
-        bytes: &Packed,
+        bytes: &RawValue,
         options: &WriteOptions,
     ) -> Result<u64, ClientError> {
         let request = options.apply(Request::new("append").key(key).argument(bytes));
@@ -125,7 +125,7 @@ impl Client {
         &mut self,
         key: &[u8],
         options: &WriteOptions,
-    ) -> Result<Option<Packed>, ClientError> {
+    ) -> Result<Option<RawValue>, ClientError> {
         let request = Request::new("delete").key(key).option("return_value", true);
         let result = self.call(&options.apply(request)).await?;
         Ok((!result.is_nil()).then_some(result))
@@ -148,7 +148,7 @@ impl Client {
         ttl_ms: Option<u64>,
         options: &WriteOptions,
     ) -> Result<bool, ClientError> {
-        let ttl_ms = ttl_ms.map_or_else(Packed::nil, Packed::from);
+        let ttl_ms = ttl_ms.map_or_else(RawValue::nil, RawValue::from);
         let request = options.apply(Request::new("touch").key(key).argument(&ttl_ms));
         self.call_for(&request, |result| result.value().as_bool()).await
     }
@@ -157,7 +157,7 @@ impl Client {
     pub(super) async fn call_for<T>(
         &mut self,
         request: &Request,
-        read: impl FnOnce(&Packed) -> Option<T>,
+        read: impl FnOnce(&RawValue) -> Option<T>,
     ) -> Result<T, ClientError> {
         self.call_for_within(self.reply_timeout, request, read).await
     }
@@ -167,7 +167,7 @@ impl Client {
         &mut self,
         limit: Option<Duration>,
         request: &Request,
-        read: impl FnOnce(&Packed) -> Option<T>,
+        read: impl FnOnce(&RawValue) -> Option<T>,
     ) -> Result<T, ClientError> {
         let result = self.call_within(limit, request).await?;
         read(&result).ok_or_else(|| {
@@ -177,7 +177,7 @@ impl Client {
 }
 
 /// Reads `[value, seq, ttl_ms, level]`.
-pub(super) fn entry(result: &Packed) -> Option<Entry> {
+pub(super) fn entry(result: &RawValue) -> Option<Entry> {
     let elements = result.elements()?;
     let [value, seq, ttl_ms, level] = elements.as_slice() else { return None };
     let ttl_ms = if ttl_ms.is_nil() { None } else { Some(ttl_ms.value().as_u64()?) };
@@ -190,8 +190,8 @@ pub(super) fn entry(result: &Packed) -> Option<Entry> {
 }
 
 /// Reads `[[key, value]…]`.
-pub(super) fn pairs(result: &Packed) -> Option<Vec<(Bytes, Packed)>> {
-    let read = |pair: Packed| {
+pub(super) fn pairs(result: &RawValue) -> Option<Vec<(Bytes, RawValue)>> {
+    let read = |pair: RawValue| {
         let elements = pair.elements()?;
         let [key, value] = elements.as_slice() else { return None };
         Some((key_bytes(key)?, value.clone()))

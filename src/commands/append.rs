@@ -6,10 +6,10 @@ use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
 use super::options::{self, Condition, Expiry, WriteOptions};
 use crate::budget::Cost;
-use crate::store::Store;
-use crate::store::write::Write;
-use crate::wire::params::{Params, join_key};
-use crate::wire::{Code, Key, Level, Reader, Refusal, Reply, WriteCost, writer};
+use crate::protocol::params::{Params, join_key};
+use crate::protocol::{Code, Key, Level, Reader, Refusal, Reply, WriteCost, writer};
+use crate::state::Store;
+use crate::state::write::Write;
 
 /// The longest value that it makes: a change carries the whole value, however little was appended.
 const BYTES_MAX: usize = 1 << 20;
@@ -91,13 +91,13 @@ impl<'a> WriteMethod<'a> for Append<'a> {
         let (value, len, kept) = match store.current(key, write) {
             Some(entry) => {
                 // The length tells of the old value, and so does a refusal.
-                write.gate.require(entry.head.level, entry.head.seq);
+                write.barrier.require(entry.head.level, entry.head.seq);
                 let old = Blob::of(entry.value).ok_or_else(no_blob)?;
                 let (value, len) = old.with(self.bytes)?;
                 (value, len, entry.head.expires_at)
             }
             None => {
-                write.gate.join(store.removals());
+                write.barrier.join(store.removals());
                 let none = Blob { is_text: self.bytes.is_text, bytes: &[] };
                 let (value, len) = none.with(self.bytes)?;
                 (value, len, 0)

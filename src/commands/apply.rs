@@ -9,9 +9,9 @@ use super::Command;
 use super::deferred::Deferred;
 use super::method::{ReadMethod, WriteMethod};
 use crate::budget::Cost;
-use crate::store::read_set::ReadSet;
-use crate::store::{Context, Store};
-use crate::wire::{ChangeBuffer, Gate, Refusal, Reply};
+use crate::protocol::{ChangeBuffer, DurabilityBarrier, Refusal, Reply};
+use crate::state::read_set::ReadSet;
+use crate::state::{Context, Store};
 
 /// A command, and the hash of the only key that it names, where that is known already.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,7 @@ pub struct Applied<'s> {
     /// What it came to, or why nothing changed.
     pub outcome: Result<Outcome<'s>, Refusal>,
     /// What the reply waits for.
-    pub gate: Gate,
+    pub barrier: DurabilityBarrier,
     /// What it cost, whether it was refused or not, less what encoding the reply costs.
     pub cost: Cost,
 }
@@ -100,9 +100,9 @@ pub(super) fn write<'s, 'c, M: WriteMethod<'c>>(
     let mut write = store.begin(level, context, changes);
     write.hash = hash;
     let outcome = method.run(store, &mut write);
-    let (gate, cost) = (write.gate, write.cost);
+    let (barrier, cost) = (write.barrier, write.cost);
     store.end(write);
-    Applied { outcome, gate, cost }
+    Applied { outcome, barrier, cost }
 }
 
 /// Runs a command that only reads.
@@ -114,10 +114,10 @@ pub(super) fn read<'s, 'c, M: ReadMethod<'c>>(
 ) -> Applied<'s> {
     let mut seen = ReadSet { hash, ..ReadSet::default() };
     let outcome = method.run(store, context, &mut seen).map(Outcome::Reply);
-    Applied { outcome, gate: seen.gate, cost: seen.cost }
+    Applied { outcome, barrier: seen.barrier, cost: seen.cost }
 }
 
 /// A command that has no business where it came to.
 pub(super) fn misplaced<'s>(refusal: Refusal) -> Applied<'s> {
-    Applied { outcome: Err(refusal), gate: Gate::OPEN, cost: Cost::default() }
+    Applied { outcome: Err(refusal), barrier: DurabilityBarrier::OPEN, cost: Cost::default() }
 }

@@ -6,14 +6,14 @@ use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Effects, Method, ReadMethod, WriteMethod};
 use super::options::WriteOptions;
-use crate::store::read_set::ReadSet;
-use crate::store::write::Write;
-use crate::store::{Context, REPLY_LIMIT, Store};
-use crate::wire::params::Params;
-use crate::wire::reader::{Fault, Reader};
-use crate::wire::refusal;
-use crate::wire::reply_buffer::Sink;
-use crate::wire::{Level, Refusal, Reply, ReplyBuffer, writer};
+use crate::protocol::params::Params;
+use crate::protocol::reader::{Fault, Reader};
+use crate::protocol::refusal;
+use crate::protocol::reply_buffer::Sink;
+use crate::protocol::{Level, Refusal, Reply, ReplyBuffer, writer};
+use crate::state::read_set::ReadSet;
+use crate::state::write::Write;
+use crate::state::{Context, REPLY_LIMIT, Store};
 
 /// `batch [[[method, params]…], {durability}]`: `[results]`, all or nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl<'a> WriteMethod<'a> for Batch<'a> {
     /// The result is the array of the commands' results, encoded. When one is refused, everything
     /// before it is taken back.
     fn run(&self, store: &mut Store, write: &mut Write<'_>) -> Result<Outcome<'static>, Refusal> {
-        let before = store.gates();
+        let before = store.barriers();
         write.keeps_all = true;
         let done = self.run_each(store, write);
         if done.is_err() {

@@ -8,9 +8,9 @@ use super::method::{Broker, BrokerMethod, Effects, Method};
 use super::options;
 use crate::clock::Millis;
 use crate::limits::KEY_BYTES_MAX;
-use crate::store::Store;
-use crate::wire::params::Params;
-use crate::wire::{Reader, Refusal, Seq};
+use crate::protocol::params::Params;
+use crate::protocol::{Reader, Refusal, Seq};
+use crate::state::Store;
 
 /// `changes [after_seq, {prefix, limit, wait_ms}]`: `[[change…], next_seq]`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What a command costs, known before it runs.
 
 use crate::budget::Cost;
-use crate::wire::WriteCost;
+use crate::protocol::WriteCost;
 
 /// What an answer about the broker itself costs, in place of entries.
 pub(super) const STATUS: Cost = Cost::new(16, 2 << 10);

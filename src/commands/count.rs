@@ -3,10 +3,10 @@
 use super::access::{Access, Right, Visited};
 use super::cost::CommandCost;
 use super::method::{Effects, Method, ReadMethod};
-use crate::store::read_set::ReadSet;
-use crate::store::{Context, Store};
-use crate::wire::params::Params;
-use crate::wire::{Refusal, Reply};
+use crate::protocol::params::Params;
+use crate::protocol::{Refusal, Reply};
+use crate::state::read_set::ReadSet;
+use crate::state::{Context, Store};
 
 /// `count [{prefix}]`: how many keys begin with the prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,7 +44,7 @@ impl<'a> ReadMethod<'a> for Count<'a> {
         context: &Context,
         seen: &mut ReadSet,
     ) -> Result<Reply<'s>, Refusal> {
-        seen.gate.join(store.writes());
+        seen.barrier.join(store.writes());
         seen.pass(1);
         let count = store.count(self.prefix, context.now, || seen.pass(1));
         Ok(Reply::Uint(count as u64))
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::commands::options::Expiry;
     use crate::commands::{Command, Range, Set};
-    use crate::wire::{ChangeBuffer, Level};
+    use crate::protocol::{ChangeBuffer, Level};
 
     #[test]
     fn a_count_looks_only_at_what_has_expired_unseen() {

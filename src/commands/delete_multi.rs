@@ -8,10 +8,10 @@ use super::method::{Effects, Method, WriteMethod};
 use super::options::WriteOptions;
 use super::prefixed_key::PrefixedKey;
 use crate::budget::Cost;
-use crate::store::Store;
-use crate::store::write::Write;
-use crate::wire::params::{Params, check_joined, list_key};
-use crate::wire::{Key, Level, Refusal, Reply, WriteCost};
+use crate::protocol::params::{Params, check_joined, list_key};
+use crate::protocol::{Key, Level, Refusal, Reply, WriteCost};
+use crate::state::Store;
+use crate::state::write::Write;
 use std::borrow::Cow;
 
 /// `delete_multi [[keys], {durability, key_prefix}]`: how many existed; one atomic write.

@@ -7,10 +7,10 @@ use super::method::{Effects, Method, WriteMethod};
 use super::options::{self, WriteOptions};
 use super::range::{ITEM_OVERHEAD, Range};
 use crate::budget::Cost;
-use crate::store::write::Write;
-use crate::store::{Context, Store};
-use crate::wire::params::Params;
-use crate::wire::{Level, Refusal, Reply, WriteCost, writer};
+use crate::protocol::params::Params;
+use crate::protocol::{Level, Refusal, Reply, WriteCost, writer};
+use crate::state::write::Write;
+use crate::state::{Context, Store};
 
 /// `delete_range [{from, to, prefix, after, limit, durability}]`: `[count, next or nil]`, one
 /// atomic write.
@@ -95,7 +95,7 @@ impl<'a> WriteMethod<'a> for DeleteRange<'a> {
             deleted += u64::from(store.delete(store.hashed(key, None), write));
         }
         // What is not between the keys, or after the last one, may have been removed just now.
-        write.gate.join(store.removals());
+        write.barrier.join(store.removals());
         let mut reply = Vec::new();
         writer::array_len(&mut reply, 2);
         writer::uint(&mut reply, deleted);
@@ -123,7 +123,7 @@ impl DeleteRange<'_> {
             bytes += key.len() + entry.value.len() + ITEM_OVERHEAD;
             if keys.len() == most || bytes > page_bytes && !keys.is_empty() {
                 // The reply tells that this key is there.
-                write.gate.require(entry.head.level, entry.head.seq);
+                write.barrier.require(entry.head.level, entry.head.seq);
                 return Passed { keys, has_next: true };
             }
             keys.push(key.into());
@@ -137,9 +137,9 @@ mod tests {
     use super::*;
     use crate::commands::options::Expiry;
     use crate::commands::{Batch, Command, SetMulti};
-    use crate::store::undo::Undo;
-    use crate::wire::change::{ChangeReader, Op};
-    use crate::wire::{ChangeBuffer, Code, Gate};
+    use crate::protocol::change::{ChangeReader, Op};
+    use crate::protocol::{ChangeBuffer, Code, DurabilityBarrier};
+    use crate::state::undo::Undo;
 
     /// A store that holds `keys`, each with a value of `bytes` bytes and this time to live.
     fn store_of(keys: &[&str], bytes: usize, ttl_ms: Option<u64>) -> Store {
@@ -156,15 +156,15 @@ mod tests {
     }
 
     /// The reply's bytes, what it waits for, and the changes.
-    type Done = Result<(Vec<u8>, Gate, ChangeBuffer), Code>;
+    type Done = Result<(Vec<u8>, DurabilityBarrier, ChangeBuffer), Code>;
 
     fn apply(store: &mut Store, command: &Command<'_>, context: &Context) -> Done {
         let mut changes = ChangeBuffer::default();
         let applied = store.apply(command, context, &mut changes);
-        let (gate, mut out) = (applied.gate, Vec::new());
+        let (barrier, mut out) = (applied.barrier, Vec::new());
         let outcome = applied.outcome.map_err(|refusal| refusal.code())?;
         outcome.reply().unwrap().encode(&mut out);
-        Ok((out, gate, changes))
+        Ok((out, barrier, changes))
     }
 
     fn under<'a>(prefix: &'a str, after: &'a str, level: Level) -> Command<'a> {
@@ -183,13 +183,16 @@ mod tests {
             let mut store = store_of(&keys, 100, None);
             let context = Context { page_items, page_bytes, ..whole };
             let range = under("", "", Level::Stored);
-            let (reply, gate, changes) = apply(&mut store, &range, &context).unwrap();
+            let (reply, barrier, changes) = apply(&mut store, &range, &context).unwrap();
             let next =
                 if passed == 5 { "\u{c0}".into() } else { format!("\u{a1}{}", keys[passed - 1]) };
             let next: Vec<u8> = next.chars().map(|letter| letter as u8).collect();
             assert_eq!(reply, [&[0x92, passed as u8][..], &next].concat());
             assert_eq!((store.len(), store.seq()), (5 - passed, 2), "one write");
-            assert_eq!(gate, Gate { stored: 2, synced: 1, ..Gate::OPEN });
+            assert_eq!(
+                barrier,
+                DurabilityBarrier { stored: 2, synced: 1, ..DurabilityBarrier::OPEN }
+            );
             assert_eq!(ChangeReader::new(changes.bytes()).count(), passed);
         }
     }
@@ -198,10 +201,14 @@ mod tests {
     fn a_page_passes_what_has_expired_and_does_not_count_it() {
         let mut store = store_of(&["a", "b", "c"], 1, Some(5));
         let context = Context { page_items: 2, ..Context::unbounded(9, Level::Queued) };
-        let (reply, gate, changes) =
+        let (reply, barrier, changes) =
             apply(&mut store, &under("", "", Level::Queued), &context).unwrap();
         assert_eq!(reply, *b"\x92\x00\xA1b", "none was there any more; go on after b");
-        assert_eq!(gate, Gate { stored: 2, synced: 1, ..Gate::OPEN }, "it tells of expiries");
+        assert_eq!(
+            barrier,
+            DurabilityBarrier { stored: 2, synced: 1, ..DurabilityBarrier::OPEN },
+            "it tells of expiries"
+        );
         let ops = ChangeReader::new(changes.bytes()).map(|change| change.unwrap().op);
         assert_eq!(ops.collect::<Vec<_>>(), [Op::Expire, Op::Expire]);
         let (reply, ..) = apply(&mut store, &under("", "b", Level::Queued), &context).unwrap();
@@ -217,13 +224,13 @@ mod tests {
         apply(&mut store, &Command::SetMulti(set), &context).unwrap();
         // The key of level memory comes first, so that its deletion alone would wait for nothing.
         let from = DeleteRange { from: Some(b"a0"), ..DeleteRange::default() };
-        let (reply, gate, changes) =
+        let (reply, barrier, changes) =
             apply(&mut store, &Command::DeleteRange(from), &context).unwrap();
         assert_eq!((&reply[..], store.len()), (&b"\x92\x02\xC0"[..], 1));
-        assert_eq!(gate, Gate { synced: 3, ..Gate::OPEN });
+        assert_eq!(barrier, DurabilityBarrier { synced: 3, ..DurabilityBarrier::OPEN });
         let undo = [store.take_undo(Undo::default())];
         let lost = ChangeReader::new(changes.bytes()).map(Result::unwrap);
-        assert_eq!((store.take_back(lost, &undo), store.len()), (2, 3), "lost as a whole");
+        assert_eq!((store.rollback(lost, &undo), store.len()), (2, 3), "lost as a whole");
     }
 
     #[test]

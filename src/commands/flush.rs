@@ -5,9 +5,9 @@ use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::deferred::Deferred;
 use super::method::{Broker, BrokerMethod, Effects, Method};
-use crate::store::Store;
-use crate::wire::Refusal;
-use crate::wire::params::Params;
+use crate::protocol::Refusal;
+use crate::protocol::params::Params;
+use crate::state::Store;
 
 /// `flush []`: the status line, when all that was written is in the tables and fsynced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

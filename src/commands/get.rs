@@ -4,10 +4,10 @@ use super::access::{Access, Right, Visited};
 use super::cost::CommandCost;
 use super::method::{Effects, Method, ReadMethod};
 use super::options;
-use crate::store::read_set::ReadSet;
-use crate::store::{Context, Store};
-use crate::wire::params::{Params, join_key};
-use crate::wire::{Key, Refusal, Reply};
+use crate::protocol::params::{Params, join_key};
+use crate::protocol::{Key, Refusal, Reply};
+use crate::state::read_set::ReadSet;
+use crate::state::{Context, Store};
 
 /// `get [key, {meta, key_prefix}]`: the value, or nil.
 #[derive(Debug, Clone, PartialEq, Eq)]

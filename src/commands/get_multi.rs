@@ -3,10 +3,10 @@
 use super::access::{Access, Right, Visited};
 use super::cost::CommandCost;
 use super::method::{Effects, Method, ReadMethod};
-use crate::store::read_set::ReadSet;
-use crate::store::{Context, REPLY_LIMIT, Store};
-use crate::wire::params::{Params, check_key, list_key};
-use crate::wire::{Refusal, Reply};
+use crate::protocol::params::{Params, check_key, list_key};
+use crate::protocol::{Refusal, Reply};
+use crate::state::read_set::ReadSet;
+use crate::state::{Context, REPLY_LIMIT, Store};
 use std::collections::HashSet;
 
 /// `get_multi [[keys]]`: `[[key, value]…]` of those found.

@@ -4,10 +4,10 @@ use super::access::{Access, Right, Visited};
 use super::apply::Outcome;
 use super::cost::{self, CommandCost};
 use super::method::{Broker, BrokerMethod, Effects, Method};
-use crate::store::Store;
-use crate::wire::params::Params;
-use crate::wire::refusal::{self, Refusal};
-use crate::wire::{Reply, WriteCost};
+use crate::protocol::params::Params;
+use crate::protocol::refusal::{self, Refusal};
+use crate::protocol::{Reply, WriteCost};
+use crate::state::Store;
 
 /// How many characters are kept of the name that a client gives itself.
 const CLIENT_CHARS: usize = 256;

@@ -6,12 +6,12 @@ use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
 use super::options::{self, Expiry, WriteOptions};
 use crate::budget::Cost;
-use crate::store::Store;
-use crate::store::write::Write;
-use crate::wire::params::{Params, join_key};
-use crate::wire::reader::Fault;
-use crate::wire::refusal::Code;
-use crate::wire::{Key, Level, Reader, Refusal, Reply, WriteCost, writer};
+use crate::protocol::params::{Params, join_key};
+use crate::protocol::reader::Fault;
+use crate::protocol::refusal::Code;
+use crate::protocol::{Key, Level, Reader, Refusal, Reply, WriteCost, writer};
+use crate::state::Store;
+use crate::state::write::Write;
 
 /// The longest encoding of a number.
 const NUMBER_BYTES: usize = 9;
@@ -80,12 +80,12 @@ impl<'a, const DOWN: bool> WriteMethod<'a> for Step<'a, DOWN> {
                 let number = Reader::new(entry.value).int();
                 let head = entry.head;
                 // The new number tells the old one, and a refusal that it is none.
-                write.gate.require(head.level, head.seq);
+                write.barrier.require(head.level, head.seq);
                 let number = number.map_err(|_| not_a_number())?;
                 (self.step(number).ok_or_else(overflow)?, head.expires_at)
             }
             None => {
-                write.gate.join(store.removals());
+                write.barrier.join(store.removals());
                 (self.initial.ok_or_else(not_found)?, 0)
             }
         };

@@ -4,11 +4,11 @@ use super::access::{Access, Visited};
 use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::hello::Hello;
-use crate::store::read_set::ReadSet;
-use crate::store::write::Write;
-use crate::store::{Context, Store};
-use crate::wire::params::Params;
-use crate::wire::{Level, Refusal, Reply};
+use crate::protocol::params::Params;
+use crate::protocol::{Level, Refusal, Reply};
+use crate::state::read_set::ReadSet;
+use crate::state::write::Write;
+use crate::state::{Context, Store};
 
 /// A command: its name, its arguments, and what is known of it before it runs.
 pub(crate) trait Method<'a>: Sized {

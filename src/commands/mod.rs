@@ -46,11 +46,11 @@ pub use incr::Step;
 pub use method::{Broker, Effects};
 pub use request::Request;
 
-use crate::store::read_set::ReadSet;
-use crate::store::write::Write;
-use crate::store::{Context, Store};
-use crate::wire::params::Params;
-use crate::wire::{ChangeBuffer, Level, Refusal, Reply};
+use crate::protocol::params::Params;
+use crate::protocol::{ChangeBuffer, Level, Refusal, Reply};
+use crate::state::read_set::ReadSet;
+use crate::state::write::Write;
+use crate::state::{Context, Store};
 use method::{BrokerMethod, Method, ReadMethod, WriteMethod};
 use std::ops::ControlFlow;
 

@@ -1,13 +1,13 @@
 //! The options that writes share.
 
 use crate::clock::Millis;
-use crate::store::map::Head;
-use crate::store::read_set::ReadSet;
-use crate::store::write::Write;
-use crate::store::{HashedKey, REPLY_LIMIT, Store};
-use crate::wire::change::Op;
-use crate::wire::reader::{Fault, Reader};
-use crate::wire::{Level, Refusal, Reply, Seq};
+use crate::protocol::change::Op;
+use crate::protocol::reader::{Fault, Reader};
+use crate::protocol::{Level, Refusal, Reply, Seq};
+use crate::state::map::Head;
+use crate::state::read_set::ReadSet;
+use crate::state::write::Write;
+use crate::state::{HashedKey, REPLY_LIMIT, Store};
 
 /// What a write was given of the options that writes share. Each command names those it takes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -111,13 +111,13 @@ pub(super) fn old_value(
 ) -> Result<Reply<'static>, Refusal> {
     let reply_bytes = write.context.reply_bytes;
     let Some(entry) = store.current(key, write) else {
-        write.gate.join(store.removals());
+        write.barrier.join(store.removals());
         return Ok(Reply::Nil);
     };
     if entry.value.len() > reply_bytes {
         return Err(Refusal::too_large(REPLY_LIMIT, reply_bytes));
     }
-    write.gate.require(entry.head.level, entry.head.seq);
+    write.barrier.require(entry.head.level, entry.head.seq);
     Ok(Reply::Removed(entry.kept()))
 }
 

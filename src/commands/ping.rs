@@ -4,9 +4,9 @@ use super::access::{Access, Visited};
 use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Broker, BrokerMethod, Effects, Method};
-use crate::store::Store;
-use crate::wire::params::Params;
-use crate::wire::{Refusal, Reply};
+use crate::protocol::params::Params;
+use crate::protocol::{Refusal, Reply};
+use crate::state::Store;
 use std::ops::ControlFlow;
 
 /// `ping [payload]`: the payload.

@@ -5,12 +5,12 @@ use super::cost::CommandCost;
 use super::method::{Effects, Method, ReadMethod};
 use super::options;
 use crate::budget::Cost;
-use crate::store::map::{Entry, prefix_end};
-use crate::store::read_set::ReadSet;
-use crate::store::{Context, REPLY_LIMIT, Store};
-use crate::wire::params::Params;
-use crate::wire::reply::Shown;
-use crate::wire::{Refusal, Reply};
+use crate::protocol::params::Params;
+use crate::protocol::reply::Shown;
+use crate::protocol::{Refusal, Reply};
+use crate::state::map::{Entry, prefix_end};
+use crate::state::read_set::ReadSet;
+use crate::state::{Context, REPLY_LIMIT, Store};
 use std::ops::Bound;
 
 /// What an item of a page takes besides its key and value, in bytes; an upper bound.
@@ -89,7 +89,7 @@ impl<'a> ReadMethod<'a> for Range<'a> {
         context: &Context,
         seen: &mut ReadSet,
     ) -> Result<Reply<'s>, Refusal> {
-        seen.gate.join(store.removals());
+        seen.barrier.join(store.removals());
         let between = self.entries(store);
         match self.reverse {
             true => page(between.rev(), self, context, seen),
@@ -147,7 +147,7 @@ fn page<'s>(
         }
         if !entry.head.is_live(context.now) {
             // Whoever misses it sees that it was there.
-            seen.gate.require(entry.head.level, entry.head.seq);
+            seen.barrier.require(entry.head.level, entry.head.seq);
             continue;
         }
         let shown = match (range.keys_only, range.meta) {
@@ -163,7 +163,7 @@ fn page<'s>(
             return Ok(Reply::Page { items, next });
         }
         bytes += size;
-        seen.gate.require(entry.head.level, entry.head.seq);
+        seen.barrier.require(entry.head.level, entry.head.seq);
         items.push((key, shown));
     }
     Ok(Reply::Page { items, next: None })

@@ -1,7 +1,7 @@
 //! One list of all commands: the enum, and every choice between them, is made from it.
 
-use crate::wire::Refusal;
-use crate::wire::refusal::{self, Code};
+use crate::protocol::Refusal;
+use crate::protocol::refusal::{self, Code};
 
 /// Makes the enum `Command` of the commands listed: a line for each, with what it does (`read`s or
 /// `write`s the map, asks the `broker`, or is the `batch`), its module and its type.

@@ -2,8 +2,8 @@
 
 use super::Command;
 use crate::limits::COMMAND_ITEMS;
-use crate::wire::params::Params;
-use crate::wire::{Code, Reader, Refusal};
+use crate::protocol::params::Params;
+use crate::protocol::{Code, Reader, Refusal};
 
 /// Type byte of a request.
 const REQUEST: i128 = 0;

@@ -6,10 +6,10 @@ use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
 use super::options::{self, Condition, Expiry, WriteOptions};
 use crate::budget::Cost;
-use crate::store::Store;
-use crate::store::write::Write;
-use crate::wire::params::{Params, join_key};
-use crate::wire::{Key, Level, Refusal, Reply, WriteCost};
+use crate::protocol::params::{Params, join_key};
+use crate::protocol::{Key, Level, Refusal, Reply, WriteCost};
+use crate::state::Store;
+use crate::state::write::Write;
 
 /// `set [key, value, {ttl_ms, expires_at_ms, if, return_value, durability, key_prefix}]`: the seq
 /// of the write, or the old value.

@@ -7,10 +7,10 @@ use super::method::{Effects, Method, WriteMethod};
 use super::options::{self, Expiry, WriteOptions};
 use super::prefixed_key::PrefixedKey;
 use crate::budget::Cost;
-use crate::store::Store;
-use crate::store::write::Write;
-use crate::wire::params::{Params, check_joined};
-use crate::wire::{Key, Level, Refusal, Reply, WriteCost};
+use crate::protocol::params::{Params, check_joined};
+use crate::protocol::{Key, Level, Refusal, Reply, WriteCost};
+use crate::state::Store;
+use crate::state::write::Write;
 use std::borrow::Cow;
 
 /// `set_multi [[[key, value]…], {ttl_ms, expires_at_ms, durability, key_prefix}]`: the seq of the

@@ -4,9 +4,9 @@ use super::access::{Access, Right, Visited};
 use super::apply::Outcome;
 use super::cost::{self, CommandCost};
 use super::method::{Broker, BrokerMethod, Effects, Method};
-use crate::store::Store;
-use crate::wire::params::Params;
-use crate::wire::{Refusal, Reply, WriteCost};
+use crate::protocol::params::Params;
+use crate::protocol::{Refusal, Reply, WriteCost};
+use crate::state::Store;
 
 /// `stats []`: a map of how the broker is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
 use super::options::{self, Expiry, WriteOptions};
 use crate::budget::Cost;
-use crate::store::Store;
-use crate::store::write::Write;
-use crate::wire::params::{Params, join_key};
-use crate::wire::{Key, Level, Refusal, Reply, WriteCost};
+use crate::protocol::params::{Params, join_key};
+use crate::protocol::{Key, Level, Refusal, Reply, WriteCost};
+use crate::state::Store;
+use crate::state::write::Write;
 
 /// `touch [key, ttl_ms or nil, {expires_at_ms, durability, key_prefix}]`: whether the key existed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +57,11 @@ impl<'a> WriteMethod<'a> for Touch<'a> {
     fn run(&self, store: &mut Store, write: &mut Write<'_>) -> Result<Outcome<'static>, Refusal> {
         let key = store.hashed(&self.key, write.hash);
         let Some(entry) = store.current(key, write) else {
-            write.gate.join(store.removals());
+            write.barrier.join(store.removals());
             return Ok(Reply::Bool(false).into());
         };
         let old = entry.head;
-        write.gate.require(old.level, old.seq);
+        write.barrier.require(old.level, old.seq);
         options::retime(store, key, old, self.expiry, write);
         Ok(Reply::Bool(true).into())
     }

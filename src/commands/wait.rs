@@ -6,9 +6,9 @@ use super::cost::CommandCost;
 use super::deferred::Deferred;
 use super::method::{Broker, BrokerMethod, Effects, Method};
 use crate::clock::Millis;
-use crate::store::Store;
-use crate::wire::params::Params;
-use crate::wire::{Level, Reader, Refusal, Seq};
+use crate::protocol::params::Params;
+use crate::protocol::{Level, Reader, Refusal, Seq};
+use crate::state::Store;
 
 /// `wait [seq, level, {timeout_ms}]`: true when that seq has reached that level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

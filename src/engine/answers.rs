@@ -1,12 +1,12 @@
 //! The replies of one call of [`Engine::execute`](super::Engine::execute): encoded, each with its
-//! gate.
+//! barrier.
 
 use super::{Caller, DeferredReply, Engine};
 use crate::budget::{Cost, WorkBudget};
-use crate::log::watermarks::Release;
-use crate::turns::LIGHT_BYTES;
-use crate::wire::refusal::Code;
-use crate::wire::{Gate, Refusal, Reply, ReplyBuffer, Seq, response};
+use crate::net::turns::LIGHT_BYTES;
+use crate::protocol::refusal::Code;
+use crate::protocol::{DurabilityBarrier, Refusal, Reply, ReplyBuffer, Seq, response};
+use crate::wal::watermarks::BarrierStatus;
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -128,7 +128,7 @@ pub struct Answer {
     /// Where it is in [`Answers::replies`]; empty for one that is encoded when it is due.
     pub range: Range<usize>,
     /// What it waits for.
-    pub gate: Gate,
+    pub barrier: DurabilityBarrier,
     /// How it is sent.
     pub kind: Kind,
 }
@@ -136,11 +136,11 @@ pub struct Answer {
 /// How a reply is sent.
 #[derive(Debug, Clone)]
 pub enum Kind {
-    /// As it was encoded, when its gate opens.
+    /// As it was encoded, when its barrier opens.
     Ready,
-    /// Encoded when its gate opens: the status line.
+    /// Encoded when its barrier opens: the status line.
     Flush,
-    /// `true` when its gate opens, `false` when the time is up first; may be sent out of order.
+    /// `true` when its barrier opens, `false` when the time is up first; may be sent out of order.
     Wait {
         /// When the time is up.
         until: Option<Instant>,
@@ -160,7 +160,7 @@ impl Kind {
         matches!(self, Self::Wait { .. } | Self::Later(_))
     }
 
-    /// When the reply is due though its gate has not opened.
+    /// When the reply is due though its barrier has not opened.
     pub fn until(&self) -> Option<Instant> {
         match self {
             Self::Wait { until } => *until,
@@ -172,10 +172,10 @@ impl Kind {
 
 impl Engine {
     /// Appends the response of an answer that is due, where it is not its encoded bytes: a deferred
-    /// result, or the error for a gate that will never open.
+    /// result, or the error for a barrier that will never open.
     ///
     /// Returns whether anything was appended; if not, the answer's own bytes are the response.
-    pub fn complete(&self, answer: &Answer, release: Release, out: &mut Vec<u8>) -> bool {
+    pub fn complete(&self, answer: &Answer, release: BarrierStatus, out: &mut Vec<u8>) -> bool {
         match (release, &answer.kind) {
             (_, Kind::Later(later)) => {
                 match later.result() {
@@ -187,33 +187,33 @@ impl Engine {
                 }
                 true
             }
-            (Release::Failed, _) => {
+            (BarrierStatus::Failed, _) => {
                 response::refusal(out, answer.id, &self.storage_refusal());
                 true
             }
             (_, Kind::Ready) => false,
             (_, Kind::Flush) => {
                 let mut line = Vec::new();
-                crate::wire::writer::str(&mut line, &self.status_line());
+                crate::protocol::writer::str(&mut line, &self.status_line());
                 response::success(out, answer.id, &Reply::Encoded(line));
                 true
             }
-            (Release::Waiting, Kind::Wait { .. }) if self.is_in_vain(answer.gate) => {
+            (BarrierStatus::Waiting, Kind::Wait { .. }) if self.is_in_vain(answer.barrier) => {
                 response::refusal(out, answer.id, &stopping());
                 true
             }
             (_, Kind::Wait { .. }) => {
-                response::success(out, answer.id, &Reply::Bool(release == Release::Ready));
+                response::success(out, answer.id, &Reply::Bool(release == BarrierStatus::Ready));
                 true
             }
         }
     }
 
     /// What has become of an answer.
-    pub fn look(&self, answer: &Answer) -> Release {
+    pub fn look(&self, answer: &Answer) -> BarrierStatus {
         match &answer.kind {
-            Kind::Later(later) if later.result().is_none() => Release::Waiting,
-            _ => self.release(answer.gate),
+            Kind::Later(later) if later.result().is_none() => BarrierStatus::Waiting,
+            _ => self.barrier_status(answer.barrier),
         }
     }
 
@@ -223,17 +223,17 @@ impl Engine {
         match &answer.kind {
             Kind::Later(later) => later.is_due(now),
             Kind::Wait { until: Some(until) } if *until <= now => true,
-            Kind::Wait { .. } if self.is_in_vain(answer.gate) => true,
-            _ => self.release(answer.gate) != Release::Waiting,
+            Kind::Wait { .. } if self.is_in_vain(answer.barrier) => true,
+            _ => self.barrier_status(answer.barrier) != BarrierStatus::Waiting,
         }
     }
 
-    /// Whether a gate waits for a write that nobody has made, and the broker stops.
-    fn is_in_vain(&self, gate: Gate) -> bool {
+    /// Whether a barrier waits for a write that nobody has made, and the broker stops.
+    fn is_in_vain(&self, barrier: DurabilityBarrier) -> bool {
         // Most have been made, and those the committer still takes care of.
-        gate.stored > self.watermarks.stored()
+        barrier.stored > self.watermarks.stored()
             && self.watermarks.is_stopping()
-            && gate.stored > self.core().store.seq()
+            && barrier.stored > self.core().store.seq()
     }
 
     /// `STORAGE`, with the system's words.

@@ -2,7 +2,7 @@
 //! is counted: nothing here looks at a clock.
 
 use super::answers::Answers;
-use super::lead::tests::engine;
+use super::append_lock::tests::engine;
 use super::{Context, Engine};
 use crate::budget::{Cost, WorkBudget};
 use crate::commands::options::Expiry;
@@ -11,11 +11,11 @@ use crate::commands::{
     SetMulti, Stats, Touch,
 };
 use crate::commands::{Command, Request};
-use crate::store::map::INLINE_BYTES_MAX;
-use crate::store::undo::Undo;
-use crate::turns::LIGHT_BYTES;
-use crate::wire::refusal::Code;
-use crate::wire::{Level, Refusal};
+use crate::net::turns::LIGHT_BYTES;
+use crate::protocol::refusal::Code;
+use crate::protocol::{Level, Refusal};
+use crate::state::map::INLINE_BYTES_MAX;
+use crate::state::undo::Undo;
 use std::sync::Arc;
 
 const SHARE: Cost = Cost::new(64, 256 << 10);
@@ -248,7 +248,7 @@ fn random_command<'a>(
 fn forget_pending(engine: &Engine) {
     let mut core = engine.core_mut();
     core.pending.clear();
-    core.taken = crate::wire::WriteCost::default();
+    core.taken = crate::protocol::WriteCost::default();
     drop(core.store.take_undo(Undo::default()));
     let (items, bytes) = engine.queue.load();
     engine.queue.give_back(items, bytes);

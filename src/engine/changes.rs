@@ -3,11 +3,11 @@
 use super::Engine;
 use crate::clock::Millis;
 use crate::commands::ChangesQuery;
-use crate::disk::DiskError;
-use crate::log::Record;
-use crate::log::history;
-use crate::wire::refusal::{Code, Detail};
-use crate::wire::{Change, Op, Refusal, Seq, writer};
+use crate::protocol::refusal::{Code, Detail};
+use crate::protocol::{Change, Op, Refusal, Seq, writer};
+use crate::storage::StorageError;
+use crate::wal::Record;
+use crate::wal::history;
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -234,7 +234,7 @@ impl Engine {
         if let Some(hole) = hole.filter(|_| !is_before_hole(start.saturating_add(1))) {
             return Err(compacted(hole.last.saturating_add(1)));
         }
-        read.map_err(|error: DiskError| unreadable(&error.to_string()))?;
+        read.map_err(|error: StorageError| unreadable(&error.to_string()))?;
         if let Some(hole) = hole.filter(|_| !page.is_full) {
             // Whoever reads on from there is told what is missing.
             page.next = page.next.max(hole.first.saturating_sub(1));

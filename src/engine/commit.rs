@@ -5,13 +5,13 @@
 
 use super::syncer::UNSYNCED_BYTES;
 use super::{Core, Counters, Engine};
-use crate::disk::{DiskError, Sync};
 use crate::limits::RECORD_BYTES;
-use crate::log::watermarks::Progress;
-use crate::log::{Log, Record};
-use crate::store::undo::Undo;
-use crate::wire::WriteCost;
-use crate::wire::{ChangeBuffer, Level, Seq};
+use crate::protocol::WriteCost;
+use crate::protocol::{ChangeBuffer, Level, Seq};
+use crate::state::undo::Undo;
+use crate::storage::{Durability, StorageError};
+use crate::wal::watermarks::Progress;
+use crate::wal::{Log, Record};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -27,26 +27,26 @@ const EXPIRE_AGAIN: Duration = Duration::from_millis(1);
 
 /// How far the log has come. Whoever has it is the one who appends.
 #[derive(Debug)]
-pub(super) struct Position {
+pub(super) struct LogAppender {
     pub(super) log: Log,
     stored: Seq,
     synced: Seq,
     /// What is being committed.
-    pub(super) on_its_way: Option<OnItsWay>,
+    pub(super) in_flight: Option<InFlightCommit>,
     /// The emptied buffer of a record that was.
     spare: Undo,
 }
 
-impl Position {
+impl LogAppender {
     pub(super) fn at(log: Log, progress: &Progress) -> Self {
         let Progress { stored, synced, .. } = *progress;
-        Self { log, stored, synced, on_its_way: None, spare: Undo::default() }
+        Self { log, stored, synced, in_flight: None, spare: Undo::default() }
     }
 }
 
 /// A record that has not reached its writers' levels yet, and the way back.
 #[derive(Debug)]
-pub(super) struct OnItsWay {
+pub(super) struct InFlightCommit {
     pub(super) record: Arc<Record>,
     pub(super) undo: Undo,
 }
@@ -62,27 +62,27 @@ pub(super) struct Batch {
 impl Engine {
     /// Commits until [`Engine::stop`], or until the disk fails.
     pub fn commit(&self, log: Log) {
-        self.leave(Position::at(log, &self.watermarks.progress()));
+        self.unlock_appender(LogAppender::at(log, &self.watermarks.progress()));
         let _ = self.committer.set(std::thread::current());
         let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped()));
         if let Err(error) = ended.unwrap_or_else(|_| Err(panicked())) {
             self.fail(error.text());
         }
         // Who is appending at the moment is soon done.
-        let position = loop {
-            match self.sit() {
-                Some(position) => break position,
+        let appender = loop {
+            match self.try_lock_appender() {
+                Some(appender) => break appender,
                 None => std::thread::park_timeout(TICK),
             }
         };
-        self.settle(position.on_its_way);
+        self.settle(appender.in_flight);
     }
 
-    fn commit_until_stopped(&self) -> Result<(), DiskError> {
+    fn commit_until_stopped(&self) -> Result<(), StorageError> {
         loop {
-            let (position, batch) = self.next_batch()?;
+            let (appender, batch) = self.next_batch()?;
             let is_last = batch.is_last;
-            self.commit_batch(position, batch)?;
+            self.commit_batch(appender, batch)?;
             if is_last {
                 return Ok(());
             }
@@ -93,53 +93,53 @@ impl Engine {
     /// meanwhile.
     pub(super) fn commit_batch(
         &self,
-        mut position: Position,
+        mut appender: LogAppender,
         batch: Batch,
-    ) -> Result<bool, DiskError> {
-        let done = catch_unwind(AssertUnwindSafe(|| self.append_batch(&mut position, batch)));
+    ) -> Result<bool, StorageError> {
+        let done = catch_unwind(AssertUnwindSafe(|| self.append_batch(&mut appender, batch)));
         let done = done.unwrap_or_else(|_| Err(panicked()));
         if let Err(error) = &done {
             // Before anybody else can append: what is on its way stays where it is.
             self.fail(error.text());
         }
-        let is_wanted = self.leave(position);
+        let is_wanted = self.unlock_appender(appender);
         done.map(|()| is_wanted)
     }
 
-    fn append_batch(&self, position: &mut Position, batch: Batch) -> Result<(), DiskError> {
+    fn append_batch(&self, appender: &mut LogAppender, batch: Batch) -> Result<(), StorageError> {
         let Batch { pending, undo, wants_sync, .. } = batch;
         if pending.is_empty() {
-            return if wants_sync { self.sync(position) } else { Ok(()) };
+            return if wants_sync { self.sync(appender) } else { Ok(()) };
         }
         let record = Arc::new(Record::new(pending));
-        position.on_its_way = Some(OnItsWay { record: Arc::clone(&record), undo });
-        let sync = if wants_sync { Sync::Data } else { Sync::Buffer };
+        appender.in_flight = Some(InFlightCommit { record: Arc::clone(&record), undo });
+        let sync = if wants_sync { Durability::Fsynced } else { Durability::Buffered };
         tracing::trace!(items = record.items, bytes = record.len(), ?sync, "commit");
         let began = Instant::now();
-        position.log.append(&record, sync)?;
+        appender.log.append(&record, sync)?;
         self.counters.commits.up();
         self.space.spent(record.len() as u64, self.queue.load().1 as u64);
         if wants_sync {
             // Before anybody hears of it, and comes back.
             self.gathered(began, record.items);
         }
-        position.stored = record.last_seq;
-        if !position.log.has_unsynced() {
-            position.synced = record.last_seq;
+        appender.stored = record.last_seq;
+        if !appender.log.has_unsynced() {
+            appender.synced = record.last_seq;
         }
-        self.note_unsynced(position, record.len());
+        self.note_unsynced(appender, record.len());
         self.publish(record);
-        self.watermarks.committed(position.stored, position.synced);
-        if let Some(OnItsWay { undo, .. }) = position.on_its_way.take() {
-            position.spare = undo.emptied();
+        self.watermarks.committed(appender.stored, appender.synced);
+        if let Some(InFlightCommit { undo, .. }) = appender.in_flight.take() {
+            appender.spare = undo.emptied();
         }
         Ok(())
     }
 
     /// What has been stored and not synced: since when, and how much.
-    fn note_unsynced(&self, position: &Position, bytes: usize) {
+    fn note_unsynced(&self, appender: &LogAppender, bytes: usize) {
         let Counters { unsynced_since: since, unsynced_bytes, .. } = &self.counters;
-        if !position.log.has_unsynced() {
+        if !appender.log.has_unsynced() {
             since.set(0);
             unsynced_bytes.set(0);
             return;
@@ -151,22 +151,22 @@ impl Engine {
         self.syncer.wake_if(unsynced_bytes.get() >= UNSYNCED_BYTES);
     }
 
-    fn sync(&self, position: &mut Position) -> Result<(), DiskError> {
-        position.log.sync()?;
-        position.synced = position.stored;
-        self.note_unsynced(position, 0);
-        self.watermarks.committed(position.stored, position.synced);
+    fn sync(&self, appender: &mut LogAppender) -> Result<(), StorageError> {
+        appender.log.sync()?;
+        appender.synced = appender.stored;
+        self.note_unsynced(appender, 0);
+        self.watermarks.committed(appender.stored, appender.synced);
         Ok(())
     }
 
     /// Waits for something to commit, and takes it all.
-    fn next_batch(&self) -> Result<(Position, Batch), DiskError> {
+    fn next_batch(&self) -> Result<(LogAppender, Batch), StorageError> {
         let mut core = self.core_mut();
         let mut first_seen = None;
         loop {
             let mut has_more = false;
             if self.watermarks.has_failed() {
-                return Err(DiskError::new("commit", "the disk failed"));
+                return Err(StorageError::new("commit", "the disk failed"));
             }
             if core.pending.is_empty() {
                 (first_seen, core.is_urgent) = (None, false);
@@ -184,14 +184,14 @@ impl Engine {
                 continue;
             }
             if (core.is_due() || wait.is_zero())
-                && let Some(mut position) = self.sit()
+                && let Some(mut appender) = self.try_lock_appender()
             {
                 if self.watermarks.has_failed() {
-                    self.leave(position);
+                    self.unlock_appender(appender);
                     continue;
                 }
-                let batch = core.take_batch(&mut position);
-                return Ok((position, batch));
+                let batch = core.take_batch(&mut appender);
+                return Ok((appender, batch));
             }
             // Where another is appending, it looks after what is left, or wakes this thread.
             core = self.sleep(core, if wait.is_zero() { TICK } else { wait });
@@ -202,7 +202,7 @@ impl Engine {
     fn expire_on_time(&self, core: &mut Core) -> bool {
         let expired = self.expire(core, &self.context(), EXPIRE_PER_TICK);
         // It is the committer that does this.
-        let _ = self.hand_on(core);
+        let _ = self.account_and_signal(core);
         expired == EXPIRE_PER_TICK
     }
 
@@ -235,7 +235,7 @@ impl Core {
     }
 
     /// Takes everything that is pending.
-    pub(super) fn take_batch(&mut self, position: &mut Position) -> Batch {
+    pub(super) fn take_batch(&mut self, appender: &mut LogAppender) -> Batch {
         self.is_urgent = false;
         self.enough_items = 0;
         self.taken = WriteCost::default();
@@ -243,11 +243,11 @@ impl Core {
         let is_strong = self.pending.strongest() == Level::Synced;
         let wants_sync = std::mem::take(&mut self.wants_sync) || is_strong || is_last;
         let pending = self.pending.take();
-        let undo = self.store.take_undo(std::mem::take(&mut position.spare));
+        let undo = self.store.take_undo(std::mem::take(&mut appender.spare));
         Batch { pending, undo, wants_sync, is_last }
     }
 }
 
-fn panicked() -> DiskError {
-    DiskError::new("the committer", "stopped unexpectedly; restart the broker")
+fn panicked() -> StorageError {
+    StorageError::new("the committer", "stopped unexpectedly; restart the broker")
 }

@@ -2,18 +2,18 @@
 
 use super::answers::{Answer, Answers, Kind, stopping};
 use super::asked::Asked;
-use super::{Caller, Core, Engine, Release};
+use super::{BarrierStatus, Caller, Core, Engine};
 use crate::budget::Cost;
 use crate::commands::{
     Applied, ChangesQuery, Command, CommandCost, Deferred, Outcome as Ran, Request, Task, Wait,
 };
 use crate::net::PeerAddress;
-use crate::store::map::PAGES_BYTES_MAX;
-use crate::store::{Context, REPLY_LIMIT, Store};
-use crate::turns::LIGHT_BYTES;
-use crate::wire::refusal::{Code, Detail};
-use crate::wire::reply_buffer::Sink;
-use crate::wire::{Gate, Refusal, Reply, WriteCost, response};
+use crate::net::turns::LIGHT_BYTES;
+use crate::protocol::refusal::{Code, Detail};
+use crate::protocol::reply_buffer::Sink;
+use crate::protocol::{DurabilityBarrier, Refusal, Reply, WriteCost, response};
+use crate::state::map::PAGES_BYTES_MAX;
+use crate::state::{Context, REPLY_LIMIT, Store};
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ type Rest<'r> = (&'r Request<'r>, &'r mut Answers);
 
 /// What became of one request.
 pub(super) enum Outcome {
-    Answered(Gate, Kind),
+    Answered(DurabilityBarrier, Kind),
     Refused(Refusal),
     /// It needs room in the write queue.
     Blocked,
@@ -51,7 +51,7 @@ impl Engine {
     /// no memory for the next one's reply (see [`Answers::lacks_memory`]), or that the turn's
     /// budget is used up (see [`Answers::is_out_of_turn`] and [`Answers::needs_heavy`]), or else
     /// that the next one waits for room in the queue (see [`Answers::is_blocked`] and
-    /// [`Engine::room`]). With `refuse_full` it is refused with `QUEUE_FULL` instead.
+    /// [`Engine::room`]). With `refuse_full` it is refused with `WRITE_QUEUE_FULL` instead.
     ///
     /// Afterwards see to [`Answers::to_append`]; what is forgotten waits for the committer's next
     /// look.
@@ -99,7 +99,7 @@ impl Engine {
             // are none any more, it is only not shown.
             if !core.store.has_expired(context.now) || self.watermarks.has_failed() {
                 if hashes.len() >= WARM_FROM {
-                    warm(&core.store, hashes, false);
+                    prefetch(&core.store, hashes, false);
                 }
                 let core = &*core;
                 return self.each(core, requests, hashes, answers, |core, task, cost, rest| {
@@ -126,7 +126,7 @@ impl Engine {
                 self.write(core, task, cost, context, refuse_full, rest)
             });
         let dropped = core.store.take_dropped();
-        let is_news = self.hand_on(core);
+        let is_news = self.account_and_signal(core);
         let is_ours = core.is_for_anyone() && self.has_cores();
         if is_ours {
             answers.to_append = core.pending.last_seq();
@@ -143,7 +143,7 @@ impl Engine {
     /// Takes out keys that have expired, `most` at the farthest and no more than seqs are promised
     /// for: the others are not shown, and go when there are. Returns how many.
     pub(super) fn expire(&self, core: &mut Core, context: &Context, most: usize) -> usize {
-        let most = most.min(self.queue.spare_expiries(core.untaken()));
+        let most = most.min(self.queue.spare_expiries(core.unreserved()));
         core.store.expire(context, most, &mut core.pending)
     }
 
@@ -153,7 +153,7 @@ impl Engine {
         if hashes.len() >= WARM_FROM
             && let Some(core) = self.core_soon()
         {
-            warm(&core.store, hashes, true);
+            prefetch(&core.store, hashes, true);
         }
     }
 
@@ -192,7 +192,7 @@ impl Engine {
                 }
                 Err(refusal) => Outcome::Refused(refusal.clone()),
             };
-            let (gate, kind) = match outcome {
+            let (barrier, kind) = match outcome {
                 Outcome::Blocked => {
                     answers.is_blocked = true;
                     break;
@@ -207,10 +207,10 @@ impl Engine {
                     answers.leave_long_reply();
                     break;
                 }
-                Outcome::Answered(gate, kind) => (gate, kind),
+                Outcome::Answered(barrier, kind) => (barrier, kind),
                 Outcome::Refused(refusal) => {
                     self.refuse(request, &refusal, answers);
-                    (Gate::OPEN, Kind::Ready)
+                    (DurabilityBarrier::OPEN, Kind::Ready)
                 }
             };
             executed += 1;
@@ -219,7 +219,7 @@ impl Engine {
                 answers.replies.truncate(mark);
             } else {
                 let range = start..answers.replies.len();
-                answers.list.push(Answer { id: request.id, range, gate, kind });
+                answers.list.push(Answer { id: request.id, range, barrier, kind });
             }
         }
         self.counters.commands.add(executed as u64);
@@ -253,7 +253,7 @@ impl Engine {
                     answers.budget.charge(cost.work);
                 }
                 response::success(&mut answers.replies, request.id, &reply);
-                Ok(Outcome::Answered(Gate::OPEN, Kind::Ready))
+                Ok(Outcome::Answered(DurabilityBarrier::OPEN, Kind::Ready))
             }
         }
     }
@@ -270,16 +270,16 @@ impl Engine {
     ) -> Outcome {
         let start = answers.replies.len();
         let applied = core.store.query(task, context);
-        let gate = self.answer(applied, context, request, answers).unwrap_or_default();
+        let barrier = self.answer(applied, context, request, answers).unwrap_or_default();
         let bytes = answers.replies.len() - start;
         let is_too_long = bytes > answers.reply_limit();
-        let Some(gate) = gate.filter(|_| !is_too_long) else {
+        let Some(barrier) = barrier.filter(|_| !is_too_long) else {
             answers.lacking_bytes = bytes;
             return Outcome::TooLong;
         };
-        let is_ready = self.release(gate) == Release::Ready;
-        let gate = if is_ready { Gate::OPEN } else { gate };
-        Outcome::Answered(gate, Kind::Ready)
+        let is_ready = self.barrier_status(barrier) == BarrierStatus::Ready;
+        let barrier = if is_ready { DurabilityBarrier::OPEN } else { barrier };
+        Outcome::Answered(barrier, Kind::Ready)
     }
 
     /// Executes one command that may write.
@@ -301,7 +301,7 @@ impl Engine {
         }
         let applied = core.store.apply(task, context, &mut core.pending);
         match self.answer(applied, context, request, answers) {
-            Ok(Some(gate)) => Outcome::Answered(self.hurry(core, gate), Kind::Ready),
+            Ok(Some(barrier)) => Outcome::Answered(self.hurry(core, barrier), Kind::Ready),
             Ok(None) => Outcome::TooLong,
             Err(deferred) => self.defer(core, deferred, answers),
         }
@@ -315,7 +315,7 @@ impl Engine {
         context: &Context,
         request: &Request<'_>,
         answers: &mut Answers,
-    ) -> Result<Option<Gate>, Deferred> {
+    ) -> Result<Option<DurabilityBarrier>, Deferred> {
         answers.budget.charge(applied.cost);
         match applied.outcome {
             Ok(Ran::Reply(reply)) => response::success(&mut answers.replies, request.id, &reply),
@@ -329,7 +329,7 @@ impl Engine {
                 self.refuse(request, &refusal, answers);
             }
         }
-        Ok(Some(applied.gate))
+        Ok(Some(applied.barrier))
     }
 
     /// Begins to wait.
@@ -342,13 +342,13 @@ impl Engine {
     }
 
     /// Makes the committer hurry where somebody waits. Returns what is left to wait for.
-    fn hurry(&self, core: &mut Core, gate: Gate) -> Gate {
-        if self.release(gate) == Release::Ready {
-            return Gate::OPEN;
+    fn hurry(&self, core: &mut Core, barrier: DurabilityBarrier) -> DurabilityBarrier {
+        if self.barrier_status(barrier) == BarrierStatus::Ready {
+            return DurabilityBarrier::OPEN;
         }
         core.is_urgent = true;
-        core.wants_sync |= gate.synced > 0;
-        gate
+        core.wants_sync |= barrier.synced > 0;
+        barrier
     }
 
     /// Whether a write of this cost may be applied now: `None` if so. Room is there before the
@@ -376,7 +376,7 @@ impl Engine {
         {
             return Some(Outcome::Refused(refusal));
         }
-        if self.queue.has_room(cost, core.untaken()) {
+        if self.queue.has_room(cost, core.unreserved()) {
             return None;
         }
         self.queue.want_flush(core.store.seq());
@@ -389,7 +389,7 @@ impl Engine {
         let (items, bytes) = self.queue.load();
         let waited = self.config.queue.wait_ms;
         let message = format!("the write queue had no room for {waited} ms; nothing was changed");
-        let refusal = Refusal::new(Code::QueueFull, message)
+        let refusal = Refusal::new(Code::WriteQueueFull, message)
             .with("items", Detail::Number(items as u64))
             .with("bytes", Detail::Number(bytes as u64));
         Some(Outcome::Refused(refusal))
@@ -420,22 +420,22 @@ impl Engine {
             return Outcome::Refused(self.disk_is_full());
         }
         let seq = core.last_written.max(core.pending.last_seq());
-        let gate = Gate { stored: seq, synced: seq, in_tables: seq };
+        let barrier = DurabilityBarrier { stored: seq, synced: seq, checkpointed: seq };
         self.queue.want_flush(seq);
-        Outcome::Answered(self.hurry(core, gate), Kind::Flush)
+        Outcome::Answered(self.hurry(core, barrier), Kind::Flush)
     }
 
     fn wait(&self, core: &mut Core, wait: Wait, answers: &mut Answers) -> Outcome {
         answers.waiting += 1;
-        let mut gate = Gate::OPEN;
-        gate.require(wait.level, wait.seq);
+        let mut barrier = DurabilityBarrier::OPEN;
+        barrier.require(wait.level, wait.seq);
         if wait.seq > core.store.seq() {
             // Not written yet: being with the system implies every weaker level.
-            gate.stored = wait.seq;
+            barrier.stored = wait.seq;
         }
         let timeout = wait.timeout_ms.map(Duration::from_millis);
         let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        Outcome::Answered(self.hurry(core, gate), Kind::Wait { until })
+        Outcome::Answered(self.hurry(core, barrier), Kind::Wait { until })
     }
 
     fn later(&self, core: &Core, query: ChangesQuery, answers: &mut Answers) -> Outcome {
@@ -447,14 +447,14 @@ impl Engine {
         answers.has_later = true;
         let caller = answers.caller.get_or_insert_with(|| Caller::new(PeerAddress::Local));
         match self.begin_changes(query, caller) {
-            Ok(later) => Outcome::Answered(Gate::OPEN, Kind::Later(Arc::new(later))),
+            Ok(later) => Outcome::Answered(DurabilityBarrier::OPEN, Kind::Later(Arc::new(later))),
             Err(refusal) => Outcome::Refused(refusal),
         }
     }
 
     /// Takes room for what was applied. Returns whether the committer has something new to do.
-    pub(super) fn hand_on(&self, core: &mut Core) -> bool {
-        let new = core.untaken();
+    pub(super) fn account_and_signal(&self, core: &mut Core) -> bool {
+        let new = core.unreserved();
         if new.items > 0 {
             core.last_written = core.pending.last_seq();
             core.taken = core.taken.plus(new);
@@ -467,8 +467,8 @@ impl Engine {
 }
 
 /// Has the memory of all keys fetched together.
-fn warm(store: &Store, hashes: &[Option<u64>], for_writes: bool) {
-    store.warm(hashes.iter().copied().flatten(), for_writes);
+fn prefetch(store: &Store, hashes: &[Option<u64>], for_writes: bool) {
+    store.prefetch(hashes.iter().copied().flatten(), for_writes);
 }
 
 fn is_later(request: &Request<'_>) -> bool {
@@ -482,7 +482,7 @@ fn is_read(request: &Request<'_>) -> bool {
 
 impl Core {
     /// What is applied and has not taken its room in the queue yet.
-    fn untaken(&self) -> WriteCost {
+    fn unreserved(&self) -> WriteCost {
         WriteCost {
             items: self.pending.items() - self.taken.items,
             bytes: self.pending.bytes().len() - self.taken.bytes,
@@ -492,12 +492,12 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lead::tests::engine;
+    use super::super::append_lock::tests::engine;
     use super::*;
     use crate::commands::options::Expiry;
     use crate::commands::{Count, Set};
     use crate::limits::QUEUE_ITEMS_MAX;
-    use crate::wire::Level;
+    use crate::protocol::Level;
 
     #[test]
     fn keys_expire_as_far_as_seqs_are_promised() {

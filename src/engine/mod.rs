@@ -3,27 +3,27 @@
 //! It is a lock, not a thread: an edge decodes what one read of its socket brought, takes the lock
 //! once, has everything applied in order, and leaves with the encoded replies and what each of them
 //! waits for. One committer thread turns what is pending into a log record (group commit), moves
-//! the watermarks, and hands the record to the workers' queue and to the feed. The engine knows
+//! the watermarks, and hands the record to the checkpointer's queue and to the feed. The engine knows
 //! neither sockets nor subscribers.
 
 pub mod answers;
+mod append_lock;
 mod asked;
 #[cfg(test)]
 mod budget_tests;
 mod changes;
+mod checkpoints;
 mod commit;
+mod commit_delay;
 pub mod counters;
 mod deferred;
 mod execute;
-mod gathering;
-mod lead;
 pub mod recovery;
+mod rollback;
 mod room;
-mod rounds;
 mod run;
 mod stats;
 mod syncer;
-mod take_back;
 
 pub use crate::commands::ChangesQuery;
 pub use answers::{Answer, Answers, Kind};
@@ -33,23 +33,23 @@ pub use deferred::{Caller, DeferredReply};
 pub use recovery::{Recovered, recover};
 
 #[cfg(test)]
-pub use lead::tests::engine_on;
+pub use append_lock::tests::engine_on;
 
 use crate::budget::Cost;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::disk::{Disk, DiskError};
-use crate::log::queue::Queued;
-use crate::log::watermarks::Progress;
-use crate::log::{Compaction, DiskSpace, Feed, Log, Record, Segments, Watermarks, WriteQueue};
 use crate::net::MemoryQuota;
-use crate::store::{Context, KeyHasher, Store};
-use crate::wire::WriteCost;
-use crate::wire::{ChangeBuffer, Gate, Seq, hex};
+use crate::protocol::WriteCost;
+use crate::protocol::{ChangeBuffer, DurabilityBarrier, Seq, hex};
+use crate::state::{Context, KeyHasher, Store};
+use crate::storage::{Storage, StorageError};
+use crate::wal::queue::Queued;
+use crate::wal::watermarks::Progress;
+use crate::wal::{Compaction, DiskSpace, Feed, Log, Record, Segments, Watermarks, WriteQueue};
+use append_lock::AppendLock;
+use commit_delay::CommitDelay;
 use deferred::limits::DeferredLimits;
 use deferred::watch::ChangeWatch;
-use gathering::Gathering;
-use lead::Seat;
 use std::sync::{
     Arc, LockResult, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
     TryLockError, TryLockResult, Weak,
@@ -59,7 +59,7 @@ use std::time::Instant;
 use syncer::Syncer;
 use tokio::sync::watch;
 
-pub use crate::log::watermarks::{Release, Waiter};
+pub use crate::wal::watermarks::{BarrierStatus, Waiter};
 
 /// How often a thread looks whether the core is free before it sleeps, where others can run
 /// meanwhile.
@@ -73,14 +73,14 @@ pub struct Engine {
     /// The map's own.
     hasher: KeyHasher,
     /// Taken with the core held, left without it.
-    seat: Mutex<Seat>,
+    append_lock: Mutex<AppendLock>,
     /// The committer's own.
-    gathering: Mutex<Gathering>,
+    commit_delay: Mutex<CommitDelay>,
     looks: usize,
     /// The committer's thread, to be woken.
     committer: OnceLock<Thread>,
     syncer: Syncer,
-    disk: Arc<dyn Disk>,
+    disk: Arc<dyn Storage>,
     queue: Arc<WriteQueue>,
     watermarks: Arc<Watermarks>,
     feed: Arc<Feed>,
@@ -126,9 +126,9 @@ impl Engine {
     pub fn new(
         config: Config,
         clock: Clock,
-        disk: Arc<dyn Disk>,
+        disk: Arc<dyn Storage>,
         recovered: Recovered,
-    ) -> Result<(Arc<Self>, Log), DiskError> {
+    ) -> Result<(Arc<Self>, Log), StorageError> {
         let seq = recovered.store.seq();
         let log = Log::open(
             Arc::clone(&disk),
@@ -138,7 +138,7 @@ impl Engine {
         )?;
         let queue = Arc::new(WriteQueue::new(config.queue.clone()));
         let last_written =
-            recovered.tail.last().map_or(recovered.in_tables, |queued| queued.last_seq);
+            recovered.tail.last().map_or(recovered.checkpointed, |queued| queued.last_seq);
         for queued in recovered.tail {
             queue.take(queued.items, queued.bytes);
             queue.push(queued);
@@ -162,13 +162,13 @@ impl Engine {
             quota: MemoryQuota::new(&config.limits),
             hasher: core.store.hasher(),
             core: RwLock::new(core),
-            seat: Mutex::default(),
-            gathering: Mutex::default(),
+            append_lock: Mutex::default(),
+            commit_delay: Mutex::default(),
             looks: if has_one_core() { 0 } else { LOOKS },
             committer: OnceLock::new(),
             syncer: Syncer::default(),
             queue,
-            watermarks: Arc::new(Watermarks::at(seq, recovered.in_tables)),
+            watermarks: Arc::new(Watermarks::at(seq, recovered.checkpointed)),
             feed,
             segments: log.segments(),
             compaction: Arc::default(),
@@ -257,12 +257,16 @@ impl Engine {
         }
     }
 
-    /// Whether a reply that waits for `gate` may be sent.
-    pub fn release(&self, gate: Gate) -> Release {
-        if gate == Gate::OPEN { Release::Ready } else { self.watermarks.release(gate) }
+    /// Whether a reply that waits for `barrier` may be sent.
+    pub fn barrier_status(&self, barrier: DurabilityBarrier) -> BarrierStatus {
+        if barrier == DurabilityBarrier::OPEN {
+            BarrierStatus::Ready
+        } else {
+            self.watermarks.barrier_status(barrier)
+        }
     }
 
-    /// Someone who waits for one gate after another.
+    /// Someone who waits for one barrier after another.
     pub fn waiter(&self) -> Waiter<'_> {
         self.watermarks.waiter()
     }
@@ -297,12 +301,12 @@ impl Engine {
         &self.config
     }
 
-    /// The write queue, for the worker.
+    /// The write queue, for the checkpointer.
     pub fn queue(&self) -> Arc<WriteQueue> {
         Arc::clone(&self.queue)
     }
 
-    /// The watermarks, for the worker.
+    /// The watermarks, for the checkpointer.
     pub fn watermarks(&self) -> Arc<Watermarks> {
         Arc::clone(&self.watermarks)
     }
@@ -317,7 +321,7 @@ impl Engine {
         Arc::clone(&self.compaction)
     }
 
-    /// The log's segments, for the worker.
+    /// The log's segments, for the checkpointer.
     pub fn segments(&self) -> Arc<Segments> {
         Arc::clone(&self.segments)
     }
@@ -344,10 +348,10 @@ impl Engine {
         self.wake_committer();
     }
 
-    /// Leaves the store as a clean stop does. Call it last, after the committer and the workers.
-    pub fn close(&self) -> Result<(), DiskError> {
+    /// Leaves the store as a clean stop does. Call it last, after the committer and the checkpointer.
+    pub fn close(&self) -> Result<(), StorageError> {
         if let Some(reason) = self.watermarks.failure() {
-            return Err(DiskError::new("not closed cleanly", reason));
+            return Err(StorageError::new("not closed cleanly", reason));
         }
         let seq = self.core().store.seq();
         recovery::close(self.disk.as_ref(), &self.clock, seq)

@@ -1,15 +1,15 @@
 //! A restart: the tables, then the log's tail.
 
 use crate::clock::Clock;
-use crate::disk::{Disk, DiskError, Space, Sync};
-use crate::log::Segment;
-use crate::log::history;
-use crate::log::migrate::migrate;
-use crate::log::queue::Queued;
-use crate::log::tables::{self, FORMAT_VERSION, meta};
-use crate::store::Store;
-use crate::wire::change::ChangeReader;
-use crate::wire::{ChangeBuffer, Seq, hex};
+use crate::protocol::change::ChangeReader;
+use crate::protocol::{ChangeBuffer, Seq, hex};
+use crate::state::Store;
+use crate::storage::{Durability, Space, Storage, StorageError};
+use crate::wal::Segment;
+use crate::wal::history;
+use crate::wal::migrate::migrate;
+use crate::wal::queue::Queued;
+use crate::wal::tables::{self, FORMAT_VERSION, meta};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// Bytes of rows that are read before they are handed on, and how often that may be ahead.
@@ -30,32 +30,32 @@ pub struct Recovered {
     /// The log segments, oldest first.
     pub segments: Vec<Segment>,
     /// All writes up to this seq are in the tables.
-    pub in_tables: Seq,
+    pub checkpointed: Seq,
 }
 
 /// Reads everything that `disk` holds. `report` hears now and then how many items were read.
 pub fn recover(
-    disk: &dyn Disk,
+    disk: &dyn Storage,
     clock: &Clock,
     report: &mut dyn FnMut(usize),
-) -> Result<Recovered, DiskError> {
+) -> Result<Recovered, StorageError> {
     let store_id = identify(disk)?;
     clock.advance_to(tables::number(disk, meta::CLOCK)?.unwrap_or(0));
-    let in_tables = tables::number(disk, meta::IN_TABLES)?.unwrap_or(0);
+    let checkpointed = tables::number(disk, meta::CHECKPOINTED)?.unwrap_or(0);
     let mut store = Store::default();
     load_tables(disk, &mut store, report)?;
-    let (tail, segments) = replay_log(disk, in_tables, clock, &mut store)?;
-    store.resume_at(in_tables);
+    let (tail, segments) = replay_log(disk, checkpointed, clock, &mut store)?;
+    store.resume_at(checkpointed);
     // A clean stop sets the ceiling to the last seq; after a crash, numbers may be out that left no
     // trace.
     store.resume_at(tables::number(disk, meta::CEILING)?.unwrap_or(0));
-    Ok(Recovered { store, store_id, tail, segments, in_tables })
+    Ok(Recovered { store, store_id, tail, segments, checkpointed })
 }
 
 /// Checks the format's version, and reads the store's id; a new store gets both.
-fn identify(disk: &dyn Disk) -> Result<[u8; 16], DiskError> {
+fn identify(disk: &dyn Storage) -> Result<[u8; 16], StorageError> {
     if disk.get(Space::Meta, meta::RESTORING.as_bytes())?.is_some() {
-        return Err(DiskError::new("the store", tables::NOT_RESTORED));
+        return Err(StorageError::new("the store", tables::NOT_RESTORED));
     }
     migrate(disk)?;
     match tables::number(disk, meta::FORMAT)? {
@@ -63,20 +63,20 @@ fn identify(disk: &dyn Disk) -> Result<[u8; 16], DiskError> {
         Some(other) => return Err(tables::other_format(other)),
         None if !is_empty(disk)? => {
             let text = "the version of its format is missing; `vatn check` says what is left of it";
-            return Err(DiskError::new("the store", text));
+            return Err(StorageError::new("the store", text));
         }
         None => {
             let format = tables::number_row(meta::FORMAT, FORMAT_VERSION);
             let id = tables::store_id_row(tables::new_store_id());
-            disk.commit(vec![format, id], Sync::Data)?;
+            disk.commit(vec![format, id], Durability::Fsynced)?;
         }
     }
     let id = disk.get(Space::Meta, meta::STORE_ID.as_bytes())?.unwrap_or_default();
-    id.try_into().map_err(|_| DiskError::new("the store", "its id is not 16 bytes long"))
+    id.try_into().map_err(|_| StorageError::new("the store", "its id is not 16 bytes long"))
 }
 
 /// Whether nothing was ever written.
-fn is_empty(disk: &dyn Disk) -> Result<bool, DiskError> {
+fn is_empty(disk: &dyn Storage) -> Result<bool, StorageError> {
     let mut is_empty = true;
     for space in [Space::Meta, Space::Table, Space::Log, Space::OldLog] {
         disk.scan(space, &[], &mut |_, _| {
@@ -89,10 +89,10 @@ fn is_empty(disk: &dyn Disk) -> Result<bool, DiskError> {
 
 /// Reads the tables in one thread, and makes the map of them in another.
 fn load_tables(
-    disk: &dyn Disk,
+    disk: &dyn Storage,
     store: &mut Store,
     report: &mut dyn FnMut(usize),
-) -> Result<(), DiskError> {
+) -> Result<(), StorageError> {
     // A hint alone: no row takes fewer bytes than are counted here.
     let items = tables::number(disk, meta::ITEMS)?.unwrap_or(0);
     store.reserve(items.min(disk.usage().total() / ROW_BYTES_MIN) as usize);
@@ -107,12 +107,12 @@ fn load_tables(
             loaded += page.items();
             report(loaded);
         }
-        reader.join().unwrap_or_else(|_| Err(DiskError::new("reading the tables", "panicked")))
+        reader.join().unwrap_or_else(|_| Err(StorageError::new("reading the tables", "panicked")))
     })
 }
 
 /// Sends the rows of the tables, page by page.
-fn read_tables(disk: &dyn Disk, pages: &SyncSender<ChangeBuffer>) -> Result<(), DiskError> {
+fn read_tables(disk: &dyn Storage, pages: &SyncSender<ChangeBuffer>) -> Result<(), StorageError> {
     let (mut page, mut fault) = (ChangeBuffer::default(), None);
     disk.scan(Space::Table, &[], &mut |key, value| match tables::decode(key, value) {
         Ok(row) => {
@@ -120,7 +120,7 @@ fn read_tables(disk: &dyn Disk, pages: &SyncSender<ChangeBuffer>) -> Result<(), 
             page.bytes().len() < PAGE_BYTES || pages.send(std::mem::take(&mut page)).is_ok()
         }
         Err(what) => {
-            fault = Some(DiskError::new(&format!("row {} of the tables", hex(key)), what));
+            fault = Some(StorageError::new(&format!("row {} of the tables", hex(key)), what));
             false
         }
     })?;
@@ -131,23 +131,23 @@ fn read_tables(disk: &dyn Disk, pages: &SyncSender<ChangeBuffer>) -> Result<(), 
 type Replayed = (Vec<Queued>, Vec<Segment>);
 
 fn replay_log(
-    disk: &dyn Disk,
-    in_tables: Seq,
+    disk: &dyn Storage,
+    checkpointed: Seq,
     clock: &Clock,
     store: &mut Store,
-) -> Result<Replayed, DiskError> {
+) -> Result<Replayed, StorageError> {
     let (mut tail, mut segments) = (Vec::new(), Segment::read_all(disk)?);
     // Closed segments that the tables hold need not be read.
-    let is_done = |segment: &Segment| segment.bytes > 0 && segment.last_seq <= in_tables;
+    let is_done = |segment: &Segment| segment.bytes > 0 && segment.last_seq <= checkpointed;
     let done = segments.iter().take_while(|segment| is_done(segment)).count();
     let mut open: Vec<Segment> = segments.drain(done..).map(|one| Segment::new(one.id)).collect();
     // Versions before could trim the last segment that was noted. What the tables lack must be in
     // one, or it would be trimmed before it is in the tables.
     let is_unnoted = segments.is_empty() && open.is_empty();
     if is_unnoted {
-        open.push(Segment::new(in_tables + 1));
+        open.push(Segment::new(checkpointed + 1));
     }
-    let first = open.first().map_or(in_tables + 1, |segment| segment.id);
+    let first = open.first().map_or(checkpointed + 1, |segment| segment.id);
     history::read(disk, first.saturating_sub(1), &mut |record, bytes| {
         let place = open.partition_point(|segment| segment.id <= record.first_seq);
         if let Some(segment) = place.checked_sub(1).and_then(|place| open.get_mut(place)) {
@@ -156,7 +156,7 @@ fn replay_log(
             segment.bytes += bytes as u64;
         }
         clock.advance_to(record.last_time);
-        if record.last_seq > in_tables {
+        if record.last_seq > checkpointed {
             record.changes().for_each(|change| store.replay(&change));
             tail.push(Queued::from(&record));
         }
@@ -164,16 +164,16 @@ fn replay_log(
     })?;
     segments.iter().for_each(|segment| clock.advance_to(segment.last_time));
     segments.extend(open.into_iter().filter(|segment| segment.bytes > 0 || !is_unnoted));
-    match tables::gap(segments.first().map(|segment| segment.id), in_tables) {
-        Some(gap) => Err(DiskError::new("the store", gap)),
+    match tables::gap(segments.first().map(|segment| segment.id), checkpointed) {
+        Some(gap) => Err(StorageError::new("the store", gap)),
         None => Ok((tail, segments)),
     }
 }
 
 /// What a clean stop leaves behind: no seq above `seq` is out, and the time is known.
-pub fn close(disk: &dyn Disk, clock: &Clock, seq: Seq) -> Result<(), DiskError> {
+pub fn close(disk: &dyn Storage, clock: &Clock, seq: Seq) -> Result<(), StorageError> {
     let rows = vec![tables::ceiling_row(seq), tables::number_row(meta::CLOCK, clock.now())];
-    disk.commit(rows, Sync::Data)?;
+    disk.commit(rows, Durability::Fsynced)?;
     disk.sync()?;
     disk.settle()
 }
@@ -183,12 +183,12 @@ mod tests {
     use super::*;
     use crate::clock::ManualHands;
     use crate::config::Config;
-    use crate::disk::MemoryDisk;
     use crate::engine::Engine;
     use crate::limits::SEQ_RESERVE;
-    use crate::log::Record;
-    use crate::wire::Level;
-    use crate::wire::change::Op;
+    use crate::protocol::Level;
+    use crate::protocol::change::Op;
+    use crate::storage::MemoryStorage;
+    use crate::wal::Record;
     use std::sync::Arc;
 
     fn record(seq: Seq) -> Record {
@@ -208,18 +208,18 @@ mod tests {
             pending.push(Op::Set, false, Some(time_ms + 1_000), b"k", b"\x01");
             pending.end(mark);
             let value = Record::new(pending).encode().map(Into::into);
-            crate::disk::Row { space: Space::Log, key: seq.to_be_bytes().to_vec(), value }
+            crate::storage::Row { space: Space::Log, key: seq.to_be_bytes().to_vec(), value }
         };
         let segment = Segment { last_seq: 1, last_time: 9 * DAY, bytes: 1, ..Segment::new(1) };
         // In the log after the tables, of a segment that is not read, or noted with the tables.
-        for (row, in_tables, noted) in
+        for (row, checkpointed, noted) in
             [(at(1, 9 * DAY), 0, 1), (segment.row(), 1, 1), (at(1, 5), 1, 9 * DAY)]
         {
-            let disk = MemoryDisk::default();
+            let disk = MemoryStorage::default();
             recover(&disk, &Clock::manual(1), &mut |_| {}).unwrap();
-            let facts = [(meta::IN_TABLES, in_tables), (meta::CLOCK, noted)];
+            let facts = [(meta::CHECKPOINTED, checkpointed), (meta::CLOCK, noted)];
             let facts = facts.map(|(name, number)| tables::number_row(name, number));
-            disk.commit(facts.into_iter().chain([row]).collect(), Sync::Data).unwrap();
+            disk.commit(facts.into_iter().chain([row]).collect(), Durability::Fsynced).unwrap();
             let hands = Arc::<ManualHands>::default();
             hands.set_wall(8 * DAY);
             let clock = Clock::reading(&hands);
@@ -227,27 +227,27 @@ mod tests {
             assert_eq!(clock.now(), 9 * DAY);
             hands.pass(1_000);
             assert_eq!(clock.now(), 9 * DAY + 1_000);
-            assert_eq!(recovered.store.has_expired(clock.now()), in_tables == 0);
+            assert_eq!(recovered.store.has_expired(clock.now()), checkpointed == 0);
         }
     }
 
     #[test]
     fn what_the_tables_lack_stays_in_a_log_without_a_noted_segment() {
-        let disk = Arc::<MemoryDisk>::default();
+        let disk = Arc::<MemoryStorage>::default();
         let clock = Clock::manual(1);
         recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
         let key = 101_u64.to_be_bytes().to_vec();
         let value = record(101).encode().map(Into::into);
         let facts = vec![
-            tables::number_row(meta::IN_TABLES, 100),
+            tables::number_row(meta::CHECKPOINTED, 100),
             tables::ceiling_row(100 + SEQ_RESERVE),
-            crate::disk::Row { space: Space::Log, key: key.clone(), value },
+            crate::storage::Row { space: Space::Log, key: key.clone(), value },
         ];
-        disk.commit(facts, Sync::Data).unwrap();
+        disk.commit(facts, Durability::Fsynced).unwrap();
         for _ in 0..2 {
             let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
             assert_eq!((recovered.tail.len(), recovered.store.len()), (1, 1));
-            let shared = Arc::clone(&disk) as Arc<dyn Disk>;
+            let shared = Arc::clone(&disk) as Arc<dyn Storage>;
             let config = Config::without_edges("memory");
             // A crash comes before the tail is in the tables.
             drop(Engine::new(config, clock.clone(), shared, recovered).unwrap());

@@ -2,8 +2,8 @@
 
 use super::Engine;
 use crate::commands::Command;
-use crate::wire::refusal::Code;
-use crate::wire::{Level, Refusal};
+use crate::protocol::refusal::Code;
+use crate::protocol::{Level, Refusal};
 
 impl Engine {
     /// Why a write that adds something is refused, if the medium is full. What is never persisted

@@ -4,11 +4,11 @@ use super::Engine;
 use super::answers::Answers;
 use crate::budget::WorkBudget;
 use crate::commands::{Command, Request};
-use crate::turns::{SHARE_MAX, Turns};
-use crate::wire::reader::Reader;
-use crate::wire::refusal::Code;
-use crate::wire::reply_buffer::Piece;
-use crate::wire::{Refusal, ReplyBuffer};
+use crate::net::turns::{SHARE_MAX, Turns};
+use crate::protocol::reader::Reader;
+use crate::protocol::refusal::Code;
+use crate::protocol::reply_buffer::Piece;
+use crate::protocol::{Refusal, ReplyBuffer};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::time::Duration;
@@ -63,8 +63,8 @@ impl Engine {
             return Err(internal("no answer").into());
         };
         let mut waiter = self.waiter();
-        poll_fn(|cx| waiter.poll_released(cx, answer.gate)).await;
-        let release = self.release(answer.gate);
+        poll_fn(|cx| waiter.poll_released(cx, answer.barrier)).await;
+        let release = self.barrier_status(answer.barrier);
         let mut response = Vec::new();
         let is_made = self.complete(answer, release, &mut response);
         Ok(open(if is_made { ReplyBuffer::after(response) } else { answers.replies })?)

@@ -3,10 +3,10 @@
 use super::{Core, Engine};
 use crate::commands::{self, Hello, METHODS};
 use crate::limits::Limits;
-use crate::log::DiskSpace;
-use crate::log::compaction::CompactionStatus;
 use crate::net::memory_quota::{Category, Usage};
-use crate::wire::{PROTOCOL_VERSION, Seq, hex};
+use crate::protocol::{PROTOCOL_VERSION, Seq, hex};
+use crate::wal::DiskSpace;
+use crate::wal::compaction::CompactionStatus;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ struct SeqReply {
     applied: Seq,
     stored: Seq,
     synced: Seq,
-    in_tables: Seq,
+    checkpointed: Seq,
 }
 
 #[derive(Serialize)]
@@ -202,7 +202,7 @@ impl Engine {
                 applied: core.store.seq(),
                 stored: progress.stored,
                 synced: progress.synced,
-                in_tables: progress.in_tables,
+                checkpointed: progress.checkpointed,
             },
             queue: QueueReply {
                 items,

@@ -4,7 +4,7 @@
 //! ask only for `stored` would wait for it. The disk's other work ahead of time is done here too.
 
 use super::Engine;
-use crate::disk::DiskError;
+use crate::storage::StorageError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,9 +55,9 @@ impl Engine {
         self.syncer.wake_if(true);
     }
 
-    fn sync_until_stopped(&self) -> Result<(), DiskError> {
+    fn sync_until_stopped(&self) -> Result<(), StorageError> {
         while !self.syncer.is_stopping.load(Ordering::Acquire) && !self.watermarks.has_failed() {
-            let is_busy = !self.space.is_full() && self.disk.make_ahead();
+            let is_busy = !self.space.is_full() && self.disk.preallocate();
             if !self.is_sync_due() {
                 std::thread::park_timeout(if is_busy { PAUSE } else { TICK });
                 continue;

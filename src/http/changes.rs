@@ -14,7 +14,7 @@ use super::render::{Text, unreadable};
 use super::room::Room;
 use super::store::Store;
 use crate::engine::{Awaited, ChangesQuery};
-use crate::wire::{Reader, Refusal, Seq};
+use crate::protocol::{Reader, Refusal, Seq};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};

@@ -5,7 +5,7 @@ use super::store::{Counted, Health, Store};
 use crate::commands::Command;
 use crate::engine::{Awaited, ChangesQuery, Counters, Engine};
 use crate::net::MemoryQuota;
-use crate::wire::{Refusal, Seq};
+use crate::protocol::{Refusal, Seq};
 use bytes::Bytes;
 use std::sync::Arc;
 

@@ -2,8 +2,8 @@
 
 use super::json::{self, Sink};
 use super::render::{Items, Rendering};
-use crate::wire::reader::Read;
-use crate::wire::{Reader, Seq};
+use crate::protocol::reader::Read;
+use crate::protocol::{Reader, Seq};
 use std::sync::Arc;
 
 /// The changes of a page: `[[[key, header, value]…], next]`.

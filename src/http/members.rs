@@ -2,8 +2,8 @@
 
 use super::json::{self, Sink};
 use super::render::{Items, Rendering};
-use crate::wire::Reader;
-use crate::wire::reader::Read;
+use crate::protocol::Reader;
+use crate::protocol::reader::Read;
 
 /// The pairs of `[[key, value]…]`, without the braces around them.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@
 pub mod base64;
 pub mod caller;
 pub mod changes;
+pub mod connection_phase;
 pub mod edge;
 pub mod engine;
 pub mod getrange;
@@ -23,7 +24,6 @@ pub mod json;
 pub mod lines;
 pub mod members;
 pub mod position;
-pub mod pulse;
 pub mod query;
 pub mod refuse;
 pub mod render;
@@ -36,7 +36,7 @@ pub mod turns;
 pub mod views;
 
 #[cfg(test)]
-mod trial;
+mod tests;
 
 pub use edge::App;
 pub use guard::Guard;

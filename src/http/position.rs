@@ -1,7 +1,7 @@
 //! A position in the history of one store: a seq, and whose it is.
 
 use super::refuse::Refused;
-use crate::wire::{Refusal, Seq};
+use crate::protocol::{Refusal, Seq};
 
 /// How many digits a store's id has.
 const ID_LEN: usize = 32;

@@ -3,7 +3,7 @@
 //! Pairs are parted by `&` alone (`;` is an ordinary character), `+` is a space, `%41` is a byte,
 //! and a `%` without two hexadecimal digits stands for itself. What needs no decoding is borrowed.
 
-use crate::wire::Refusal;
+use crate::protocol::Refusal;
 use std::borrow::Cow;
 
 /// Bytes out of a query: borrowed where nothing was escaped.

@@ -1,8 +1,8 @@
 //! Refusals: a status, and a JSON body that says what was wrong and what helps.
 
 use super::json;
-use crate::wire::Seq;
-use crate::wire::refusal::{Code, Detail, Refusal};
+use crate::protocol::Seq;
+use crate::protocol::refusal::{Code, Detail, Refusal};
 use axum::body::Body;
 use axum::http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
@@ -74,7 +74,9 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let code = refusal.code();
         let status = match code {
-            Code::QueueFull | Code::Stopping => return Self::busy(code.name(), refusal.message()),
+            Code::WriteQueueFull | Code::Stopping => {
+                return Self::busy(code.name(), refusal.message());
+            }
             Code::BadRequest
             | Code::BadArgument
             | Code::BadKey
@@ -146,7 +148,7 @@ mod tests {
         for code in Code::ALL {
             let response = Refused::from(Refusal::new(code, "why")).into_response();
             let expected = match code {
-                Code::QueueFull | Code::Storage | Code::Stopping => 503,
+                Code::WriteQueueFull | Code::Storage | Code::Stopping => 503,
                 Code::TooLarge => 413,
                 Code::Compacted | Code::OtherHistory => 410,
                 Code::Conflict => 409,
@@ -155,7 +157,7 @@ mod tests {
             };
             assert_eq!(response.status().as_u16(), expected, "{code:?}");
             // To come again helps against a full queue, not against a failed disk.
-            let may_help = matches!(code, Code::QueueFull | Code::Stopping);
+            let may_help = matches!(code, Code::WriteQueueFull | Code::Stopping);
             assert_eq!(response.headers().contains_key(RETRY_AFTER), may_help, "{code:?}");
         }
     }

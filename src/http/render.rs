@@ -7,7 +7,7 @@ use super::json::{Length, Renderer, Sink, Spent};
 use super::refuse::Refused;
 use super::room::Room;
 use super::turns::Turns;
-use crate::wire::reader::Read;
+use crate::protocol::reader::Read;
 use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::Bytes;

@@ -1,16 +1,16 @@
 //! Accepting connections and driving each to its end.
 
+use super::connection_phase::{ConnectionPhase, Deadlines, Phase};
 use super::edge::App;
 use super::guard::Guard;
 use super::host::Names;
-use super::pulse::{Deadlines, Phase, Pulse};
 use super::stream::{Shared, Stream};
 use super::turned_away::TurnedAway;
-use crate::descriptors;
 use crate::engine::Engine;
 use crate::limits::Limits;
-use crate::loops::Loops;
+use crate::net::io_threads::IoThreads;
 use crate::net::{Activity, Category, ConnectionSlots, PeerAddress, Slot, WarningLimit};
+use crate::process::descriptors;
 use axum::http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -92,8 +92,8 @@ impl Http {
     }
 
     /// Serves on `loops` until `stop` says true, then until every connection has ended.
-    pub async fn run(self, loops: Arc<Loops>, stop: watch::Receiver<bool>) {
-        serve(self.listener, self.app, &self.limits, &loops, stop, GRACE).await;
+    pub async fn run(self, io_threads: Arc<IoThreads>, stop: watch::Receiver<bool>) {
+        serve(self.listener, self.app, &self.limits, &io_threads, stop, GRACE).await;
     }
 }
 
@@ -124,7 +124,7 @@ pub async fn serve(
     listener: TcpListener,
     app: App,
     limits: &Limits,
-    loops: &Loops,
+    io_threads: &IoThreads,
     mut stop: watch::Receiver<bool>,
     grace: Duration,
 ) {
@@ -149,7 +149,7 @@ pub async fn serve(
         };
         let (app, stop, connected) = (app.clone(), stop.clone(), connected.clone());
         let socket = socket.into_std();
-        let (handle, served) = loops.place(async move {
+        let (handle, served) = io_threads.place(async move {
             match socket.and_then(TcpStream::from_std) {
                 Ok(socket) => drive(socket, slot, app, deadlines, stop, grace).await,
                 Err(error) => warn!("an HTTP connection cannot be served: {error}"),
@@ -209,7 +209,7 @@ async fn drive(
     let Ok(address) = socket.local_addr() else { return };
     let account = app.quota().account(Category::Outgoing);
     let shared = Arc::new(Shared::new(address.ip(), account, slot));
-    let (known, pulse) = (Arc::clone(&shared), &shared.pulse);
+    let (known, phase_clock) = (Arc::clone(&shared), &shared.phase_clock);
     let (served, stopping) = (app.clone(), stop.clone());
     let service = service_fn(move |request| {
         let (app, known, stop) = (served.clone(), Arc::clone(&known), stopping.clone());
@@ -240,7 +240,7 @@ async fn drive(
             _ = &mut stopped, if last_moment.is_none() => {
                 // Closed at once, a socket to which something comes resets its connection, and what
                 // the system has still to send of an answer is lost.
-                let is_between = pulse.is(Phase::Idle) || pulse.is(Phase::Head);
+                let is_between = phase_clock.is(Phase::Idle) || phase_clock.is(Phase::Head);
                 connection.as_mut().graceful_shutdown();
                 let patience = if is_between { LINGER.min(grace) } else { grace };
                 last_moment = Some(Instant::now() + patience);
@@ -256,7 +256,7 @@ async fn drive(
                 return;
             }
             now = ticks.tick() => {
-                if is_overdue(&app, pulse, &deadlines) {
+                if is_overdue(&app, phase_clock, &deadlines) {
                     return;
                 }
                 if last_moment.is_some_and(|moment| now >= moment) {
@@ -269,10 +269,10 @@ async fn drive(
 }
 
 /// Whether a connection has done nothing for too long; counts it.
-fn is_overdue(app: &App, pulse: &Pulse, deadlines: &Deadlines) -> bool {
-    let Some(why) = pulse.overdue(deadlines) else { return false };
+fn is_overdue(app: &App, phase_clock: &ConnectionPhase, deadlines: &Deadlines) -> bool {
+    let Some(why) = phase_clock.overdue(deadlines) else { return false };
     debug!("HTTP connection cut: {why}");
-    if !pulse.is(Phase::Idle) {
+    if !phase_clock.is(Phase::Idle) {
         app.counters().refused_connections.up();
     }
     true
@@ -280,8 +280,8 @@ fn is_overdue(app: &App, pulse: &Pulse, deadlines: &Deadlines) -> bool {
 
 /// Says whether the peer goes on with its answer, where that has changed.
 fn note_slowness(shared: &Shared, is_slow: &mut bool) {
-    let was_slow = std::mem::replace(is_slow, shared.pulse.is_slow(SLOW_AFTER));
-    if *is_slow != was_slow && shared.pulse.is(Phase::Serving) {
+    let was_slow = std::mem::replace(is_slow, shared.phase_clock.is_slow(SLOW_AFTER));
+    if *is_slow != was_slow && shared.phase_clock.is(Phase::Serving) {
         shared.note(if *is_slow { Activity::Slow } else { Activity::Busy });
     }
 }

@@ -4,7 +4,7 @@ use super::refuse::Refused;
 use crate::commands::Command;
 use crate::engine::{Awaited, ChangesQuery, Counters};
 use crate::net::MemoryQuota;
-use crate::wire::{Refusal, Seq};
+use crate::protocol::{Refusal, Seq};
 use bytes::Bytes;
 use std::sync::Arc;
 

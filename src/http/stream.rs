@@ -1,8 +1,8 @@
 //! A connection's bytes on their way to hyper and back: heads checked, and every wait on the peer
 //! timed.
 
+use super::connection_phase::{ConnectionPhase, PROGRESS_BYTES, Phase};
 use super::head::{self, Fault, HEAD_BYTES, Scan};
-use super::pulse::{PROGRESS_BYTES, Phase, Pulse};
 use crate::net::{Account, Activity, Slot};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::io::{IoSlice, Result};
@@ -32,7 +32,7 @@ pub struct Shared {
     /// Its place among the connections.
     pub slot: Slot,
     /// What the connection is doing.
-    pub pulse: Pulse,
+    pub phase_clock: ConnectionPhase,
     /// What was wrong with its last head.
     pub fault: OnceLock<Fault>,
     /// Whether its last head announced a body, after which it is closed.
@@ -46,7 +46,7 @@ impl Shared {
             accepted_on,
             account,
             slot,
-            pulse: Pulse::default(),
+            phase_clock: ConnectionPhase::default(),
             fault: OnceLock::new(),
             is_last: AtomicBool::new(false),
         }
@@ -59,7 +59,7 @@ impl Shared {
 
     /// Enters a phase in which the peer is to do something.
     fn wait_for_peer(&self, phase: Phase) {
-        if self.pulse.enter(phase) {
+        if self.phase_clock.enter(phase) {
             self.note(Activity::Quiet);
         }
     }
@@ -152,7 +152,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
                 self.replace(self.filled - self.released, STAND_IN);
             }
         }
-        self.shared.pulse.enter(Phase::Serving);
+        self.shared.phase_clock.enter(Phase::Serving);
         self.shared.note(Activity::Busy);
         true
     }
@@ -185,7 +185,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         self.progress += len;
         if self.progress >= PROGRESS_BYTES {
             self.progress = 0;
-            self.shared.pulse.waits(true);
+            self.shared.phase_clock.waits(true);
         }
     }
 
@@ -196,7 +196,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
                 self.wrote(*len);
             }
             Poll::Pending => {
-                self.shared.pulse.waits(false);
+                self.shared.phase_clock.waits(false);
                 self.observe(true);
             }
             Poll::Ready(Err(_)) => {}
@@ -247,7 +247,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         // hyper flushes when it has handed over all it had.
-        self.shared.pulse.flows();
+        self.shared.phase_clock.flows();
         self.observe(false);
         self.progress = 0;
         Pin::new(&mut self.socket).poll_flush(cx)

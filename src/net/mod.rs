@@ -4,11 +4,15 @@
 //! for the memory that its peer causes, and is closed by one set of timeouts.
 
 pub mod account;
+pub mod busy_poll;
 pub mod connection_slots;
+pub mod io_threads;
 pub mod memory_quota;
 mod quota_line;
 pub mod reservation;
 pub mod timeouts;
+pub mod turns;
+pub mod wake_queue;
 mod warning_limit;
 
 pub use account::Account;

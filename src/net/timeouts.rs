@@ -26,7 +26,7 @@ impl ConnectionTimeouts {
         Self {
             handshake: Duration::from_millis(limits.handshake_ms),
             idle: Duration::from_millis(limits.http_idle_ms),
-            write: Duration::from_millis(limits.stalled_peer_ms),
+            write: Duration::from_millis(limits.write_timeout_ms),
             heartbeat: Duration::from_millis(limits.heartbeat_ms),
         }
     }

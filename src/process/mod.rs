@@ -1,5 +1,6 @@
 //! The process itself: its signals, the limits that the system sets it, who may read its files.
 
+pub mod descriptors;
 pub mod limits;
 pub mod signals;
 

@@ -1,14 +1,14 @@
-//! A whole broker: the backbone and the three doors before it.
+//! A whole broker: the storage runtime and the three doors before it.
 
-use super::backbone::Backbone;
 use super::exposure;
+use super::storage_runtime::StorageRuntime;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::disk::files::{self, Privacy};
-use crate::disk::{DiskError, FjallDisk};
 use crate::engine::Engine;
 use crate::http::{BindError, Http};
-use crate::loops::Loops;
+use crate::net::io_threads::IoThreads;
+use crate::storage::files::{self, Privacy};
+use crate::storage::{FjallStorage, StorageError};
 use crate::zmq::{EdgeError, Publisher, Router};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -24,7 +24,7 @@ const CLOSE_TIME: Duration = Duration::from_secs(60);
 pub enum ServeError {
     /// The store.
     #[error("{0}")]
-    Disk(#[from] DiskError),
+    Storage(#[from] StorageError),
     /// A ZeroMQ endpoint.
     #[error("{0}")]
     Edge(#[from] EdgeError),
@@ -62,7 +62,7 @@ pub struct Endpoints {
 /// A running broker.
 #[derive(Debug)]
 pub struct Broker {
-    backbone: Backbone,
+    storage_runtime: StorageRuntime,
     endpoints: Endpoints,
     /// Router and HTTP: stopped first, so that everything taken is answered.
     doors: JoinSet<()>,
@@ -71,7 +71,7 @@ pub struct Broker {
     publisher: JoinHandle<()>,
     stop_publisher: watch::Sender<bool>,
     /// How closing the disk went.
-    closed: Receiver<Result<(), DiskError>>,
+    closed: Receiver<Result<(), StorageError>>,
 }
 
 impl Broker {
@@ -87,23 +87,25 @@ impl Broker {
         keep_private(&mut config);
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            let mut disk = FjallDisk::open(&opening.database)?;
+            let mut disk = FjallStorage::open(&opening.database)?;
             let (database, closed) = (opening.database.clone(), disk.tell_closed());
-            let opened = Backbone::open(opening, Clock::system(), Arc::new(disk), &mut report);
+            let opened =
+                StorageRuntime::open(opening, Clock::system(), Arc::new(disk), &mut report);
             // What cannot be read is in some file, which is to be named.
-            let opened = opened.map_err(|error| FjallDisk::name_damage(&database).unwrap_or(error));
-            Ok::<_, DiskError>((opened?, closed))
+            let opened =
+                opened.map_err(|error| FjallStorage::name_damage(&database).unwrap_or(error));
+            Ok::<_, StorageError>((opened?, closed))
         });
         let opened = opened.await.map_err(|error| ServeError::Internal(error.to_string()))?;
-        let (backbone, closed) = opened?;
+        let (storage_runtime, closed) = opened?;
         // Not before: a broker that cannot start says why, in one line.
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        match Doors::bind(&config, backbone.engine()).await {
-            Ok(doors) => Ok(doors.open(backbone, closed)),
+        match Doors::bind(&config, storage_runtime.engine()).await {
+            Ok(doors) => Ok(doors.open(storage_runtime, closed)),
             Err(error) => {
-                stop_backbone(backbone).await?;
+                stop_backbone(storage_runtime).await?;
                 Err(error)
             }
         }
@@ -116,16 +118,16 @@ impl Broker {
 
     /// The engine.
     pub fn engine(&self) -> Arc<Engine> {
-        self.backbone.engine()
+        self.storage_runtime.engine()
     }
 
     /// Stops in order: answers what was taken, commits what is pending, empties the queue into the
     /// tables, tells subscribers the last of it, fsyncs.
     pub async fn stop(mut self) -> Result<(), ServeError> {
-        self.backbone.engine().announce_stop();
+        self.storage_runtime.engine().announce_stop();
         self.stop_doors.send_replace(true);
         while self.doors.join_next().await.is_some() {}
-        let stopped = stop_backbone(self.backbone).await;
+        let stopped = stop_backbone(self.storage_runtime).await;
         self.stop_publisher.send_replace(true);
         let ended = self.publisher.await;
         stopped?;
@@ -161,8 +163,8 @@ fn keep_private(config: &mut Config) {
     }
 }
 
-async fn stop_backbone(backbone: Backbone) -> Result<(), ServeError> {
-    let stopped = tokio::task::spawn_blocking(move || backbone.stop()).await;
+async fn stop_backbone(storage_runtime: StorageRuntime) -> Result<(), ServeError> {
+    let stopped = tokio::task::spawn_blocking(move || storage_runtime.stop()).await;
     Ok(stopped.map_err(|error| ServeError::Internal(error.to_string()))??)
 }
 
@@ -171,22 +173,26 @@ struct Doors {
     router: Router,
     publisher: Publisher,
     http: Http,
-    loops: Arc<Loops>,
+    io_threads: Arc<IoThreads>,
 }
 
 impl Doors {
     async fn bind(config: &Config, engine: Arc<Engine>) -> Result<Self, ServeError> {
-        let look = Duration::from_micros(config.limits.idle_look_us);
+        let look = Duration::from_micros(config.limits.busy_poll_us);
         let http = Http::bind(Arc::clone(&engine)).await?;
         let router = Router::bind(&config.routers, Arc::clone(&engine)).await?;
         let publisher = Publisher::bind(&config.publishers, engine).await?;
-        let loops = Loops::start(None, look).map_err(|error| {
+        let io_threads = IoThreads::start(None, look).map_err(|error| {
             ServeError::Internal(format!("cannot start the threads for connections: {error}"))
         })?;
-        Ok(Self { router, publisher, http, loops: Arc::new(loops) })
+        Ok(Self { router, publisher, http, io_threads: Arc::new(io_threads) })
     }
 
-    fn open(self, backbone: Backbone, closed: Receiver<Result<(), DiskError>>) -> Broker {
+    fn open(
+        self,
+        storage_runtime: StorageRuntime,
+        closed: Receiver<Result<(), StorageError>>,
+    ) -> Broker {
         let endpoints = Endpoints {
             http: self.http.endpoint(),
             routers: self.router.endpoints(),
@@ -195,9 +201,9 @@ impl Doors {
         let (stop_doors, stopping) = watch::channel(false);
         let (stop_publisher, publisher_stopping) = watch::channel(false);
         let mut doors = JoinSet::new();
-        doors.spawn(self.router.run(Arc::clone(&self.loops), stopping.clone()));
-        doors.spawn(self.http.run(Arc::clone(&self.loops), stopping));
-        let publisher = tokio::spawn(self.publisher.run(self.loops, publisher_stopping));
-        Broker { backbone, endpoints, doors, stop_doors, publisher, stop_publisher, closed }
+        doors.spawn(self.router.run(Arc::clone(&self.io_threads), stopping.clone()));
+        doors.spawn(self.http.run(Arc::clone(&self.io_threads), stopping));
+        let publisher = tokio::spawn(self.publisher.run(self.io_threads, publisher_stopping));
+        Broker { storage_runtime, endpoints, doors, stop_doors, publisher, stop_publisher, closed }
     }
 }

@@ -1,11 +1,11 @@
 //! Messages as requests: what came together is decoded together, and executed together.
 
-use super::outbox::Framing;
+use super::reply_queue::Framing;
 use super::zmtp::{Inbox, Message};
 use crate::commands::Request;
-use crate::turns::LIGHT_BYTES;
-use crate::wire::Refusal;
-use crate::wire::refusal::Code;
+use crate::net::turns::LIGHT_BYTES;
+use crate::protocol::Refusal;
+use crate::protocol::refusal::Code;
 
 /// A batch has no more requests than this. Those of a long message that cannot be executed yet are
 /// not decoded each time that a few of them can.

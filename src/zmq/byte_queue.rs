@@ -3,7 +3,7 @@
 //! They lie in segments, so that a growing queue copies nothing, a large reply has a segment of its
 //! own, and what is written is given back while the rest waits.
 
-use crate::wire::Shared;
+use crate::protocol::Shared;
 use std::collections::VecDeque;
 
 /// A segment that has so many bytes gets no more.

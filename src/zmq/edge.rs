@@ -4,7 +4,7 @@ use super::endpoint::{Endpoint, EndpointError};
 use super::listener::{BindError, Listener};
 use super::stream::Stream;
 use crate::limits::Limits;
-use crate::loops::Loops;
+use crate::net::io_threads::IoThreads;
 use crate::net::{ConnectionSlots, ConnectionTimeouts, Slot};
 use std::future::Future;
 use std::sync::Arc;
@@ -60,16 +60,16 @@ impl Edge {
     }
 
     /// Serves on `loops` until `stop` says true, then until every connection has ended.
-    pub async fn run<F, T>(self, loops: Arc<Loops>, stop: watch::Receiver<bool>, serve: F)
+    pub async fn run<F, T>(self, io_threads: Arc<IoThreads>, stop: watch::Receiver<bool>, serve: F)
     where
         F: Fn(Stream, Slot) -> T + Clone + Send + Sync + 'static,
         T: Future<Output = ()> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
-            let (slots, loops) = (Arc::clone(&self.slots), Arc::clone(&loops));
+            let (slots, io_threads) = (Arc::clone(&self.slots), Arc::clone(&io_threads));
             let (stop, serve) = (stop.clone(), serve.clone());
-            tasks.spawn(async move { listener.run(slots, &loops, stop, serve).await });
+            tasks.spawn(async move { listener.run(slots, &io_threads, stop, serve).await });
         }
         tasks.join_all().await;
     }

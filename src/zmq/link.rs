@@ -6,7 +6,7 @@
 //! arrived are kept.
 
 use super::liveness::{Liveness, Seen};
-use super::outlet::Outlet;
+use super::send_buffer::SendBuffer;
 use super::stream::Stream;
 use super::zmtp::{Codec, Inbox, Kind, Violation};
 use crate::limits::Limits;
@@ -49,10 +49,10 @@ pub enum Closed {
     /// The handshake took longer than `--handshake-ms`.
     #[error("cut: the handshake was not done in time")]
     HandshakeLate,
-    /// Nothing that waited was read for `--stalled-peer-ms`.
+    /// Nothing that waited was read for `--write-timeout-ms`.
     #[error("cut: the peer does not read what waits for it")]
     Stalled,
-    /// A message was begun and not continued for `--stalled-peer-ms`.
+    /// A message was begun and not continued for `--write-timeout-ms`.
     #[error("cut: the peer does not finish the message it began")]
     Unfinished,
     /// No answer to PING.
@@ -108,7 +108,7 @@ pub struct Link {
     /// What came in; whoever serves the link empties it.
     pub inbox: Inbox,
     /// What goes out; whoever serves the link fills it.
-    pub outlet: Outlet,
+    pub send_buffer: SendBuffer,
     /// The memory for what goes out.
     pub outgoing: Reservation,
 }
@@ -143,9 +143,9 @@ impl Link {
             has_more: false,
             is_full: false,
             inbox: Inbox::default(),
-            outlet: Outlet::default(),
+            send_buffer: SendBuffer::default(),
         };
-        link.codec.take_replies(link.outlet.control());
+        link.codec.take_replies(link.send_buffer.control());
         let deadline = link.timeouts.handshake;
         let slot = Arc::clone(&link.slot);
         let greeted = poll_fn(|cx| {
@@ -253,14 +253,14 @@ impl Link {
         self.is_full = false;
         let mut wrote = 0;
         while !self.is_full {
-            let waiting = self.outlet.front();
+            let waiting = self.send_buffer.front();
             if waiting.is_empty() {
                 break;
             }
             match Pin::new(&mut self.stream).poll_write(cx, waiting) {
                 Poll::Ready(Ok(0)) => return Err(Closed::ByPeer),
                 Poll::Ready(Ok(count)) => {
-                    self.outlet.consume(count);
+                    self.send_buffer.consume(count);
                     wrote += count;
                 }
                 Poll::Ready(Err(error)) => return Err(closed(error)),
@@ -297,7 +297,7 @@ impl Link {
             }
             self.moved += input.len();
             self.has_more = input.len() == bytes;
-            let fed = self.codec.feed(input, &mut self.inbox, self.outlet.control());
+            let fed = self.codec.feed(input, &mut self.inbox, self.send_buffer.control());
             if let Err(violation) = fed {
                 // The peer may learn why, if it still listens.
                 let _ = self.poll_write(cx);
@@ -326,15 +326,15 @@ impl Link {
         let seen = Seen {
             heard: std::mem::take(&mut self.heard),
             wrote: std::mem::take(&mut self.wrote),
-            has_waiting: !self.outlet.front().is_empty(),
-            unwritten: self.outlet.unwritten(),
+            has_waiting: !self.send_buffer.front().is_empty(),
+            unwritten: self.send_buffer.unwritten(),
             reading,
             unfinished: self.codec.unfinished(&self.inbox),
             peer_silence: self.codec.peer_silence(),
             knows_ping: self.codec.peer_knows_ping(),
         };
         if self.liveness.look(since, seen, &self.timeouts)? {
-            self.codec.ping(self.outlet.control());
+            self.codec.ping(self.send_buffer.control());
         }
         Ok(())
     }
@@ -359,8 +359,8 @@ impl Link {
         if self.inbox.messages.is_empty() && !is_begun && !self.incoming.is_in_line() {
             self.incoming.settle_exactly(self.inbox.held());
         }
-        if self.outlet.unwritten() == 0 {
-            self.outlet.rest();
+        if self.send_buffer.unwritten() == 0 {
+            self.send_buffer.rest();
         }
     }
 
@@ -368,7 +368,7 @@ impl Link {
     /// answers with a reset, which the next one of these finds.
     pub fn probe(&mut self) {
         if self.codec.peer_knows_ping() {
-            self.codec.ping(self.outlet.control());
+            self.codec.ping(self.send_buffer.control());
         }
     }
 

@@ -2,9 +2,9 @@
 
 use super::endpoint::Endpoint;
 use super::stream::{Detached, Stream};
-use crate::descriptors;
-use crate::loops::Loops;
+use crate::net::io_threads::IoThreads;
 use crate::net::{ConnectionSlots, PeerAddress, Slot, WarningLimit};
+use crate::process::descriptors;
 use socket2::{SockRef, TcpKeepalive};
 use std::fs;
 use std::future::Future;
@@ -103,7 +103,7 @@ impl Listener {
     pub async fn run<F, T>(
         self,
         slots: Arc<ConnectionSlots>,
-        loops: &Loops,
+        io_threads: &IoThreads,
         mut stop: watch::Receiver<bool>,
         serve: F,
     ) where
@@ -125,7 +125,7 @@ impl Listener {
                     (pause, resume_at) = (Duration::ZERO, None);
                     if let Some(slot) = slots.take(address, std::time::Instant::now()) {
                         let serve = serve.clone();
-                        let (handle, served) = loops.place(async move {
+                        let (handle, served) = io_threads.place(async move {
                             match stream.attach() {
                                 Ok(stream) => serve(stream, slot).await,
                                 Err(error) => tracing::warn!("cannot serve: {error}"),

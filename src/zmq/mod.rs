@@ -10,6 +10,7 @@
 mod batch;
 pub mod byte_queue;
 pub mod edge;
+mod encoded_record;
 pub mod endpoint;
 pub mod frame_reader;
 pub mod inbox;
@@ -18,16 +19,15 @@ mod interleaving;
 pub mod link;
 pub mod listener;
 pub mod liveness;
-mod outbox;
-pub mod outlet;
-mod plain;
+mod poll_on_wake;
 pub mod publisher;
+mod reply_queue;
 pub mod router;
-mod seldom;
+pub mod send_buffer;
 mod session;
+mod single_frame;
 pub mod stream;
 mod subscriptions;
-mod told;
 pub mod zmtp;
 
 pub use edge::EdgeError;

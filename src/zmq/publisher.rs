@@ -6,20 +6,20 @@
 //! from there.
 
 use super::edge::{Edge, EdgeError};
+use super::encoded_record::{self, EncodedRecord};
 use super::link::{Closed, Link};
 use super::stream::Stream;
 use super::subscriptions::Subscriptions;
-use super::told::{self, Told};
 use super::zmtp::{Kind, Signal, write_frame};
 use crate::engine::Engine;
 use crate::limits::Limits;
-use crate::log::Record;
-use crate::log::feed::{FeedRead, FeedReader};
-use crate::loops::Loops;
+use crate::net::io_threads::IoThreads;
+use crate::net::turns::{Turn, Turns};
 use crate::net::{Activity, Category, Reservation, Slot};
-use crate::turns::{Turn, Turns};
-use crate::wire::change::Header;
-use crate::wire::{Level, Seq};
+use crate::protocol::change::Header;
+use crate::protocol::{Level, Seq};
+use crate::wal::Record;
+use crate::wal::feed::{FeedRead, FeedReader};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -73,7 +73,7 @@ impl Publisher {
     }
 
     /// Serves on `loops` until `stop` says true; what was committed by then is still told.
-    pub async fn run(self, loops: Arc<Loops>, stop: watch::Receiver<bool>) {
+    pub async fn run(self, io_threads: Arc<IoThreads>, stop: watch::Receiver<bool>) {
         let shared = Arc::new((self.engine, self.limits));
         let stopping = stop.clone();
         let serve = move |stream, slot| {
@@ -94,7 +94,7 @@ impl Publisher {
                 }
             }
         };
-        self.edge.run(loops, stop, serve).await;
+        self.edge.run(io_threads, stop, serve).await;
     }
 }
 
@@ -183,11 +183,12 @@ impl Subscriber<'_> {
             }
             committed.mark_unchanged();
             let told = self.tell();
-            let finished = told == Telling::All && self.link.outlet.unwritten() == 0;
+            let finished = told == Telling::All && self.link.send_buffer.unwritten() == 0;
             if deadline.is_some_and(|deadline| finished || Instant::now() >= deadline) {
                 return Ok(());
             }
-            let reading = told != Telling::Full && self.link.outlet.unwritten() < UNWRITTEN_BYTES;
+            let reading =
+                told != Telling::Full && self.link.send_buffer.unwritten() < UNWRITTEN_BYTES;
             let in_line = told == Telling::InLine;
             if self.link.has_more() {
                 self.turns.give_way().await;
@@ -202,7 +203,7 @@ impl Subscriber<'_> {
                 now = look.tick() => {
                     let since = now.saturating_duration_since(looked);
                     looked = now;
-                    let is_quiet = self.link.outlet.unwritten() == 0;
+                    let is_quiet = self.link.send_buffer.unwritten() == 0;
                     let activity = match (is_quiet, self.subscriptions.is_empty()) {
                         (true, true) => Activity::Quiet,
                         (true, false) => Activity::Following,
@@ -210,7 +211,7 @@ impl Subscriber<'_> {
                     };
                     self.link.look(since, reading, activity)?;
                     if is_quiet && told != Telling::InLine {
-                        self.link.outgoing.settle_exactly(self.link.outlet.held());
+                        self.link.outgoing.settle_exactly(self.link.send_buffer.held());
                     }
                 }
                 _ = stop.wait_for(|stop| *stop), if deadline.is_none() => {
@@ -279,23 +280,24 @@ impl Subscriber<'_> {
         if told != Telling::InLine {
             self.link.outgoing.leave_line();
         }
-        self.link.outgoing.settle(self.link.outlet.held());
+        self.link.outgoing.settle(self.link.send_buffer.held());
         told
     }
 
     fn tell_next(&mut self) -> Telling {
         let Some(reader) = &mut self.reader else { return Telling::All };
-        if self.link.outlet.unwritten() >= UNWRITTEN_BYTES {
+        if self.link.send_buffer.unwritten() >= UNWRITTEN_BYTES {
             return Telling::Full;
         }
         if self.link.outgoing.is_in_line() {
             return Telling::InLine;
         }
-        let held = self.link.outlet.held();
+        let held = self.link.send_buffer.held();
         // Where there is not so much, what is free has to do.
         self.link.outgoing.try_cover(held + TELL_BYTES);
         let free = self.link.outgoing.covered().saturating_sub(held);
-        let FeedRead { records, lost, large } = reader.read_small(free, told::record_bytes_max);
+        let FeedRead { records, lost, large } =
+            reader.read_small(free, encoded_record::record_bytes_max);
         if let Some(lost) = lost {
             self.engine.counters().lost.up();
             self.notice(LOST, "lost", lost);
@@ -315,7 +317,7 @@ impl Subscriber<'_> {
 
     fn tell_some(&mut self, record: &Arc<Record>) {
         let has_others = self.engine.counters().subscribers.get() > 1;
-        let shared = if has_others && self.wants_most { Told::of(record) } else { None };
+        let shared = if has_others && self.wants_most { EncodedRecord::of(record) } else { None };
         let count = match shared {
             Some(told) => self.tell_encoded(&told),
             None => self.tell_record(record),
@@ -326,12 +328,12 @@ impl Subscriber<'_> {
     /// The same of a record that may need more memory than is free; its place in the feed stays
     /// until there is some, as far as the feed reaches back.
     fn tell_large(&mut self, record: &Arc<Record>) -> Telling {
-        let held = self.link.outlet.held();
-        if !self.link.outgoing.try_cover(held + told::record_bytes_max(record)) {
+        let held = self.link.send_buffer.held();
+        if !self.link.outgoing.try_cover(held + encoded_record::record_bytes_max(record)) {
             // Its part of it may be less.
             let wanted = self.subscriptions.matcher();
             let changes = record.changes().filter(|change| wanted.matches(change.key));
-            let bytes = changes.map(|change| told::bytes_max(&change)).sum::<usize>();
+            let bytes = changes.map(|change| encoded_record::bytes_max(&change)).sum::<usize>();
             if bytes > 0 && !self.link.outgoing.cover(held + bytes) {
                 return Telling::InLine;
             }
@@ -347,8 +349,8 @@ impl Subscriber<'_> {
     fn tell_record(&mut self, record: &Record) -> usize {
         let (wanted, mut count) = (self.subscriptions.matcher(), 0);
         for change in record.changes().filter(|change| wanted.matches(change.key)) {
-            let out = self.link.outlet.out(true, told::bytes_max(&change));
-            told::append(out, &change, self.prev);
+            let out = self.link.send_buffer.out(true, encoded_record::bytes_max(&change));
+            encoded_record::append(out, &change, self.prev);
             self.prev = change.seq;
             count += 1;
         }
@@ -356,18 +358,18 @@ impl Subscriber<'_> {
     }
 
     /// The same of a record that is encoded.
-    fn tell_encoded(&mut self, told: &Told) -> usize {
+    fn tell_encoded(&mut self, told: &EncodedRecord) -> usize {
         let (wanted, mut count) = (self.subscriptions.matcher(), 0);
         for (change, prev, message) in told.each() {
             if !wanted.matches(change.key) {
                 continue;
             }
             count += 1;
-            let out = self.link.outlet.out(true, told::bytes_max(&change));
+            let out = self.link.send_buffer.out(true, encoded_record::bytes_max(&change));
             if prev == self.prev {
                 out.extend_from_slice(message);
             } else {
-                told::append(out, &change, self.prev);
+                encoded_record::append(out, &change, self.prev);
             }
             self.prev = change.seq;
         }
@@ -377,7 +379,7 @@ impl Subscriber<'_> {
     /// The beat tells up to which seq everything was sent; a subscriber that lags gets none.
     fn beat(&mut self) {
         if let Some(seq) = self.reader.as_ref().map(FeedReader::seq)
-            && self.link.outlet.unwritten() < UNWRITTEN_BYTES
+            && self.link.send_buffer.unwritten() < UNWRITTEN_BYTES
             && self.subscriptions.matcher().matches(BEAT)
         {
             self.notice(BEAT, "beat", seq);
@@ -387,9 +389,9 @@ impl Subscriber<'_> {
     fn notice(&mut self, topic: &[u8], op: &str, seq: Seq) {
         let (prev, level) = (self.prev, Level::Memory);
         let notice = Header { seq, op, index: 0, count: 0, prev, ttl_ms: None, level };
-        let out = self.link.outlet.out(true, NOTICE_BYTES);
+        let out = self.link.send_buffer.out(true, NOTICE_BYTES);
         write_frame(out, true, topic);
-        told::write_header(out, &notice);
+        encoded_record::write_header(out, &notice);
         write_frame(out, false, &[]);
     }
 }

@@ -6,8 +6,8 @@ use super::session::Session;
 use super::stream::Stream;
 use super::zmtp::Kind;
 use crate::engine::{Caller, Engine};
-use crate::loops::Loops;
 use crate::net::Slot;
+use crate::net::io_threads::IoThreads;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -35,7 +35,7 @@ impl Router {
 
     /// Serves on `loops` until `stop` says true, then until everything that was taken is answered.
     /// The engine must still commit until this returns.
-    pub async fn run(self, loops: Arc<Loops>, stop: watch::Receiver<bool>) {
+    pub async fn run(self, io_threads: Arc<IoThreads>, stop: watch::Receiver<bool>) {
         let (engine, stopping) = (self.engine, stop.clone());
         let serve = move |stream, slot| {
             let (engine, stop) = (Arc::clone(&engine), stopping.clone());
@@ -49,7 +49,7 @@ impl Router {
                 tracing::debug!("a client's connection ended: {ended}");
             }
         };
-        self.edge.run(loops, stop, serve).await;
+        self.edge.run(io_threads, stop, serve).await;
     }
 }
 

@@ -6,15 +6,15 @@
 
 use super::batch::{Batch, Cursor, Room};
 use super::link::{Closed, Link};
-use super::outbox::Outbox;
-use super::seldom::Seldom;
+use super::poll_on_wake::PollOnWake;
+use super::reply_queue::ReplyQueue;
 use crate::budget::{Cost, WorkBudget};
 use crate::engine::{Answers, Caller, Engine, Waiter};
-use crate::idle;
 use crate::limits::WAITING_EACH_MAX;
+use crate::net::busy_poll;
+use crate::net::turns::{LIGHT_BYTES, Turn, Turns};
 use crate::net::{Activity, Slot};
-use crate::turns::{LIGHT_BYTES, Turn, Turns};
-use crate::wire::{Gate, Seq};
+use crate::protocol::{DurabilityBarrier, Seq};
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -137,7 +137,7 @@ pub(super) struct Session<'e> {
     link: Link,
     engine: &'e Engine,
     caller: Arc<Caller>,
-    outbox: Outbox,
+    reply_queue: ReplyQueue,
     waiter: Waiter<'e>,
     cursor: Cursor,
     turns: Turns,
@@ -166,7 +166,7 @@ impl<'e> Session<'e> {
             link,
             engine,
             caller,
-            outbox: Outbox::default(),
+            reply_queue: ReplyQueue::default(),
             waiter: engine.waiter(),
             cursor: Cursor::default(),
             turns: Turns::default(),
@@ -202,10 +202,10 @@ impl<'e> Session<'e> {
         let mut room = self.engine.room();
         let slot = self.link.slot();
         let mut stopped = pin!(patience_at_the_end(stop, &slot));
-        let mut stopped = Seldom::new(|cx| stopped.as_mut().poll(cx));
+        let mut stopped = PollOnWake::new(|cx| stopped.as_mut().poll(cx));
         let mut look = interval(self.link.look_period());
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut look = Seldom::new(move |cx| look.poll_tick(cx));
+        let mut look = PollOnWake::new(move |cx| look.poll_tick(cx));
         loop {
             room.mark_unchanged();
             self.release();
@@ -224,15 +224,15 @@ impl<'e> Session<'e> {
             }
             let is_over = self.link.is_over();
             let reading = blocked == Blocked::Idle && self.stop_until.is_none() && !is_over;
-            let (wake_at, gate) = (self.wake_at(blocked), self.outbox.gate());
+            let (wake_at, barrier) = (self.wake_at(blocked), self.reply_queue.barrier());
             let others =
                 Others { room: (blocked == Blocked::NoRoom).then_some(&mut room), wake_at };
-            if !self.outbox.is_empty() {
-                idle::none_is_due();
+            if !self.reply_queue.is_empty() {
+                busy_poll::none_is_due();
             }
-            let holds = !self.outbox.is_empty();
-            let step = (gate.is_none() && holds)
-                .then(|| self.outbox.next_step(self.engine, &self.link.outlet));
+            let holds = !self.reply_queue.is_empty();
+            let step = (barrier.is_none() && holds)
+                .then(|| self.reply_queue.next_step(self.engine, &self.link.send_buffer));
             let are_others = others.is_any();
             let mut others = pin!(others.wait());
             let next = poll_fn(|cx| {
@@ -248,7 +248,7 @@ impl<'e> Session<'e> {
                 if let Poll::Ready(turned) = self.link.poll_turn(cx, reading) {
                     return Poll::Ready(Next::Turned(turned));
                 }
-                if has_turn || self.poll_released(cx, gate).is_ready() {
+                if has_turn || self.poll_released(cx, barrier).is_ready() {
                     return Poll::Ready(Next::Turned(Ok(())));
                 }
                 let has_memory = self.link.outgoing.poll_turn(cx).is_ready();
@@ -268,12 +268,16 @@ impl<'e> Session<'e> {
         }
     }
 
-    fn poll_released(&mut self, context: &Context<'_>, gate: Option<Gate>) -> Poll<()> {
-        gate.map_or(Poll::Pending, |gate| self.waiter.poll_released(context, gate))
+    fn poll_released(
+        &mut self,
+        context: &Context<'_>,
+        barrier: Option<DurabilityBarrier>,
+    ) -> Poll<()> {
+        barrier.map_or(Poll::Pending, |barrier| self.waiter.poll_released(context, barrier))
     }
 
     /// Ready when a reply that is held may be due, or is made.
-    fn poll_due(&mut self, context: &Context<'_>, step: Option<Gate>) -> Poll<()> {
+    fn poll_due(&mut self, context: &Context<'_>, step: Option<DurabilityBarrier>) -> Poll<()> {
         if self.caller.signal.poll_raised(context).is_ready() {
             return Poll::Ready(());
         }
@@ -283,17 +287,17 @@ impl<'e> Session<'e> {
     fn look(&mut self, now: Instant, reading: bool, blocked: Blocked) -> Result<(), Closed> {
         let since = now.saturating_duration_since(self.looked);
         self.looked = now;
-        let waits_for_long = self.outbox.waits_for_long();
-        let is_quiet = blocked == Blocked::Idle && self.link.outlet.unwritten() == 0;
-        let activity = match (is_quiet, self.outbox.is_empty(), waits_for_long) {
+        let waits_for_long = self.reply_queue.waits_for_long();
+        let is_quiet = blocked == Blocked::Idle && self.link.send_buffer.unwritten() == 0;
+        let activity = match (is_quiet, self.reply_queue.is_empty(), waits_for_long) {
             (true, true, _) => Activity::Quiet,
             (true, _, true) => Activity::Following,
             _ => Activity::Busy,
         };
-        self.link.hold_back(waits_for_long && self.link.outlet.unwritten() == 0);
+        self.link.hold_back(waits_for_long && self.link.send_buffer.unwritten() == 0);
         self.link.look(since, reading, activity)?;
         if activity == Activity::Quiet {
-            self.outbox.rest();
+            self.reply_queue.rest();
             (self.turn_bytes, self.longest) = (TURN_BYTES, 0);
             self.link.outgoing.settle_exactly(self.held());
         }
@@ -302,26 +306,27 @@ impl<'e> Session<'e> {
         // its side only may wait for its replies.
         let is_full = matches!(blocked, Blocked::Full | Blocked::NoMemory);
         let has_left = self.link.is_over() || is_full && self.link.is_ended();
-        let waits_in_vain = has_left && self.link.outlet.unwritten() == 0;
+        let waits_in_vain = has_left && self.link.send_buffer.unwritten() == 0;
         if waits_in_vain && self.link.is_over() {
             self.link.probe();
         }
         self.left = if waits_in_vain { self.left + since } else { Duration::ZERO };
-        if self.left >= Duration::from_millis(self.engine.config().limits.stalled_peer_ms) {
+        if self.left >= Duration::from_millis(self.engine.config().limits.write_timeout_ms) {
             return Err(Closed::ByPeer);
         }
         Ok(())
     }
 
     fn is_finished(&self, blocked: Blocked) -> bool {
-        let is_answered =
-            blocked == Blocked::Idle && self.outbox.is_empty() && self.link.outlet.unwritten() == 0;
+        let is_answered = blocked == Blocked::Idle
+            && self.reply_queue.is_empty()
+            && self.link.send_buffer.unwritten() == 0;
         let is_over = self.link.is_over() && is_answered;
         is_over || self.stop_until.is_some_and(|until| is_answered || Instant::now() >= until)
     }
 
     fn wake_at(&self, blocked: Blocked) -> Option<Instant> {
-        let due = self.outbox.deadline(&self.link.outlet);
+        let due = self.reply_queue.deadline(&self.link.send_buffer);
         let room_until = self.room_until.filter(|_| blocked == Blocked::NoRoom);
         [room_until, self.stop_until, due].into_iter().flatten().min()
     }
@@ -337,7 +342,7 @@ impl<'e> Session<'e> {
 
     fn execute_within_limits(&mut self) -> Blocked {
         let limits = &self.engine.config().limits;
-        let unread = self.outbox.bytes() + self.link.outlet.unwritten();
+        let unread = self.reply_queue.bytes() + self.link.send_buffer.unwritten();
         // Also where no request waits: PING is answered without one.
         if unread >= limits.max_unread_bytes || !self.link.outgoing.try_cover(self.held()) {
             return Blocked::Full;
@@ -345,15 +350,15 @@ impl<'e> Session<'e> {
         if self.link.inbox.messages.is_empty() {
             return Blocked::Idle;
         }
-        let waiting_max = WAITING_EACH_MAX.saturating_sub(self.outbox.waiting());
-        if self.outbox.replies() >= limits.max_in_flight || waiting_max == 0 {
+        let waiting_max = WAITING_EACH_MAX.saturating_sub(self.reply_queue.waiting());
+        if self.reply_queue.replies() >= limits.max_in_flight || waiting_max == 0 {
             return Blocked::Full;
         }
         let Some(Memory { longest, others }) = self.reserve() else {
             return Blocked::NoMemory;
         };
         let others = others.min(limits.max_unread_bytes - unread);
-        let in_flight = limits.max_in_flight - self.outbox.replies();
+        let in_flight = limits.max_in_flight - self.reply_queue.replies();
         let requests_max = in_flight.min((others / REPLY_BYTES).max(REQUESTS_MIN));
         let reply_bytes_max =
             if longest >= limits.max_message_bytes { usize::MAX } else { longest };
@@ -430,19 +435,19 @@ impl<'e> Session<'e> {
     /// Moves what may be seen to the peer.
     fn release(&mut self) {
         let wanted = self.held() + self.page_bytes;
-        let Link { outlet, outgoing, .. } = &mut self.link;
-        self.outbox.release(self.engine, outlet, &mut || outgoing.cover(wanted));
+        let Link { send_buffer, outgoing, .. } = &mut self.link;
+        self.reply_queue.release(self.engine, send_buffer, &mut || outgoing.cover(wanted));
     }
 
     /// What replies take in memory, on their way to the peer.
     fn held(&self) -> usize {
-        self.outbox.held(self.page_bytes) + self.link.outlet.held()
+        self.reply_queue.held(self.page_bytes) + self.link.send_buffer.held()
     }
 
     fn execute_batch(&mut self, requests_max: usize, scratch: &mut Scratch) -> Blocked {
         let Scratch { answers, batch: room } = scratch;
         let refuse_full = self.stop_until.is_some() || self.is_room_late();
-        let Link { inbox, outlet, .. } = &mut self.link;
+        let Link { inbox, send_buffer, .. } = &mut self.link;
         let items_max = self.engine.config().limits.command_items;
         let room_taken = std::mem::take(room);
         let batch = Batch::decode(room_taken, inbox, self.cursor, requests_max, items_max);
@@ -458,7 +463,7 @@ impl<'e> Session<'e> {
         let (done, cursor) = batch.route(executed, |count, framing| {
             let (ours, others) = replies.split_at(count.min(replies.len()));
             replies = others;
-            self.outbox.push(self.engine, outlet, &answers.replies, ours, framing);
+            self.reply_queue.push(self.engine, send_buffer, &answers.replies, ours, framing);
         });
         *room = batch.into_room();
         inbox.messages.drain(..done);

@@ -7,7 +7,7 @@
 //! shorter way: see `plain`.
 
 use super::frame_reader::{COMMAND, FrameReader, Head, LONG, Step};
-use super::plain;
+use super::single_frame;
 use crate::limits::Limits;
 use bytes::{Bytes, BytesMut};
 use omq_proto::SocketType;
@@ -181,13 +181,13 @@ impl Codec {
         }
     }
 
-    /// Takes the plain messages at the front; returns the rest.
+    /// Takes the single-frame messages at the front; returns the rest.
     fn take_plain<'a>(&mut self, input: &'a [u8], inbox: &mut Inbox) -> &'a [u8] {
         if self.kind == Kind::Publisher {
             return input;
         }
         let before = inbox.end();
-        let len = plain::split(input, before, self.bounds, |place| {
+        let len = single_frame::split(input, before, self.bounds, |place| {
             inbox.push_single(place.has_delimiter, place.start, place.end);
         });
         let (taken, rest) = input.split_at(len.min(input.len()));

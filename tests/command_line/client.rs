@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::support::broker::{Broker, broker};
 use rmpv::Value;
 use vatn::client::{
-    Client, ClientError, ClientOptions, Condition, Event, Level, Op, Packed, Range, Request, Step,
-    Subscriber, WriteOptions,
+    Client, ClientError, ClientOptions, Condition, Event, Level, Op, Range, RawValue, Request,
+    Step, Subscriber, WriteOptions,
 };
 
 async fn connect(broker: &Broker) -> Client {
@@ -26,9 +26,9 @@ async fn a_thousand_requests_in_one_message_are_answered_in_their_order() {
     let broker = broker();
     let mut client = connect(&broker).await;
     let requests: Vec<_> =
-        (0..1000).map(|n| Request::new("ping").argument(&Packed::from(n))).collect();
+        (0..1000).map(|n| Request::new("ping").argument(&RawValue::from(n))).collect();
     let outcomes = client.call_many(&requests).await.unwrap();
-    let expected: Vec<_> = (0..1000).map(|n| Ok(Packed::from(n))).collect();
+    let expected: Vec<_> = (0..1000).map(|n| Ok(RawValue::from(n))).collect();
     assert_eq!(outcomes, expected);
     assert!(client.call_many(&[]).await.unwrap().is_empty());
 }
@@ -37,13 +37,13 @@ async fn a_thousand_requests_in_one_message_are_answered_in_their_order() {
 async fn messages_under_way_can_be_received_in_any_order() {
     let broker = broker();
     let mut client = connect(&broker).await;
-    client.set(b"a", &Packed::from(1), &any()).await.unwrap();
-    client.set(b"b", &Packed::from(2), &any()).await.unwrap();
+    client.set(b"a", &RawValue::from(1), &any()).await.unwrap();
+    client.set(b"b", &RawValue::from(2), &any()).await.unwrap();
     let first = client.send(&[get("a")]).await.unwrap();
     let second = client.send(&[get("b"), get("a")]).await.unwrap();
     let second = client.receive(second).await.unwrap();
-    assert_eq!(second, [Ok(Packed::from(2)), Ok(Packed::from(1))]);
-    assert_eq!(client.receive(first).await.unwrap(), [Ok(Packed::from(1))]);
+    assert_eq!(second, [Ok(RawValue::from(2)), Ok(RawValue::from(1))]);
+    assert_eq!(client.receive(first).await.unwrap(), [Ok(RawValue::from(1))]);
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn a_refusal_spoils_neither_its_neighbours_nor_the_connection() {
     assert_eq!(outcomes[0], outcomes[2]);
     assert_eq!(outcomes[1].as_ref().unwrap_err().code, "UNKNOWN_METHOD");
     let absent = WriteOptions { condition: Some(Condition::Present), ..any() };
-    let error = client.set(b"a", &Packed::from(1), &absent).await.unwrap_err();
+    let error = client.set(b"a", &RawValue::from(1), &absent).await.unwrap_err();
     assert_eq!(error.code(), Some("CONFLICT"));
     let ClientError::Refused(refusal) = error else { panic!() };
     assert_eq!(refusal.details, [("seq".to_owned(), Value::Nil)]);
@@ -65,9 +65,9 @@ async fn a_refusal_spoils_neither_its_neighbours_nor_the_connection() {
 async fn a_notification_is_executed_and_never_answered() {
     let broker = broker();
     let mut client = connect(&broker).await;
-    let write = Request::new("set").key(b"a").argument(&Packed::from(7));
+    let write = Request::new("set").key(b"a").argument(&RawValue::from(7));
     client.notify(&write).await.unwrap();
-    assert_eq!(client.get(b"a").await.unwrap(), Some(Packed::from(7)));
+    assert_eq!(client.get(b"a").await.unwrap(), Some(RawValue::from(7)));
 }
 
 #[tokio::test]
@@ -78,15 +78,15 @@ async fn a_reply_that_was_given_up_is_not_taken_for_another() {
     let mut client = Client::connect(&broker.router, &options).await.unwrap();
     // Nobody writes; so this is answered, with false, only after its own time.
     let wait = Request::new("wait")
-        .argument(&Packed::from(1))
-        .argument(&Packed::from("synced"))
+        .argument(&RawValue::from(1))
+        .argument(&RawValue::from("synced"))
         .option("timeout_ms", 150);
     let error = client.call(&wait).await.unwrap_err();
     assert!(matches!(error, ClientError::Timeout { .. }), "{error}");
     // Until the late reply has come, and after it.
     let start = Instant::now();
     for number in 0.. {
-        let payload = Packed::from(number);
+        let payload = RawValue::from(number);
         assert_eq!(client.ping(&payload).await.unwrap(), payload);
         if start.elapsed() > Duration::from_millis(300) {
             break;
@@ -106,7 +106,8 @@ async fn a_wait_that_is_dropped_leaves_the_patience_as_it_was() {
         waited = client.wait(1, Level::Synced, None) => panic!("{waited:?}"),
         () = std::future::ready(()) => {}
     }
-    let wait = Request::new("wait").argument(&Packed::from(1)).argument(&Packed::from("synced"));
+    let wait =
+        Request::new("wait").argument(&RawValue::from(1)).argument(&RawValue::from("synced"));
     let ended = tokio::time::timeout(Duration::from_secs(60), client.call(&wait)).await;
     let error = ended.expect("it waits as long as it was told to").unwrap_err();
     assert!(matches!(error, ClientError::Timeout { after, .. } if after == patience), "{error}");
@@ -117,12 +118,13 @@ async fn a_broker_that_dies_ends_the_wait_for_it() {
     let broker = broker();
     let options = ClientOptions { reply_timeout: None, ..ClientOptions::default() };
     let mut client = Client::connect(&broker.router, &options).await.unwrap();
-    let wait = Request::new("wait").argument(&Packed::from(1)).argument(&Packed::from("synced"));
+    let wait =
+        Request::new("wait").argument(&RawValue::from(1)).argument(&RawValue::from("synced"));
     let ticket = client.send(&[wait]).await.unwrap();
     broker.kill();
     let error = client.receive(ticket).await.unwrap_err();
     assert!(matches!(error, ClientError::Closed { .. }), "{error}");
-    let error = client.ping(&Packed::from(1)).await.unwrap_err();
+    let error = client.ping(&RawValue::from(1)).await.unwrap_err();
     assert!(matches!(error, ClientError::Closed { .. }), "{error}");
 }
 
@@ -132,14 +134,14 @@ async fn values_come_back_in_their_own_bytes() {
     let mut client = connect(&broker).await;
     let big = Value::Binary(vec![7; 10_000_000]);
     let nested = (0..60).fold(Value::Nil, |inner, _| Value::Array(vec![inner]));
-    let mut values: Vec<Packed> =
+    let mut values: Vec<RawValue> =
         [big, nested, Value::Ext(5, vec![1, 2]), Value::F32(1.5), Value::Map(vec![])]
             .iter()
-            .map(Packed::from)
+            .map(RawValue::from)
             .collect();
     // Not the shortest ways to say one, one letter and no element.
     for wide in [&[0xcd, 0, 1][..], &[0xda, 0, 1, b'x'], &[0xdd, 0, 0, 0, 0]] {
-        values.push(Packed::new(wide.to_vec()).unwrap());
+        values.push(RawValue::new(wide.to_vec()).unwrap());
     }
     for value in &values {
         client.set(b"key", value, &any()).await.unwrap();
@@ -154,8 +156,8 @@ async fn values_come_back_in_their_own_bytes() {
 async fn every_basic_command_has_its_method() {
     let broker = broker();
     let mut client = connect(&broker).await;
-    let one = Packed::from(1);
-    let pairs = [(&b"a"[..], one.clone()), (b"b", Packed::from("x")), (b"\xfe", one.clone())];
+    let one = RawValue::from(1);
+    let pairs = [(&b"a"[..], one.clone()), (b"b", RawValue::from("x")), (b"\xfe", one.clone())];
     assert_eq!(client.set_multi(&pairs, &any()).await.unwrap(), 1);
     let found = client.get_multi(&[&b"\xfe"[..], b"none", b"a"]).await.unwrap();
     let found: Vec<_> = found.iter().map(|(key, value)| (&key[..], value)).collect();
@@ -183,7 +185,7 @@ async fn every_basic_command_has_its_method() {
     let keys = client.range_keys(&Range { limit: Some(2), ..Range::default() }).await.unwrap();
     assert_eq!((keys.items, keys.next), (vec!["a".into(), "n".into()], Some("n".into())));
     let results = client.batch(&[get("a"), Request::new("count")], None).await.unwrap();
-    assert_eq!(results, [Packed::from(1), Packed::from(3)]);
+    assert_eq!(results, [RawValue::from(1), RawValue::from(3)]);
     assert!(client.flush().await.unwrap().ends_with(":: 3 items in storage memory"));
     assert!(client.stats().await.unwrap().is_map());
     assert!(client.hello().await.unwrap().is_map());
@@ -198,8 +200,8 @@ async fn changes_under_a_prefix_of_any_bytes_are_followed() {
             .await
             .unwrap();
     assert_eq!(changes.next().await.unwrap(), Event::Beat { seq: 0 });
-    client.set(b"\xfe", &Packed::from(1), &any()).await.unwrap();
-    client.set(b"\xfe\xff\x00", &Packed::from(2), &any()).await.unwrap();
+    client.set(b"\xfe", &RawValue::from(1), &any()).await.unwrap();
+    client.set(b"\xfe\xff\x00", &RawValue::from(2), &any()).await.unwrap();
     client.delete(b"\xfe\xff\x00", &any()).await.unwrap();
     let mut seen = Vec::new();
     while seen.len() < 2 {
@@ -209,6 +211,6 @@ async fn changes_under_a_prefix_of_any_bytes_are_followed() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!((seen[0].op, seen[0].seq, &seen[0].value), (Op::Set, 2, &Some(Packed::from(2))));
+    assert_eq!((seen[0].op, seen[0].seq, &seen[0].value), (Op::Set, 2, &Some(RawValue::from(2))));
     assert_eq!((seen[1].op, seen[1].prev, &seen[1].value), (Op::Delete, 2, &None));
 }

@@ -66,10 +66,10 @@ mod help {
             ("--router", "VATN_ROUTER"),
             ("--publisher", "VATN_PUBLISHER"),
             ("--durability", "VATN_DURABILITY"),
-            ("--queue-items", "VATN_QUEUE_ITEMS"),
-            ("--queue-bytes", "VATN_QUEUE_BYTES"),
-            ("--queue-wait-ms", "VATN_QUEUE_WAIT_MS"),
-            ("--workers", "VATN_WORKERS"),
+            ("--write-queue-items", "VATN_WRITE_QUEUE_ITEMS"),
+            ("--write-queue-bytes", "VATN_WRITE_QUEUE_BYTES"),
+            ("--write-queue-wait-ms", "VATN_WRITE_QUEUE_WAIT_MS"),
+            ("--checkpoint-threads", "VATN_CHECKPOINT_THREADS"),
             ("--max-connections", "VATN_MAX_CONNECTIONS"),
         ] {
             assert!(help.contains(flag) && help.contains(variable), "{flag} {variable}\n{help}");
@@ -220,12 +220,12 @@ mod serving {
 
     #[test]
     fn with_a_bound_that_cannot_work_is_refused_by_its_flag() {
-        let done = vatn(&["serve", "--queue-items", "0"]);
-        assert_eq!(done.error(2), "--queue-items 0: must be at least 1");
-        let done = vatn(&["serve", "--queue-items", "8000001"]);
-        assert_eq!(done.error(2), "--queue-items 8000001: must be at most 8000000");
-        let done = vatn(&["serve", "--queue-bytes", "5000000000"]);
-        assert_eq!(done.error(2), "--queue-bytes 5000000000: must be at most 2147483648");
+        let done = vatn(&["serve", "--write-queue-items", "0"]);
+        assert_eq!(done.error(2), "--write-queue-items 0: must be at least 1");
+        let done = vatn(&["serve", "--write-queue-items", "8000001"]);
+        assert_eq!(done.error(2), "--write-queue-items 8000001: must be at most 8000000");
+        let done = vatn(&["serve", "--write-queue-bytes", "5000000000"]);
+        assert_eq!(done.error(2), "--write-queue-bytes 5000000000: must be at most 2147483648");
         let done = vatn(&["serve", "--max-frames", "0"]);
         assert!(done.error(2).starts_with("--max-frames 0"), "{done:?}");
     }
@@ -464,7 +464,7 @@ mod the_broker {
         assert!(shown.lines().next().unwrap().ends_with(status), "{shown}");
         assert!(shown.contains("\nseq.applied "), "{shown}");
         let described = broker.vatn(&["stats", "--json"]).json();
-        assert_eq!(described["seq"]["in_tables"], 1);
+        assert_eq!(described["seq"]["checkpointed"], 1);
         assert!(described["status"].as_str().unwrap().ends_with(status));
         let flushed = broker.vatn(&["flush", "--json"]).json();
         assert!(flushed["status"].as_str().unwrap().ends_with(status));

@@ -4,11 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broken_pipe;
 mod client;
 mod commands;
 mod documents;
 mod examples;
 mod process;
 mod streams;
-mod unheard;
 mod values;

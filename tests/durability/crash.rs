@@ -1,25 +1,25 @@
 //! Crashes on a test's disk: what is left is a prefix of the order of writes, with every
 //! acknowledged write that covers the crash in it, and no half batch (promises 1 and 2).
 
-use crate::support::backbone::config;
 use crate::support::commands::Generator;
+use crate::support::storage_runtime::config;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vatn::clock::Clock;
 use vatn::commands::Command;
 use vatn::config::QueueConfig;
-use vatn::disk::memory::Batches;
-use vatn::disk::{Disk, MemoryDisk};
-use vatn::engine::{Answers, ChangesQuery, Engine, Release};
-use vatn::log::feed::FeedReader;
-use vatn::server::Backbone;
-use vatn::wire::change::Op;
-use vatn::wire::{Gate, Level, Seq};
+use vatn::engine::{Answers, BarrierStatus, ChangesQuery, Engine};
+use vatn::protocol::change::Op;
+use vatn::protocol::{DurabilityBarrier, Level, Seq};
+use vatn::server::StorageRuntime;
+use vatn::storage::memory::Batches;
+use vatn::storage::{MemoryStorage, Storage};
+use vatn::wal::feed::FeedReader;
 
-fn open(disk: &Arc<MemoryDisk>, queue: QueueConfig, clock: &Clock) -> Backbone {
-    let disk: Arc<dyn Disk> = Arc::clone(disk) as _;
-    Backbone::open(config(queue), clock.clone(), disk, &mut |_| {}).unwrap()
+fn open(disk: &Arc<MemoryStorage>, queue: QueueConfig, clock: &Clock) -> StorageRuntime {
+    let disk: Arc<dyn Storage> = Arc::clone(disk) as _;
+    StorageRuntime::open(config(queue), clock.clone(), disk, &mut |_| {}).unwrap()
 }
 
 /// What the whole map holds, asked for as a client would, with the time at which it expires.
@@ -106,7 +106,7 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Executes one random write; returns what its acknowledgement waited for, with its level. One that
 /// changes nothing waits for what others wrote, at their levels.
-fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, Gate)> {
+fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, DurabilityBarrier)> {
     let owned = generator.command();
     let request = owned.decode();
     let level =
@@ -120,11 +120,11 @@ fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, Gate)> {
     if generator.random().u8(..4) == 0 {
         return None; // This client does not wait for its answer.
     }
-    wait_for("the gate", || engine.release(answer.gate) != Release::Waiting);
-    assert_eq!(engine.release(answer.gate), Release::Ready);
+    wait_for("the gate", || engine.barrier_status(answer.barrier) != BarrierStatus::Waiting);
+    assert_eq!(engine.barrier_status(answer.barrier), BarrierStatus::Ready);
     let response = rmpv::decode::read_value(&mut &answers.replies.fill()[..]).unwrap();
     let wrote = response[2].is_nil() && before < u64::MAX;
-    wrote.then_some((level, answer.gate))
+    wrote.then_some((level, answer.barrier))
 }
 
 fn crash_and_check(seed: u64, by_power: bool) {
@@ -132,11 +132,11 @@ fn crash_and_check(seed: u64, by_power: bool) {
     generator.writes_only = true;
     let clock = Clock::manual(1_000_000);
     let queue = QueueConfig { items: 40, bytes: 1 << 20, wait_ms: 1_000 };
-    let mut disk = Arc::new(MemoryDisk::default());
+    let mut disk = Arc::new(MemoryStorage::default());
     let mut start = Timed::new();
     for round in 0..6 {
-        let backbone = open(&disk, queue.clone(), &clock);
-        let engine = backbone.engine();
+        let storage_runtime = open(&disk, queue.clone(), &clock);
+        let engine = storage_runtime.engine();
         let mut history = History::after(start, engine.feed().reader());
         let (shown, now) = (state(&engine, &clock), clock.now());
         assert_eq!(shown, live(&history.states[0].1, now), "seed {seed}, round {round}: restart");
@@ -160,7 +160,7 @@ fn crash_and_check(seed: u64, by_power: bool) {
         } else {
             disk.after_kill()
         };
-        backbone.stop().unwrap();
+        storage_runtime.stop().unwrap();
         history.follow();
         disk = Arc::new(left);
         let after = open(&disk, queue.clone(), &clock);
@@ -204,11 +204,11 @@ fn a_loss_of_power_leaves_a_prefix_with_every_synced_write() {
 #[tokio::test]
 async fn the_history_after_a_kill_is_complete_up_to_where_the_broker_goes_on() {
     let (clock, queue) = (Clock::manual(1_000_000), QueueConfig::default());
-    let disk = Arc::new(MemoryDisk::default());
+    let disk = Arc::new(MemoryStorage::default());
     let before = open(&disk, queue.clone(), &clock);
     let mut generator = Generator::new(1);
     generator.writes_only = true;
-    let is_write = |gate: Gate| gate != Gate::OPEN;
+    let is_write = |gate: DurabilityBarrier| gate != DurabilityBarrier::OPEN;
     while !write(&before.engine(), &mut generator).is_some_and(|(_, gate)| is_write(gate)) {}
     let killed = Arc::new(disk.after_kill());
     before.stop().unwrap();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use vatn::client::{Client, ClientError, ClientOptions, Packed, WriteOptions};
+use vatn::client::{Client, ClientError, ClientOptions, RawValue, WriteOptions};
 
 const VALUE_BYTES: usize = 200_000;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ impl Peer {
 
     fn set(&mut self, number: u32) -> Result<u64, ClientError> {
         let bytes = std::iter::repeat_with(|| self.random.u8(..)).take(VALUE_BYTES).collect();
-        let value = Packed::from(&Value::Binary(bytes));
+        let value = RawValue::from(&Value::Binary(bytes));
         let (key, options) = (key(number), WriteOptions::default());
         self.runtime.block_on(self.client.set(&key, &value, &options))
     }

@@ -2,19 +2,19 @@
 //! reads go on and show exactly what reached its level, nothing hangs, and what was acknowledged is
 //! there when the cause is gone (promises 3 and 4).
 
-use crate::support::backbone::{Held, call, execute, open, settle, wait_for};
 use crate::support::dealer::{Outcome, key_bytes};
 use crate::support::ledger::{Bytes, Change, Ledger, State, encode};
+use crate::support::storage_runtime::{Held, call, execute, open, settle, wait_for};
 use rmpv::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use vatn::client::{Packed, Request};
+use vatn::client::{RawValue, Request};
 use vatn::clock::Clock;
-use vatn::disk::memory::{Batches, Fault};
-use vatn::disk::{Disk, MemoryDisk, Space};
 use vatn::engine::Engine;
-use vatn::log::{Record, Segment, tables};
-use vatn::wire::Level;
+use vatn::protocol::Level;
+use vatn::storage::memory::{Batches, Fault};
+use vatn::storage::{MemoryStorage, Space, Storage};
+use vatn::wal::{Record, Segment, tables};
 
 const WORDS: &str = "the test's disk fails (injected)";
 const LEVELS: [Level; 4] = [Level::Memory, Level::Queued, Level::Stored, Level::Synced];
@@ -62,14 +62,14 @@ impl<'e> Script<'e> {
             0 => {
                 let (key, value) = (key("k"), self.value());
                 let request = Request::new("set").key(key.as_bytes());
-                let request = request.argument(&Packed::from(&value));
+                let request = request.argument(&RawValue::from(&value));
                 self.send(request, level, vec![(key, Some(encode(&value)))]);
             }
             1 => {
                 let pairs = [(key("a"), self.value()), (key("b"), self.value())];
                 let change = |(key, value): &(String, Value)| (key.clone(), Some(encode(value)));
                 let changes = pairs.iter().map(change).collect();
-                let pairs = pairs.map(|(key, value)| (key, Packed::from(&value)));
+                let pairs = pairs.map(|(key, value)| (key, RawValue::from(&value)));
                 self.send(Request::new("set_multi").pairs(&pairs), level, changes);
             }
             2 => {
@@ -80,7 +80,7 @@ impl<'e> Script<'e> {
             _ => {
                 let (key, gone, value) = (key("a"), key("b"), self.value());
                 let inner = [
-                    Request::new("set").key(key.as_bytes()).argument(&Packed::from(&value)),
+                    Request::new("set").key(key.as_bytes()).argument(&RawValue::from(&value)),
                     Request::new("delete").key(gone.as_bytes()),
                 ];
                 let changes = vec![(key, Some(encode(&value))), (gone, None)];
@@ -170,17 +170,17 @@ fn is_storage(outcome: &Outcome) -> bool {
 
 /// Runs the script on a disk that fails so; returns whether the disk failed at all.
 fn run_on(fault: Fault) -> bool {
-    let (disk, clock) = (Arc::new(MemoryDisk::default()), Clock::manual(1_000_000));
+    let (disk, clock) = (Arc::new(MemoryStorage::default()), Clock::manual(1_000_000));
     disk.fail(fault);
-    let backbone = match open(disk.clone(), &clock) {
-        Ok(backbone) => backbone,
+    let storage_runtime = match open(disk.clone(), &clock) {
+        Ok(storage_runtime) => storage_runtime,
         Err(error) => {
             assert!(error.text().contains(WORDS), "{error}");
             assert_survived(&disk, &Ledger::after(State::new()), &clock);
             return true;
         }
     };
-    let engine = backbone.engine();
+    let engine = storage_runtime.engine();
     let mut script = Script::new(&engine);
     script.run();
     script.settle();
@@ -190,7 +190,7 @@ fn run_on(fault: Fault) -> bool {
     let mut ledger = script.ledger;
     // Each write of the script has a seq of its own, so the last seq told says how many were.
     ledger.told = usize::try_from(engine.feed().last_seq()).unwrap();
-    let stopped = backbone.stop();
+    let stopped = storage_runtime.stop();
     match &stopped {
         Ok(()) => assert!(!disk.has_failed(), "a stop that did not tell"),
         Err(error) => assert!(error.text().contains(WORDS), "{error}"),
@@ -243,7 +243,7 @@ fn look_around(script: &Script<'_>) {
 
 /// On a healthy copy of what was written, with and without what power takes: a prefix, with every
 /// promised write in it.
-fn assert_survived(disk: &MemoryDisk, ledger: &Ledger, clock: &Clock) {
+fn assert_survived(disk: &MemoryStorage, ledger: &Ledger, clock: &Clock) {
     assert_prefix(disk.after_kill(), ledger, Level::Stored, clock);
     // As much of either as there is, with all or nothing of the other.
     let all = disk.unsynced_batches();
@@ -257,10 +257,10 @@ fn assert_survived(disk: &MemoryDisk, ledger: &Ledger, clock: &Clock) {
 }
 
 /// No row outlives the record of its write, or the history would have a hole.
-fn assert_log_has_what_the_tables_show(disk: &MemoryDisk) {
-    let (mut in_tables, mut in_log) = (0, 0);
+fn assert_log_has_what_the_tables_show(disk: &MemoryStorage) {
+    let (mut checkpointed, mut in_log) = (0, 0);
     disk.scan(Space::Table, &[], &mut |key, row| {
-        in_tables = in_tables.max(tables::decode(key, row).unwrap().seq);
+        checkpointed = checkpointed.max(tables::decode(key, row).unwrap().seq);
         true
     })
     .unwrap();
@@ -272,14 +272,14 @@ fn assert_log_has_what_the_tables_show(disk: &MemoryDisk) {
     // All that was trimmed is before the newest segment.
     let begun = Segment::read_all(disk).unwrap().last().map_or(0, |segment| segment.id - 1);
     assert!(
-        in_tables <= in_log.max(begun),
-        "the tables show {in_tables}, the log ends at {in_log}"
+        checkpointed <= in_log.max(begun),
+        "the tables show {checkpointed}, the log ends at {in_log}"
     );
 }
 
-fn assert_prefix(disk: MemoryDisk, ledger: &Ledger, covered: Level, clock: &Clock) {
-    let backbone = open(Arc::new(disk), clock).unwrap();
-    let engine = backbone.engine();
+fn assert_prefix(disk: MemoryStorage, ledger: &Ledger, covered: Level, clock: &Clock) {
+    let storage_runtime = open(Arc::new(disk), clock).unwrap();
+    let engine = storage_runtime.engine();
     let state = state(&engine);
     let owed = ledger.owed(covered);
     let Some(places) = ledger.find(&state) else { panic!("no prefix left {state:?}") };
@@ -288,7 +288,7 @@ fn assert_prefix(disk: MemoryDisk, ledger: &Ledger, covered: Level, clock: &Cloc
     assert!(is_told, "{} writes were told, {} are left", ledger.told, places.end());
     let after = Request::new("set").key(b"after").argument(&1.into());
     assert!(call(&engine, &after).is_ok());
-    backbone.stop().unwrap();
+    storage_runtime.stop().unwrap();
 }
 
 fn state(engine: &Engine) -> State {
@@ -338,9 +338,9 @@ fn a_disk_that_takes_writes_and_fails_to_sync_acknowledges_nothing_as_synced() {
 
 #[test]
 fn writers_that_wait_for_room_hear_of_the_failure() {
-    let (disk, clock) = (Arc::new(MemoryDisk::default()), Clock::manual(1));
-    let backbone = open(disk.clone(), &clock).unwrap();
-    let engine = backbone.engine();
+    let (disk, clock) = (Arc::new(MemoryStorage::default()), Clock::manual(1));
+    let storage_runtime = open(disk.clone(), &clock).unwrap();
+    let engine = storage_runtime.engine();
     disk.fail_after(0);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let writers: Vec<_> = (0..40_u64)
@@ -356,7 +356,7 @@ fn writers_that_wait_for_room_hear_of_the_failure() {
     wait_for("all to be refused", || writers.iter().all(|writer| writer.is_finished()));
     for writer in writers {
         let refusal = runtime.block_on(writer).unwrap().unwrap_err();
-        assert_eq!(refusal.code(), vatn::wire::Code::Storage);
+        assert_eq!(refusal.code(), vatn::protocol::Code::Storage);
     }
-    assert!(backbone.stop().is_err());
+    assert!(storage_runtime.stop().is_err());
 }

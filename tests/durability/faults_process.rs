@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use vatn::client::{Packed, Request};
-use vatn::wire::Level;
+use vatn::client::{RawValue, Request};
+use vatn::protocol::Level;
 
 /// The user that owns nothing.
 const NOBODY: u32 = 65_534;
@@ -66,7 +66,7 @@ fn http_get(broker: &Broker, path: &str) -> (u16, String) {
 }
 
 fn set(key: u64, bytes: usize, level: Level) -> Request {
-    let value = Packed::bin(&vec![key as u8; bytes]);
+    let value = RawValue::bin(&vec![key as u8; bytes]);
     let request = Request::new("set").key(&key.to_be_bytes()).argument(&value);
     request.option("durability", level.name())
 }
@@ -84,7 +84,7 @@ async fn write_until_it_fails(
 ) -> (Vec<u64>, String) {
     let mut acknowledged = Vec::new();
     for key in 0..WRITES_MAX {
-        let value = Packed::bin(&vec![key as u8; bytes]);
+        let value = RawValue::bin(&vec![key as u8; bytes]);
         let both = [
             Request::new("set").key(&key.to_be_bytes()).argument(&value),
             Request::new("set").key(b"last").argument(&key.into()),

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use vatn::client::Request;
-use vatn::wire::Level;
+use vatn::protocol::Level;
 
 const CLIENTS: usize = 8;
 const READERS: usize = 2;
@@ -130,7 +130,7 @@ impl Trial {
         // A small queue blocks its writers; a large one is still full of work at the kill.
         self.has_small_queue = self.random.bool();
         let items = if self.has_small_queue { "400" } else { "4000000" };
-        let arguments = ["--queue-items", items, "--queue-wait-ms", "120000"];
+        let arguments = ["--write-queue-items", items, "--write-queue-wait-ms", "120000"];
         let retain = if self.random.bool() { "0" } else { "1000000" };
         // With short segments all of the log is trimmed now and then, and its file written again.
         let segment = if self.random.bool() { "4096" } else { "4000000" };

@@ -4,13 +4,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod checkpoints;
 mod crash;
 mod disk_full;
 mod faults;
 mod faults_process;
 mod kill;
 mod repair_steps;
-mod rounds;
 mod space;
 mod steps;
 mod torn;

@@ -1,20 +1,20 @@
 //! Room comes back: what a store takes on the medium is bounded by what is live in it, whatever was
 //! written before, with and without restarts.
 
-use crate::support::backbone::{call, wait_for};
 use crate::support::broker::Broker;
 use crate::support::gated::GatedDisk;
 use crate::support::offline::{NOW, run, state};
+use crate::support::storage_runtime::{call, wait_for};
 use rmpv::Value;
 use std::path::Path;
 use std::sync::Arc;
-use vatn::client::{Client, ClientOptions, Level, Packed, Request, WriteOptions};
+use vatn::checkpointer::DEAD_BYTES_MIN;
+use vatn::client::{Client, ClientOptions, Level, RawValue, Request, WriteOptions};
 use vatn::clock::Clock;
 use vatn::config::{Config, QueueConfig, RetainConfig};
-use vatn::disk::{Disk, DiskUsage, FjallDisk};
 use vatn::engine::Engine;
-use vatn::server::Backbone;
-use vatn::worker::DEAD_BYTES_MIN;
+use vatn::server::StorageRuntime;
+use vatn::storage::{FjallStorage, Storage, StorageUsage};
 
 const KIB: usize = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -22,7 +22,7 @@ const MIB: u64 = 1 << 20;
 const VALUE_BYTES: usize = 560 * KIB;
 const VALUES: u64 = 100;
 
-fn open(folder: &Path, clock: &Clock) -> (Arc<FjallDisk>, Backbone) {
+fn open(folder: &Path, clock: &Clock) -> (Arc<FjallStorage>, StorageRuntime) {
     open_retaining(folder, clock, RetainConfig { bytes: 0, age_ms: 0, segment_bytes: MIB })
 }
 
@@ -30,17 +30,17 @@ fn open_retaining(
     folder: &Path,
     clock: &Clock,
     retain: RetainConfig,
-) -> (Arc<FjallDisk>, Backbone) {
-    let disk = Arc::new(FjallDisk::open(folder).unwrap());
+) -> (Arc<FjallStorage>, StorageRuntime) {
+    let disk = Arc::new(FjallStorage::open(folder).unwrap());
     let config = Config {
         database: folder.to_owned(),
         retain,
         queue: QueueConfig::default(),
         ..Config::without_edges("memory")
     };
-    let shared = Arc::clone(&disk) as Arc<dyn Disk>;
-    let backbone = Backbone::open(config, clock.clone(), shared, &mut |_| {}).unwrap();
-    (disk, backbone)
+    let shared = Arc::clone(&disk) as Arc<dyn Storage>;
+    let storage_runtime = StorageRuntime::open(config, clock.clone(), shared, &mut |_| {}).unwrap();
+    (disk, storage_runtime)
 }
 
 /// Bytes that cannot be compressed.
@@ -102,7 +102,7 @@ fn stat(engine: &Engine, name: &str) -> u64 {
     found.unwrap().1.as_u64().unwrap()
 }
 
-fn comes_back(disk: &FjallDisk, engine: &Engine) {
+fn comes_back(disk: &FjallStorage, engine: &Engine) {
     println!("{} live, {:?}", live(engine), disk.usage());
     wait_for("the dead rows to go", || disk.usage().tables <= bound(live(engine)));
 }
@@ -121,8 +121,8 @@ fn directory_bytes(folder: &Path) -> u64 {
 #[test]
 fn what_was_deleted_gives_its_room_back() {
     let folder = tempfile::tempdir().unwrap();
-    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
-    let engine = backbone.engine();
+    let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
+    let engine = storage_runtime.engine();
     fill(&engine, &[]);
     let full = VALUES * VALUE_BYTES as u64;
     assert!(disk.usage().tables >= full && (full..full + MIB).contains(&live(&engine)));
@@ -130,7 +130,7 @@ fn what_was_deleted_gives_its_room_back() {
     assert!(live(&engine) < 2 * MIB);
     comes_back(&disk, &engine);
     drop((disk, engine));
-    backbone.stop().unwrap();
+    storage_runtime.stop().unwrap();
     assert_eq!(state(folder.path()).unwrap().len(), 2);
     let all = directory_bytes(folder.path());
     let (log_file, reserve) = (33 * MIB, 4 * MIB);
@@ -144,8 +144,8 @@ fn what_was_deleted_gives_its_room_back() {
 fn what_expired_gives_its_room_back() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::manual(NOW);
-    let (disk, backbone) = open(folder.path(), &clock);
-    let engine = backbone.engine();
+    let (disk, storage_runtime) = open(folder.path(), &clock);
+    let engine = storage_runtime.engine();
     fill(&engine, &[("ttl_ms", 1_000.into())]);
     assert!(disk.usage().tables >= VALUES * VALUE_BYTES as u64);
     clock.advance_to(NOW + 2_000);
@@ -153,14 +153,14 @@ fn what_expired_gives_its_room_back() {
     flush(&engine);
     comes_back(&disk, &engine);
     drop((disk, engine));
-    backbone.stop().unwrap();
+    storage_runtime.stop().unwrap();
 }
 
 #[test]
 fn what_was_overwritten_gives_its_room_back() {
     let folder = tempfile::tempdir().unwrap();
-    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
-    let engine = backbone.engine();
+    let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
+    let engine = storage_runtime.engine();
     let mut random = fastrand::Rng::with_seed(2);
     for _ in 0..8 {
         for number in 0..20 {
@@ -177,31 +177,31 @@ fn what_was_overwritten_gives_its_room_back() {
     assert!(live(&engine) < MIB);
     comes_back(&disk, &engine);
     drop((disk, engine));
-    backbone.stop().unwrap();
+    storage_runtime.stop().unwrap();
 }
 
 #[test]
 fn a_start_gives_back_what_was_dead_before_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
-    fill(&backbone.engine(), &[]);
+    let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
+    fill(&storage_runtime.engine(), &[]);
     drop(disk);
-    backbone.stop().unwrap();
+    storage_runtime.stop().unwrap();
     // Deleted behind the back of whoever would have compacted.
-    let disk = FjallDisk::open(folder.path()).unwrap();
-    let rows = (2..VALUES).map(|number| vatn::disk::Row {
-        space: vatn::disk::Space::Table,
-        key: vatn::log::tables::key(format!("key {number}").as_bytes()),
+    let disk = FjallStorage::open(folder.path()).unwrap();
+    let rows = (2..VALUES).map(|number| vatn::storage::Row {
+        space: vatn::storage::Space::Table,
+        key: vatn::wal::tables::key(format!("key {number}").as_bytes()),
         value: None,
     });
-    disk.commit(rows.collect(), vatn::disk::Sync::Data).unwrap();
+    disk.commit(rows.collect(), vatn::storage::Durability::Fsynced).unwrap();
     drop(disk);
-    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
-    let engine = backbone.engine();
+    let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
+    let engine = storage_runtime.engine();
     assert!(stat(&engine, "disk_bytes") > 2 * MIB, "it is known before anything is written");
     comes_back(&disk, &engine);
     drop((disk, engine));
-    backbone.stop().unwrap();
+    storage_runtime.stop().unwrap();
     assert_eq!(state(folder.path()).unwrap().len(), 2);
 }
 
@@ -209,25 +209,25 @@ fn a_start_gives_back_what_was_dead_before_it() {
 fn what_a_store_takes_is_known_before_anything_is_written() {
     let disk = Arc::<GatedDisk>::default();
     let open = || {
-        let shared = Arc::clone(&disk) as Arc<dyn Disk>;
+        let shared = Arc::clone(&disk) as Arc<dyn Storage>;
         let config = Config::without_edges("memory");
-        Backbone::open(config, Clock::manual(NOW), shared, &mut |_| {}).unwrap()
+        StorageRuntime::open(config, Clock::manual(NOW), shared, &mut |_| {}).unwrap()
     };
-    let backbone = open();
-    run(&backbone.engine(), "set", vec![key(1), Value::Binary(vec![7; 1_000])]);
-    backbone.stop().unwrap();
+    let storage_runtime = open();
+    run(&storage_runtime.engine(), "set", vec![key(1), Value::Binary(vec![7; 1_000])]);
+    storage_runtime.stop().unwrap();
     let held = disk.hold_compactor();
-    let backbone = open();
-    assert!(stat(&backbone.engine(), "disk_bytes") > 1_000);
+    let storage_runtime = open();
+    assert!(stat(&storage_runtime.engine(), "disk_bytes") > 1_000);
     drop(held);
-    backbone.stop().unwrap();
+    storage_runtime.stop().unwrap();
 }
 
 #[test]
 fn what_is_live_is_counted_alike_by_whoever_wrote_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
-    let engine = backbone.engine();
+    let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
+    let engine = storage_runtime.engine();
     let mut random = fastrand::Rng::with_seed(3);
     for _ in 0..3_000 {
         let number = random.u64(..100);
@@ -242,18 +242,18 @@ fn what_is_live_is_counted_alike_by_whoever_wrote_it() {
     flush(&engine);
     let counted = live(&engine);
     drop((disk, engine));
-    backbone.stop().unwrap();
-    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
-    assert_eq!(live(&backbone.engine()), counted, "a restart counts what it finds");
+    storage_runtime.stop().unwrap();
+    let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
+    assert_eq!(live(&storage_runtime.engine()), counted, "a restart counts what it finds");
     drop(disk);
-    backbone.stop().unwrap();
+    storage_runtime.stop().unwrap();
 }
 
 #[test]
 fn journals_do_not_pile_up_behind_a_keyspace_that_is_seldom_written() {
     let folder = tempfile::tempdir().unwrap();
-    let (disk, backbone) = open(folder.path(), &Clock::manual(NOW));
-    let engine = backbone.engine();
+    let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
+    let engine = storage_runtime.engine();
     let mut random = fastrand::Rng::with_seed(4);
     let mut most = 0;
     // So few rows at once that they go through the journal.
@@ -269,10 +269,10 @@ fn journals_do_not_pile_up_behind_a_keyspace_that_is_seldom_written() {
     // memory holds more is 32 MiB.
     assert!(most < 2 * (64 + 32) * MIB, "{most}");
     wait_for("the sealed journal to go", || disk.usage().journals < (64 + 32) * MIB);
-    let bytes = |usage: DiskUsage| usage.tables + usage.journals + usage.log + usage.other;
+    let bytes = |usage: StorageUsage| usage.tables + usage.journals + usage.log + usage.other;
     assert_eq!(bytes(disk.usage()), disk.usage().total());
     drop((disk, engine));
-    backbone.stop().unwrap();
+    storage_runtime.stop().unwrap();
     let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
     let journals = files.filter(|path| path.extension().is_some_and(|ending| ending == "jnl"));
     let left: u64 = journals.map(|path| directory_bytes(&path)).sum();
@@ -284,8 +284,8 @@ fn history_is_kept_as_long_as_was_promised_and_not_much_longer() {
     for (promised, value_bytes) in [(0, 2_000), (1_000_000, 50_000), (5_000_000, 700)] {
         let folder = tempfile::tempdir().unwrap();
         let retain = RetainConfig { bytes: promised, ..RetainConfig::default() };
-        let (disk, backbone) = open_retaining(folder.path(), &Clock::manual(NOW), retain);
-        let engine = backbone.engine();
+        let (disk, storage_runtime) = open_retaining(folder.path(), &Clock::manual(NOW), retain);
+        let engine = storage_runtime.engine();
         let kept = || engine.segments().bytes();
         let mut written = 0;
         while written < 16_600_000 {
@@ -302,7 +302,7 @@ fn history_is_kept_as_long_as_was_promised_and_not_much_longer() {
         let segment = retain.full_segment_bytes() + value_bytes as u64;
         wait_for("older history to go", || kept() <= promised + 2 * segment);
         drop((disk, engine));
-        backbone.stop().unwrap();
+        storage_runtime.stop().unwrap();
     }
 }
 
@@ -311,8 +311,8 @@ fn history_that_is_old_goes_also_when_nobody_writes() {
     let folder = tempfile::tempdir().unwrap();
     let retain = RetainConfig { age_ms: 10_000, segment_bytes: 10_000, ..RetainConfig::default() };
     let clock = Clock::manual(NOW);
-    let (disk, backbone) = open_retaining(folder.path(), &clock, retain);
-    let engine = backbone.engine();
+    let (disk, storage_runtime) = open_retaining(folder.path(), &clock, retain);
+    let engine = storage_runtime.engine();
     for second in 0..20 {
         clock.advance_to(NOW + second * 1_000);
         for number in 0..10 {
@@ -328,7 +328,7 @@ fn history_that_is_old_goes_also_when_nobody_writes() {
     clock.advance_to(NOW + 60_000);
     wait_for("all that is closed to go", || engine.segments().first_seq() > 180);
     drop((disk, engine));
-    backbone.stop().unwrap();
+    storage_runtime.stop().unwrap();
 }
 
 /// A compaction that is killed leaves every row that was live, and none that was not.
@@ -355,12 +355,12 @@ fn a_kill_in_a_compaction_changes_no_row() {
             let filler = value(&mut random);
             for number in 0..40 {
                 let key = format!("filler {number}").into_bytes();
-                client.set(&key, &Packed::from(&filler), &options).await.unwrap();
+                client.set(&key, &RawValue::from(&filler), &options).await.unwrap();
             }
             for _ in 0..60 {
                 let (number, new) = (random.u64(..60), random.u64(..));
                 if random.bool() {
-                    let value = Packed::from(&Value::from(new));
+                    let value = RawValue::from(&Value::from(new));
                     client.set(&number.to_be_bytes(), &value, &options).await.unwrap();
                     model.insert(number, new);
                 } else {

@@ -2,21 +2,21 @@
 //! tail is torn, and whatever stands in its place, a restart shows a prefix of the writes, each
 //! whole; and all of them where the log is.
 
-use crate::support::backbone::{call, config};
 use crate::support::dealer::key_bytes;
+use crate::support::storage_runtime::{call, config};
 use rmpv::Value;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use vatn::client::{Packed, Request};
+use vatn::client::{RawValue, Request};
 use vatn::clock::Clock;
 use vatn::config::{QueueConfig, RetainConfig};
-use vatn::disk::FjallDisk;
 use vatn::engine::Engine;
-use vatn::server::Backbone;
-use vatn::wire::Level;
+use vatn::protocol::Level;
+use vatn::server::StorageRuntime;
+use vatn::storage::FjallStorage;
 
 const SYNCED: u64 = 20;
 const STORED: u64 = 60;
@@ -35,17 +35,17 @@ enum Tail {
     Other,
 }
 
-fn open(path: &Path) -> Backbone {
-    let disk = Arc::new(FjallDisk::open(path).unwrap());
+fn open(path: &Path) -> StorageRuntime {
+    let disk = Arc::new(FjallStorage::open(path).unwrap());
     let mut config = config(QueueConfig::default());
     // Nothing is trimmed, so all that the tail's loss undoes is in the tail.
     config.retain = RetainConfig::default();
-    Backbone::open(config, Clock::system(), disk, &mut |_| {}).unwrap()
+    StorageRuntime::open(config, Clock::system(), disk, &mut |_| {}).unwrap()
 }
 
 fn write(engine: &Engine, number: u64, level: Level) {
     let fill = Value::Binary(vec![number as u8; 200]);
-    let value = Packed::from(&Value::Array(vec![number.into(), fill]));
+    let value = RawValue::from(&Value::Array(vec![number.into(), fill]));
     let pairs = KEYS.map(|key| (key, value.clone()));
     let request = Request::new("set_multi").pairs(&pairs).option("durability", level.name());
     call(engine, &request).unwrap();
@@ -121,8 +121,8 @@ fn build(whole: &Path, has_tables: bool) -> u64 {
     // What takes longer than a second is synced by the committer, and written to the tables.
     loop {
         let folder = tempfile::tempdir().unwrap();
-        let backbone = open(folder.path());
-        let engine = backbone.engine();
+        let storage_runtime = open(folder.path());
+        let engine = storage_runtime.engine();
         (1..=SYNCED).for_each(|number| write(&engine, number, Level::Synced));
         let safe = Torn::Log.end(folder.path());
         let progress = engine.watermarks().progress();
@@ -135,9 +135,9 @@ fn build(whole: &Path, has_tables: bool) -> u64 {
         copy(folder.path(), whole);
         let is_as_meant = has_tables || {
             let now = engine.watermarks().progress();
-            (now.synced, now.in_tables) == (progress.synced, progress.in_tables)
+            (now.synced, now.checkpointed) == (progress.synced, progress.checkpointed)
         };
-        backbone.stop().unwrap();
+        storage_runtime.stop().unwrap();
         if is_as_meant {
             return safe;
         }
@@ -166,14 +166,18 @@ fn tear_and_open(whole: &Path, torn: Torn, safe: u64) -> Vec<(u64, u64)> {
         copy(whole, &path);
         torn.tear(&path, cut, tail);
         // The copy takes writes again, and a second restart changes nothing.
-        let backbone = open(&path);
-        let left = number(&backbone.engine());
+        let storage_runtime = open(&path);
+        let left = number(&storage_runtime.engine());
         assert!(left >= SYNCED, "{torn:?} cut at {cut} of {safe} to {full}, {tail:?}: {left}");
-        write(&backbone.engine(), left + 1_000, Level::Synced);
-        drop(backbone.stop());
-        let backbone = open(&path);
-        assert_eq!(number(&backbone.engine()), left + 1_000, "{torn:?} cut at {cut}, {tail:?}");
-        backbone.stop().unwrap();
+        write(&storage_runtime.engine(), left + 1_000, Level::Synced);
+        drop(storage_runtime.stop());
+        let storage_runtime = open(&path);
+        assert_eq!(
+            number(&storage_runtime.engine()),
+            left + 1_000,
+            "{torn:?} cut at {cut}, {tail:?}"
+        );
+        storage_runtime.stop().unwrap();
         shown.push((cut, left));
     }
     shown.sort_unstable();
@@ -195,9 +199,9 @@ fn a_torn_log_leaves_whole_writes_up_to_the_tear() {
 fn a_torn_journal_loses_nothing_that_the_log_has() {
     let folder = tempfile::tempdir().unwrap();
     let (new, whole) = (folder.path().join("new"), folder.path().join("whole"));
-    let backbone = open(&new);
+    let storage_runtime = open(&new);
     let safe = Torn::Journal.end(&new);
-    drop(backbone.stop());
+    drop(storage_runtime.stop());
     build(&whole, true);
     let shown = tear_and_open(&whole, Torn::Journal, safe);
     assert!(shown.iter().all(|(_, left)| *left == SYNCED + STORED), "{shown:?}");
@@ -212,7 +216,7 @@ fn a_log_torn_where_the_tables_have_it_is_damaged() {
         let torn = folder.path().join("torn");
         copy(&whole, &torn);
         Torn::Log.tear(&torn, safe, tail);
-        let refusal = FjallDisk::open(&torn).unwrap_err().to_string();
+        let refusal = FjallStorage::open(&torn).unwrap_err().to_string();
         assert!(refusal.contains("is damaged: log/0000"), "{refusal}");
         assert!(refusal.contains("`vatn check`"), "{refusal}");
         std::fs::remove_dir_all(&torn).unwrap();

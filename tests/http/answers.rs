@@ -4,7 +4,7 @@ use crate::support::broker::Broker;
 use crate::support::http::{Connection, Response};
 use rmpv::Value;
 use serde_json::json;
-use vatn::client::{Client, ClientOptions, Packed, WriteOptions};
+use vatn::client::{Client, ClientOptions, RawValue, WriteOptions};
 
 /// What is sent, with which further headers; the status and the body that come. A body that ends
 /// with `…` is the start of one. Rows build on each other: the store is empty before the first.
@@ -417,13 +417,13 @@ async fn values_set_over_zeromq_are_rendered_by_type_and_the_other_way_round() {
     let mut client = Client::connect(&broker.router, &ClientOptions::default()).await.unwrap();
     let mut http = Connection::open(&broker.http);
     for (value, expected) in values() {
-        let packed = Packed::of(&value).unwrap();
+        let packed = RawValue::of(&value).unwrap();
         client.set(b"key", &packed, &WriteOptions::default()).await.unwrap();
         assert_eq!(http.ask("GET /get?key=key").json(), json!({ "key": expected }), "{value}");
         assert_eq!(http.ask("GET /getrange").json(), json!({ "key": expected }), "{value}");
     }
     http.ask("GET /put?text=%C3%B8&bytes=%FF&number=1");
-    let stored = |key: &'static str, found: Option<Packed>| (key, found.unwrap().value());
+    let stored = |key: &'static str, found: Option<RawValue>| (key, found.unwrap().value());
     let text = stored("text", client.get(b"text").await.unwrap());
     let bytes = stored("bytes", client.get(b"bytes").await.unwrap());
     let number = stored("number", client.get(b"number").await.unwrap());
@@ -444,7 +444,7 @@ async fn a_put_and_a_delete_are_one_write_each() {
     }
     assert_eq!(seqs, [seqs[0]; 3]);
     http.ask("GET /delete?key=a&key=b");
-    let next = client.set(b"d", &Packed::integer(1), &WriteOptions::default()).await.unwrap();
+    let next = client.set(b"d", &RawValue::integer(1), &WriteOptions::default()).await.unwrap();
     assert_eq!(next, seqs[0] + 2);
 }
 

@@ -150,11 +150,11 @@ def test_stats_says_what_the_protocol_says(dealer, broker):
     assert (stats["items"], stats["durability"], stats["storage"]) == (2, "synced", "ok")
     assert stats["notifications_refused"] == 4
     assert stats["seq"]["applied"] == stats["seq"]["synced"] == 1
-    assert {"stored", "in_tables"} <= stats["seq"].keys()
+    assert {"stored", "checkpointed"} <= stats["seq"].keys()
     assert {"items", "bytes", "max_items", "max_bytes"} <= stats["queue"].keys()
     assert stats["status"].endswith("items in storage memory") and " bytes :: " in stats["status"]
     assert call(dealer, "flush").endswith(":: 0 items in queue :: 2 items in storage memory")
-    assert call(dealer, "stats")["seq"]["in_tables"] == 1
+    assert call(dealer, "stats")["seq"]["checkpointed"] == 1
 
 
 def test_pages_of_a_range_make_the_whole(dealer):

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use vatn::budget::Cost;
 use vatn::commands::{Access, Command, Keys, Right};
-use vatn::store::{Context, Store};
-use vatn::wire::change::{Change, ChangeReader};
-use vatn::wire::write_cost::ENTRY_OVERHEAD;
-use vatn::wire::{ChangeBuffer, Level, Op};
+use vatn::protocol::change::{Change, ChangeReader};
+use vatn::protocol::write_cost::ENTRY_OVERHEAD;
+use vatn::protocol::{ChangeBuffer, Level, Op};
+use vatn::state::{Context, Store};
 
 fn context(now: u64) -> Context {
     Context {
@@ -45,7 +45,7 @@ fn covers(access: &Access<'_>, key: &[u8]) -> bool {
     access.right == Right::Write && is_within
 }
 
-/// The bytes that the log keeps of a change, as [`vatn::wire::WriteCost`] counts them.
+/// The bytes that the log keeps of a change, as [`vatn::protocol::WriteCost`] counts them.
 fn logged(change: &Change<'_>) -> usize {
     change.key.len() + change.value.len() + ENTRY_OVERHEAD
 }

@@ -10,7 +10,7 @@ use crate::support::broker::Broker;
 use crate::support::scribe::{Known, Scribe, known};
 use serde_json::{Value, json};
 use vatn::client::{
-    Change, Client, ClientError, ClientOptions, HistoryOptions, Packed, Range, WriteOptions,
+    Change, Client, ClientError, ClientOptions, HistoryOptions, Range, RawValue, WriteOptions,
 };
 
 /// No test waits longer than this for anything.
@@ -119,10 +119,10 @@ mod history {
         let answer = tokio::spawn(async move { waiting.changes(0, &wait).await.unwrap() });
         // Nothing but a change under the prefix ends the wait: an early answer would be empty.
         for n in 0..50 {
-            client.set(b"other", &Packed::from(n), &any()).await.unwrap();
+            client.set(b"other", &RawValue::from(n), &any()).await.unwrap();
         }
         assert!(!answer.is_finished());
-        let seq = client.set(b"a", &Packed::from(1), &any()).await.unwrap();
+        let seq = client.set(b"a", &RawValue::from(1), &any()).await.unwrap();
         let page = answer.await.unwrap();
         assert!(began.elapsed() < PATIENCE / 2, "the wait went on");
         assert_eq!((places(&page.changes), page.next), (vec![(seq, 0)], seq));
@@ -132,7 +132,7 @@ mod history {
     async fn ends_a_wait_that_is_over() {
         let broker = broker(&[]);
         let mut client = connect(&broker).await;
-        let seq = client.set(b"other", &Packed::from(1), &any()).await.unwrap();
+        let seq = client.set(b"other", &RawValue::from(1), &any()).await.unwrap();
         let wait = HistoryOptions { wait: Duration::from_millis(30), ..under(b"a", None) };
         let began = Instant::now();
         let page = client.changes(0, &wait).await.unwrap();
@@ -242,7 +242,7 @@ mod history {
         let mut broker = Broker::open(folder.path(), &["--durability", "memory"]);
         let mut client = connect(&broker).await;
         assert_eq!(refused(&mut client, 1, PATIENCE).await, 0);
-        let seq = client.set(b"a", &Packed::from(1), &any()).await.unwrap();
+        let seq = client.set(b"a", &RawValue::from(1), &any()).await.unwrap();
         for after in [seq + 1, seq + 1_000, u64::MAX] {
             assert_eq!(refused(&mut client, after, Duration::ZERO).await, seq);
             assert_eq!(refused(&mut client, after, PATIENCE).await, seq);
@@ -257,7 +257,7 @@ mod history {
         let wait = HistoryOptions { wait: PATIENCE, ..under(b"a", None) };
         let mut waiting = connect(&broker).await;
         let answer = tokio::spawn(async move { waiting.changes(page.next, &wait).await.unwrap() });
-        let next = client.set(b"a", &Packed::from(2), &any()).await.unwrap();
+        let next = client.set(b"a", &RawValue::from(2), &any()).await.unwrap();
         assert_eq!(places(&answer.await.unwrap().changes), [(next, 0)]);
     }
 
@@ -328,7 +328,7 @@ mod watching {
         let mut watch = broker.follow(&["watch", "--json"]);
         assert_eq!(watch.json()["watching"], "");
         // Nobody reads what it prints, so it stops reading, and falls behind.
-        let large = Packed::from("x".repeat(20_000).as_str());
+        let large = RawValue::from("x".repeat(20_000).as_str());
         for _ in 0..2_000 {
             client.set(b"a", &large, &any()).await.unwrap();
         }
@@ -394,7 +394,7 @@ mod copies {
     async fn of_an_export_are_exact_at_its_seq_while_writes_go_on() {
         let broker = broker(&["--range-items", "100"]);
         let mut client = connect(&broker).await;
-        let pairs: Vec<_> = (0..20_000).map(|n| (format!("k{n:05}"), Packed::from(0))).collect();
+        let pairs: Vec<_> = (0..20_000).map(|n| (format!("k{n:05}"), RawValue::from(0))).collect();
         for pairs in pairs.chunks(10_000) {
             client.set_multi(pairs, &any()).await.unwrap();
         }
@@ -476,7 +476,7 @@ mod copies {
         while is_mortal(&items(&mut client).await) {
             assert!(Instant::now() < deadline, "something does not expire");
         }
-        client.set(b"end", &Packed::from(1), &any()).await.unwrap();
+        client.set(b"end", &RawValue::from(1), &any()).await.unwrap();
         let mut copied = connect(&copy).await;
         while copied.get(b"end").await.unwrap().is_none() {
             assert!(Instant::now() < deadline, "the copy does not follow");

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use vatn::commands::{METHODS, Request};
-use vatn::wire::{Code, Reader, Refusal, writer};
+use vatn::protocol::{Code, Reader, Refusal, writer};
 
 /// What the decoder alone can refuse; everything else takes a store.
 const DECODED: [&str; 4] = ["BAD_REQUEST", "UNKNOWN_METHOD", "BAD_ARGUMENT", "BAD_KEY"];
@@ -205,7 +205,7 @@ fn every_command_has_an_accepted_and_a_refused_vector() {
         }
     }
     // These take a disk that fails, a full queue, a stop or a trimmed log: other tests have them.
-    let elsewhere = ["QUEUE_FULL", "STORAGE", "STOPPING", "TOO_LARGE", "COMPACTED"];
+    let elsewhere = ["WRITE_QUEUE_FULL", "STORAGE", "STOPPING", "TOO_LARGE", "COMPACTED"];
     for command in commands() {
         let name = command["name"].as_str().unwrap();
         assert!(accepted.contains(name), "{name} has no accepted vector");

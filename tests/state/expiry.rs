@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::broker::Broker;
 use vatn::client::{
-    Change, Client, ClientOptions, Event, HistoryOptions, Op, Packed, Subscriber, WriteOptions,
+    Change, Client, ClientOptions, Event, HistoryOptions, Op, RawValue, Subscriber, WriteOptions,
 };
 
 /// No test waits longer than this for anything.
@@ -57,7 +57,7 @@ async fn a_value_is_never_read_after_its_time() {
     for round in 0..30_u64 {
         let life = Duration::from_millis(5 + round);
         let key = format!("k{round}");
-        client.set(key.as_bytes(), &Packed::from(round), &ttl(5 + round)).await.unwrap();
+        client.set(key.as_bytes(), &RawValue::from(round), &ttl(5 + round)).await.unwrap();
         // The broker's clock began before this answer came.
         let end = Instant::now() + life;
         let mut was_seen = false;
@@ -82,7 +82,7 @@ async fn the_end_of_a_value_is_a_change_of_its_own() {
     let mut subscriber = subscribe(&broker).await;
     let mut worst = Duration::ZERO;
     for round in 0..20_u64 {
-        let seq = client.set(b"k", &Packed::from(round), &ttl(30)).await.unwrap();
+        let seq = client.set(b"k", &RawValue::from(round), &ttl(30)).await.unwrap();
         let due = Instant::now() + Duration::from_millis(30);
         let set = next(&mut subscriber).await;
         assert_eq!((set.op, set.seq, set.ttl_ms), (Op::Set, seq, Some(30)));
@@ -108,7 +108,7 @@ async fn many_that_end_at_once_each_end_once() {
     let broker = Broker::start(&["--durability", "stored"]);
     let mut client = connect(&broker).await;
     let mut subscriber = subscribe(&broker).await;
-    let pairs: Vec<_> = (0..5_000).map(|n| (format!("k{n:04}"), Packed::from(n))).collect();
+    let pairs: Vec<_> = (0..5_000).map(|n| (format!("k{n:04}"), RawValue::from(n))).collect();
     client.set_multi(&pairs, &ttl(20)).await.unwrap();
     let (mut ended, mut last) = (Vec::new(), 1);
     while ended.len() < pairs.len() {
@@ -131,11 +131,11 @@ async fn a_restart_changes_nothing() {
     for is_killed in [true, false] {
         let broker = Broker::open(folder.path(), &arguments);
         let mut client = connect(&broker).await;
-        client.set(b"long", &Packed::from(1), &ttl(3_600_000)).await.unwrap();
-        client.set(b"ended", &Packed::from(2), &any()).await.unwrap();
+        client.set(b"long", &RawValue::from(1), &ttl(3_600_000)).await.unwrap();
+        client.set(b"ended", &RawValue::from(2), &any()).await.unwrap();
         client.touch(b"ended", Some(3_600_000), &any()).await.unwrap();
         client.touch(b"ended", None, &any()).await.unwrap();
-        let seq = client.set(b"short", &Packed::from(3), &ttl(300)).await.unwrap();
+        let seq = client.set(b"short", &RawValue::from(3), &ttl(300)).await.unwrap();
         let end = Instant::now() + Duration::from_millis(300);
         if is_killed {
             broker.kill();
@@ -168,7 +168,7 @@ async fn a_touch_moves_the_end() {
     let mut client = connect(&broker).await;
     let mut subscriber = subscribe(&broker).await;
     assert!(!client.touch(b"none", Some(1), &any()).await.unwrap());
-    client.set(b"k", &Packed::from(7), &ttl(50)).await.unwrap();
+    client.set(b"k", &RawValue::from(7), &ttl(50)).await.unwrap();
     assert!(client.touch(b"k", Some(3_600_000), &any()).await.unwrap());
     let first_end = Instant::now() + Duration::from_millis(50);
     assert_eq!(next(&mut subscriber).await.op, Op::Set);
@@ -177,7 +177,7 @@ async fn a_touch_moves_the_end() {
     assert_eq!(touch.value, None, "a touch carries no value");
     pass(first_end.saturating_duration_since(Instant::now())).await;
     let entry = client.entry(b"k").await.unwrap().expect("it was given more time");
-    assert_eq!((entry.seq, entry.value), (touch.seq, Packed::from(7)));
+    assert_eq!((entry.seq, entry.value), (touch.seq, RawValue::from(7)));
 
     assert!(client.touch(b"k", None, &any()).await.unwrap());
     assert_eq!(client.entry(b"k").await.unwrap().unwrap().ttl_ms, None);
@@ -219,17 +219,17 @@ async fn a_wall_clock_that_was_wrong_once_stops_no_expiry() {
     ];
     let open = || Broker::open_with(folder.path(), &["--durability", "stored"], &environment);
     let ends_in_time = async |client: &mut Client| {
-        client.set(b"short", &Packed::from(1), &ttl(200)).await.unwrap();
-        client.set(b"long", &Packed::from(2), &ttl(3_600_000)).await.unwrap();
+        client.set(b"short", &RawValue::from(1), &ttl(200)).await.unwrap();
+        client.set(b"long", &RawValue::from(2), &ttl(3_600_000)).await.unwrap();
         pass(Duration::from_millis(201)).await;
         assert_eq!(client.get(b"short").await.unwrap(), None, "seen after its time");
-        assert_eq!(client.get(b"long").await.unwrap(), Some(Packed::from(2)));
+        assert_eq!(client.get(b"long").await.unwrap(), Some(RawValue::from(2)));
     };
     let broker = open();
     let mut client = connect(&broker).await;
     ends_in_time(&mut client).await;
     set_wall("+1d");
-    client.set(b"seen", &Packed::from(0), &any()).await.unwrap();
+    client.set(b"seen", &RawValue::from(0), &any()).await.unwrap();
     assert_eq!(client.get(b"long").await.unwrap(), None, "a step forward is taken for true");
     for offset in ["+0", "-1h"] {
         set_wall(offset);

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use vatn::client::Request;
-use vatn::wire::Level;
+use vatn::protocol::Level;
 
 const CLIENTS: usize = 6;
 const REGISTERS: usize = 3;

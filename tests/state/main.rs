@@ -11,4 +11,4 @@ mod expiry;
 mod fuzz_checks;
 mod linear;
 mod model;
-mod take_back;
+mod rollback;

@@ -3,23 +3,23 @@
 //!
 //! `VATN_COMMANDS` sets how many commands, `VATN_SEED` repeats a run.
 
-use crate::support::backbone::{open, wait_for};
 use crate::support::commands::{Generator, OwnedCommand, encode_value, request};
 use crate::support::model::{Cell, Cells, Model, encoded};
+use crate::support::storage_runtime::{open, wait_for};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use vatn::budget::Cost;
 use vatn::clock::Clock;
 use vatn::commands::Command;
 use vatn::commands::Set;
-use vatn::disk::MemoryDisk;
-use vatn::disk::memory::Batches;
-use vatn::engine::{Answer, Answers, Engine, Release};
-use vatn::server::Backbone;
-use vatn::store::map::Head;
-use vatn::store::{Context, Store};
-use vatn::wire::change::{ChangeReader, Op};
-use vatn::wire::{ChangeBuffer, Level, Refusal, Seq};
+use vatn::engine::{Answer, Answers, BarrierStatus, Engine};
+use vatn::protocol::change::{ChangeReader, Op};
+use vatn::protocol::{ChangeBuffer, Level, Refusal, Seq};
+use vatn::server::StorageRuntime;
+use vatn::state::map::Head;
+use vatn::state::{Context, Store};
+use vatn::storage::MemoryStorage;
+use vatn::storage::memory::Batches;
 
 /// A follower that knows nothing but the changes.
 fn follow(cells: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: &ChangeBuffer) {
@@ -111,7 +111,7 @@ enum End {
 struct Lives {
     generator: Generator,
     clock: Clock,
-    disk: Arc<MemoryDisk>,
+    disk: Arc<MemoryStorage>,
     model: Model,
     /// What was acknowledged, or shown, must survive a kill, or a loss of power, up to here.
     stored: Seq,
@@ -125,7 +125,7 @@ impl Lives {
         Self {
             generator: Generator::new(seed),
             clock: Clock::manual(1_000_000),
-            disk: Arc::new(MemoryDisk::default()),
+            disk: Arc::new(MemoryStorage::default()),
             model: Model::after(Cells::new(), 0),
             stored: 0,
             synced: 0,
@@ -135,8 +135,8 @@ impl Lives {
 
     /// One life: commands, an end, and what a restart finds.
     fn live(&mut self, commands: u64) {
-        let backbone = open(self.disk.clone(), &self.clock).unwrap();
-        let engine = backbone.engine();
+        let storage_runtime = open(self.disk.clone(), &self.clock).unwrap();
+        let engine = storage_runtime.engine();
         self.find(&engine, End::Stop);
         for _ in 0..commands {
             self.clock.advance_to(self.clock.now() + self.generator.pause_ms());
@@ -144,28 +144,28 @@ impl Lives {
         }
         let random = self.generator.random();
         let end = [End::Stop, End::Kill, End::PowerLoss][random.usize(..3)];
-        self.end(end, backbone);
+        self.end(end, storage_runtime);
         if end != End::Stop && self.generator.random().bool() {
             self.crash_while_starting();
         }
-        let backbone = open(self.disk.clone(), &self.clock).unwrap();
-        self.find(&backbone.engine(), end);
-        backbone.stop().unwrap();
+        let storage_runtime = open(self.disk.clone(), &self.clock).unwrap();
+        self.find(&storage_runtime.engine(), end);
+        storage_runtime.stop().unwrap();
     }
 
-    fn end(&mut self, end: End, backbone: Backbone) {
+    fn end(&mut self, end: End, storage_runtime: StorageRuntime) {
         let left = match end {
             End::Stop => None,
             End::Kill => Some(self.disk.after_kill()),
             End::PowerLoss => Some(self.power_loss()),
         };
-        backbone.stop().unwrap();
+        storage_runtime.stop().unwrap();
         if let Some(left) = left {
             self.disk = Arc::new(left);
         }
     }
 
-    fn power_loss(&mut self) -> MemoryDisk {
+    fn power_loss(&mut self) -> MemoryStorage {
         let unsynced = self.disk.unsynced_batches();
         let random = self.generator.random();
         let (log, rows) = (random.usize(0..=unsynced.log), random.usize(0..=unsynced.rows));
@@ -175,9 +175,9 @@ impl Lives {
     /// A start that a failing disk and another crash cut short.
     fn crash_while_starting(&mut self) {
         self.disk.fail_after(self.generator.random().u64(..12));
-        if let Ok(backbone) = open(self.disk.clone(), &self.clock) {
+        if let Ok(storage_runtime) = open(self.disk.clone(), &self.clock) {
             // The disk may fail at any moment of the stop, too.
-            let _ = backbone.stop();
+            let _ = storage_runtime.stop();
         }
         self.disk = Arc::new(self.power_loss());
     }
@@ -205,8 +205,10 @@ impl Lives {
         }
         // Some clients do not wait for their answer.
         if self.generator.random().u8(..4) != 0 {
-            wait_for("an answer", || engine.release(answer.gate) != Release::Waiting);
-            assert_eq!(engine.release(answer.gate), Release::Ready);
+            wait_for("an answer", || {
+                engine.barrier_status(answer.barrier) != BarrierStatus::Waiting
+            });
+            assert_eq!(engine.barrier_status(answer.barrier), BarrierStatus::Ready);
             self.owe(command, &before, &answer);
         }
     }
@@ -214,7 +216,7 @@ impl Lives {
     /// A client was answered: what it wrote, or saw, must survive what it asked for.
     fn owe(&mut self, command: &Command<'_>, before: &Model, answer: &Answer) {
         let mut owed =
-            vec![(Level::Stored, answer.gate.stored), (Level::Synced, answer.gate.synced)];
+            vec![(Level::Stored, answer.barrier.stored), (Level::Synced, answer.barrier.synced)];
         let after = &self.model;
         if after.seq > before.seq {
             let asked = command.durability().unwrap_or(Level::Synced);
@@ -356,6 +358,6 @@ fn a_refusal_waits_for_what_it_tells_as_a_result_would() {
         let command = command.decode().command.unwrap();
         let applied = store.apply(&command, &context(1), &mut changes);
         assert!(applied.outcome.is_err(), "{command:?}");
-        assert_eq!(applied.gate.synced, 1, "{command:?}");
+        assert_eq!(applied.barrier.synced, 1, "{command:?}");
     }
 }

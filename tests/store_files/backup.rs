@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use vatn::client::{
-    Change, Client, ClientOptions, Entry, Event, HistoryOptions, Op, Packed, Range, Request,
+    Change, Client, ClientOptions, Entry, Event, HistoryOptions, Op, Range, RawValue, Request,
     Subscriber, WriteOptions,
 };
 use vatn::clock::Clock;
-use vatn::disk::MemoryDisk;
-use vatn::log::archive_reader::ArchiveReader;
-use vatn::log::restore::restore;
-use vatn::wire::Level;
+use vatn::protocol::Level;
+use vatn::storage::MemoryStorage;
+use vatn::wal::archive_reader::ArchiveReader;
+use vatn::wal::restore::restore;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -78,7 +78,7 @@ async fn write(endpoint: String, writer: u64, stop: Arc<AtomicBool>) -> Result {
         let level = random.choice([Level::Memory, Level::Queued, Level::Stored]);
         let mut options = WriteOptions { durability: level, ..WriteOptions::default() };
         options.ttl_ms = (random.u8(..4) == 0).then(|| random.u64(3_600_000..7_200_000));
-        let value = Packed::from(round);
+        let value = RawValue::from(round);
         match random.u8(..6) {
             0 => {
                 options.ttl_ms = None;
@@ -93,7 +93,8 @@ async fn write(endpoint: String, writer: u64, stop: Arc<AtomicBool>) -> Result {
                 client.set(key.as_bytes(), &value, &options).await?;
             }
             3 => {
-                let (key, ttl) = (key(&mut random), Packed::from(random.u64(3_600_000..7_200_000)));
+                let (key, ttl) =
+                    (key(&mut random), RawValue::from(random.u64(3_600_000..7_200_000)));
                 let touch = Request::new("touch").key(key.as_bytes()).argument(&ttl);
                 client.call(&touch).await?;
             }
@@ -127,12 +128,12 @@ async fn follow(mut subscriber: Subscriber) -> Result<Vec<Heard>> {
 }
 
 /// A key as the changes tell of it: its value, seq, level, and when it expires.
-type Told = (Packed, u64, Level, Option<Instant>);
+type EncodedRecord = (RawValue, u64, Level, Option<Instant>);
 
 /// The state right after the write `seq`, as a subscriber knows it. What is of level `memory` is
 /// not in a backup.
-fn told(heard: &[Heard], seq: u64) -> BTreeMap<Vec<u8>, Told> {
-    let mut state = BTreeMap::<Vec<u8>, Told>::new();
+fn told(heard: &[Heard], seq: u64) -> BTreeMap<Vec<u8>, EncodedRecord> {
+    let mut state = BTreeMap::<Vec<u8>, EncodedRecord>::new();
     for (change, at) in heard.iter().filter(|(change, _)| change.seq <= seq) {
         let expires = change.ttl_ms.map(|ttl| *at + Duration::from_millis(ttl));
         let (level, key) = (change.durability, change.key.to_vec());
@@ -163,7 +164,7 @@ async fn while_writers_run_a_backup_is_the_state_at_its_seq() -> Result {
     let mut client = connect(&broker).await?;
     for block in 0..25_u64 {
         let pairs: Vec<_> = (block * 1_000..(block + 1) * 1_000)
-            .map(|number| (format!("preloaded {number:05}"), Packed::from(number)))
+            .map(|number| (format!("preloaded {number:05}"), RawValue::from(number)))
             .collect();
         client.set_multi(&pairs, &WriteOptions::default()).await?;
     }
@@ -186,7 +187,7 @@ async fn while_writers_run_a_backup_is_the_state_at_its_seq() -> Result {
     for writer in writers {
         writer.await??;
     }
-    client.set(b"end", &Packed::from(0), &WriteOptions::default()).await?;
+    client.set(b"end", &RawValue::from(0), &WriteOptions::default()).await?;
     let heard = tokio::time::timeout(PATIENCE, &mut follower).await???;
     let seq = made["seq"].as_u64().unwrap();
     let restored = path(folder.path(), "store");
@@ -224,9 +225,13 @@ async fn while_writers_run_a_backup_is_the_state_at_its_seq() -> Result {
 
 /// The next write gets the next seq. What was to live for milliseconds may have expired in the copy
 /// only, and that takes a seq each.
-async fn goes_on_after(copy: &Broker, seq: u64, backed_up: &BTreeMap<Vec<u8>, Told>) -> Result {
+async fn goes_on_after(
+    copy: &Broker,
+    seq: u64,
+    backed_up: &BTreeMap<Vec<u8>, EncodedRecord>,
+) -> Result {
     let mut client = connect(copy).await?;
-    let next = client.set(b"next", &Packed::from(1), &WriteOptions::default()).await?;
+    let next = client.set(b"next", &RawValue::from(1), &WriteOptions::default()).await?;
     let changes = client.changes(seq, &HistoryOptions::default()).await?.changes;
     let seqs: Vec<_> = changes.iter().map(|change| change.seq).collect();
     assert_eq!(seqs, Vec::from_iter(seq + 1..=next), "the copy goes on where the backup ends");
@@ -237,7 +242,7 @@ async fn goes_on_after(copy: &Broker, seq: u64, backed_up: &BTreeMap<Vec<u8>, To
     Ok(())
 }
 
-fn difference(found: &State, expected: &BTreeMap<Vec<u8>, Told>) -> String {
+fn difference(found: &State, expected: &BTreeMap<Vec<u8>, EncodedRecord>) -> String {
     let mut lines = Vec::new();
     let keys: std::collections::BTreeSet<_> = found.keys().chain(expected.keys()).collect();
     for key in keys {
@@ -259,17 +264,17 @@ async fn small(folder: &Path) -> Result<(Broker, State, String)> {
     let mut client = connect(&broker).await?;
     for (number, level) in Level::ALL.into_iter().enumerate() {
         let options = WriteOptions::durability(level);
-        let value = Packed::from(number as u64);
+        let value = RawValue::from(number as u64);
         client.set(format!("{level}").as_bytes(), &value, &options).await?;
         client.set(b"covered", &value, &options).await?;
         client.set(b"hidden", &value, &WriteOptions::durability(Level::Synced)).await?;
     }
-    client.set(b"", &Packed::of("the empty key")?, &WriteOptions::default()).await?;
-    client.set(b"\xfe bytes", &Packed::bin(&[0; 300]), &WriteOptions::default()).await?;
-    client.set(b"hidden", &Packed::from(9), &WriteOptions::durability(Level::Memory)).await?;
+    client.set(b"", &RawValue::of("the empty key")?, &WriteOptions::default()).await?;
+    client.set(b"\xfe bytes", &RawValue::bin(&[0; 300]), &WriteOptions::default()).await?;
+    client.set(b"hidden", &RawValue::from(9), &WriteOptions::durability(Level::Memory)).await?;
     let mortal = WriteOptions { ttl_ms: Some(600_000), ..WriteOptions::default() };
-    client.set(b"mortal", &Packed::from(1), &mortal).await?;
-    client.set(b"gone", &Packed::from(1), &WriteOptions::default()).await?;
+    client.set(b"mortal", &RawValue::from(1), &mortal).await?;
+    client.set(b"gone", &RawValue::from(1), &WriteOptions::default()).await?;
     client.delete(b"gone", &WriteOptions::default()).await?;
     let file = path(folder, "backup");
     let made = json(&["backup", &file, "--connect", &broker.router]);
@@ -291,7 +296,7 @@ async fn what_is_restored_is_what_was_backed_up() -> Result {
     assert_eq!(restored["expired"], 0);
     assert_ne!(restored["store_id"], restored["backup_of"], "another history begins");
     let checked = json(&["check", &path(folder.path(), "store")]);
-    assert_eq!((&checked["items"], &checked["in_tables"]), (&whole.len().into(), &18.into()));
+    assert_eq!((&checked["items"], &checked["checkpointed"]), (&whole.len().into(), &18.into()));
     let copy = Broker::open(folder.path(), &[]);
     let mut found = state(&copy).await?;
     let (left, was) =
@@ -301,7 +306,7 @@ async fn what_is_restored_is_what_was_backed_up() -> Result {
     assert_eq!(found, whole);
     assert!(!found.contains_key(&b"hidden"[..]), "a memory value does not uncover an older one");
     let mut client = connect(&copy).await?;
-    assert_eq!(client.set(b"k", &Packed::from(1), &WriteOptions::default()).await?, 19);
+    assert_eq!(client.set(b"k", &RawValue::from(1), &WriteOptions::default()).await?, 19);
     assert_eq!(client.changes(18, &HistoryOptions::default()).await?.next, 19);
     let error = client.changes(17, &HistoryOptions::default()).await.unwrap_err();
     assert_eq!(error.code(), Some("COMPACTED"), "history begins after the backup");
@@ -441,7 +446,7 @@ async fn the_time_of_expiry_of_what_is_written_meanwhile_is_asked_for() -> Resul
     let began = Clock::system().now();
     assert!(back_up(&broker, &file).status.success());
     let mut archive = ArchiveReader::open(std::fs::File::open(&file)?)?;
-    let disk = MemoryDisk::default();
+    let disk = MemoryStorage::default();
     restore(&mut archive, &disk, began, &mut |_, _| {})?;
     let entry = state_on(&disk)?.remove(&b"mortal"[..]).unwrap();
     assert_eq!((entry.0, entry.1, entry.2), (vec![7], 1, Level::Stored));

@@ -4,11 +4,11 @@
 use crate::support::offline::{NOW, State, run, serve, state};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use vatn::disk::files::CLOSED;
-use vatn::disk::{Disk, FjallDisk, Row, Space, Sync};
 use vatn::limits::SEQ_RESERVE;
-use vatn::log::Segment;
-use vatn::log::tables::{self, meta};
+use vatn::storage::files::CLOSED;
+use vatn::storage::{Durability, FjallStorage, Row, Space, Storage};
+use vatn::wal::Segment;
+use vatn::wal::tables::{self, meta};
 
 /// Keys `k00` to `k19`, twice each, in a store with several log segments.
 pub fn build(folder: &Path) -> State {
@@ -27,16 +27,16 @@ pub fn build(folder: &Path) -> State {
 
 /// Changes rows behind the store's back.
 pub fn tamper(folder: &Path, rows: Vec<Row<'_>>) {
-    FjallDisk::open(folder).unwrap().commit(rows, Sync::Data).unwrap();
+    FjallStorage::open(folder).unwrap().commit(rows, Durability::Fsynced).unwrap();
 }
 
 pub fn value_of(folder: &Path, space: Space, key: &[u8]) -> Vec<u8> {
-    FjallDisk::open(folder).unwrap().get(space, key).unwrap().unwrap()
+    FjallStorage::open(folder).unwrap().get(space, key).unwrap().unwrap()
 }
 
 /// The keys of the log's records.
 pub fn records(folder: &Path) -> Vec<Vec<u8>> {
-    let disk = FjallDisk::open(folder).unwrap();
+    let disk = FjallStorage::open(folder).unwrap();
     let mut keys = Vec::new();
     disk.scan(Space::Log, &[], &mut |key, _| {
         keys.push(key.to_vec());
@@ -81,7 +81,7 @@ fn a_store_that_is_whole_is_said_to_be() {
     let (_, json, _) = said(folder.path(), &["--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["ok"], &json["items"]), (&true.into(), &19.into()));
-    assert_eq!((&json["seq"], &json["in_tables"]), (&41.into(), &41.into()));
+    assert_eq!((&json["seq"], &json["checkpointed"]), (&41.into(), &41.into()));
     well(folder.path());
 }
 
@@ -90,7 +90,7 @@ fn tables_that_are_newer_than_they_say_are_whole() {
     let folder = tempfile::tempdir().unwrap();
     build(folder.path());
     // As a crash leaves it that comes after a round's rows and before its facts.
-    tamper(folder.path(), vec![tables::number_row(meta::IN_TABLES, 40)]);
+    tamper(folder.path(), vec![tables::number_row(meta::CHECKPOINTED, 40)]);
     well(folder.path());
 }
 
@@ -203,7 +203,7 @@ fn a_flipped_record_is_named_and_leaves_a_hole_in_the_history() {
 
 /// Makes the tables lack what the log has after `seq`.
 fn forget_tables(folder: &Path, seq: u64, keys: &[&[u8]]) {
-    let mut rows = vec![tables::number_row(meta::IN_TABLES, seq)];
+    let mut rows = vec![tables::number_row(meta::CHECKPOINTED, seq)];
     for key in keys {
         rows.push(Row { space: Space::Table, key: tables::key(key), value: None });
     }
@@ -268,7 +268,7 @@ fn a_repair_keeps_what_the_store_knows_of_itself() {
     tamper(path, vec![tables::number_row(meta::CLOCK, ahead), tables::ceiling_row(ceiling)]);
     let fact = |name: &str| value_of(path, Space::Meta, name.as_bytes());
     let id = fact(meta::STORE_ID);
-    let begins = || Segment::read_all(&FjallDisk::open(path).unwrap()).unwrap()[0].id;
+    let begins = || Segment::read_all(&FjallStorage::open(path).unwrap()).unwrap()[0].id;
     let begun = begins();
     let repair = || {
         let key = tables::key(b"k18");
@@ -364,7 +364,7 @@ fn a_store_that_was_not_restored_to_its_end_is_refused() {
 #[test]
 fn a_broker_that_is_running_is_not_looked_into() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = FjallDisk::open(folder.path()).unwrap();
+    let disk = FjallStorage::open(folder.path()).unwrap();
     let (code, _, error) = said(folder.path(), &[]);
     assert_eq!(code, 1);
     assert!(error.contains("is in use: another broker has it open; stop that one"), "{error}");
@@ -540,8 +540,8 @@ fn a_log_that_is_shorter_than_the_tables_know_is_found_and_begun_anew() {
         assert!(out.contains("lost: the records of seq "), "{out}");
         well(folder.path());
         assert_eq!(state(folder.path()).unwrap(), whole);
-        let in_tables = value_of(folder.path(), Space::Meta, meta::IN_TABLES.as_bytes());
-        assert_eq!(in_tables, 41_u64.to_le_bytes(), "also what the log has not");
+        let checkpointed = value_of(folder.path(), Space::Meta, meta::CHECKPOINTED.as_bytes());
+        assert_eq!(checkpointed, 41_u64.to_le_bytes(), "also what the log has not");
         assert_eq!(records(folder.path()).is_empty(), is_removed, "what can be read stays");
         serve(folder.path(), |engine| {
             run(engine, "set", vec!["k00".into(), 1.into()]);

@@ -3,10 +3,10 @@
 
 use crate::support::offline::{State, copy, files, run, serve, state_on};
 use std::path::{Path, PathBuf};
-use vatn::disk::files::{CLOSED, Depth};
-use vatn::disk::{DiskError, FjallDisk};
-use vatn::log::check::check;
-use vatn::log::history;
+use vatn::storage::files::{CLOSED, Depth};
+use vatn::storage::{FjallStorage, StorageError};
+use vatn::wal::check::check;
+use vatn::wal::history;
 
 /// A store with rows in sorted files and in the journal, closed and open log segments, and all
 /// levels, deletes and times to live.
@@ -49,7 +49,7 @@ enum Fate {
 }
 
 /// What the log says, in order; nothing where it cannot be read.
-fn history(disk: &FjallDisk) -> Result<Vec<u64>, DiskError> {
+fn history(disk: &FjallStorage) -> Result<Vec<u64>, StorageError> {
     let mut seqs = Vec::new();
     history::read(disk, 0, &mut |record, _| {
         seqs.extend(record.changes().map(|change| change.seq));
@@ -64,11 +64,11 @@ struct Whole {
 }
 
 fn fate(damaged: &Path, file: &Path, whole: &Whole) -> (Fate, String) {
-    let faults = FjallDisk::inspect(damaged, Depth::Whole, &mut |_| {}).unwrap().faults;
+    let faults = FjallStorage::inspect(damaged, Depth::Whole, &mut |_| {}).unwrap().faults;
     let mut said: Vec<String> = faults.iter().map(ToString::to_string).collect();
     let file = file.to_str().unwrap();
     let is_named = said.iter().any(|fault| fault.contains(file));
-    let disk = match FjallDisk::open(damaged) {
+    let disk = match FjallStorage::open(damaged) {
         Ok(disk) => disk,
         Err(error) if error.to_string().contains(file) => {
             return (Fate::Refused, error.to_string());
@@ -110,7 +110,7 @@ enum Damage {
 /// VATN_DAMAGE_STEP=1 takes every byte of every file.
 fn damage_all(store: &Path, is_crashed: bool, each: impl Fn(&Path, Damage, Fate, &str)) {
     let step = std::env::var("VATN_DAMAGE_STEP").map_or(151, |step| step.parse().unwrap());
-    let disk = FjallDisk::open(store).unwrap();
+    let disk = FjallStorage::open(store).unwrap();
     let whole = Whole { state: state_on(&disk).unwrap(), history: history(&disk).unwrap() };
     drop(disk);
     if is_crashed {
@@ -161,7 +161,7 @@ fn a_claim_of_many_sections_does_not_end_the_process() {
     let list = bytes.windows(4).rposition(|window| window == b"TOC!").unwrap();
     bytes[list + 7] |= 0xf0;
     std::fs::write(store.join(&table), bytes).unwrap();
-    let refusal = FjallDisk::open(&store).unwrap_err().to_string();
+    let refusal = FjallStorage::open(&store).unwrap_err().to_string();
     let words = format!("is damaged: {}: its list of sections is damaged", table.display());
     assert!(refusal.contains(&words), "{refusal}");
 }

@@ -7,11 +7,11 @@
 use crate::support::offline::{NOW, State, copy, run, serve, state, state_on};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use vatn::disk::{Disk, FjallDisk, MemoryDisk, Row, Space, Sync};
-use vatn::log::archive_reader::ArchiveReader;
-use vatn::log::restore::restore;
-use vatn::log::tables;
-use vatn::wire::{Change, Level, Op};
+use vatn::protocol::{Change, Level, Op};
+use vatn::storage::{Durability, FjallStorage, MemoryStorage, Row, Space, Storage};
+use vatn::wal::archive_reader::ArchiveReader;
+use vatn::wal::restore::restore;
+use vatn::wal::tables;
 
 /// A hundred years.
 const LONG_MS: u64 = 3_155_760_000_000;
@@ -54,13 +54,13 @@ fn check(folder: &Path) {
 }
 
 /// The seqs of the changes in the log.
-fn history(disk: &dyn Disk) -> Vec<u64> {
+fn history(disk: &dyn Storage) -> Vec<u64> {
     let mut seqs = Vec::new();
-    let mut each = |record: vatn::log::Record, _| {
+    let mut each = |record: vatn::wal::Record, _| {
         seqs.extend(record.changes().map(|change| change.seq));
         true
     };
-    vatn::log::history::read(disk, 0, &mut each).unwrap();
+    vatn::wal::history::read(disk, 0, &mut each).unwrap();
     seqs
 }
 
@@ -74,7 +74,7 @@ fn assert_opens(name: &str) {
         let expires_at = NOW + LONG_MS..=NOW + LONG_MS;
         assert_expected(&state(folder.path()).unwrap(), expires_at);
         check(folder.path());
-        let disk = FjallDisk::open(folder.path()).unwrap();
+        let disk = FjallStorage::open(folder.path()).unwrap();
         assert_eq!(history(&disk), [1, 2, 3, 3, 4, 5, 6, 8, 9, 10]);
         assert_eq!(tables::number(&disk, tables::meta::FORMAT).unwrap(), Some(2));
         disk.scan(Space::OldLog, &[], &mut |_, _| panic!("it is in two places")).unwrap();
@@ -102,7 +102,7 @@ fn the_store_of_format_2_is_opened() {
 fn the_backup_of_version_1_is_restored() {
     let file = std::fs::File::open(fixture("backup-v1")).unwrap();
     let mut archive = ArchiveReader::open(file).unwrap();
-    let disk = MemoryDisk::default();
+    let disk = MemoryStorage::default();
     let restored = restore(&mut archive, &disk, NOW, &mut |_, _| ()).unwrap();
     assert_eq!((restored.items, restored.expired, restored.summary.seq), (7, 0, 10));
     assert_expected(&state_on(&disk).unwrap(), NOW + LONG_MS / 2..=NOW + 2 * LONG_MS);
@@ -110,7 +110,7 @@ fn the_backup_of_version_1_is_restored() {
 
 /// Rows that fill fjall's memory, so that it writes sorted files of all there is.
 fn fill(folder: &Path) {
-    let disk = FjallDisk::open(folder).unwrap();
+    let disk = FjallStorage::open(folder).unwrap();
     let key = b"filler";
     for _ in 0..520 {
         let mut value = vec![0xc6, 0, 0, 0x80, 0];
@@ -127,10 +127,10 @@ fn fill(folder: &Path) {
             key,
             value: &value,
         };
-        disk.commit(vec![tables::row(&change)], Sync::Data).unwrap();
+        disk.commit(vec![tables::row(&change)], Durability::Fsynced).unwrap();
     }
     let key = tables::key(key);
-    disk.commit(vec![Row { space: Space::Table, key, value: None }], Sync::Data).unwrap();
+    disk.commit(vec![Row { space: Space::Table, key, value: None }], Durability::Fsynced).unwrap();
 }
 
 #[test]

@@ -13,7 +13,7 @@ use rmpv::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use vatn::client::{Packed, Request};
+use vatn::client::{RawValue, Request};
 
 /// How often one store is damaged.
 const DAMAGES: usize = 6;
@@ -48,7 +48,7 @@ fn assert_known(found: &State, whole: &Whole, is_all: bool, about: &str) {
 async fn history(connection: &mut Connection, about: &str) -> usize {
     let (mut after, mut count) = (0, 0);
     for _ in 0..10_000 {
-        let request = Request::new("changes").argument(&Packed::integer(after.into()));
+        let request = Request::new("changes").argument(&RawValue::integer(after.into()));
         match connection.call(&[request]).await.unwrap().remove(0) {
             Ok(page) => {
                 let changes = page[0].as_array().unwrap().len();
@@ -85,7 +85,7 @@ fn assert_serves(folder: &Path, about: &str) {
                     let found = connection.result(Request::new("get").key(key.as_bytes())).await;
                     assert_eq!(found, Value::from(round - 1), "{about}: {key}");
                 }
-                let value = Packed::integer(round.into());
+                let value = RawValue::integer(round.into());
                 let set = Request::new("set").key(key.as_bytes()).argument(&value);
                 connection.result(set).await;
             }
@@ -197,7 +197,7 @@ fn a_repair_keeps_the_history_around_a_hole() {
     runtime.block_on(async {
         let mut connection = Connection::connect(&broker.router).await.unwrap();
         for number in 0..1_500_u64 {
-            let value = Packed::bin(&[number as u8; 2_000]);
+            let value = RawValue::bin(&[number as u8; 2_000]);
             let key = format!("k{number:04}");
             connection.result(Request::new("set").key(key.as_bytes()).argument(&value)).await;
         }

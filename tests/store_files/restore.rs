@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use vatn::client::{Client, ClientOptions, Packed, WriteOptions};
+use vatn::client::{Client, ClientOptions, RawValue, WriteOptions};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -40,7 +40,7 @@ impl Fixture {
     async fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let broker = Broker::start(&[]);
-        let value = Packed::bin(&vec![7; PIPE_BYTES]);
+        let value = RawValue::bin(&vec![7; PIPE_BYTES]);
         connect(&broker).await?.set(b"key", &value, &WriteOptions::default()).await?;
         let (file, pipe) = (folder.path().join("backup"), folder.path().join("pipe"));
         let made = vatn(&["backup", "--connect", &broker.router], &file);
@@ -74,17 +74,17 @@ async fn a_restore_leaves_the_store_alone_of_a_broker_that_starts_meanwhile() ->
     // It has looked at the directory, and is about to verify the backup.
     let (mut writer, keeper) = (fixture.writer()?, fixture.keeper()?);
     let broker = Broker::open(fixture.folder.path(), &[]);
-    connect(&broker).await?.set(b"own", &Packed::from(5), &WriteOptions::default()).await?;
+    connect(&broker).await?.set(b"own", &RawValue::from(5), &WriteOptions::default()).await?;
     std::fs::rename(fixture.folder.path().join("backup"), &fixture.pipe)?;
     writer.write_all(&fixture.bytes)?;
     drop((writer, keeper));
     let output = restore.wait_with_output()?;
     let value = connect(&broker).await?.get(b"own").await?;
-    assert_eq!(value, Some(Packed::from(5)));
+    assert_eq!(value, Some(RawValue::from(5)));
     broker.kill();
     let broker = Broker::open(fixture.folder.path(), &[]);
     let value = connect(&broker).await?.get(b"own").await?;
-    assert_eq!(value, Some(Packed::from(5)), "its store is whole");
+    assert_eq!(value, Some(RawValue::from(5)), "its store is whole");
     let said = said(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(

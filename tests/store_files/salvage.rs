@@ -5,9 +5,9 @@ use super::check::{build, flipped, said, table_file, tamper, value_of, well};
 use crate::support::offline::{run, serve, state};
 use rmpv::Value;
 use std::path::Path;
-use vatn::disk::{Row, Space};
-use vatn::log::tables;
-use vatn::wire::{Change, Level, Op};
+use vatn::protocol::{Change, Level, Op};
+use vatn::storage::{Row, Space};
+use vatn::wal::tables;
 
 /// What is said where nobody can tell which rows are missing.
 const UNKNOWN: &str = "lost: rows of the tables, nobody knows which";

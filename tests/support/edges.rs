@@ -9,16 +9,16 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use vatn::clock::Clock;
 use vatn::config::{Config, QueueConfig};
-use vatn::disk::{Disk, MemoryDisk};
 use vatn::engine::{Engine, recover};
 use vatn::limits::Limits;
-use vatn::log::Log;
-use vatn::loops::Loops;
+use vatn::net::io_threads::IoThreads;
+use vatn::storage::{MemoryStorage, Storage};
+use vatn::wal::Log;
 use vatn::zmq::{Publisher, Router};
 
 /// Edges and an engine; no worker, so that the write queue only fills.
 pub struct Edges {
-    pub disk: Arc<MemoryDisk>,
+    pub disk: Arc<MemoryStorage>,
     pub engine: Arc<Engine>,
     pub router: String,
     pub publisher: String,
@@ -36,14 +36,14 @@ impl Edges {
             routers: vec!["tcp://127.0.0.1:0".to_owned()],
             publishers: vec!["tcp://127.0.0.1:0".to_owned()],
             queue,
-            workers: 0,
+            checkpoint_threads: 0,
             limits,
             ..Config::without_edges("edges")
         };
-        let disk = Arc::new(MemoryDisk::default());
+        let disk = Arc::new(MemoryStorage::default());
         let clock = Clock::system();
         let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
-        let as_disk = Arc::clone(&disk) as Arc<dyn Disk>;
+        let as_disk = Arc::clone(&disk) as Arc<dyn Storage>;
         let (engine, log) = Engine::new(config.clone(), clock, as_disk, recovered).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
@@ -57,13 +57,13 @@ impl Edges {
         });
         let (router, publisher) = (bound.0.endpoints(), bound.1.endpoints());
         let stopped = Arc::clone(&has_router_stopped);
-        let loops = Arc::new(Loops::start(None, Duration::ZERO).unwrap());
-        let router_loops = Arc::clone(&loops);
+        let io_threads = Arc::new(IoThreads::start(None, Duration::ZERO).unwrap());
+        let router_loops = Arc::clone(&io_threads);
         runtime.spawn(async move {
             bound.0.run(router_loops, router_stopping).await;
             stopped.store(true, Ordering::Release);
         });
-        runtime.spawn(bound.1.run(loops, publisher_stopping));
+        runtime.spawn(bound.1.run(io_threads, publisher_stopping));
         Self {
             disk,
             engine,

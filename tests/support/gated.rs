@@ -2,12 +2,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
-use vatn::disk::{Disk, DiskError, DiskUsage, KeyValue, MemoryDisk, Row, Space, Sync};
+use vatn::storage::{
+    Durability, KeyValue, MemoryStorage, Row, Space, Storage, StorageError, StorageUsage,
+};
 
 /// A disk in memory that can be held.
 #[derive(Debug, Default)]
 pub struct GatedDisk {
-    pub disk: MemoryDisk,
+    pub disk: MemoryStorage,
     gate: Mutex<()>,
     measures: Mutex<()>,
     waiting: AtomicUsize,
@@ -36,18 +38,18 @@ impl GatedDisk {
     }
 }
 
-impl Disk for GatedDisk {
-    fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
+impl Storage for GatedDisk {
+    fn commit(&self, rows: Vec<Row<'_>>, sync: Durability) -> Result<(), StorageError> {
         self.pass();
         self.disk.commit(rows, sync)
     }
 
-    fn sync(&self) -> Result<(), DiskError> {
+    fn sync(&self) -> Result<(), StorageError> {
         self.pass();
         self.disk.sync()
     }
 
-    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         self.disk.get(space, key)
     }
 
@@ -56,19 +58,19 @@ impl Disk for GatedDisk {
         space: Space,
         from: &[u8],
         each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), DiskError> {
+    ) -> Result<(), StorageError> {
         self.disk.scan(space, from, each)
     }
 
-    fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
+    fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, StorageError> {
         self.disk.floor(space, key)
     }
 
-    fn trim_log(&self, before: u64) -> Result<(), DiskError> {
+    fn trim_log(&self, before: u64) -> Result<(), StorageError> {
         self.disk.trim_log(before)
     }
 
-    fn usage(&self) -> DiskUsage {
+    fn usage(&self) -> StorageUsage {
         if std::thread::current().name() == Some("vatn-compact") {
             drop(self.measures.lock().unwrap());
         }

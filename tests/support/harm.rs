@@ -5,9 +5,9 @@ use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use vatn::disk::{Disk, FjallDisk, Row, Sync};
-use vatn::log::Segment;
-use vatn::log::tables::{self, meta};
+use vatn::storage::{Durability, FjallStorage, Row, Storage};
+use vatn::wal::Segment;
+use vatn::wal::tables::{self, meta};
 
 /// Keys of random stores.
 const KEYS: usize = 60;
@@ -91,12 +91,12 @@ pub fn build(path: &Path, rng: &mut Rng) -> Whole {
 
 /// Takes all of the log away that the tables hold, as trims do that came to the ends of files.
 fn trim(path: &Path) {
-    let disk = FjallDisk::open(path).unwrap();
-    let Some(in_tables) = tables::number(&disk, meta::IN_TABLES).unwrap() else { return };
+    let disk = FjallStorage::open(path).unwrap();
+    let Some(checkpointed) = tables::number(&disk, meta::CHECKPOINTED).unwrap() else { return };
     let forget = |segment: &Segment| Row { value: None, ..segment.row() };
     let segments = Segment::read_all(&disk).unwrap();
-    disk.commit(segments.iter().map(forget).collect(), Sync::Data).unwrap();
-    disk.trim_log(in_tables + 1).unwrap();
+    disk.commit(segments.iter().map(forget).collect(), Durability::Fsynced).unwrap();
+    disk.trim_log(checkpointed + 1).unwrap();
     disk.settle().unwrap();
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use vatn::wire::Level;
+use vatn::protocol::Level;
 
 /// A value as bytes.
 pub type Bytes = Arc<[u8]>;

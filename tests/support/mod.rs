@@ -1,7 +1,6 @@
 //! What the tests share. Each test binary uses its own part of it.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 
-pub mod backbone;
 pub mod broker;
 pub mod commands;
 pub mod dealer;
@@ -19,6 +18,7 @@ pub mod requests;
 pub mod scribe;
 pub mod shell;
 pub mod steps;
+pub mod storage_runtime;
 pub mod stub;
 pub mod watcher;
 pub mod writer;

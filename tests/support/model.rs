@@ -6,8 +6,8 @@ use vatn::commands::options::{Condition, Expiry};
 use vatn::commands::{
     Append, Batch, Count, Delete, DeleteRange, GetMulti, Range, Set, SetMulti, Step, Touch,
 };
-use vatn::wire::reply::{Meta, Shown};
-use vatn::wire::{Code, Level, Reply};
+use vatn::protocol::reply::{Meta, Shown};
+use vatn::protocol::{Code, Level, Reply};
 
 /// What the model knows of a key.
 #[derive(Debug, Clone, PartialEq)]
@@ -291,8 +291,8 @@ impl Model {
         let mut out = vec![0x92];
         out.extend(encoded(&Reply::Uint(count as u64)));
         match all.get(count.wrapping_sub(1)).filter(|_| all.len() > count) {
-            Some(next) => vatn::wire::writer::key(&mut out, next),
-            None => vatn::wire::writer::nil(&mut out),
+            Some(next) => vatn::protocol::writer::key(&mut out, next),
+            None => vatn::protocol::writer::nil(&mut out),
         }
         out
     }

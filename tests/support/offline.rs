@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vatn::clock::Clock;
 use vatn::config::{Config, QueueConfig, RetainConfig};
-use vatn::disk::{Disk, DiskError, FjallDisk};
-use vatn::engine::{Answers, Engine, Release, recover};
-use vatn::server::Backbone;
-use vatn::wire::{Level, Seq};
+use vatn::engine::{Answers, BarrierStatus, Engine, recover};
+use vatn::protocol::{Level, Seq};
+use vatn::server::StorageRuntime;
+use vatn::storage::{FjallStorage, Storage, StorageError};
 
-use super::backbone;
 use super::commands::request;
+use super::storage_runtime;
 
 /// The time at which everything here happens.
 pub const NOW: u64 = 1_700_000_000_000;
@@ -25,18 +25,18 @@ fn config(folder: &Path) -> Config {
     Config {
         database: folder.to_owned(),
         retain: RetainConfig { bytes: 1_500, age_ms: 0, segment_bytes: 500 },
-        workers: 1,
-        ..backbone::config(QueueConfig::default())
+        checkpoint_threads: 1,
+        ..storage_runtime::config(QueueConfig::default())
     }
 }
 
 /// Opens a store with small log segments, does `work` with its engine, and closes it in order.
-pub fn serve(folder: &Path, work: impl FnOnce(&Engine)) -> Result<(), DiskError> {
-    let disk = Arc::new(FjallDisk::open(folder)?);
+pub fn serve(folder: &Path, work: impl FnOnce(&Engine)) -> Result<(), StorageError> {
+    let disk = Arc::new(FjallStorage::open(folder)?);
     let clock = Clock::manual(NOW);
-    let backbone = Backbone::open(config(folder), clock, disk, &mut |_| {})?;
-    work(&backbone.engine());
-    backbone.stop()?;
+    let storage_runtime = StorageRuntime::open(config(folder), clock, disk, &mut |_| {})?;
+    work(&storage_runtime.engine());
+    storage_runtime.stop()?;
     // Nothing is in it, and whoever looks at every byte would look for long.
     let _ = std::fs::remove_file(folder.join("reserve"));
     Ok(())
@@ -49,7 +49,7 @@ pub fn run(engine: &Engine, method: &str, params: Vec<rmpv::Value>) -> rmpv::Val
     assert_eq!(engine.execute(&[frame.decode()], false, &mut answers), 1);
     engine.append(answers.to_append);
     let deadline = Instant::now() + Duration::from_secs(20);
-    while engine.release(answers.list[0].gate) == Release::Waiting {
+    while engine.barrier_status(answers.list[0].barrier) == BarrierStatus::Waiting {
         assert!(Instant::now() < deadline, "no answer");
         std::thread::yield_now();
     }
@@ -59,13 +59,13 @@ pub fn run(engine: &Engine, method: &str, params: Vec<rmpv::Value>) -> rmpv::Val
 }
 
 /// What a restart finds in the store.
-pub fn state(folder: &Path) -> Result<State, DiskError> {
-    let disk = FjallDisk::open(folder)?;
+pub fn state(folder: &Path) -> Result<State, StorageError> {
+    let disk = FjallStorage::open(folder)?;
     state_on(&disk)
 }
 
 /// What a restart finds on the disk.
-pub fn state_on(disk: &dyn Disk) -> Result<State, DiskError> {
+pub fn state_on(disk: &dyn Storage) -> Result<State, StorageError> {
     let recovered = recover(disk, &Clock::manual(NOW), &mut |_| {})?;
     let entries = recovered.store.entries();
     Ok(entries

@@ -1,7 +1,7 @@
 //! Random writes of all kinds, and what the history must say of them.
 
 use rmpv::Value;
-use vatn::client::{Change, Client, Op, Packed, Request, WriteOptions};
+use vatn::client::{Change, Client, Op, RawValue, Request, WriteOptions};
 
 /// What a change must say, whoever tells it.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +22,7 @@ pub fn known(change: &Change) -> Known {
         count: change.count,
         op: change.op,
         key: change.key.to_vec(),
-        value: change.value.as_ref().map(Packed::value),
+        value: change.value.as_ref().map(RawValue::value),
     }
 }
 
@@ -107,7 +107,7 @@ impl Scribe {
     pub async fn burst(&mut self, client: &mut Client) {
         let keys: Vec<_> = (0..40).map(|_| self.key()).collect();
         self.number += 1;
-        let (number, value) = (self.number, Packed::from(self.number));
+        let (number, value) = (self.number, RawValue::from(self.number));
         let set = |key: &&[u8]| Request::new("set").key(key).argument(&value);
         let requests: Vec<_> = keys.iter().map(set).collect();
         let seqs = client.call_many(&requests).await.unwrap();
@@ -121,7 +121,7 @@ impl Scribe {
     pub async fn write(&mut self, client: &mut Client) {
         self.number += 1;
         let (number, key, options) = (self.number, self.key(), self.options());
-        let value = Packed::from(number);
+        let value = RawValue::from(number);
         match self.random.u8(..10) {
             0..4 => {
                 let seq = client.set(key, &value, &options).await.unwrap();
@@ -149,7 +149,7 @@ impl Scribe {
                 let other = self.key();
                 let requests = [
                     Request::new("set").key(key).argument(&value),
-                    Request::new("touch").key(key).argument(&Packed::nil()),
+                    Request::new("touch").key(key).argument(&RawValue::nil()),
                     Request::new("set").key(other).argument(&value),
                     Request::new("delete").key(other),
                 ];

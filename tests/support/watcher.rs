@@ -7,7 +7,7 @@ use rmpv::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use vatn::client::{Change, ClientOptions, Event, Op, Request, Subscriber};
-use vatn::wire::Level;
+use vatn::protocol::Level;
 
 /// What was seen in one round.
 #[derive(Debug, Default)]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use vatn::client::{Packed, Request};
-use vatn::wire::Level;
+use vatn::client::{RawValue, Request};
+use vatn::protocol::Level;
 
 /// Long enough never to pass in a test.
 const LONG_TTL_MS: u64 = 3_600_000;
@@ -209,7 +209,7 @@ impl Writer {
         let ((level, asked), key, value) = (self.level(), self.key(), self.value());
         let ttl_ms = (self.random.u8(..4) == 0).then_some(LONG_TTL_MS);
         let place = self.ledger.note(level, &[(key.clone(), Some(encode(&value)))])?;
-        let request = Request::new("set").key(key.as_bytes()).argument(&Packed::from(&value));
+        let request = Request::new("set").key(key.as_bytes()).argument(&RawValue::from(&value));
         let request = leveled(request, asked).option_if("ttl_ms", ttl_ms);
         Some(Draft { request, place, expected: Expected::Seq })
     }
@@ -222,7 +222,7 @@ impl Writer {
             pairs.iter().map(|(key, value)| (key.clone(), Some(encode(value)))).collect();
         let place = self.ledger.note(level, &changes)?;
         let pairs: Vec<_> =
-            pairs.into_iter().map(|(key, value)| (key, Packed::from(&value))).collect();
+            pairs.into_iter().map(|(key, value)| (key, RawValue::from(&value))).collect();
         let request = leveled(Request::new("set_multi").pairs(&pairs), asked);
         Some(Draft { request, place, expected: Expected::Seq })
     }
@@ -298,7 +298,7 @@ impl Writer {
         let inner = [
             incr(&hits, delta),
             Request::new("delete").key(gone.as_bytes()),
-            Request::new("set").key(key.as_bytes()).argument(&Packed::from(&value)),
+            Request::new("set").key(key.as_bytes()).argument(&RawValue::from(&value)),
             Request::new("get").key(key.as_bytes()),
         ];
         let request = leveled(Request::new("batch").requests(&inner), asked);
@@ -312,7 +312,7 @@ impl Writer {
             other => other,
         };
         let (key, value) = (self.key(), self.value());
-        let mine = Request::new("set").key(key.as_bytes()).argument(&Packed::from(&value));
+        let mine = Request::new("set").key(key.as_bytes()).argument(&RawValue::from(&value));
         let mut inner = vec![mine];
         let place = self.ledger.note(level, &[(key, Some(encode(&value)))])?;
         let write = &mut self.ledger.writes[place];
@@ -323,7 +323,7 @@ impl Writer {
         }
         if which != 1 {
             write.wrote_pair = true;
-            let by = Packed::from(&Value::Array(author(self.id, self.round, place)));
+            let by = RawValue::from(&Value::Array(author(self.id, self.round, place)));
             let pairs = [("pair/a", by.clone()), ("pair/b", by)];
             inner.insert(self.random.usize(..=1), Request::new("set_multi").pairs(&pairs));
         }
@@ -336,7 +336,7 @@ impl Writer {
         let (ttl_ms, value) = (self.random.u64(20..300), self.value());
         let key = format!("t{}/{}", self.id, self.random.u64(..));
         let place = self.ledger.note(level, &[])?;
-        let request = Request::new("set").key(key.as_bytes()).argument(&Packed::from(&value));
+        let request = Request::new("set").key(key.as_bytes()).argument(&RawValue::from(&value));
         let request = leveled(request, asked).option("ttl_ms", ttl_ms);
         let (value, ttl) = (encode(&value), Duration::from_millis(ttl_ms));
         self.fleeting.push(Fleeting { key, value, ttl, applied_by: None });

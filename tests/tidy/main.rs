@@ -20,9 +20,9 @@ const FLOORS: [(&str, u32); 24] = [
     ("idle", 0),
     ("limits", 0),
     ("process", 0),
-    ("relay", 0),
+    ("wake_queue", 0),
     ("turns", 1),
-    ("loops", 2),
+    ("io_threads", 2),
     ("net", 1),
     ("wire", 1),
     ("config", 2),
@@ -46,7 +46,7 @@ const KEPT_INSIDE: [(&str, &str); 6] = [
     ("zeromq", "src/client/"),
     ("axum", "src/http/"),
     ("hyper", "src/http/"),
-    ("fjall", "src/disk/fjall"),
+    ("fjall", "src/storage/fjall"),
     ("indicatif", "src/cli/"),
 ];
 

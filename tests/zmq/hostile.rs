@@ -202,7 +202,7 @@ fn large_requests() -> Vec<Vec<u8>> {
 fn all_unread_replies_together_are_bounded() {
     let bounds = ["--max-unread-bytes", "8000000", "--max-outgoing-bytes", "64000000"];
     // Only who reads nothing at all is cut.
-    let others = ["--min-transfer-rate", "0", "--stalled-peer-ms", "2000"];
+    let others = ["--min-transfer-rate", "0", "--write-timeout-ms", "2000"];
     let trial = Trial::begin(&[bounds, others].concat());
     let large = large_requests();
     let mut peers: Vec<_> = (0..200).map(|_| Peer::connect(trial.router(), "DEALER")).collect();
@@ -287,7 +287,7 @@ fn timeout(milliseconds: u64) -> Value {
 
 #[test]
 fn a_peer_that_never_reads_is_not_read_from_and_then_cut() {
-    let arguments = ["--max-unread-bytes", "8000000", "--stalled-peer-ms", "1000"];
+    let arguments = ["--max-unread-bytes", "8000000", "--write-timeout-ms", "1000"];
     let trial = Trial::begin(&arguments);
     let get = message(&[&request(1, "get", vec!["large".into()]).0]);
     let mut peers: Vec<_> = (0..8).map(|_| Peer::connect(trial.router(), "DEALER")).collect();
@@ -316,7 +316,7 @@ impl Trial {
 
 #[test]
 fn a_peer_that_reads_slowly_gets_everything() {
-    let arguments = ["--max-unread-bytes", "2000000", "--stalled-peer-ms", "1000"];
+    let arguments = ["--max-unread-bytes", "2000000", "--write-timeout-ms", "1000"];
     let trial = Trial::begin(&arguments);
     let mut peer = Peer::connect(trial.router(), "DEALER");
     let gets: Vec<u8> =
@@ -383,7 +383,7 @@ fn twenty_thousand_connections_come_and_go() {
 
 #[test]
 fn a_flood_of_pings_is_answered_to_who_reads_and_cut_for_who_does_not() {
-    let trial = Trial::begin(&["--max-unread-bytes", "1000000", "--stalled-peer-ms", "1000"]);
+    let trial = Trial::begin(&["--max-unread-bytes", "1000000", "--write-timeout-ms", "1000"]);
     let ping = command("PING", b"\0\0context");
     let mut reader = Peer::connect(trial.router(), "DEALER");
     for _ in 0..50 {
@@ -446,7 +446,7 @@ fn a_large_frame_in_single_bytes_costs_what_it_has() {
 
 #[test]
 fn a_message_that_is_begun_and_not_continued_is_cut() {
-    let trial = Trial::begin(&["--stalled-peer-ms", "500"]);
+    let trial = Trial::begin(&["--write-timeout-ms", "500"]);
     let mut amid_frame = Peer::connect_as(trial.router(), 0, &ready("DEALER", None));
     amid_frame.send(&header(LONG, 100_000)).unwrap();
     let mut amid_message = Peer::connect_as(trial.router(), 0, &ready("DEALER", None));

@@ -74,7 +74,7 @@ fn pings_between_frames_reset_no_bound() {
 
 #[test]
 fn an_unfinished_message_does_not_live_on_pings() {
-    let broker = Broker::start(&["--stalled-peer-ms", "500"]);
+    let broker = Broker::start(&["--write-timeout-ms", "500"]);
     let mut pinging = Peer::connect(&broker.router, "DEALER");
     pinging.send(&frame(MORE, b"begun")).unwrap();
     let began = Instant::now();

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// A message of the publisher.
 #[derive(Debug, Clone, PartialEq)]
-struct Told {
+struct EncodedRecord {
     topic: Vec<u8>,
     seq: u64,
     op: String,
@@ -26,7 +26,7 @@ struct Told {
     value: Vec<u8>,
 }
 
-impl Told {
+impl EncodedRecord {
     fn decode(frames: &[Vec<u8>]) -> Self {
         let [topic, header, value] = frames else { panic!("{} frames", frames.len()) };
         let mut rest = header.as_slice();
@@ -73,7 +73,7 @@ fn subscriber(edges: &Edges, prefixes: &[&[u8]]) -> Peer {
         peer.send(&command("SUBSCRIBE", prefix)).unwrap();
     }
     peer.send(&command("SUBSCRIBE", b"\xFFbeat")).unwrap();
-    assert_eq!(Told::decode(&peer.receive().unwrap()).op, "beat");
+    assert_eq!(EncodedRecord::decode(&peer.receive().unwrap()).op, "beat");
     peer
 }
 
@@ -106,10 +106,10 @@ fn what_passed_before_a_further_subscription_shows_as_a_gap() {
     let mut writer = writer(&edges);
     let mut peer = subscriber(&edges, &[b"b"]);
     set(&mut writer, "b1", 1.into(), vec![]);
-    assert_eq!(Told::next(&mut peer).seq, 1);
+    assert_eq!(EncodedRecord::next(&mut peer).seq, 1);
     set(&mut writer, "a2", 2.into(), vec![]);
     set(&mut writer, "b3", 3.into(), vec![]);
-    assert_eq!(Told::next(&mut peer).prev, 1, "it asked for no a");
+    assert_eq!(EncodedRecord::next(&mut peer).prev, 1, "it asked for no a");
     set(&mut writer, "a4", 4.into(), vec![]);
     until("told", || edges.engine.feed().last_seq() == 4);
     peer.send(&command("SUBSCRIBE", b"a")).unwrap();
@@ -117,7 +117,7 @@ fn what_passed_before_a_further_subscription_shows_as_a_gap() {
     let first = loop {
         let passed = set(&mut writer, "a", 4.into(), vec![]);
         set(&mut writer, "b", 5.into(), vec![]);
-        let told = Told::next(&mut peer);
+        let told = EncodedRecord::next(&mut peer);
         // It may be the fourth, where that had not passed yet.
         if told.topic.starts_with(b"a") {
             break told;
@@ -141,7 +141,7 @@ fn gets_what_begins_with_its_prefixes(edges: &Edges) {
     // The first of these is not for it, so it is told another `prev` than whoever gets all.
     let pairs = ["c2", "a5", "a6"].map(|key| Value::Array(vec![key.into(), 4.into()]));
     writer.call(4, "set_multi", vec![Value::Array(pairs.to_vec())]).result.unwrap();
-    let told = |topic: &str, seq, op: &str, place, prev, value: Option<u64>| Told {
+    let told = |topic: &str, seq, op: &str, place, prev, value: Option<u64>| EncodedRecord {
         topic: topic.into(),
         seq,
         op: op.to_owned(),
@@ -151,8 +151,9 @@ fn gets_what_begins_with_its_prefixes(edges: &Edges) {
         level: "synced".to_owned(),
         value: value.map_or_else(Vec::new, |value| pack(&value.into())),
     };
-    let first = Told { level: "queued".to_owned(), ..told("a1", 2, "set", (0, 1), 1, Some(1)) };
-    let last = Told { ttl_ms: Some(60_000), ..told("a", 6, "set", (0, 1), 5, Some(9)) };
+    let first =
+        EncodedRecord { level: "queued".to_owned(), ..told("a1", 2, "set", (0, 1), 1, Some(1)) };
+    let last = EncodedRecord { ttl_ms: Some(60_000), ..told("a", 6, "set", (0, 1), 5, Some(9)) };
     let wanted = [
         first,
         told("b/2", 4, "set", (0, 3), 2, Some(3)),
@@ -163,7 +164,7 @@ fn gets_what_begins_with_its_prefixes(edges: &Edges) {
         told("a6", 7, "set", (2, 3), 7, Some(4)),
     ];
     for want in wanted {
-        assert_eq!(Told::next(&mut peer), want);
+        assert_eq!(EncodedRecord::next(&mut peer), want);
     }
 }
 
@@ -176,7 +177,7 @@ fn a_change_is_not_told_before_it_is_committed() {
     std::thread::sleep(QUIET);
     edges.commit();
     loop {
-        let told = Told::decode(&peer.receive().unwrap());
+        let told = EncodedRecord::decode(&peer.receive().unwrap());
         if told.op == "set" {
             break;
         }
@@ -190,10 +191,10 @@ fn the_beat_says_how_far_everything_was_told() {
     let mut writer = writer(&edges);
     let mut peer = subscriber(&edges, &[b"mine"]);
     let seq = set(&mut writer, "mine", 1.into(), vec![]);
-    assert_eq!(Told::next(&mut peer).seq, seq);
+    assert_eq!(EncodedRecord::next(&mut peer).seq, seq);
     let other = set(&mut writer, "other", 1.into(), vec![]);
     let beat = loop {
-        let told = Told::decode(&peer.receive().unwrap());
+        let told = EncodedRecord::decode(&peer.receive().unwrap());
         assert_eq!(told.op, "beat");
         if told.seq == other {
             break told;
@@ -213,11 +214,11 @@ fn subscriptions_come_by_message_from_zmtp_3_0_and_can_be_cancelled() {
             peer.send(&frame(0, topic)).unwrap();
         }
         peer.send(&frame(0, b"\x01\xFFbeat")).unwrap();
-        assert_eq!(Told::decode(&peer.receive().unwrap()).op, "beat");
+        assert_eq!(EncodedRecord::decode(&peer.receive().unwrap()).op, "beat");
         for key in ["one", "three", "two"] {
             set(&mut writer, key, 1.into(), vec![]);
         }
-        assert_eq!(Told::next(&mut peer).topic, b"two", "{kind} of ZMTP 3.{minor}");
+        assert_eq!(EncodedRecord::next(&mut peer).topic, b"two", "{kind} of ZMTP 3.{minor}");
     }
 }
 
@@ -239,12 +240,12 @@ fn falls_behind(value_bytes: usize) {
     let writes = 200;
     for seen in 0..writes {
         set(&mut writer, "k", value.clone(), vec![("durability".into(), "memory".into())]);
-        let told = Told::next(&mut quick);
+        let told = EncodedRecord::next(&mut quick);
         assert_eq!((told.op.as_str(), told.prev), ("set", seen), "who keeps up misses nothing");
     }
     let (mut last, mut lost) = (0, 0);
     while last < writes {
-        let told = Told::next(&mut slow);
+        let told = EncodedRecord::next(&mut slow);
         assert_eq!(told.prev, last, "each says what came before it");
         if told.op == "lost" {
             assert_eq!(told.topic, b"\xFFlost");
@@ -279,7 +280,7 @@ fn a_subscriber_that_stalls_loses_nothing_and_who_keeps_up_costs_no_memory() {
     write_until(end);
     assert!(feed.bytes() > 15 * MIB, "{} held for the one that stalls", feed.bytes());
     while last < end {
-        let told = Told::next(&mut slow);
+        let told = EncodedRecord::next(&mut slow);
         assert_eq!((told.op.as_str(), told.prev, told.seq), ("set", last, last + 1));
         last = told.seq;
     }
@@ -302,7 +303,7 @@ fn many_subscribers_at_their_own_pace_all_get_everything() {
         for (pace, peer) in peers.iter_mut().enumerate() {
             scope.spawn(move || {
                 for seq in 1..=5_000 {
-                    let told = Told::next(peer);
+                    let told = EncodedRecord::next(peer);
                     assert_eq!((told.seq, told.prev), (seq, seq - 1));
                     if pace > 10 && seq % 500 == 0 {
                         std::thread::sleep(Duration::from_millis(pace as u64));
@@ -328,7 +329,7 @@ fn what_was_committed_before_the_stop_is_told() {
     until("committed", || edges.engine.feed().last_seq() == 50);
     edges.stop_publisher();
     for seq in 1..=50 {
-        assert_eq!(Told::next(&mut peer).seq, seq);
+        assert_eq!(EncodedRecord::next(&mut peer).seq, seq);
     }
     assert!(peer.is_cut_within(SOON));
 }
@@ -351,14 +352,14 @@ fn another_implementation_subscribes() {
             }
         };
         let frames: Vec<Vec<u8>> = told.into_vec().iter().map(|frame| frame.to_vec()).collect();
-        let told = Told::decode(&frames);
+        let told = EncodedRecord::decode(&frames);
         assert_eq!((told.topic.as_slice(), told.seq), (&b"topic/1"[..], seq));
     });
 }
 
 #[test]
 fn floods_of_subscriptions_and_other_packets_are_cut() {
-    let limits = Limits { max_subscriptions: 100, stalled_peer_ms: 1_000, ..Limits::default() };
+    let limits = Limits { max_subscriptions: 100, write_timeout_ms: 1_000, ..Limits::default() };
     let mut edges = Edges::start(limits, QueueConfig::default());
     edges.commit();
     let mut honest = subscriber(&edges, &[b"k"]);
@@ -370,7 +371,11 @@ fn floods_of_subscriptions_and_other_packets_are_cut() {
     let mut again = Peer::connect(&edges.publisher, "SUB");
     again.send(&command("SUBSCRIBE", b"same").repeat(100_000)).unwrap();
     again.send(&command("SUBSCRIBE", b"\xFFbeat")).unwrap();
-    assert_eq!(Told::decode(&again.receive().unwrap()).op, "beat", "one subscription, many times");
+    assert_eq!(
+        EncodedRecord::decode(&again.receive().unwrap()).op,
+        "beat",
+        "one subscription, many times"
+    );
     let mut heavy = Peer::connect_as(&edges.publisher, 0, &ready("SUB", None));
     for n in 0..40u8 {
         let _ = heavy.send(&frame(0, &[[1, n].as_slice(), &[7; 30_000]].concat()));
@@ -383,5 +388,5 @@ fn floods_of_subscriptions_and_other_packets_are_cut() {
     }
     Peer::connect(&edges.publisher, "SUB").send_until_cut(&command("PING", &[0; 10]).repeat(1_000));
     set(&mut writer(&edges), "k", 1.into(), vec![]);
-    assert_eq!(Told::next(&mut honest).topic, b"k");
+    assert_eq!(EncodedRecord::next(&mut honest).topic, b"k");
 }

@@ -43,7 +43,7 @@ fn large(peer: &mut Peer) -> u8 {
 fn large_changes_that_nobody_reads_keep_within_the_limit() {
     let limit = LIMIT.to_string();
     let limits = ["--max-unread-bytes", "1048576", "--max-outgoing-bytes", &limit];
-    let others = ["--stalled-peer-ms", "500", "--durability", "stored", "--max-message-bytes"];
+    let others = ["--write-timeout-ms", "500", "--durability", "stored", "--max-message-bytes"];
     let broker = Broker::start(&[&limits[..], &others, &["33554432"]].concat());
     let mut writer = Peer::connect(&broker.router, "DEALER");
     for fill in [1, 2] {

@@ -145,7 +145,7 @@ fn a_full_queue_slows_writers_then_refuses_them_and_nobody_else() {
     assert_eq!(reader.call(1, "get", vec!["k3".into()]).result, Ok(3.into()));
     assert!(asked.elapsed() < Duration::from_millis(250), "readers do not wait");
     for id in 10..30 {
-        let refused = Response { id: Some(id), result: Err("QUEUE_FULL".to_owned()) };
+        let refused = Response { id: Some(id), result: Err("WRITE_QUEUE_FULL".to_owned()) };
         assert_eq!(writer.response(), refused);
     }
     assert!(began.elapsed() >= Duration::from_millis(300), "it waited first");

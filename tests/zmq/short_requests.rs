@@ -7,7 +7,7 @@ use crate::support::honest::Honest;
 use crate::support::peer::{Peer, Response, message};
 use crate::support::requests::option;
 use rmpv::Value;
-use vatn::wire::writer;
+use vatn::protocol::writer;
 
 const MIB: u64 = 1 << 20;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use vatn::client::{Change, Client, ClientOptions, Event, Follower, Packed, WriteOptions};
+use vatn::client::{Change, Client, ClientOptions, Event, Follower, RawValue, WriteOptions};
 use zeromq::{Socket, SocketRecv, SocketSend, XPubSocket, ZmqMessage};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -79,7 +79,7 @@ async fn a_connection_that_is_dead_is_made_again_and_what_was_missed_is_fetched(
     while !matches!(follower.next().await?, Event::Beat { .. }) {}
     way.deaths.send_modify(|deaths| *deaths += 1);
     let mut client = Client::connect(&broker.router, &options).await?;
-    client.set(b"missed", &Packed::from(1), &WriteOptions::default()).await?;
+    client.set(b"missed", &RawValue::from(1), &WriteOptions::default()).await?;
     let (before, change) = until_change(&mut follower).await?;
     assert_eq!(change.key.as_ref(), b"missed");
     assert_eq!(before[..2], [Event::Disconnected, Event::Reconnected]);

@@ -96,7 +96,7 @@ fn a_wait_gives_up_in_time_in_a_message_too_large_to_be_executed_at_once() {
 
 #[test]
 fn a_peer_that_leaves_while_it_is_not_read_from_is_noticed() {
-    let limits = Limits { stalled_peer_ms: 200, heartbeat_ms: 200, ..Limits::default() };
+    let limits = Limits { write_timeout_ms: 200, heartbeat_ms: 200, ..Limits::default() };
     let mut edges = Edges::start(limits, QueueConfig::default());
     let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
     let counters = || edges.engine.counters();

@@ -11,14 +11,14 @@ use tokio::task::JoinHandle;
 use super::load::{Load, Tally};
 use crate::cli::Failure;
 use crate::client::ClientError;
-use crate::loops::Loops;
+use crate::net::io_threads::IoThreads;
 
 /// What a connection counts, when it has ended.
 type Running = JoinHandle<Result<Tally, ClientError>>;
 
 /// The connections, which wait for each other before they begin.
 pub(super) struct Drivers {
-    loops: Loops,
+    io_threads: IoThreads,
     begin: watch::Sender<bool>,
     stop: Arc<AtomicBool>,
     running: Vec<Running>,
@@ -27,11 +27,11 @@ pub(super) struct Drivers {
 impl Drivers {
     /// Starts so many threads, or one for each core.
     pub(super) fn start(threads: Option<NonZero<usize>>) -> Result<Self, Failure> {
-        let loops = Loops::start(threads, Duration::ZERO);
-        let loops =
-            loops.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
+        let io_threads = IoThreads::start(threads, Duration::ZERO);
+        let io_threads = io_threads
+            .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
         let (begin, stop) = (watch::Sender::new(false), Arc::default());
-        Ok(Self { loops, begin, stop, running: Vec::new() })
+        Ok(Self { io_threads, begin, stop, running: Vec::new() })
     }
 
     /// Adds the connection that `connecting` makes; it is there when this returns.
@@ -41,7 +41,7 @@ impl Drivers {
     ) -> Result<(), Failure> {
         let (mut begin, stop) = (self.begin.subscribe(), Arc::clone(&self.stop));
         let (tell, connected) = oneshot::channel();
-        let (handle, placed) = self.loops.place(async move {
+        let (handle, placed) = self.io_threads.place(async move {
             let load = connecting.await?;
             let _ = tell.send(());
             // Where another connection has failed, none begins.

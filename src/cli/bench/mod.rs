@@ -20,7 +20,7 @@ use super::Failure;
 use super::connection::{Connection, Writing, naming_flag};
 use super::output::Output;
 use super::stop::Stop;
-use crate::client::{Client, Endpoint, Packed, Range, WriteOptions};
+use crate::client::{Client, Endpoint, Range, RawValue, WriteOptions};
 use crate::limits::units;
 
 const NOTE: &str = "\
@@ -230,7 +230,7 @@ impl Bench {
     }
 
     async fn write_all_keys(&self, client: &mut Client) -> Result<(), Failure> {
-        let value = Packed::bin(&vec![b'x'; self.value_size]);
+        let value = RawValue::bin(&vec![b'x'; self.value_size]);
         let options = self.writing.options();
         let step = (1 << 20) / (self.value_size + 32) + 1;
         let mut keys = 0..self.keys;

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::mix::Operation;
 use super::{NUMBER_PREFIX, VALUE_PREFIX};
 use crate::client::{Level, fast};
-use crate::wire::writer;
+use crate::protocol::writer;
 
 const MORE: u8 = 1;
 
@@ -77,7 +77,7 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Packed, Request};
+    use crate::client::{RawValue, Request};
 
     fn appended(template: &Template, id: u32, key: u64, more: bool) -> BytesMut {
         let mut out = BytesMut::new();
@@ -99,7 +99,7 @@ mod tests {
         let set = Template::new(Operation::Set, 300, Some(Level::Stored));
         let request = Request::new("set")
             .key(b"bench:v:9876543210")
-            .argument(&Packed::bin(&[b'x'; 300]))
+            .argument(&RawValue::bin(&[b'x'; 300]))
             .option("durability", "stored");
         assert_eq!(appended(&set, 70_000, 9_876_543_210, false), framed(&request));
 

@@ -7,9 +7,9 @@ use crate::commands::{
     Append, Batch, Blob, Command, Count, Delete, DeleteMulti, DeleteRange, Get, GetMulti, Incr,
     Range, Set, SetMulti, Touch,
 };
-use crate::store::{Context, Store};
-use crate::wire::change::ChangeReader;
-use crate::wire::{ChangeBuffer, Code, Level, Op, Reply};
+use crate::protocol::change::ChangeReader;
+use crate::protocol::{ChangeBuffer, Code, Level, Op, Reply};
+use crate::state::{Context, Store};
 
 /// A value of 100 bytes, which is copied, and one of 10,000, which is shared.
 const SMALL: [u8; 100] = value(98);
@@ -25,7 +25,7 @@ const fn value(len: u8) -> [u8; 100] {
     bytes
 }
 
-fn key(key: &str) -> crate::wire::Key<'_> {
+fn key(key: &str) -> crate::protocol::Key<'_> {
     key.as_bytes().into()
 }
 

@@ -2,8 +2,8 @@
 
 use crate::commands::options::Expiry;
 use crate::commands::{Command, Get, GetMulti, Range, Set};
-use crate::store::{Context, Store};
-use crate::wire::{ChangeBuffer, Gate, Level};
+use crate::protocol::{ChangeBuffer, DurabilityBarrier, Level};
+use crate::state::{Context, Store};
 
 #[test]
 fn who_misses_an_expired_value_waits_as_if_it_had_been_shown() {
@@ -21,14 +21,14 @@ fn who_misses_an_expired_value_waits_as_if_it_had_been_shown() {
     };
     assert!(store.apply(&Command::Set(set), &context(1), &mut changes).outcome.is_ok());
     // Whether it has been taken out or not: many expire at once.
-    let waits = Gate { synced: 1, ..Gate::OPEN };
+    let waits = DurabilityBarrier { synced: 1, ..DurabilityBarrier::OPEN };
     let get = Command::Get(Get { key: (&b"k"[..]).into(), meta: false });
-    assert_eq!(store.query(&get, &context(9)).gate, waits);
+    assert_eq!(store.query(&get, &context(9)).barrier, waits);
     let get_multi = Command::GetMulti(GetMulti { keys: vec![b"k"] });
-    assert_eq!(store.query(&get_multi, &context(9)).gate, waits);
-    assert_eq!(store.query(&Command::Range(Range::default()), &context(9)).gate, waits);
+    assert_eq!(store.query(&get_multi, &context(9)).barrier, waits);
+    assert_eq!(store.query(&Command::Range(Range::default()), &context(9)).barrier, waits);
     assert_eq!(store.expire(&context(9), usize::MAX, &mut changes), 1);
     // By then the log holds that its time was over, or a restart could begin before its end.
-    let waits = Gate { stored: 2, ..waits };
-    assert_eq!(store.query(&get, &context(9)).gate, waits);
+    let waits = DurabilityBarrier { stored: 2, ..waits };
+    assert_eq!(store.query(&get, &context(9)).barrier, waits);
 }

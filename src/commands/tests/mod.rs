@@ -2,4 +2,4 @@
 
 mod charged;
 mod expiry;
-mod take_back;
+mod rollback;

@@ -1,7 +1,7 @@
 //! Who a request comes from.
 
 use crate::net::PeerAddress;
-use crate::relay::Relay;
+use crate::net::wake_queue::WakeQueue;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -30,7 +30,7 @@ impl Caller {
 #[derive(Debug, Default)]
 pub struct Signal {
     is_raised: AtomicBool,
-    waiting: Mutex<Option<(Waker, Option<Arc<Relay>>)>>,
+    waiting: Mutex<Option<(Waker, Option<Arc<WakeQueue>>)>>,
 }
 
 impl Signal {
@@ -42,7 +42,7 @@ impl Signal {
         }
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         match waiting {
-            Some((waker, Some(relay))) => relay.wake(waker),
+            Some((waker, Some(wake_queue))) => wake_queue.wake(waker),
             Some((waker, None)) => waker.wake(),
             None => {}
         }
@@ -56,7 +56,7 @@ impl Signal {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = waiting.as_ref().is_some_and(|(waker, _)| waker.will_wake(context.waker()));
         if !is_known {
-            *waiting = Some((context.waker().clone(), Relay::here()));
+            *waiting = Some((context.waker().clone(), WakeQueue::here()));
         }
         drop(waiting);
         match self.is_raised.swap(false, Ordering::AcqRel) {

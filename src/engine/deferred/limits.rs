@@ -6,8 +6,8 @@ use crate::limits::{
     KEY_BYTES_MAX,
 };
 use crate::net::PeerAddress;
-use crate::wire::Refusal;
-use crate::wire::refusal::{Code, Detail};
+use crate::protocol::Refusal;
+use crate::protocol::refusal::{Code, Detail};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -15,7 +15,7 @@ pub(super) mod watch;
 pub use caller::Caller;
 pub use reply::DeferredReply;
 
-use crate::wire::Seq;
+use crate::protocol::Seq;
 
 /// What a wait for changes came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::{Caller, WaitOutcome};
 use crate::commands::ChangesQuery;
 use crate::engine::changes::{Awaited, WAIT_MS_MAX, empty_page};
 use crate::engine::{Engine, answers};
-use crate::wire::Refusal;
+use crate::protocol::Refusal;
 use bytes::Bytes;
 use std::fmt;
 use std::future::poll_fn;
@@ -192,35 +192,37 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{Disk, DiskError, DiskUsage, KeyValue, MemoryDisk, Row, Space, Sync};
     use crate::engine::engine_on;
     use crate::limits::HISTORY_READERS_MAX;
-    use crate::log::Record;
     use crate::net::PeerAddress;
-    use crate::wire::change::Op;
-    use crate::wire::{ChangeBuffer, Level};
+    use crate::protocol::change::Op;
+    use crate::protocol::{ChangeBuffer, Level};
+    use crate::storage::{
+        Durability, KeyValue, MemoryStorage, Row, Space, Storage, StorageError, StorageUsage,
+    };
+    use crate::wal::Record;
     use std::sync::atomic::AtomicUsize;
     use std::time::Instant;
 
     /// A disk whose log is read without end, once the test lets it.
     #[derive(Debug, Default)]
     struct EndlessDisk {
-        disk: MemoryDisk,
+        disk: MemoryStorage,
         goes_on: AtomicBool,
         is_over: AtomicBool,
         reading: AtomicUsize,
     }
 
-    impl Disk for EndlessDisk {
-        fn commit(&self, rows: Vec<Row<'_>>, sync: Sync) -> Result<(), DiskError> {
+    impl Storage for EndlessDisk {
+        fn commit(&self, rows: Vec<Row<'_>>, sync: Durability) -> Result<(), StorageError> {
             self.disk.commit(rows, sync)
         }
 
-        fn sync(&self) -> Result<(), DiskError> {
+        fn sync(&self) -> Result<(), StorageError> {
             self.disk.sync()
         }
 
-        fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
             self.disk.get(space, key)
         }
 
@@ -229,7 +231,7 @@ mod tests {
             space: Space,
             from: &[u8],
             each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-        ) -> Result<(), DiskError> {
+        ) -> Result<(), StorageError> {
             if space != Space::Log || self.is_over.load(Ordering::Acquire) {
                 return self.disk.scan(space, from, each);
             }
@@ -248,15 +250,15 @@ mod tests {
             done
         }
 
-        fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, DiskError> {
+        fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, StorageError> {
             self.disk.floor(space, key)
         }
 
-        fn trim_log(&self, before: u64) -> Result<(), DiskError> {
+        fn trim_log(&self, before: u64) -> Result<(), StorageError> {
             self.disk.trim_log(before)
         }
 
-        fn usage(&self) -> DiskUsage {
+        fn usage(&self) -> StorageUsage {
             self.disk.usage()
         }
     }
@@ -264,13 +266,13 @@ mod tests {
     /// An engine whose history is in the log alone.
     fn engine(disk: &Arc<EndlessDisk>) -> Arc<Engine> {
         disk.is_over.store(true, Ordering::Release);
-        let (_, mut log) = engine_on(Arc::clone(disk) as Arc<dyn Disk>);
+        let (_, mut log) = engine_on(Arc::clone(disk) as Arc<dyn Storage>);
         let mut pending = ChangeBuffer::default();
         let mark = pending.begin(1, Level::Synced, 0);
         pending.push(Op::Set, false, None, b"k", b"\x01");
         pending.end(mark);
-        log.append(&Record::new(pending), Sync::Data).unwrap();
-        let (engine, _) = engine_on(Arc::clone(disk) as Arc<dyn Disk>);
+        log.append(&Record::new(pending), Durability::Fsynced).unwrap();
+        let (engine, _) = engine_on(Arc::clone(disk) as Arc<dyn Storage>);
         disk.is_over.store(false, Ordering::Release);
         engine
     }

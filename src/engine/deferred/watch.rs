@@ -4,9 +4,9 @@
 
 use super::prefixes::{NodeId, PrefixIndex, Ticket};
 use super::{Caller, WaitOutcome};
-use crate::log::{Feed, Record};
-use crate::wire::Seq;
-use crate::wire::write_cost::ENTRY_OVERHEAD;
+use crate::protocol::Seq;
+use crate::protocol::write_cost::ENTRY_OVERHEAD;
+use crate::wal::{Feed, Record};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -399,8 +399,8 @@ impl Past {
 mod tests {
     use super::*;
     use crate::net::PeerAddress;
-    use crate::wire::change::Op;
-    use crate::wire::{ChangeBuffer, Level};
+    use crate::protocol::change::Op;
+    use crate::protocol::{ChangeBuffer, Level};
     use std::task::{Context, Poll, Waker};
 
     /// A write of each key, committed together.

@@ -3,8 +3,8 @@
 use super::{Sink, escape, print};
 use crate::http::base64;
 use crate::limits::{DEPTH_MAX, KEY_BYTES_MAX};
-use crate::wire::Reader;
-use crate::wire::reader::{Fault, Read};
+use crate::protocol::Reader;
+use crate::protocol::reader::{Fault, Read};
 
 /// A slice ends once so many bytes have been read and written.
 pub const SLICE_BYTES: usize = 64 * 1024;

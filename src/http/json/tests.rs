@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::limits::DEPTH_MAX;
-use crate::wire::reader::{Fault, Read};
-use crate::wire::writer;
+use crate::protocol::reader::{Fault, Read};
+use crate::protocol::writer;
 
 /// Renders a value slice by slice.
 fn render(value: &[u8], out: &mut impl Sink) -> Read<()> {

@@ -25,7 +25,7 @@ from .errors import (
     OtherHistory,
     Overflow,
     ProtocolError,
-    QueueFull,
+    WriteQueueFull,
     Stopping,
     Storage,
     Timeout,
@@ -44,6 +44,6 @@ __version__ = "0.1.0"
 __all__ = [
     "Atomic", "BadArgument", "BadKey", "BadRequest", "Change", "Client", "CommandError", "Compacted", "Conflict",
     "Deleted", "Entry", "History", "InvalidArgument", "Missed", "NotANumber", "NotFound", "Notifier",
-    "OtherHistory", "Overflow", "Page", "Pipeline", "ProtocolError", "QueueFull", "Reply", "Stopping", "Storage",
+    "OtherHistory", "Overflow", "Page", "Pipeline", "ProtocolError", "WriteQueueFull", "Reply", "Stopping", "Storage",
     "Subscriber", "Timeout", "TooLarge", "UnknownMethod", "Unreadable", "Unusable", "Unwritable", "VatnError",
 ]

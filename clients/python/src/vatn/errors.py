@@ -140,10 +140,10 @@ class Overflow(CommandError):
     code = "OVERFLOW"
 
 
-class QueueFull(CommandError):
+class WriteQueueFull(CommandError):
     """The write queue had no room in time; nothing changed."""
 
-    code = "QUEUE_FULL"
+    code = "WRITE_QUEUE_FULL"
 
 
 class Storage(CommandError):

@@ -1,0 +1,80 @@
+//! What a read came to see, and looking entries up.
+
+use super::map::Entry;
+use super::{HashedKey, Store};
+use crate::budget::Cost;
+use crate::clock::Millis;
+use crate::protocol::DurabilityBarrier;
+use std::ops::Bound;
+
+/// What a read came to see.
+#[derive(Debug, Default)]
+pub(crate) struct ReadSet {
+    /// What showing it waits for.
+    pub(crate) barrier: DurabilityBarrier,
+    /// What it cost.
+    pub(crate) cost: Cost,
+    /// The hash of the only key that its command names, where it is known.
+    pub(crate) hash: Option<u64>,
+}
+
+impl ReadSet {
+    /// Counts entries that were looked up or passed over, shown or not.
+    pub(crate) fn pass(&mut self, entries: usize) {
+        self.cost.entries += entries;
+    }
+}
+
+impl Store {
+    /// The live entry of `key`, and what showing it, or its absence, waits for.
+    pub(crate) fn look(
+        &self,
+        key: HashedKey<'_>,
+        now: Millis,
+        seen: &mut ReadSet,
+    ) -> Option<Entry<'_>> {
+        seen.pass(1);
+        let found = self.map.get(key);
+        if let Some(entry) = &found {
+            // Also one that has expired: whoever misses it sees that it was there.
+            seen.barrier.require(entry.head.level, entry.head.seq);
+        }
+        let live = found.filter(|entry| entry.head.is_live(now));
+        if live.is_none() {
+            seen.barrier.join(self.removals);
+        }
+        live
+    }
+
+    /// The map's own copy of a key that is there.
+    pub(crate) fn own_key(&self, key: HashedKey<'_>) -> Option<&[u8]> {
+        self.map.get_key_value(key).map(|(key, _)| key)
+    }
+
+    /// Whether something of the entry of `key` is persisted; `None` where there is none.
+    pub(crate) fn is_persisted(&self, key: HashedKey<'_>) -> Option<bool> {
+        self.map.get(key).map(|entry| entry.head.persisted)
+    }
+
+    /// How long the value of `key` is, expired or not; 0 where there is none.
+    pub(crate) fn value_len(&self, key: HashedKey<'_>) -> usize {
+        self.map.get(key).map_or(0, |entry| entry.value.len())
+    }
+
+    /// The entries between two bounds, in order, those that have expired unseen included.
+    pub(crate) fn entries_between<'s>(
+        &'s self,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = (&'s [u8], Entry<'s>)> + use<'s> {
+        self.map.range(lower, upper)
+    }
+
+    /// How many live keys begin with `prefix`; `passed` is called for each entry that has expired
+    /// unseen, since those are looked at.
+    pub(crate) fn count(&self, prefix: &[u8], now: Millis, mut passed: impl FnMut()) -> usize {
+        let expired = self.map.expired(now).inspect(|_| passed());
+        let expired = expired.filter(|key| key.starts_with(prefix)).count();
+        self.map.count(prefix).saturating_sub(expired)
+    }
+}

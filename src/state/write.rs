@@ -1,0 +1,223 @@
+//! A write while it happens: its seq, its changes so far, and the way back.
+
+use super::map::{Entry, Head};
+use super::read_set::ReadSet;
+use super::undo::Undo;
+use super::{Context, HashedKey, Store};
+use crate::budget::Cost;
+use crate::clock::Millis;
+use crate::protocol::change::{Mark, Op};
+use crate::protocol::{ChangeBuffer, DurabilityBarrier, Level, Seq, WriteCost};
+
+/// An open write. All its changes carry one seq.
+pub(crate) struct Write<'w> {
+    pub(crate) seq: Seq,
+    pub(crate) level: Level,
+    pub(crate) context: &'w Context,
+    /// What its reply waits for.
+    pub(crate) barrier: DurabilityBarrier,
+    /// What its changes wait for: until then it may still be lost.
+    pub(crate) own: DurabilityBarrier,
+    /// The hash of the one key that its command names, where it is known.
+    pub(crate) hash: Option<u64>,
+    /// How many entries it passed over in their order.
+    pub(crate) looks: usize,
+    /// What it has cost so far.
+    pub(crate) cost: Cost,
+    /// Everything that it replaces is kept, to go back to.
+    pub(crate) keeps_all: bool,
+    changes: &'w mut ChangeBuffer,
+    mark: Mark,
+}
+
+impl<'w> Write<'w> {
+    pub(crate) fn open(
+        seq: Seq,
+        level: Level,
+        context: &'w Context,
+        changes: &'w mut ChangeBuffer,
+    ) -> Self {
+        let mark = changes.begin(seq, level, context.now);
+        let (barrier, own) = (DurabilityBarrier::OPEN, DurabilityBarrier::OPEN);
+        let (hash, looks, cost, keeps_all) = (None, 0, Cost::default(), false);
+        Self { seq, level, context, barrier, own, hash, looks, cost, keeps_all, changes, mark }
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.context.now
+    }
+
+    /// Whether its keys and values take more than a write may. What a command weighs is known
+    /// before it runs, but for what it finds: a touch writes the value that is there again.
+    pub(crate) fn is_over(&self) -> bool {
+        let (items, bytes) = self.changes.since(self.mark);
+        WriteCost { items, bytes }.is_over(self.context.write_bytes)
+    }
+
+    /// Counts entries that were looked up or written, and bytes that were copied.
+    pub(crate) fn charge(&mut self, entries: usize, bytes: usize) {
+        self.cost = self.cost.plus(Cost::new(entries, bytes));
+    }
+
+    /// Takes in what a read within the write came to see.
+    pub(crate) fn saw(&mut self, seen: &ReadSet) {
+        self.barrier.join(seen.barrier);
+        self.cost = self.cost.plus(seen.cost);
+    }
+
+    /// Ends the write; returns whether it changed anything.
+    pub(crate) fn close(self) -> bool {
+        self.changes.end(self.mark)
+    }
+
+    /// Takes back the changes made so far.
+    pub(crate) fn undo(&mut self) {
+        self.changes.undo(self.mark);
+        self.mark = self.changes.begin(self.seq, self.level, self.context.now);
+        self.own = DurabilityBarrier::OPEN;
+    }
+
+    /// More than one key will change, and they reach their level together. Of a `memory` write any
+    /// of them may turn out to be the one that waits.
+    pub(crate) fn has_many(&mut self) {
+        self.keeps_all |= self.level == Level::Memory;
+    }
+
+    /// What a change waits for that replaces `below`: for this write's level. A `memory` write that
+    /// hides a persisted value waits until its removal is as durable as that value was, or a crash
+    /// would bring it back.
+    fn wait_for(&self, below: Option<&Head>) -> DurabilityBarrier {
+        let mut barrier = DurabilityBarrier::OPEN;
+        barrier.require(self.level, self.seq);
+        if let (Level::Memory, Some(Head { persisted: true, level, .. })) = (self.level, below) {
+            barrier.require(*level, self.seq);
+        }
+        barrier
+    }
+
+    /// Notes a change. The reply waits for what the change waits for.
+    fn note(
+        &mut self,
+        op: Op,
+        below: Option<Head>,
+        expires_at: Millis,
+        key: &[u8],
+        value: &[u8],
+    ) -> DurabilityBarrier {
+        // In the map, and in the log; a touch leaves the value where it is.
+        self.charge(1, 2 * (key.len() + value.len()));
+        let covers = below.is_some_and(|head| head.persisted);
+        let expires_at = (expires_at != 0).then_some(expires_at);
+        self.changes.push(op, covers, expires_at, key, value);
+        let barrier = self.wait_for(below.as_ref());
+        self.barrier.join(barrier);
+        self.own.join(barrier);
+        barrier
+    }
+}
+
+impl Store {
+    /// The entry of `key` if it is live. One that has expired unnoticed expires now, within
+    /// `write`.
+    pub(crate) fn current(
+        &mut self,
+        key: HashedKey<'_>,
+        write: &mut Write<'_>,
+    ) -> Option<Entry<'_>> {
+        write.charge(1, 0);
+        let is_live = self.map.get(key)?.head.is_live(write.now());
+        if !is_live {
+            self.take(Op::Expire, key, write);
+            return None;
+        }
+        self.map.get(key)
+    }
+
+    /// Puts a value at `key`; notes the change.
+    pub(crate) fn put(
+        &mut self,
+        op: Op,
+        hashed: HashedKey<'_>,
+        value: &[u8],
+        expires_at: Millis,
+        write: &mut Write<'_>,
+    ) {
+        let (level, seq) = (write.level, write.seq);
+        let persisted = level != Level::Memory;
+        let head = Head { seq, expires_at, level, persisted };
+        let Self { map, undo, .. } = self;
+        let key = hashed.bytes;
+        let entry = Entry::new(head, value);
+        let old = map.replace(hashed, entry, |old| remember(undo, key, old, write));
+        let barrier = write.note(op, old, expires_at, key, value);
+        self.writes.join(barrier);
+    }
+
+    /// Gives the entry of a key another time of expiry, and leaves its value; notes the change.
+    pub(crate) fn retime(
+        &mut self,
+        hashed: HashedKey<'_>,
+        old: Head,
+        expires_at: Millis,
+        write: &mut Write<'_>,
+    ) {
+        let head = old.retimed(write.seq, write.level, expires_at);
+        let Self { map, undo, .. } = self;
+        let key = hashed.bytes;
+        map.set_head(hashed, head, |old| remember(undo, key, Some(old), write));
+        let barrier = write.note(Op::Touch, Some(old), expires_at, key, &[]);
+        self.writes.join(barrier);
+    }
+
+    /// Deletes a key; the reply tells of what was there, and so waits for it. Returns whether it
+    /// was.
+    pub(crate) fn delete(&mut self, key: HashedKey<'_>, write: &mut Write<'_>) -> bool {
+        let old = match self.current(key, write) {
+            Some(_) => self.take(Op::Delete, key, write),
+            None => None,
+        };
+        match old {
+            Some(old) => write.barrier.require(old.level, old.seq),
+            None => write.barrier.join(self.removals),
+        }
+        old.is_some()
+    }
+
+    /// Takes `key` out, if it is there; notes the change.
+    pub(crate) fn take(
+        &mut self,
+        op: Op,
+        hashed: HashedKey<'_>,
+        write: &mut Write<'_>,
+    ) -> Option<Head> {
+        let Self { map, undo, .. } = self;
+        let key = hashed.bytes;
+        let old = map.take(hashed, |old| remember(undo, key, Some(old), write))?;
+        let mut barrier = write.note(op, Some(old), 0, key, &[]);
+        if op == Op::Expire {
+            // Whoever misses it sees that it was there, and that its time is over: a restart goes
+            // on from the times in the log.
+            barrier.require(old.level, old.seq);
+            if old.persisted {
+                barrier.require(Level::Stored, write.seq);
+            }
+        }
+        self.removals.join(barrier);
+        self.writes.join(barrier);
+        Some(old)
+    }
+}
+
+/// Keeps what is at `key`, where the change about to be made may have to be taken back.
+fn remember(undo: &mut Undo, key: &[u8], old: Option<Entry<'_>>, write: &mut Write<'_>) {
+    if write.level == Level::Queued && !write.keeps_all {
+        return;
+    }
+    let barrier = write.wait_for(old.as_ref().map(|entry| &entry.head));
+    if write.keeps_all || barrier != DurabilityBarrier::OPEN || write.own != DurabilityBarrier::OPEN
+    {
+        let copied = old.as_ref().map_or(0, Entry::copied_bytes);
+        write.charge(0, key.len() + copied);
+        undo.push(write.seq, key, old);
+    }
+}

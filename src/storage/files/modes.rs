@@ -1,0 +1,147 @@
+//! Who may read a store: its owner alone.
+//!
+//! What this program makes is private from its beginning. A store that was made otherwise, by a
+//! version before or with its files copied, is made private when it is opened to be served.
+
+use super::replace::is_of_repair;
+use super::{LOCK, MARKER, TREES, is_store};
+use crate::storage::log::FOLDER as LOG;
+use crate::storage::reserve::RESERVE;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// The rights of others than the owner.
+const OTHERS: u32 = 0o077;
+/// Set on directories that several users share.
+const SHARED: u32 = 0o3000;
+
+/// What was found of a store's rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privacy {
+    /// Nobody else could read it.
+    Kept,
+    /// So many files and directories could be read by others, and cannot any more.
+    Made(usize),
+    /// Others may list the directory: there is more in it than the store.
+    Shared,
+}
+
+/// Takes the rights of others from the store in `path`, and from an empty directory that is to
+/// become one. What else is in the directory is left as it is, and the directory too then.
+pub fn make_private(path: &Path) -> io::Result<Privacy> {
+    if !path.is_dir() {
+        return Ok(Privacy::Kept);
+    }
+    let (mut changed, mut is_alone) = (0, true);
+    for inside in std::fs::read_dir(path)? {
+        let inside = inside?;
+        match inside.file_name().to_str() {
+            Some(name) if is_ours(name) && is_store(path) => {
+                changed += make_private_below(&inside.path())?;
+            }
+            _ => is_alone = false,
+        }
+    }
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    if !is_alone || mode & SHARED != 0 {
+        return Ok(if mode & OTHERS == 0 { Privacy::Kept } else { Privacy::Shared });
+    }
+    changed += narrow(path, mode)?;
+    Ok(if changed == 0 { Privacy::Kept } else { Privacy::Made(changed) })
+}
+
+fn is_ours(name: &str) -> bool {
+    let known = [LOCK, MARKER, TREES, LOG, super::CLOSED, RESERVE, "probe"].contains(&name);
+    known
+        || is_of_repair(name)
+        || [".jnl", ".damaged", ".partial"].iter().any(|end| name.contains(end))
+}
+
+/// A link is left as it is: what it leads to is not of the store.
+fn make_private_below(path: &Path) -> io::Result<usize> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    if metadata.is_symlink() {
+        return Ok(0);
+    }
+    let mut changed = narrow(path, metadata.permissions().mode())?;
+    if metadata.is_dir() {
+        for inside in std::fs::read_dir(path)? {
+            changed += make_private_below(&inside?.path())?;
+        }
+    }
+    Ok(changed)
+}
+
+fn narrow(path: &Path, mode: u32) -> io::Result<usize> {
+    if mode & OTHERS == 0 {
+        return Ok(0);
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS))?;
+    Ok(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    fn set(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A directory with what makes it a store, all of it open to everybody.
+    fn open_store() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for inside in [TREES, LOG] {
+            std::fs::create_dir(folder.path().join(inside)).unwrap();
+            std::fs::write(folder.path().join(inside).join("file"), "").unwrap();
+            set(&folder.path().join(inside).join("file"), 0o666);
+            set(&folder.path().join(inside), 0o777);
+        }
+        set(folder.path(), 0o755);
+        folder
+    }
+
+    #[test]
+    fn a_store_is_closed_to_others() {
+        let folder = open_store();
+        let path = folder.path();
+        assert_eq!(make_private(path).unwrap(), Privacy::Made(5));
+        assert_eq!((mode(path), mode(&path.join(LOG))), (0o700, 0o700));
+        assert_eq!(mode(&path.join(TREES).join("file")), 0o600);
+        assert_eq!(make_private(path).unwrap(), Privacy::Kept);
+    }
+
+    #[test]
+    fn what_is_not_of_the_store_is_left_as_it_is() {
+        let folder = open_store();
+        let path = folder.path();
+        std::fs::write(path.join("letter"), "").unwrap();
+        set(&path.join("letter"), 0o644);
+        assert_eq!(make_private(path).unwrap(), Privacy::Shared);
+        assert_eq!((mode(path), mode(&path.join("letter"))), (0o755, 0o644));
+        assert_eq!((mode(&path.join(LOG)), mode(&path.join(LOG).join("file"))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn a_directory_that_is_no_store_keeps_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, file) = (folder.path(), folder.path().join("a.jnl"));
+        set(path, 0o755);
+        std::fs::write(&file, "").unwrap();
+        set(&file, 0o644);
+        assert_eq!(make_private(path).unwrap(), Privacy::Shared);
+        assert_eq!(mode(&file), 0o644);
+        std::fs::remove_file(&file).unwrap();
+        set(path, 0o1777);
+        assert_eq!(make_private(path).unwrap(), Privacy::Shared);
+        set(path, 0o755);
+        assert_eq!(make_private(path).unwrap(), Privacy::Made(1));
+        assert_eq!(make_private(&path.join("none")).unwrap(), Privacy::Kept);
+    }
+}

@@ -1,0 +1,574 @@
+//! The disk that fjall 3 makes: spaces are keyspaces, a batch is a fjall batch, fsync is its
+//! journal's. The log alone is in files of our own.
+//!
+//! All writes go through batches, because `Keyspace::insert` journals before it asserts the key's
+//! length.
+//!
+//! Two rows of the facts tell of the log: `log_begins`, the first key of the oldest file that is
+//! kept, is on the medium before older files are removed; `log_ends`, how far the log was on the
+//! medium, goes with the rows of the tables, which never get there before it. So a restart knows
+//! what must be there.
+
+mod compact;
+
+use super::files::{self, Depth, FileFault, Inspection};
+use super::guard::guarded;
+use super::log::{Durable, Found, Known, LogFiles};
+use super::place::Place;
+use super::reserve;
+use super::{
+    Durability, KeyValue, NextRows, Room, Row, Space, Storage, StorageError, StorageUsage,
+    first_key,
+};
+use fjall::config::{BlockSizePolicy, FilterPolicy};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+
+/// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for each space.
+const MEMTABLE_BYTES: u64 = 32 << 20;
+
+/// Blocks of files that fjall keeps in memory: all values are in the map, so few are read again.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// Bytes of rows that are written, and read, as one.
+const TABLE_BLOCK_BYTES: u32 = 16 << 10;
+
+/// Threads that sort and compact. With more than one, the first puts back every compaction it takes
+/// from their queue, and takes it again at once (fjall 3.1.13).
+const SORTERS: usize = 1;
+
+pub(super) const LOG_BEGINS: &[u8] = b"log_begins";
+pub(super) const LOG_ENDS: &[u8] = b"log_ends";
+
+/// A fjall database, and a log beside it.
+pub struct FjallStorage {
+    spaces: Option<Spaces>,
+    log: LogFiles,
+    /// What fjall may lose with the power. A killed process may have left something.
+    has_unsynced: AtomicBool,
+    /// All rows are in sorted files, and none has come since.
+    is_settled: AtomicBool,
+    /// Held while fjall syncs: who finds nothing left to sync is to find it synced.
+    syncing: Mutex<()>,
+    /// What was noted last of how far the log is on the medium.
+    log_ends: Mutex<Option<Durable>>,
+    path: PathBuf,
+    place: Place,
+    /// Whom to tell how closing went.
+    closed: Option<Sender<Result<(), StorageError>>>,
+}
+
+/// What is fjall's. It is dropped as one: the database's lock lives as long as any keyspace.
+struct Spaces {
+    database: Database,
+    meta: Keyspace,
+    table: Keyspace,
+    /// The log of a store of format 1.
+    old_log: Option<Keyspace>,
+}
+
+impl std::fmt::Debug for FjallStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FjallStorage").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl FjallStorage {
+    /// Opens the database at `path`, or makes it. A file that is damaged is named, and nothing is
+    /// changed.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let is_restoring = || match files::is_restoring(path) {
+            true => Err(at(path, "cannot be used", &files::IS_RESTORING)),
+            false => Ok(()),
+        };
+        is_restoring()?;
+        let disk = Self::open_any(path)?;
+        // A restore may have begun before there was anything to see of this.
+        is_restoring().map(|()| disk)
+    }
+
+    /// Makes the database at `path` for a restore, which has marked the directory.
+    pub fn restoring(path: &Path) -> Result<Self, StorageError> {
+        Self::open_any(path)
+    }
+
+    fn open_any(path: &Path) -> Result<Self, StorageError> {
+        if path.exists() && !path.is_dir() {
+            return Err(at(path, "is a file", &"name a directory with -b"));
+        }
+        files::make_folder(path).map_err(|error| at(path, "cannot be made", &error))?;
+        Self::finish_repair(path)?;
+        files::clear_unmade(path).map_err(|error| at(path, "cannot be used", &error))?;
+        let is_store = files::is_store(path);
+        reserve::measure(path).map_err(|error| at(path, "cannot be used", &error))?;
+        let mut found = Found::default();
+        if is_store {
+            let inspection = Self::inspect(path, Depth::Start, &mut |_| {})?;
+            if let Some(fault) = inspection.faults.first() {
+                return Err(damaged(path, fault));
+            }
+            files::reopen(path, &inspection).map_err(|error| at(path, "cannot be used", &error))?;
+            found = inspection.log;
+        }
+        match guarded("opening the database", || Spaces::open(path)) {
+            Ok(spaces) => Self::with_log(path, spaces, found),
+            // A store that could not be made is not a damaged one.
+            Err(error) if !is_store => Err(error),
+            Err(error) => Err(Self::name_damage(path).unwrap_or(error)),
+        }
+    }
+
+    /// Has it told how closing went, once it is dropped.
+    pub fn tell_closed(&mut self) -> Receiver<Result<(), StorageError>> {
+        let (sender, receiver) = channel();
+        self.closed = Some(sender);
+        receiver
+    }
+
+    /// Goes on with a repair that was cut short.
+    fn finish_repair(path: &Path) -> Result<(), StorageError> {
+        let unusable = |error: std::io::Error| at(path, "cannot be used", &error);
+        if files::unfinished_repair(path).map_err(unusable)?.is_none() {
+            return Ok(());
+        }
+        let Some(_lock) = files::lock(path).map_err(unusable)? else {
+            return Err(in_use(path));
+        };
+        files::finish_repair(path).map_err(unusable)
+    }
+
+    fn with_log(path: &Path, spaces: Spaces, found: Found) -> Result<Self, StorageError> {
+        let unusable = |error: std::io::Error| at(path, "cannot be used", &error);
+        // Before anything is written: what is synced in a directory is lost with its name.
+        files::sync_folders(path).map_err(unusable)?;
+        let known = guarded("opening the database", || spaces.known_of_log())?;
+        let log = LogFiles::open(path, found, known).map_err(unusable)?;
+        let log = log.map_err(|fault| damaged(path, &fault))?;
+        let (has_unsynced, log_ends) = (AtomicBool::new(true), Mutex::new(known.ends));
+        let (place, path, syncing) = (Place::of(path)?, path.to_owned(), Mutex::default());
+        let is_settled = AtomicBool::new(false);
+        let (spaces, closed) = (Some(spaces), None);
+        Ok(Self { spaces, log, has_unsynced, is_settled, syncing, log_ends, path, place, closed })
+    }
+
+    /// Looks at the files of the database at `path` without opening it, and says which are damaged.
+    /// `report` hears how many bytes have been read.
+    pub fn inspect(
+        path: &Path,
+        depth: Depth,
+        report: &mut dyn FnMut(u64),
+    ) -> Result<Inspection, StorageError> {
+        let _lock = match files::lock(path) {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => return Err(in_use(path)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Inspection::without_lock());
+            }
+            Err(error) => return Err(at(path, "cannot be used", &error)),
+        };
+        files::inspect(path, depth, report)
+    }
+
+    /// What a database that cannot be opened or read suffers from, if a file of it is damaged.
+    pub fn name_damage(path: &Path) -> Option<StorageError> {
+        let faults = Self::inspect(path, Depth::Whole, &mut |_| {}).ok()?.faults;
+        faults.first().map(|fault| damaged(path, fault))
+    }
+
+    /// What went wrong while something was written, in the system's words.
+    fn failed(&self, what: &str, error: &fjall::Error) -> StorageError {
+        match error {
+            fjall::Error::Io(cause) | fjall::Error::Storage(LsmError::Io(cause)) => {
+                self.place.note(cause);
+                failed(what, error)
+            }
+            fjall::Error::Poisoned => match self.place.cause() {
+                Some(cause) => StorageError::new(what, format!("{}: {cause}", words(error))),
+                None => failed(what, error),
+            },
+            _ => failed(what, error),
+        }
+    }
+
+    /// Commits rows to fjall.
+    fn commit_rows(&self, rows: Vec<Row<'_>>, sync: Durability) -> Result<(), StorageError> {
+        let mode = match sync {
+            Durability::Buffered => PersistMode::Buffer,
+            Durability::Fsynced => PersistMode::SyncData,
+        };
+        let spaces = self.spaces()?;
+        self.is_settled.store(false, Ordering::Release);
+        guarded("writing", || {
+            let mut batch = spaces.database.batch().durability(Some(mode));
+            for row in rows {
+                let keyspace = spaces.keyspace(row.space)?;
+                match row.value {
+                    Some(value) => batch.insert(keyspace, row.key, value.as_ref()),
+                    None => batch.remove(keyspace, row.key),
+                }
+            }
+            batch.commit().map_err(|error| self.failed("writing", &error))
+        })?;
+        if sync == Durability::Buffered {
+            // Afterwards: a sync that came before it did not cover it.
+            self.has_unsynced.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Commits records to the log.
+    fn commit_records(&self, rows: Vec<Row<'_>>, sync: Durability) -> Result<(), StorageError> {
+        let mut changes = BTreeMap::new();
+        for row in rows {
+            let key = <[u8; 8]>::try_from(row.key.as_slice()).map(u64::from_be_bytes);
+            let key =
+                key.map_err(|_| StorageError::new("writing the log", "a key is no number"))?;
+            match row.value {
+                Some(record) if self.log.is_next(key) => {
+                    self.logged(self.log.append(key, &record))?;
+                }
+                // A repair: records are never changed otherwise.
+                value => drop(changes.insert(key, value.map(|value| value.into_owned()))),
+            }
+        }
+        if !changes.is_empty() {
+            self.logged(self.log.edit(changes))?;
+        }
+        if sync == Durability::Fsynced { self.logged(self.log.sync_for_writers()) } else { Ok(()) }
+    }
+
+    /// What became of an operation of the log. The cause of a failure is noted, so that whoever
+    /// meets fjall's next one hears of it.
+    fn logged<T>(&self, done: Result<T, StorageError>) -> Result<T, StorageError> {
+        done.inspect_err(|error| self.place.note(error))
+    }
+
+    /// Makes the log durable, as far as it goes now, before rows of the tables; commits those
+    /// together with the row that tells how far that is, if it is news.
+    fn commit_after_log(
+        &self,
+        mut rows: Vec<Row<'_>>,
+        sync: Durability,
+    ) -> Result<(), StorageError> {
+        self.logged(self.log.sync())?;
+        // Held until it is committed: whoever finds it noted is to find it there.
+        let mut noted = self.log_ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = self.log.durable().filter(|ends| *noted != Some(*ends));
+        rows.extend(ends.map(|ends| {
+            let value: Vec<u8> =
+                [ends.first, ends.salt, ends.at].iter().flat_map(|n| n.to_le_bytes()).collect();
+            Row { space: Space::Meta, key: LOG_ENDS.to_vec(), value: Some(value.into()) }
+        }));
+        if !rows.is_empty() {
+            self.commit_rows(rows, sync)?;
+        }
+        *noted = ends.or(*noted);
+        Ok(())
+    }
+
+    fn spaces(&self) -> Result<&Spaces, StorageError> {
+        self.spaces.as_ref().ok_or_else(|| StorageError::new("the database", "is closed"))
+    }
+}
+
+impl Drop for FjallStorage {
+    fn drop(&mut self) {
+        let spaces = self.spaces.take();
+        let closed = guarded("closing the database", || {
+            let log = self.log.close();
+            // Where fjall has failed, the files are not as they should be.
+            let written = spaces.as_ref().map(|all| all.database.persist(PersistMode::Buffer));
+            written.transpose().map_err(|error| self.failed("closing the database", &error))?;
+            drop(spaces);
+            self.place.is_kept()?;
+            log?;
+            if self.is_settled.load(Ordering::Acquire) {
+                files::empty_journal(&self.path)
+                    .map_err(|error| at(&self.path, "cannot be closed", &error))?;
+            }
+            files::close(&self.path).map_err(|error| at(&self.path, "cannot be closed", &error))
+        });
+        match (&self.closed, closed) {
+            (Some(told), closed) => drop(told.send(closed)),
+            (None, Err(error)) => tracing::warn!("{error}"),
+            (None, Ok(())) => {}
+        }
+    }
+}
+
+impl Spaces {
+    fn open(path: &Path) -> Result<Self, StorageError> {
+        let opened = Database::builder(path).worker_threads(SORTERS).cache_size(CACHE_BYTES).open();
+        let database = opened.map_err(|error| explain(path, &error))?;
+        let found = database.list_keyspace_names();
+        let is_there = |name: &str| found.iter().any(|found| **found == *name);
+        let is_gone =
+            |what: &str| Err(at(path, "is damaged", &format!("the files of {what} are gone")));
+        let open = |name: &str, options: KeyspaceCreateOptions| {
+            let options = options.max_memtable_size(MEMTABLE_BYTES);
+            database.keyspace(name, || options).map_err(|error| explain(path, &error))
+        };
+        // They are made in this order, all of them before anything is written.
+        if !found.is_empty() && !is_there("meta") {
+            return is_gone("the store's facts");
+        }
+        let meta = open("meta", KeyspaceCreateOptions::default())?;
+        let is_written = !meta.is_empty().map_err(|error| explain(path, &error))?;
+        if is_written && !is_there("table") {
+            return is_gone("the tables");
+        }
+        // The tables are read from end to end, at start, and never by the key.
+        let scanned = KeyspaceCreateOptions::default()
+            .filter_policy(FilterPolicy::disabled())
+            .data_block_size_policy(BlockSizePolicy::all(TABLE_BLOCK_BYTES));
+        let table = open("table", scanned)?;
+        let old_log = match is_there("log") {
+            true => Some(open("log", KeyspaceCreateOptions::default())?),
+            false => None,
+        };
+        Ok(Self { database, meta, table, old_log })
+    }
+
+    fn keyspace(&self, space: Space) -> Result<&Keyspace, StorageError> {
+        match (space, &self.old_log) {
+            (Space::Meta, _) => Ok(&self.meta),
+            (Space::Table, _) => Ok(&self.table),
+            (Space::OldLog, Some(old_log)) => Ok(old_log),
+            (Space::OldLog | Space::Log, _) => {
+                Err(StorageError::new(reading(space), "the database has no such keyspace"))
+            }
+        }
+    }
+
+    fn known_of_log(&self) -> Result<Known, StorageError> {
+        let read = |key| self.meta.get(key).map_err(|error| failed("opening the log", &error));
+        let (begins, ends) = (read(LOG_BEGINS)?, read(LOG_ENDS)?);
+        Ok(Known::decode(begins.as_deref(), ends.as_deref()))
+    }
+}
+
+/// The refusal of a damaged store.
+fn damaged(path: &Path, fault: &FileFault) -> StorageError {
+    let text = format!("{fault}; `vatn check` says more, --repair keeps what can be read");
+    at(path, "is damaged", &text)
+}
+
+fn at(path: &Path, what: &str, cause: &dyn std::fmt::Display) -> StorageError {
+    StorageError::new(&format!("the database {} {what}", path.display()), cause)
+}
+
+/// The refusal of a store that another process has open.
+pub(super) fn in_use(path: &Path) -> StorageError {
+    explain(path, &fjall::Error::Locked)
+}
+
+/// fjall's error in words, for a database that is opened.
+fn explain(path: &Path, error: &fjall::Error) -> StorageError {
+    match error {
+        fjall::Error::Locked => at(
+            path,
+            "is in use",
+            &"another broker has it open; stop that one, or choose another with -b",
+        ),
+        other => at(path, "cannot be used", &words(other)),
+    }
+}
+
+/// What went wrong while a batch was written or read.
+fn failed(what: &str, error: &fjall::Error) -> StorageError {
+    StorageError::new(what, words(error))
+}
+
+/// fjall's own `Display` prints the `Debug` form.
+fn words(error: &fjall::Error) -> String {
+    const DAMAGED: &str = "the bytes on disk have changed; `vatn check` names the file";
+    match error {
+        fjall::Error::Io(cause) | fjall::Error::Storage(LsmError::Io(cause)) => cause.to_string(),
+        fjall::Error::Poisoned => "an earlier write failed; restart the broker".to_owned(),
+        fjall::Error::InvalidVersion(version) => {
+            format!("it has a format this vatn cannot read: version {version:?}")
+        }
+        fjall::Error::Storage(LsmError::ChecksumMismatch { .. }) => {
+            format!("a checksum does not match: {DAMAGED}")
+        }
+        other => format!("{other:?}: {DAMAGED}"),
+    }
+}
+
+/// What is being done to a space when it is read.
+fn reading(space: Space) -> &'static str {
+    match space {
+        Space::Meta => "reading the store's facts",
+        Space::Table => "reading the tables",
+        Space::Log => "reading the log",
+        Space::OldLog => "reading the log of format 1",
+    }
+}
+
+impl Storage for FjallStorage {
+    fn commit(&self, rows: Vec<Row<'_>>, sync: Durability) -> Result<(), StorageError> {
+        self.log.is_well()?;
+        let (records, rows): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|row| row.space == Space::Log);
+        // The log looks after its own file, and the next sync after the directory.
+        let is_looked_after =
+            rows.is_empty() && !records.is_empty() && sync == Durability::Buffered;
+        if rows.iter().any(|row| row.space == Space::Table) {
+            self.commit_after_log(rows, sync)?;
+            self.place.has_rows()?;
+        } else if !rows.is_empty() {
+            self.commit_rows(rows, sync)?;
+        }
+        if !records.is_empty() {
+            self.commit_records(records, sync)?;
+        }
+        if is_looked_after { Ok(()) } else { self.place.is_kept() }
+    }
+
+    fn appends_at_once(&self) -> bool {
+        self.log.appends_at_once()
+    }
+
+    fn preallocate(&self) -> bool {
+        self.log.preallocate()
+    }
+
+    fn load(&self, next: &mut NextRows<'_>) -> Result<(), StorageError> {
+        let spaces = self.spaces()?;
+        let ended = guarded("writing the tables", || {
+            let failed = |error| self.failed("writing the tables", &error);
+            let mut sorted = spaces.table.start_ingestion().map_err(failed)?;
+            loop {
+                let rows = next()?;
+                if rows.is_empty() {
+                    break;
+                }
+                for row in rows {
+                    match row.value {
+                        Some(value) => sorted.write(row.key, value.as_ref()),
+                        None => sorted.write_tombstone(row.key),
+                    }
+                    .map_err(failed)?;
+                }
+            }
+            // What the rows show must not survive where the log of it does not.
+            self.commit_after_log(Vec::new(), Durability::Buffered)?;
+            self.sync()?;
+            sorted.finish().map_err(failed)
+        });
+        ended?;
+        self.place.is_kept()?;
+        self.place.has_rows()
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.logged(self.log.sync())?;
+        let alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.has_unsynced.swap(false, Ordering::AcqRel) {
+            let spaces = self.spaces()?;
+            guarded("syncing", || {
+                let synced = spaces.database.persist(PersistMode::SyncAll);
+                synced.map_err(|error| self.failed("syncing", &error))
+            })
+            // Nor is who comes after a failure to find it synced.
+            .inspect_err(|_| self.has_unsynced.store(true, Ordering::Release))?;
+        }
+        drop(alone);
+        self.place.is_kept()
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        if space == Space::Log {
+            return Ok(self.floor(space, key)?.filter(|found| found.0 == key).map(|found| found.1));
+        }
+        let (keyspace, what) = (self.spaces()?.keyspace(space)?, reading(space));
+        guarded(what, || {
+            let found = keyspace.get(key).map_err(|error| failed(what, &error))?;
+            Ok(found.map(|value| value.to_vec()))
+        })
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        let (spaces, what) = (self.spaces()?, reading(space));
+        if space == Space::Log {
+            return self.log.scan(first_key(from), each);
+        }
+        if space == Space::OldLog && spaces.old_log.is_none() {
+            return Ok(());
+        }
+        let keyspace = spaces.keyspace(space)?;
+        guarded(what, || {
+            for guard in keyspace.range(from..) {
+                let (key, value) = guard.into_inner().map_err(|error| failed(what, &error))?;
+                if !each(&key, &value) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, StorageError> {
+        if space == Space::Log {
+            let found = self.log.floor(first_key(key))?;
+            return Ok(found.map(|(key, record)| (key.to_be_bytes().to_vec(), record)));
+        }
+        let (keyspace, what) = (self.spaces()?.keyspace(space)?, reading(space));
+        guarded(what, || {
+            let Some(guard) = keyspace.range(..=key).next_back() else { return Ok(None) };
+            let (key, value) = guard.into_inner().map_err(|error| failed(what, &error))?;
+            Ok(Some((key.to_vec(), value.to_vec())))
+        })
+    }
+
+    fn trim_log(&self, before: u64) -> Result<(), StorageError> {
+        let Some(begins) = self.logged(self.log.kept_from(before))? else { return Ok(()) };
+        let value = Some(begins.to_le_bytes().to_vec().into());
+        let noted = Row { space: Space::Meta, key: LOG_BEGINS.to_vec(), value };
+        self.commit_rows(vec![noted], Durability::Fsynced)?;
+        self.place.is_kept()?;
+        self.log.remove_before(begins)
+    }
+
+    fn settle(&self) -> Result<(), StorageError> {
+        if self.room().is_some_and(|room| room.free < room.low) {
+            tracing::warn!("the disk is full, so the next start takes longer");
+            return self.place.has_rows();
+        }
+        match guarded("settling", || self.flush_memtables("settling"))? {
+            true => self.is_settled.store(true, Ordering::Release),
+            false => tracing::warn!("the next start takes longer: rows are not in tables yet"),
+        }
+        self.place.has_rows()
+    }
+
+    fn room(&self) -> Option<Room> {
+        let measured = self.measure_room();
+        measured.inspect_err(|error| tracing::debug!("the room is not known: {error}")).ok()
+    }
+
+    fn usage(&self) -> StorageUsage {
+        StorageUsage::of(&self.path)
+    }
+
+    fn compact(&self) -> Result<(), StorageError> {
+        self.merge_tables()
+    }
+
+    fn keep_house(&self) -> Result<(), StorageError> {
+        self.hold_reserve();
+        self.release_journals()
+    }
+}
+
+#[cfg(test)]
+mod tests;

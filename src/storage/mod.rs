@@ -1,0 +1,179 @@
+//! The disk behind a small trait: ordered spaces of keys and values, atomic batches, fsync.
+//!
+//! One implementation keeps the log in files of its own and everything else in fjall; a test's
+//! disk, which fails at the Nth write or forgets what was not synced, is another. Any error of
+//! `commit` or `sync` is fatal for the handle: nothing is retried on it.
+
+pub mod files;
+pub mod fjall;
+mod guard;
+mod log;
+pub mod memory;
+mod place;
+mod reserve;
+mod usage;
+mod view;
+
+pub use self::files::Gap;
+pub use self::fjall::FjallStorage;
+pub use memory::MemoryStorage;
+pub use reserve::Room;
+pub use usage::StorageUsage;
+pub use view::StoreView;
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A place in which keys are ordered by their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// Facts about the store: format version, id, watermarks.
+    Meta,
+    /// The latest value of every key.
+    Table,
+    /// The log: records by the first seq in each, eight bytes, most significant first.
+    Log,
+    /// The log of a store of format 1, which had it among the other rows. Nothing is added to it.
+    OldLog,
+}
+
+/// One row to write; without a value, one to delete.
+#[derive(Debug, Clone)]
+pub struct Row<'a> {
+    /// Where.
+    pub space: Space,
+    /// 1 to 65,535 bytes.
+    pub key: Vec<u8>,
+    /// The value, borrowed where it is large.
+    pub value: Option<std::borrow::Cow<'a, [u8]>>,
+}
+
+/// Gives the next rows; none at the end.
+pub type NextRows<'a> = dyn FnMut() -> Result<Vec<Row<'static>>, StorageError> + 'a;
+
+/// A key with its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
+/// How far a batch must have come when `commit` returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// With the operating system: survives the end of this process.
+    Buffered,
+    /// On the medium: survives a loss of power.
+    Fsynced,
+}
+
+/// Why the disk refused, in the system's words, with what was being done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageError(Arc<str>);
+
+impl StorageError {
+    /// An error while doing `what`.
+    pub fn new(what: &str, cause: impl fmt::Display) -> Self {
+        Self(format!("{what}: {cause}").into())
+    }
+
+    /// The sentence.
+    pub fn text(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StorageError {}
+
+/// What a store needs of a disk.
+pub trait Storage: Send + std::marker::Sync + fmt::Debug {
+    /// Writes all rows or none; of several records of the log, perhaps the first ones.
+    ///
+    /// The log, and all other rows, each become durable in the order in which they were committed.
+    /// Between the two only this holds: a row of the tables never becomes durable before what the
+    /// log held when it was committed.
+    fn commit(&self, rows: Vec<Row<'_>>, sync: Durability) -> Result<(), StorageError>;
+
+    /// Whether a record of the log that is committed now, unsynced, is with the system without a
+    /// wait for the medium.
+    fn appends_at_once(&self) -> bool {
+        false
+    }
+
+    /// Writes many rows of the tables, all or none, and has them on the medium when it returns.
+    /// `next` gives them in the order of their keys, each key once, until it gives none.
+    fn load(&self, next: &mut NextRows<'_>) -> Result<(), StorageError> {
+        let mut rows = Vec::new();
+        loop {
+            match next()? {
+                some if some.is_empty() => return self.commit(rows, Durability::Fsynced),
+                some => rows.extend(some),
+            }
+        }
+    }
+
+    /// Makes everything committed so far survive a loss of power.
+    fn sync(&self) -> Result<(), StorageError>;
+
+    /// Does ahead of time a piece of what the next commits would wait for; called now and then.
+    /// Returns whether there was something to do.
+    fn preallocate(&self) -> bool {
+        false
+    }
+
+    /// Reads one row.
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Reads the rows of a space from `from` on, in order, until `each` returns false.
+    fn scan(
+        &self,
+        space: Space,
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError>;
+
+    /// Reads the last row of a space whose key is at or below `key`.
+    fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, StorageError>;
+
+    /// Gives back the room of records of the log whose keys are below `before`; some of them may
+    /// stay. The caller has made durable what replaces them, and all other rows committed so far
+    /// are durable before a record goes.
+    fn trim_log(&self, before: u64) -> Result<(), StorageError>;
+
+    /// Puts in order what is committed, so that opening the store again is quick.
+    fn settle(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// The bytes that the store takes on the medium, about.
+    fn usage(&self) -> StorageUsage;
+
+    /// The room on the medium, as far as it is known. Where there is little, what is held back for
+    /// that is given up first; called now and then.
+    fn room(&self) -> Option<Room> {
+        None
+    }
+
+    /// Writes the live rows of the tables anew, and gives back the room of all others. Others may
+    /// commit meanwhile. Nothing is lost when it fails.
+    fn compact(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Keeps house: has the disk begin to give back what it holds only until rows are sorted, if
+    /// that is much, and holds some room back for a full medium. Called now and then.
+    fn keep_house(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+/// The number that a key begins with: what is missing of it is taken for zeros.
+fn first_key(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    for (byte, given) in bytes.iter_mut().zip(key) {
+        *byte = *given;
+    }
+    u64::from_be_bytes(bytes)
+}

@@ -1,0 +1,131 @@
+//! Where a database lies: whether it is still there, and what the system says of it.
+
+use super::StorageError;
+use super::files;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a disk must take to pass for one with room.
+const PROBE_BYTES: usize = 1 << 20;
+
+/// Device and inode: two paths with the same are the same file.
+type FileId = (u64, u64);
+
+/// The directory of an open database.
+#[derive(Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+    /// What must keep its name, seen from the directory.
+    kept: Vec<(PathBuf, FileId)>,
+    /// The number of the newest journal: they only grow.
+    journal: AtomicU64,
+    /// The cause of the first failure, in the system's words.
+    cause: OnceLock<String>,
+}
+
+impl Place {
+    /// The directory at `path`, in which a database has just been opened.
+    pub(super) fn of(path: &Path) -> Result<Self, StorageError> {
+        let unusable = |error: io::Error| {
+            StorageError::new(&format!("the database {} cannot be used", path.display()), error)
+        };
+        let mut kept = vec![];
+        for name in files::lasting(path).map_err(unusable)? {
+            let id = file_id(&path.join(&name)).map_err(unusable)?;
+            kept.push((name, id));
+        }
+        let (path, journal) = (path.to_owned(), AtomicU64::new(0));
+        Ok(Self { path, kept, journal, cause: OnceLock::new() })
+    }
+
+    /// Fails when the directory, or one in it, is not where it was. Files that were deleted under
+    /// their users go on to take writes, and fsyncs too, and none of it can be found again.
+    pub(super) fn is_kept(&self) -> Result<(), StorageError> {
+        for (name, id) in &self.kept {
+            match file_id(&self.path.join(name)) {
+                Ok(found) if found == *id => {}
+                Ok(_) => return Err(self.gone(name, &"another one is in its place")),
+                Err(error) => return Err(self.gone(name, &error)),
+            }
+        }
+        let journal = |number: u64| PathBuf::from(format!("{number}.jnl"));
+        match files::newest_journal(&self.path) {
+            Ok(newest) => {
+                let newest = newest.unwrap_or(0);
+                let known = self.journal.fetch_max(newest, Ordering::Relaxed);
+                let is_there = newest >= known && self.path.join(journal(newest)).exists();
+                match is_there {
+                    true => Ok(()),
+                    false => Err(self.gone(&journal(known), &files::MISSING)),
+                }
+            }
+            Err(error) => Err(self.gone(Path::new("."), &error)),
+        }
+    }
+
+    /// Fails when a file is gone that the rows are in.
+    pub(super) fn has_rows(&self) -> Result<(), StorageError> {
+        match files::missing_table(&self.path) {
+            Ok(None) => Ok(()),
+            Ok(Some(fault)) => Err(self.gone(&fault.file, &fault.what)),
+            Err(error) => Err(self.gone(Path::new("keyspaces"), &error)),
+        }
+    }
+
+    fn gone(&self, name: &Path, cause: &dyn std::fmt::Display) -> StorageError {
+        let (path, name) = (self.path.display(), name.display());
+        let what = format!("the database {path} was removed under the broker, or some of it");
+        StorageError::new(&what, format!("{name}: {cause}"))
+    }
+
+    /// Notes the cause of a failure; later ones only follow from it.
+    pub(super) fn note(&self, cause: &impl ToString) {
+        let _ = self.cause.set(cause.to_string());
+    }
+
+    /// Why an earlier write failed, of which fjall only says that it did: also to a thread that
+    /// hears of it first, and of one in its own background. The system is asked again then.
+    pub(super) fn cause(&self) -> Option<String> {
+        let probed = self.probe().err().map(|error| error.to_string());
+        self.cause.get().cloned().or(probed)
+    }
+
+    /// Whether the directory takes a file of some size.
+    fn probe(&self) -> io::Result<()> {
+        let path = self.path.join("probe");
+        let mut file = File::create(&path)?;
+        let written = file.write_all(&vec![1; PROBE_BYTES]).and_then(|()| file.sync_all());
+        std::fs::remove_file(&path).and(written)
+    }
+}
+
+fn file_id(path: &Path) -> io::Result<FileId> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_same_name_is_not_the_same_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("lock");
+        let first = File::create(&lock).unwrap();
+        std::fs::create_dir(folder.path().join("keyspaces")).unwrap();
+        File::create(folder.path().join("version")).unwrap();
+        File::create(folder.path().join("0.jnl")).unwrap();
+        let place = Place::of(folder.path()).unwrap();
+        assert_eq!(place.is_kept(), Ok(()));
+        std::fs::remove_file(&lock).unwrap();
+        assert!(place.is_kept().unwrap_err().text().contains("lock: No such file"));
+        File::create(&lock).unwrap();
+        assert!(place.is_kept().unwrap_err().text().contains("another one"));
+        drop(first);
+    }
+}

@@ -1,0 +1,56 @@
+//! The room that a store takes on the medium, by what takes it.
+
+use super::log;
+use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// What `st_blocks` counts in.
+pub(super) const BLOCK_BYTES: u64 = 512;
+
+/// Bytes on the medium: files count with the blocks that they take, not with their lengths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StorageUsage {
+    /// The tables, rows that are dead included.
+    pub tables: u64,
+    /// What was written to the tables and is not sorted yet.
+    pub journals: u64,
+    /// The log, with files that are kept to be written again.
+    pub log: u64,
+    /// Everything else in the directory.
+    pub other: u64,
+}
+
+impl StorageUsage {
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.tables + self.journals + self.log + self.other
+    }
+
+    /// What the directory of a store takes now. Files come and go meanwhile: what is gone does not
+    /// count.
+    pub(super) fn of(path: &Path) -> Self {
+        let mut usage = Self::default();
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let is_journal = path.extension() == Some(OsStr::new("jnl"));
+            let kind = match name.to_str() {
+                Some("keyspaces") => &mut usage.tables,
+                Some(log::FOLDER) => &mut usage.log,
+                _ if is_journal => &mut usage.journals,
+                _ => &mut usage.other,
+            };
+            *kind += allocated(&path);
+        }
+        usage
+    }
+}
+
+fn allocated(path: &Path) -> u64 {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return 0 };
+    if !metadata.is_dir() {
+        return metadata.blocks() * BLOCK_BYTES;
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| allocated(&entry.path())).sum()
+}

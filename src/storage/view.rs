@@ -1,0 +1,160 @@
+//! A store that is only looked at: its rows and records as its files have them, and nothing of it
+//! is changed.
+//!
+//! fjall changes a database when it opens it: it removes what it takes for left over, and may
+//! panic where something is damaged. So whoever only looks reads the files here. Of a damaged
+//! store what can be read is read; between which keys rows are missing is told afterwards.
+
+use super::files::{self, Depth, FileFault, FoundRow, Gap, Inspection, Tree, Trees};
+use super::fjall::{LOG_BEGINS, LOG_ENDS, in_use};
+use super::log::{Known, LogView};
+use super::{Durability, KeyValue, Row, Space, Storage, StorageError, StorageUsage, first_key};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// The store in a directory, read only.
+#[derive(Debug)]
+pub struct StoreView {
+    facts: BTreeMap<Vec<u8>, Vec<u8>>,
+    table: Tree,
+    /// The log of a store of format 1.
+    old_log: Tree,
+    log: LogView,
+    /// Between which facts some may be missing.
+    lost_facts: Vec<Gap>,
+    _lock: Option<File>,
+}
+
+impl StoreView {
+    /// Reads the store at `path`, and says which of its files are damaged. `report` hears how many
+    /// bytes have been read. Nobody else can open the store until this is dropped.
+    pub fn open(
+        path: &Path,
+        report: &mut dyn FnMut(u64),
+    ) -> Result<(Self, Vec<FileFault>), StorageError> {
+        let unreadable = |error: io::Error| {
+            StorageError::new(&format!("the database {} cannot be read", path.display()), error)
+        };
+        let (lock, fault) = match files::lock(path) {
+            Ok(Some(lock)) => (Some(lock), None),
+            Ok(None) => return Err(in_use(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, Some(files::no_lock())),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let mut inspection = files::inspect(path, Depth::Whole, report)?;
+        inspection.faults.splice(0..0, fault);
+        let view = Self::read(path, &mut inspection, lock).map_err(unreadable)?;
+        Ok((view, inspection.faults))
+    }
+
+    fn read(path: &Path, inspection: &mut Inspection, lock: Option<File>) -> io::Result<Self> {
+        let faults = &mut inspection.faults;
+        let mut trees = Trees::find(path, faults)?;
+        let is_user_key = |key: &[u8]| key.first() == Some(&1);
+        let is_fact = |key: &[u8]| key.first().is_some_and(u8::is_ascii_lowercase);
+        let meta = trees.take("meta", &is_fact)?.unwrap_or_default();
+        let table = trees.take("table", &is_user_key)?.unwrap_or_default();
+        let old_log = trees.take("log", &|key| key.len() == 8)?.unwrap_or_default();
+        let mut facts = BTreeMap::new();
+        let lost_facts = meta.scan(&[], &mut |row| {
+            facts.insert(row.key.to_vec(), row.value.to_vec());
+            true
+        })?;
+        let fact = |name| facts.get(name).map(Vec::as_slice);
+        let known = Known::decode(fact(LOG_BEGINS), fact(LOG_ENDS));
+        let log = LogView::find(path, std::mem::take(&mut inspection.log), known, faults)?;
+        Ok(Self { facts, table, old_log, log, lost_facts, _lock: lock })
+    }
+
+    /// Hands on the rows of the tables, in the order of their keys, until `each` returns false.
+    /// Returns between which keys rows may be missing.
+    pub fn rows(
+        &self,
+        each: &mut dyn FnMut(FoundRow<'_>) -> bool,
+    ) -> Result<Vec<Gap>, StorageError> {
+        self.table.scan(&[], each).map_err(reading)
+    }
+
+    /// Whether facts may be missing.
+    pub fn lacks_facts(&self) -> bool {
+        !self.lost_facts.is_empty() || self.facts.is_empty()
+    }
+
+    /// Whether nothing was ever trimmed of the log.
+    pub fn has_log_from_start(&self) -> bool {
+        self.log.is_from_start
+    }
+
+    /// Whether the log is rows of format 1.
+    fn has_old_log(&self) -> bool {
+        self.facts.get(&b"format"[..]).is_some_and(|format| format.first() == Some(&1))
+    }
+}
+
+fn reading(error: io::Error) -> StorageError {
+    StorageError::new("reading the store", error)
+}
+
+impl Storage for StoreView {
+    fn commit(&self, _rows: Vec<Row<'_>>, _sync: Durability) -> Result<(), StorageError> {
+        Err(StorageError::new("writing", "the store is only looked at"))
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        match space {
+            Space::Meta => Ok(self.facts.get(key).cloned()),
+            _ => Ok(self.floor(space, key)?.filter(|found| found.0 == key).map(|found| found.1)),
+        }
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        let rows = |tree: &Tree, each: &mut dyn FnMut(&[u8], &[u8]) -> bool| {
+            tree.scan(from, &mut |row| each(row.key, row.value)).map(drop).map_err(reading)
+        };
+        match space {
+            Space::Meta => {
+                self.facts.range(from.to_vec()..).all(|(key, value)| each(key, value));
+                Ok(())
+            }
+            Space::Table => rows(&self.table, each),
+            Space::OldLog => rows(&self.old_log, each),
+            Space::Log if self.has_old_log() => rows(&self.old_log, each),
+            Space::Log => self.log.scan(first_key(from), each).map_err(reading),
+        }
+    }
+
+    fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, StorageError> {
+        if space == Space::Log && !self.has_old_log() {
+            let found = self.log.floor(first_key(key)).map_err(reading)?;
+            return Ok(found.map(|(key, record)| (key.to_be_bytes().to_vec(), record)));
+        }
+        let mut last = None;
+        self.scan(space, &[], &mut |found, value| {
+            let is_before = found <= key;
+            if is_before {
+                last = Some((found.to_vec(), value.to_vec()));
+            }
+            is_before
+        })?;
+        Ok(last)
+    }
+
+    fn trim_log(&self, _before: u64) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn usage(&self) -> StorageUsage {
+        StorageUsage::default()
+    }
+}

@@ -1,0 +1,163 @@
+//! What is known of the store's room on the medium, and who asks for it to come back.
+//!
+//! The compactor works; whoever finishes a checkpoint has it look, a command has it compact, and
+//! `stats` tells how it goes.
+
+use crate::storage::{StorageError, StorageUsage};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How compacting goes.
+#[derive(Debug, Clone, Default)]
+pub struct CompactionStatus {
+    /// What the store took when it was last looked at.
+    pub usage: StorageUsage,
+    /// Compactions that have ended, failed ones included.
+    pub ended: u64,
+    /// A compaction is running.
+    pub is_running: bool,
+    /// Bytes that compactions have given back.
+    pub freed_bytes: u64,
+    /// Why the last one failed, if it did.
+    pub failure: Option<StorageError>,
+}
+
+/// What the compactor is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Look whether a compaction is due.
+    Look,
+    /// Compact, due or not.
+    Compact,
+}
+
+/// Requests for compactions, and what came of them.
+#[derive(Debug, Default)]
+pub struct Compaction {
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    status: CompactionStatus,
+    /// The compaction with this number has been asked for, and all before it.
+    requested: u64,
+    live_bytes: u64,
+    should_spin: bool,
+    is_closed: bool,
+}
+
+impl Compaction {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it goes.
+    pub fn status(&self) -> CompactionStatus {
+        self.state().status.clone()
+    }
+
+    /// A checkpoint has ended: rows of `live_bytes` are live of those that the tables hold now. Has
+    /// the compactor look whether something is due.
+    pub fn checkpointed(&self, live_bytes: u64) {
+        let mut state = self.state();
+        state.live_bytes = live_bytes;
+        state.should_spin = true;
+        drop(state);
+        self.work.notify_one();
+    }
+
+    /// Bytes of live rows in the tables, about. What was deleted since the last checkpoint is live
+    /// for whoever compacts.
+    pub fn live_bytes(&self) -> u64 {
+        self.state().live_bytes
+    }
+
+    /// Asks for a compaction of all that is there now. Returns its number: it is done when so many
+    /// have ended.
+    pub fn request(&self) -> u64 {
+        let mut state = self.state();
+        // The one that is running may have passed over what was written since it began.
+        let number = state.status.ended + 1 + u64::from(state.status.is_running);
+        state.requested = state.requested.max(number);
+        drop(state);
+        self.work.notify_one();
+        number
+    }
+
+    /// Nothing more is to be done.
+    pub fn close(&self) {
+        self.state().is_closed = true;
+        self.work.notify_all();
+    }
+
+    /// Waits for something to do; after `time` there is. `None`: closed.
+    pub fn wait(&self, time: Duration) -> Option<Task> {
+        let mut state = self.state();
+        if !state.is_closed && !state.should_spin && !state.has_request() {
+            state = self.work.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.should_spin = false;
+        match state.is_closed {
+            true => None,
+            false if state.has_request() => Some(Task::Compact),
+            false => Some(Task::Look),
+        }
+    }
+
+    /// The store has been looked at.
+    pub fn looked(&self, usage: StorageUsage) {
+        self.state().status.usage = usage;
+    }
+
+    /// A compaction begins.
+    pub fn begin(&self) {
+        self.state().status.is_running = true;
+    }
+
+    /// The compaction that began has ended; the store takes `usage` now.
+    pub fn end(&self, usage: StorageUsage, failure: Option<StorageError>) {
+        let mut state = self.state();
+        let status = &mut state.status;
+        if failure.is_none() {
+            status.freed_bytes += status.usage.total().saturating_sub(usage.total());
+        }
+        status.ended += 1;
+        status.is_running = false;
+        status.usage = usage;
+        status.failure = failure;
+    }
+}
+
+impl State {
+    fn has_request(&self) -> bool {
+        self.requested > self.status.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOT_AT_ALL: Duration = Duration::ZERO;
+
+    #[test]
+    fn a_request_is_done_by_a_compaction_that_began_after_it() {
+        let compaction = Compaction::default();
+        assert_eq!(compaction.wait(NOT_AT_ALL), Some(Task::Look));
+        assert_eq!((compaction.request(), compaction.request()), (1, 1));
+        assert_eq!(compaction.wait(NOT_AT_ALL), Some(Task::Compact));
+        compaction.begin();
+        assert_eq!(compaction.request(), 2, "the first may have passed over something");
+        compaction.end(StorageUsage::default(), None);
+        assert_eq!(compaction.wait(NOT_AT_ALL), Some(Task::Compact));
+        compaction.begin();
+        compaction.end(StorageUsage::default(), Some(StorageError::new("x", "y")));
+        assert_eq!(compaction.wait(NOT_AT_ALL), Some(Task::Look));
+        let status = compaction.status();
+        assert!(status.ended == 2 && status.failure.is_some() && !status.is_running);
+        compaction.close();
+        assert_eq!(compaction.wait(NOT_AT_ALL), None);
+    }
+}

@@ -1,0 +1,59 @@
+//! Holes in the history: stretches of seqs whose records were lost with damaged files. A repair
+//! notes them, so that whoever reads the history is told where something is missing.
+
+use super::tables::meta;
+use crate::protocol::Seq;
+use crate::storage::{Row, Space, Storage, StorageError};
+
+/// A stretch of seqs, from the first to the last, whose records are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// The first seq that is missing.
+    pub first: Seq,
+    /// The last one.
+    pub last: Seq,
+}
+
+impl Hole {
+    /// The row that notes it.
+    pub fn row(&self) -> Row<'static> {
+        let key = [meta::HOLE.as_bytes(), &self.first.to_be_bytes()].concat();
+        Row { space: Space::Meta, key, value: Some(self.last.to_le_bytes().to_vec().into()) }
+    }
+
+    /// Reads all that are noted, in order.
+    pub fn read_all(disk: &dyn Storage) -> Result<Vec<Self>, StorageError> {
+        let (prefix, mut found) = (meta::HOLE.as_bytes(), Vec::new());
+        disk.scan(Space::Meta, prefix, &mut |key, value| {
+            let first = key.strip_prefix(prefix).and_then(|first| first.try_into().ok());
+            let (Some(first), Ok(last)) = (first.map(Seq::from_be_bytes), value.try_into()) else {
+                return key.starts_with(prefix);
+            };
+            found.push(Self { first, last: Seq::from_le_bytes(last) });
+            true
+        })?;
+        Ok(found)
+    }
+}
+
+/// The hole that whoever reads on from `after` comes to, with or without records before it.
+pub fn next(holes: &[Hole], after: Seq) -> Option<Hole> {
+    holes.iter().find(|hole| hole.last > after).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Durability, MemoryStorage};
+
+    #[test]
+    fn holes_are_read_back_in_order() {
+        let disk = MemoryStorage::default();
+        let holes = [Hole { first: 300, last: 400 }, Hole { first: 5, last: 9 }];
+        disk.commit(holes.iter().map(Hole::row).collect(), Durability::Fsynced).unwrap();
+        let read = Hole::read_all(&disk).unwrap();
+        assert_eq!(read, [holes[1], holes[0]]);
+        assert_eq!((next(&read, 4), next(&read, 8)), (Some(holes[1]), Some(holes[1])));
+        assert_eq!((next(&read, 9), next(&read, 400)), (Some(holes[0]), None));
+    }
+}

@@ -1,0 +1,577 @@
+//! Replies on their way to one peer: in the order of its requests, each held until it may be seen.
+
+use super::byte_queue::ByteQueue;
+use super::send_buffer::SendBuffer;
+use super::zmtp::{FRAME_HEAD_BYTES, write_frame, write_frame_head};
+use crate::engine::{Answer, BarrierStatus, DeferredReply, Engine, Kind};
+use crate::limits::WAITING_EACH_MAX;
+use crate::protocol::reply_buffer::{Piece, WRITTEN_IN_PLACE_BYTES};
+use crate::protocol::{DurabilityBarrier, ReplyBuffer, Seq};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::ops::Range;
+use tokio::time::Instant;
+
+/// No further message that may overtake others is sent while so much is not written.
+const DETACHED_UNWRITTEN_BYTES: usize = 1 << 20;
+
+/// How the frames of some replies stand in their message.
+#[derive(Debug, Clone, Copy)]
+pub struct Framing {
+    /// The peer is a REQ, and these are the first replies of the message: an empty frame leads.
+    pub has_delimiter: bool,
+    /// These are the first replies of the message.
+    pub begins: bool,
+    /// These are the last replies of the message.
+    pub ends: bool,
+}
+
+/// Replies that are not the peer's yet.
+#[derive(Debug, Default)]
+pub struct ReplyQueue {
+    /// The frames of all units in order, one after the other.
+    held: ByteQueue,
+    units: VecDeque<Unit>,
+    /// The replies of all units in order; their ranges count from their unit's start.
+    replies: VecDeque<Answer>,
+    /// How many of them wait for what may take long.
+    waiting: usize,
+    /// Messages that are answered when they are due, whatever the order.
+    detached: Vec<Detached>,
+    detached_bytes: usize,
+    detached_replies: usize,
+    detached_waiting: usize,
+    /// One of them is being made. Nothing may keep it from being sent then.
+    is_making: bool,
+    /// That of the first unit is being made, or the unit is to be sent when nothing else is.
+    is_first_next: bool,
+    /// That of the first unit is being made.
+    is_first_making: bool,
+}
+
+/// Replies of one message that are released together.
+#[derive(Debug, Clone, Copy)]
+struct Unit {
+    barrier: DurabilityBarrier,
+    framing: Framing,
+    bytes: usize,
+    replies: usize,
+    /// Some reply has no bytes until it is released.
+    is_deferred: bool,
+    /// So many replies from the first on are known to be due.
+    due: usize,
+    /// How many replies wait for what may take long.
+    waiting: usize,
+    /// Which reply is made later; the engine executes no two such together.
+    later: Option<usize>,
+}
+
+impl Unit {
+    /// Whether all its `replies` are due. What was due once is not looked at again.
+    fn is_due<'r>(
+        &mut self,
+        engine: &Engine,
+        replies: impl Iterator<Item = &'r Answer>,
+        now: Instant,
+    ) -> bool {
+        let rest = replies.take(self.replies).skip(self.due);
+        self.due += rest.take_while(|reply| engine.is_due(reply, now)).count();
+        self.due == self.replies
+    }
+
+    /// The reply that is still to be made.
+    fn unmade<'r>(
+        &self,
+        mut replies: impl Iterator<Item = &'r Answer>,
+    ) -> Option<&'r DeferredReply> {
+        match &replies.nth(self.later?)?.kind {
+            Kind::Later(later) if later.result().is_none() => Some(later),
+            _ => None,
+        }
+    }
+
+    /// Whether it leaves a message begun, so that nothing else can be sent before its end.
+    fn leaves_begun(&self) -> bool {
+        self.framing.begins && !self.framing.ends
+    }
+}
+
+/// A message with a `wait` in it.
+#[derive(Debug)]
+struct Detached {
+    unit: Unit,
+    frames: ByteQueue,
+    replies: Vec<Answer>,
+    /// Its reply is being made; then it is sent.
+    is_next: bool,
+}
+
+impl ReplyQueue {
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty() && self.detached.is_empty()
+    }
+
+    /// How many replies are held.
+    pub fn replies(&self) -> usize {
+        self.replies.len() + self.detached_replies
+    }
+
+    /// What is held, in bytes: the frames, and what is known of each reply.
+    pub fn bytes(&self) -> usize {
+        self.held.len() + self.detached_bytes + self.replies() * size_of::<Answer>()
+    }
+
+    /// How many bytes it has allocated, each page that is being made being one of `page_bytes`.
+    pub fn held(&self, page_bytes: usize) -> usize {
+        let pages = usize::from(self.is_making) + usize::from(self.is_first_making);
+        self.held.held()
+            + self.units.capacity() * size_of::<Unit>()
+            + self.replies.capacity() * size_of::<Answer>()
+            + self.detached.capacity() * size_of::<Detached>()
+            + self.detached_bytes
+            + self.detached_replies * size_of::<Answer>()
+            + pages * page_bytes
+    }
+
+    /// Gives back what it has kept for what comes next.
+    pub fn rest(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    /// Whether it holds replies that wait for what the peer asked for, and not for the disk.
+    pub fn waits_for_long(&self) -> bool {
+        self.waiting > 0 || !self.detached.is_empty()
+    }
+
+    /// How many replies wait for what may take long, and hold back what comes after them.
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// What the first of all waits for, if that is all that is waited for.
+    pub fn barrier(&self) -> Option<DurabilityBarrier> {
+        let first = self.units.front().filter(|unit| !unit.is_deferred)?;
+        self.detached.is_empty().then_some(first.barrier)
+    }
+
+    /// How far the writes have to come before anything may be due, besides what the caller's signal
+    /// tells of.
+    pub fn next_step(&self, engine: &Engine, send_buffer: &SendBuffer) -> DurabilityBarrier {
+        // What is due, and cannot be sent yet, waits for something else.
+        let first = self.units.front().filter(|_| !self.is_first_next).and_then(|unit| {
+            let is_known = unit.is_deferred.then(|| self.replies.get(unit.due));
+            is_known.map_or(Some(unit.barrier), |reply| reply.and_then(awaited_gate))
+        });
+        let detached = self.detached.iter().filter(|_| may_overtake(send_buffer));
+        let detached = detached.filter_map(|one| awaited_gate(one.replies.get(one.unit.due)?));
+        let watermarks = engine.watermarks();
+        let nothing =
+            DurabilityBarrier { stored: Seq::MAX, synced: Seq::MAX, checkpointed: Seq::MAX };
+        detached.chain(first).fold(nothing, |step, barrier| {
+            let next = watermarks.next_step(barrier);
+            DurabilityBarrier {
+                stored: step.stored.min(next.stored),
+                synced: step.synced.min(next.synced),
+                checkpointed: step.checkpointed.min(next.checkpointed),
+            }
+        })
+    }
+
+    /// When the next `wait` gives up; `None` where its message could not be sent then.
+    pub fn deadline(&self, send_buffer: &SendBuffer) -> Option<Instant> {
+        // One that is wholly due waits for its page, and what follows it is not looked at yet.
+        let unit = self.units.front().filter(|unit| unit.due < unit.replies);
+        let first = unit.and_then(|unit| self.replies.get(unit.due)?.kind.until());
+        if !may_overtake(send_buffer) {
+            return first;
+        }
+        let detached = self.detached.iter();
+        let detached = detached.filter_map(|one| one.replies.get(one.unit.due)?.kind.until());
+        detached.chain(first).min()
+    }
+
+    /// Sends `replies`, which are in `encoded`, or holds them until they may be seen.
+    pub fn push(
+        &mut self,
+        engine: &Engine,
+        send_buffer: &mut SendBuffer,
+        encoded: &ReplyBuffer,
+        replies: &[Answer],
+        framing: Framing,
+    ) {
+        let mut unit = Unit {
+            barrier: DurabilityBarrier::OPEN,
+            framing,
+            bytes: 0,
+            replies: replies.len(),
+            is_deferred: false,
+            due: 0,
+            waiting: 0,
+            later: None,
+        };
+        for (index, reply) in replies.iter().enumerate() {
+            unit.barrier.join(reply.barrier);
+            unit.is_deferred |= !reply.kind.is_ready();
+            unit.waiting += usize::from(reply.kind.may_overtake());
+            if matches!(reply.kind, Kind::Later(_)) {
+                unit.later = Some(index);
+            }
+        }
+        let is_ready =
+            !unit.is_deferred && engine.barrier_status(unit.barrier) == BarrierStatus::Ready;
+        let may_be_sent = is_ready && !(self.is_making && unit.leaves_begun());
+        if self.units.is_empty() && may_be_sent {
+            encode(send_buffer.queue(framing.ends), encoded, replies, framing, |_, _| {});
+            return;
+        }
+        let has_place = self.detached_waiting + unit.waiting <= WAITING_EACH_MAX;
+        if framing.begins && framing.ends && unit.waiting > 0 && has_place {
+            self.detach(unit, encoded, replies);
+            return;
+        }
+        let start = self.held.len();
+        encode(&mut self.held, encoded, replies, framing, |reply, range| {
+            self.replies.push_back(Answer { range, ..reply.clone() });
+        });
+        unit.bytes = self.held.len() - start;
+        self.waiting += unit.waiting;
+        self.units.push_back(unit);
+    }
+
+    fn detach(&mut self, mut unit: Unit, encoded: &ReplyBuffer, replies: &[Answer]) {
+        let (frames, replies_held) = (ByteQueue::default(), Vec::with_capacity(replies.len()));
+        let mut one = Detached { unit, frames, replies: replies_held, is_next: false };
+        encode(&mut one.frames, encoded, replies, unit.framing, |reply, range| {
+            one.replies.push(Answer { range, ..reply.clone() });
+        });
+        unit.bytes = one.frames.len();
+        one.unit = unit;
+        self.detached_bytes += unit.bytes;
+        self.detached_replies += unit.replies;
+        self.detached_waiting += unit.waiting;
+        self.detached.push(one);
+    }
+
+    /// Moves what may be seen to the send_buffer. Replies that are made later are not made unless
+    /// `may_make` says that there is memory for a page.
+    pub fn release(
+        &mut self,
+        engine: &Engine,
+        send_buffer: &mut SendBuffer,
+        may_make: &mut dyn FnMut() -> bool,
+    ) {
+        self.release_units(engine, send_buffer, may_make);
+        if self.is_making || !self.detached.is_empty() && may_overtake(send_buffer) {
+            self.release_detached(engine, send_buffer, may_make);
+        }
+    }
+
+    fn release_units(
+        &mut self,
+        engine: &Engine,
+        send_buffer: &mut SendBuffer,
+        may_make: &mut dyn FnMut() -> bool,
+    ) {
+        let mut released = 0;
+        let mut is_whole = true;
+        while let Some(unit) = self.units.front_mut() {
+            let release = engine.barrier_status(unit.barrier);
+            let is_due = match unit.is_deferred {
+                true => unit.is_due(engine, self.replies.iter(), Instant::now()),
+                false => release != BarrierStatus::Waiting,
+            };
+            if !is_due {
+                break;
+            }
+            if self.is_making && unit.leaves_begun() {
+                self.is_first_next = true;
+                break;
+            }
+            if let Some(later) = unit.unmade(self.replies.iter()) {
+                if self.is_first_making || may_make() {
+                    later.make();
+                    (self.is_first_next, self.is_first_making) = (true, true);
+                }
+                break;
+            }
+            let unit = *unit;
+            self.waiting -= unit.waiting;
+            (self.is_first_next, self.is_first_making) = (false, false);
+            if release == BarrierStatus::Ready && !unit.is_deferred {
+                released += unit.bytes;
+                is_whole = unit.framing.ends;
+                self.replies.drain(..unit.replies);
+            } else {
+                self.send(released, is_whole, send_buffer);
+                released = 0;
+                let replies = self.replies.drain(..unit.replies);
+                let out = send_buffer.queue(unit.framing.ends);
+                rebuild(engine, out, &mut self.held, replies, unit.framing);
+            }
+            self.units.pop_front();
+        }
+        self.send(released, is_whole, send_buffer);
+    }
+
+    /// Sends `released` bytes from the front as they are.
+    fn send(&mut self, released: usize, is_whole: bool, send_buffer: &mut SendBuffer) {
+        if released > 0 {
+            send_buffer.take_from(&mut self.held, released, is_whole);
+        }
+    }
+
+    fn release_detached(
+        &mut self,
+        engine: &Engine,
+        send_buffer: &mut SendBuffer,
+        may_make: &mut dyn FnMut() -> bool,
+    ) {
+        let now = Instant::now();
+        let has_room = Cell::new(has_room_for_more(send_buffer));
+        let is_first_next = self.is_first_next;
+        let is_making = &mut self.is_making;
+        let is_due = |one: &mut Detached| {
+            // What is made is sent: others wait for its place.
+            if !has_room.get() && !one.is_next || !one.unit.is_due(engine, one.replies.iter(), now)
+            {
+                return false;
+            }
+            let Some(later) = one.unit.unmade(one.replies.iter()) else {
+                *is_making &= !one.is_next;
+                return true;
+            };
+            // One after the other, so that no connection takes what there is for all.
+            if !*is_making && !is_first_next && may_make() {
+                (*is_making, one.is_next) = (true, true);
+                later.make();
+            }
+            false
+        };
+        let mut due = self.detached.extract_if(.., is_due);
+        while send_buffer.is_between_messages()
+            && let Some(mut one) = due.next()
+        {
+            self.detached_bytes -= one.unit.bytes;
+            self.detached_replies -= one.unit.replies;
+            self.detached_waiting -= one.unit.waiting;
+            let framing = one.unit.framing;
+            rebuild(
+                engine,
+                send_buffer.queue(true),
+                &mut one.frames,
+                one.replies.into_iter(),
+                framing,
+            );
+            has_room.set(has_room_for_more(send_buffer));
+        }
+    }
+}
+
+/// The barrier that a reply waits for; `None` for one that is made later.
+fn awaited_gate(reply: &Answer) -> Option<DurabilityBarrier> {
+    (!matches!(reply.kind, Kind::Later(_))).then_some(reply.barrier)
+}
+
+/// Whether a message out of order may be sent: nothing may come between the frames of another, and
+/// what a peer does not read stays where it is counted.
+fn may_overtake(send_buffer: &SendBuffer) -> bool {
+    send_buffer.is_between_messages() && has_room_for_more(send_buffer)
+}
+
+fn has_room_for_more(send_buffer: &SendBuffer) -> bool {
+    send_buffer.unwritten() < DETACHED_UNWRITTEN_BYTES
+}
+
+/// How many bytes the frames of `replies` take at the most.
+fn encoded_bytes(replies: &[Answer]) -> usize {
+    let frames = replies.iter().map(|reply| FRAME_HEAD_BYTES + reply.range.len());
+    frames.sum::<usize>() + FRAME_HEAD_BYTES
+}
+
+/// Appends the frames of `replies`; each is handed to `placed` with the range of its frame's body.
+fn encode(
+    queue: &mut ByteQueue,
+    encoded: &ReplyBuffer,
+    replies: &[Answer],
+    framing: Framing,
+    mut placed: impl FnMut(&Answer, Range<usize>),
+) {
+    let Some(bytes) = encoded.plain() else {
+        return encode_pieces(queue, encoded, replies, framing, placed);
+    };
+    let out = queue.end(encoded_bytes(replies));
+    let start = out.len();
+    // At once, since growing step by step would copy large replies several times.
+    out.reserve(encoded_bytes(replies));
+    if framing.has_delimiter {
+        write_frame(out, true, &[]);
+    }
+    for (index, reply) in replies.iter().enumerate() {
+        let more = !framing.ends || index + 1 < replies.len();
+        let body = bytes.get(reply.range.clone()).unwrap_or_default();
+        write_frame_head(out, more, body.len());
+        let at = out.len() - start;
+        out.extend_from_slice(body);
+        placed(reply, at..at + body.len());
+    }
+}
+
+/// The same where some replies have large values in them, which are not copied.
+fn encode_pieces(
+    queue: &mut ByteQueue,
+    encoded: &ReplyBuffer,
+    replies: &[Answer],
+    framing: Framing,
+    mut placed: impl FnMut(&Answer, Range<usize>),
+) {
+    let start = queue.len();
+    if framing.has_delimiter {
+        write_frame(queue.end(FRAME_HEAD_BYTES), true, &[]);
+    }
+    for (index, reply) in replies.iter().enumerate() {
+        let more = !framing.ends || index + 1 < replies.len();
+        write_frame_head(queue.end(FRAME_HEAD_BYTES), more, reply.range.len());
+        let at = queue.len() - start;
+        for piece in encoded.pieces(reply.range.clone()) {
+            match piece {
+                Piece::Shared(value) if value.len() >= WRITTEN_IN_PLACE_BYTES => {
+                    queue.share(value);
+                }
+                piece => queue.end(piece.bytes().len()).extend_from_slice(piece.bytes()),
+            }
+        }
+        placed(reply, at..at + reply.range.len());
+    }
+}
+
+/// Moves the frames of replies from `frames` to `out`. Some of them are not what was encoded: made
+/// only now, or failed.
+fn rebuild(
+    engine: &Engine,
+    out: &mut ByteQueue,
+    frames: &mut ByteQueue,
+    replies: impl ExactSizeIterator<Item = Answer>,
+    framing: Framing,
+) {
+    let mut place = 0;
+    if framing.has_delimiter {
+        let mut delimiter = Vec::new();
+        write_frame(&mut delimiter, true, &[]);
+        place = delimiter.len();
+        frames.move_to(place, out);
+    }
+    let count = replies.len();
+    let mut made = Vec::new();
+    for (index, reply) in replies.enumerate() {
+        let more = !framing.ends || index + 1 < count;
+        made.clear();
+        let release = engine.look(&reply);
+        let frame_bytes = reply.range.end - place;
+        place = reply.range.end;
+        if engine.complete(&reply, release, &mut made) {
+            frames.consume(frame_bytes);
+            write_frame(out.end(FRAME_HEAD_BYTES + made.len()), more, &made);
+        } else {
+            frames.move_to(frame_bytes, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::Request;
+    use crate::engine::{Answers, engine_on};
+    use crate::limits::CHANGES_PAGES_MAX;
+    use crate::storage::MemoryStorage;
+    use std::sync::Arc;
+    use tokio::task::yield_now;
+
+    const PART: Framing = Framing { has_delimiter: false, begins: true, ends: false };
+    const REST: Framing = Framing { has_delimiter: false, begins: false, ends: true };
+    const WHOLE: Framing = Framing { has_delimiter: false, begins: true, ends: true };
+
+    /// An engine that has committed one write.
+    fn engine() -> Arc<Engine> {
+        let (engine, log) = engine_on(Arc::<MemoryStorage>::default());
+        ask(&engine, b"\x94\0\x01\xa3set\x92\xa1k\x01");
+        engine.stop();
+        engine.commit(log);
+        engine
+    }
+
+    fn ask(engine: &Engine, frame: &[u8]) -> Answers {
+        let mut answers = Answers::default();
+        assert_eq!(engine.execute(&[Request::decode(frame)], false, &mut answers), 1);
+        answers
+    }
+
+    /// A `changes` that has something to show.
+    fn changes(engine: &Engine) -> Answers {
+        ask(engine, b"\x94\0\x01\xa7changes\x91\0")
+    }
+
+    /// One whose page is being made.
+    fn made(engine: &Engine) -> Answers {
+        let answers = changes(engine);
+        if let Kind::Later(later) = &answers.list[0].kind {
+            later.make();
+        }
+        answers
+    }
+
+    fn block_on(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test);
+    }
+
+    #[test]
+    fn a_page_that_is_made_never_waits_for_another() {
+        block_on(async {
+            let engine = engine();
+            // There is one place left for all that follow.
+            let _others: Vec<_> = (1..CHANGES_PAGES_MAX).map(|_| made(&engine)).collect();
+            for _ in 0..CHANGES_PAGES_MAX {
+                yield_now().await;
+            }
+            let (mut reply_queue, mut send_buffer) = (ReplyQueue::default(), SendBuffer::default());
+            for framing in [PART, REST, WHOLE] {
+                let Answers { replies, list, .. } = &changes(&engine);
+                reply_queue.push(&engine, &mut send_buffer, replies, list, framing);
+                reply_queue.release(&engine, &mut send_buffer, &mut || true);
+            }
+            for _ in 0..100 {
+                yield_now().await;
+                reply_queue.release(&engine, &mut send_buffer, &mut || true);
+            }
+            assert!(reply_queue.is_empty() && send_buffer.is_between_messages());
+        });
+    }
+
+    #[test]
+    fn what_follows_a_page_that_is_not_made_is_waited_for_later() {
+        block_on(async {
+            let engine = engine();
+            let (mut reply_queue, mut send_buffer) = (ReplyQueue::default(), SendBuffer::default());
+            let over = ask(&engine, b"\x94\0\x02\xa4wait\x93\x09\xa6stored\x81\xaatimeout_ms\0");
+            for (answers, framing) in [(&changes(&engine), PART), (&over, REST)] {
+                reply_queue.push(
+                    &engine,
+                    &mut send_buffer,
+                    &answers.replies,
+                    &answers.list,
+                    framing,
+                );
+            }
+            reply_queue.release(&engine, &mut send_buffer, &mut || false);
+            assert_eq!(
+                reply_queue.deadline(&send_buffer),
+                None,
+                "it would be over again and again"
+            );
+        });
+    }
+}

@@ -1,0 +1,87 @@
+//! The storage runtime driven from inside the process: requests in, outcomes out, on any disk.
+
+use super::dealer::{Outcome, decode};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vatn::client::Request;
+use vatn::clock::Clock;
+use vatn::config::{Config, QueueConfig, RetainConfig};
+use vatn::engine::{Answer, Answers, BarrierStatus, Engine};
+use vatn::protocol::DurabilityBarrier;
+use vatn::server::StorageRuntime;
+use vatn::storage::{Storage, StorageError};
+
+/// Longer than anything takes that does not hang.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn config(queue: QueueConfig) -> Config {
+    Config {
+        queue,
+        // So small that segments are closed and trimmed all the time.
+        retain: RetainConfig { bytes: 2_000, age_ms: 0, segment_bytes: 500 },
+        checkpoint_threads: 2,
+        ..Config::without_edges("memory")
+    }
+}
+
+/// Opens a store with a small queue, so that its writers wait for the workers.
+pub fn open(disk: Arc<dyn Storage>, clock: &Clock) -> Result<StorageRuntime, StorageError> {
+    let queue = QueueConfig { items: 12, bytes: 1 << 20, wait_ms: 60_000 };
+    StorageRuntime::open(config(queue), clock.clone(), disk, &mut |_| {})
+}
+
+/// Waits until `condition` holds; fails when it never does.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A request that was executed, and whose answer may have to wait.
+pub struct Held {
+    bytes: Vec<u8>,
+    answer: Answer,
+}
+
+impl Held {
+    /// The encoded response, should it be sent.
+    pub fn response(&self) -> &[u8] {
+        &self.bytes[self.answer.range.clone()]
+    }
+
+    /// Whether the answer waits for nothing.
+    pub fn is_open(&self) -> bool {
+        self.answer.barrier == DurabilityBarrier::OPEN
+    }
+}
+
+/// Executes a request as soon as there is room for it.
+pub fn execute(engine: &Engine, request: &Request) -> Held {
+    execute_frame(engine, &request.encode(1))
+}
+
+/// The same for an encoded request.
+pub fn execute_frame(engine: &Engine, frame: &[u8]) -> Held {
+    let requests = [vatn::commands::Request::decode(frame)];
+    let mut answers = Answers::default();
+    wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
+    engine.append(answers.to_append);
+    Held { answer: answers.list[0].clone(), bytes: answers.replies.fill() }
+}
+
+/// Waits for the answer of an executed request.
+pub fn settle(engine: &Engine, held: &Held) -> Outcome {
+    let barrier = held.answer.barrier;
+    wait_for("an answer", || engine.barrier_status(barrier) != BarrierStatus::Waiting);
+    let mut out = Vec::new();
+    match engine.complete(&held.answer, engine.barrier_status(barrier), &mut out) {
+        true => decode(&out).1,
+        false => decode(&held.bytes[held.answer.range.clone()]).1,
+    }
+}
+
+pub fn call(engine: &Engine, request: &Request) -> Outcome {
+    settle(engine, &execute(engine, request))
+}
