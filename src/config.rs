@@ -28,7 +28,7 @@ pub struct Config {
     /// The durability of writes that do not name one.
     pub durability: Level,
     /// Bounds of the write queue.
-    pub queue: QueueConfig,
+    pub write_queue: WriteQueueConfig,
     /// How much history stays.
     pub retain: RetainConfig,
     /// How many threads bring the tables up to date.
@@ -51,7 +51,7 @@ impl Config {
             insecure: false,
             warnings: Vec::new(),
             durability: Level::Synced,
-            queue: QueueConfig::default(),
+            write_queue: WriteQueueConfig::default(),
             retain: RetainConfig::default(),
             checkpoint_threads: 1,
             limits: Limits::default(),
@@ -61,7 +61,7 @@ impl Config {
 
 /// Bounds of the write queue (LeakDB's `maxsize`, counted in items and in bytes).
 #[derive(Debug, Clone)]
-pub struct QueueConfig {
+pub struct WriteQueueConfig {
     /// Most changes that wait for the tables; reaching it flushes.
     pub items: usize,
     /// Most bytes of changes that wait for the tables.
@@ -70,7 +70,7 @@ pub struct QueueConfig {
     pub wait_ms: u64,
 }
 
-impl Default for QueueConfig {
+impl Default for WriteQueueConfig {
     fn default() -> Self {
         Self { items: 4_000_000, bytes: 512 << 20, wait_ms: 5_000 }
     }

@@ -3,23 +3,22 @@
 //!
 //! The rooms, from the ground up; a room imports only from below (held by `tests/tidy`):
 //!
-//! - [`wire`] is what travels: arguments, replies, changes and error codes, as bytes. [`limits`]
-//!   has every bound, [`config`] what a broker is told at start, [`clock`] the time, [`process`]
-//!   its signals and what the system allows it.
-//! - [`budget`] counts what work costs those who wait for it; [`turns`] says whose turn it is on an
-//!   I/O thread.
-//! - [`store`] is the ordered map, and what a write is made of. [`disk`] is a small trait, with
-//!   the log's files and fjall behind it.
+//! - [`protocol`] has arguments, replies, changes and error codes, as bytes. [`limits`] has every
+//!   bound, [`config`] the settings of a broker, [`clock`] the time, [`process`] signals,
+//!   permissions and limits of the process.
+//! - [`budget`] counts the work of commands.
+//! - [`state`] is the ordered map, and what a write is made of. [`storage`] is a small trait, with
+//!   the log files and fjall behind it.
 //! - [`commands`] has a file for each command: how it is decoded, what it touches, what it costs
 //!   and what it does, a pure function of state, command and time.
-//! - [`log`] is the write queue as a log: records, the bounded queue, watermarks, and the feed of
-//!   what was committed.
-//! - [`net`] is what all network edges share: one memory quota, connection slots, timeouts.
-//! - [`engine`] owns the map: the one path by which anything changes. [`worker`] brings the tables
-//!   up to date behind the log.
+//! - [`wal`] is the write-ahead log: records, the write queue, watermarks, and the feed of
+//!   committed changes.
+//! - [`net`] is shared by all edges: I/O threads, one memory quota, connection slots, timeouts.
+//! - [`engine`] owns the map: all changes go through it. [`checkpointer`] brings the tables up to
+//!   date behind the log.
 //! - [`zmq`] is the ROUTER and the PUB edge, [`http`] FlatDB's endpoints, [`client`] the ZeroMQ
 //!   client.
-//! - [`server`] wires them and knows the order of start and stop; [`cli`] is what a person types.
+//! - [`server`] wires them, in the order of start and stop; [`cli`] is the command line.
 //!
 //! `ARCHITECTURE.md` has the map, the invariants and the decisions with their evidence.
 //!

@@ -99,7 +99,7 @@ def limits():
         command = [os.environ["VATN_BIN"], "stats", "--json", "--connect", broker.at.router]
         stats = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         broker.end()
-    parts = {"write queue": stats["queue"]["max_bytes"]}
+    parts = {"write queue": stats["write_queue"]["max_bytes"]}
     parts.update({name: part["max_bytes"] for name, part in stats["network_memory"].items()})
     return sum(parts.values()) / (1 << 20), ", ".join(parts)
 

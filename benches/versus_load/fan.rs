@@ -25,7 +25,7 @@ pub struct Fan {
     #[command(flatten)]
     target: Target,
 
-    /// Where the changes are published; redis has one door
+    /// Where the changes are published; redis has one endpoint
     #[arg(long)]
     publisher: Option<String>,
 

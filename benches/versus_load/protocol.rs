@@ -79,8 +79,8 @@ fn response_shape(message: &[u8]) -> Fallible<Shape> {
     match zmtp_content(message) {
         [0x94, 1, 1, 0xc0, 0xc0] => Ok(Shape::Absent),
         [0x94, 1, 1, 0xc0, ..] => Ok(Shape::Value),
-        // An error is an array that begins with its code, here a string of ten bytes.
-        [0x94, 1, 1, _, 0xaa, code @ ..] if code.starts_with(b"WRITE_QUEUE_FULL") => {
+        // An error is an array that begins with its code, here a string of sixteen bytes.
+        [0x94, 1, 1, _, 0xb0, code @ ..] if code.starts_with(b"WRITE_QUEUE_FULL") => {
             Ok(Shape::Refused)
         }
         other => Err(format!("an error: {}", String::from_utf8_lossy(other)).into()),

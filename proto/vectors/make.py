@@ -193,8 +193,8 @@ def examples():
                [-1, -1], id=15)
     yield call("flush", "flush", [], Loose("the status line", ["*"]), id=16)
     yield call("stats", "stats", [],
-               Loose({"status": "", "seq": {}, "queue": {}, "items": 2, "storage": "ok", "version": ""},
-                     ["status", "seq", "queue", "version"]), id=17)
+               Loose({"status": "", "seq": {}, "write_queue": {}, "items": 2, "storage": "ok", "version": ""},
+                     ["status", "seq", "write_queue", "version"]), id=17)
     yield call("compact", "compact", [], 1, id=18)
     yield call("append", "append", ["log", "ebb, "], 5, id=19)
     yield call("append, again", "append", ["log", "flood"], 10, id=20)

@@ -1,7 +1,7 @@
-//! The checkpointer: they bring the tables up to date behind the log, with the last value of each key
-//! only.
+//! The checkpointer: threads that bring the tables up to date behind the log, with the last value
+//! of each key only.
 //!
-//! A checkpoint passes over the keys that the tables do not show as they are, and writes each as it is
+//! A checkpoint passes over the keys whose rows are out of date, and writes each as it is
 //! by then, in order. Only then do the records leave the queue and may the log be trimmed, so a
 //! worker that fails loses nothing (LeakDB's requeue): a restart has the log.
 
@@ -84,7 +84,7 @@ impl Checkpointer {
 
     /// Works until the queue is closed and empty, or the disk fails.
     pub fn run(&self) {
-        while let Some(work) = self.queue.wait_for_round() {
+        while let Some(work) = self.queue.wait_for_work() {
             if matches!(work, Work::Checkpoint(_)) && !self.has_room() {
                 if self.wait_for_room() {
                     continue;

@@ -15,7 +15,7 @@ use super::connection::level_parser;
 use super::output::Output;
 use super::progress::Progress;
 use crate::client::Level;
-use crate::config::{Config, QueueConfig, RetainConfig};
+use crate::config::{Config, RetainConfig, WriteQueueConfig};
 use crate::http::Names;
 use crate::limits::machine_memory::{default_data_bytes, share};
 use crate::limits::units;
@@ -86,21 +86,21 @@ pub(super) struct Serve {
 
     /// Most changes that may wait for the tables; reaching it flushes
     #[arg(long, env = "VATN_WRITE_QUEUE_ITEMS", value_name = "N")]
-    #[arg(default_value_t = QueueConfig::default().items)]
-    queue_items: usize,
+    #[arg(default_value_t = WriteQueueConfig::default().items)]
+    write_queue_items: usize,
 
     /// Most bytes of changes that may wait for the tables [default: a sixteenth of the memory that
     /// the process may use, at most 512 MiB]
     #[arg(long, env = "VATN_WRITE_QUEUE_BYTES", value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
-    #[arg(default_value_t = share(16, QueueConfig::default().bytes), hide_default_value = true)]
-    queue_bytes: usize,
+    #[arg(default_value_t = share(16, WriteQueueConfig::default().bytes), hide_default_value = true)]
+    write_queue_bytes: usize,
 
     /// How long a write waits for room in the queue before it is refused
     #[arg(long, env = "VATN_WRITE_QUEUE_WAIT_MS", value_name = "MS")]
     #[arg(value_parser = units::milliseconds)]
-    #[arg(default_value_t = QueueConfig::default().wait_ms)]
-    queue_wait_ms: u64,
+    #[arg(default_value_t = WriteQueueConfig::default().wait_ms)]
+    write_queue_wait_ms: u64,
 
     /// At least so many bytes of history stay for `changes`, unless they are too old
     #[arg(long, env = "VATN_RETAIN_BYTES", value_name = "BYTES")]
@@ -156,8 +156,8 @@ impl Serve {
             return Err(Failure::usage(fault));
         }
         for (flag, value) in [
-            ("--write-queue-items", self.queue_items),
-            ("--write-queue-bytes", self.queue_bytes),
+            ("--write-queue-items", self.write_queue_items),
+            ("--write-queue-bytes", self.write_queue_bytes),
             ("--checkpoint-threads", self.checkpoint_threads),
         ] {
             if value == 0 {
@@ -170,8 +170,8 @@ impl Serve {
                  write; give the name or address that clients use"
             )));
         }
-        let items = limits::at_most("--write-queue-items", self.queue_items, QUEUE_ITEMS_MAX);
-        let bytes = limits::at_most("--write-queue-bytes", self.queue_bytes, QUEUE_BYTES_MAX);
+        let items = limits::at_most("--write-queue-items", self.write_queue_items, QUEUE_ITEMS_MAX);
+        let bytes = limits::at_most("--write-queue-bytes", self.write_queue_bytes, QUEUE_BYTES_MAX);
         if let Some(fault) = items.or(bytes) {
             return Err(Failure::usage(fault));
         }
@@ -201,10 +201,10 @@ impl Serve {
             http_host_names: self.http_host_name,
             allow_browser_writes: self.allow_browser_writes,
             durability: self.durability,
-            queue: QueueConfig {
-                items: self.queue_items,
-                bytes: self.queue_bytes,
-                wait_ms: self.queue_wait_ms,
+            write_queue: WriteQueueConfig {
+                items: self.write_queue_items,
+                bytes: self.write_queue_bytes,
+                wait_ms: self.write_queue_wait_ms,
             },
             retain: RetainConfig {
                 bytes: self.retain_bytes,
@@ -342,7 +342,7 @@ fn log_to_stderr(debug: bool) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        // A line that cannot be written is lost. EncodedRecord of on the same stderr, it would be a panic.
+        // A line that cannot be written is lost: a report of it on the same stderr would panic.
         .log_internal_errors(false)
         .finish();
     // A second one in the same process (a test) keeps the first.

@@ -42,7 +42,7 @@ impl Stats {
     }
 }
 
-/// Names each figure by its path: `queue.items`.
+/// Names each figure by its path: `write_queue.items`.
 fn flatten(path: &str, json: &Json, figures: &mut Vec<(String, String)>) {
     match json {
         Json::Object(members) => {

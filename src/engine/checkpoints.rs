@@ -1,4 +1,4 @@
-//! What the checkpointer see of the map.
+//! The map as the checkpointer sees it.
 
 use super::Engine;
 use crate::protocol::ChangeBuffer;

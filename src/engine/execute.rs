@@ -387,7 +387,7 @@ impl Engine {
             return Some(Outcome::Refused(stopping()));
         }
         let (items, bytes) = self.queue.load();
-        let waited = self.config.queue.wait_ms;
+        let waited = self.config.write_queue.wait_ms;
         let message = format!("the write queue had no room for {waited} ms; nothing was changed");
         let refusal = Refusal::new(Code::WriteQueueFull, message)
             .with("items", Detail::Number(items as u64))

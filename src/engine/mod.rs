@@ -3,7 +3,7 @@
 //! It is a lock, not a thread: an edge decodes what one read of its socket brought, takes the lock
 //! once, has everything applied in order, and leaves with the encoded replies and what each of them
 //! waits for. One committer thread turns what is pending into a log record (group commit), moves
-//! the watermarks, and hands the record to the checkpointer's queue and to the feed. The engine knows
+//! the watermarks, and hands the record to the write queue and to the feed. The engine knows
 //! neither sockets nor subscribers.
 
 pub mod answers;
@@ -136,7 +136,7 @@ impl Engine {
             seq,
             config.retain.full_segment_bytes(),
         )?;
-        let queue = Arc::new(WriteQueue::new(config.queue.clone()));
+        let queue = Arc::new(WriteQueue::new(config.write_queue.clone()));
         let last_written =
             recovered.tail.last().map_or(recovered.checkpointed, |queued| queued.last_seq);
         for queued in recovered.tail {
@@ -348,7 +348,7 @@ impl Engine {
         self.wake_committer();
     }
 
-    /// Leaves the store as a clean stop does. Call it last, after the committer and the checkpointer.
+    /// Leaves the store as a clean stop does. Call it after the committer and the checkpointer.
     pub fn close(&self) -> Result<(), StorageError> {
         if let Some(reason) = self.watermarks.failure() {
             return Err(StorageError::new("not closed cleanly", reason));

@@ -35,7 +35,7 @@ impl Engine {
         let requests = [request];
         let mut answers = Answers::default();
         let mut room = self.room();
-        let deadline = Instant::now() + Duration::from_millis(self.config.queue.wait_ms);
+        let deadline = Instant::now() + Duration::from_millis(self.config.write_queue.wait_ms);
         let mut refuse_full = false;
         let mut turns = Turns::default();
         (answers.is_heavy, answers.budget) = (false, WorkBudget::of(SHARE_MAX));

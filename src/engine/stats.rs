@@ -59,7 +59,7 @@ struct StatsReply<'e> {
     live_bytes: u64,
     disk: DiskReply,
     seq: SeqReply,
-    queue: QueueReply,
+    write_queue: WriteQueueReply,
     connections: u64,
     subscribers: u64,
     refused_connections: u64,
@@ -119,7 +119,7 @@ struct DiskReply {
 }
 
 #[derive(Serialize)]
-struct QueueReply {
+struct WriteQueueReply {
     items: usize,
     bytes: usize,
     max_items: usize,
@@ -204,11 +204,11 @@ impl Engine {
                 synced: progress.synced,
                 checkpointed: progress.checkpointed,
             },
-            queue: QueueReply {
+            write_queue: WriteQueueReply {
                 items,
                 bytes,
-                max_items: self.config.queue.items,
-                max_bytes: self.config.queue.bytes,
+                max_items: self.config.write_queue.items,
+                max_bytes: self.config.write_queue.bytes,
             },
             connections: counters.connections.get(),
             subscribers: counters.subscribers.get(),

@@ -4,7 +4,7 @@
 //! The stream writes it, the connection's task reads it on a slow tick: no timer is touched by a
 //! request.
 
-use crate::limits::Limits;
+use crate::net::ConnectionTimeouts;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -22,39 +22,8 @@ pub enum Phase {
     Closing,
 }
 
-/// How long a connection may be in which phase.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
-    /// Between requests.
-    pub idle: Duration,
-    /// From a head's first byte to its last; also for a body.
-    pub head: Duration,
-    /// Without taking [`PROGRESS_BYTES`] of an answer that waits to be written.
-    pub stalled: Duration,
-    /// From our last byte to the peer's close.
-    pub closing: Duration,
-}
-
-/// A peer that takes fewer bytes than this within [`Deadlines::stalled`] counts as not reading.
+/// A peer that takes fewer bytes within [`ConnectionTimeouts::write`] counts as not reading.
 pub const PROGRESS_BYTES: usize = 16 * 1024;
-
-impl Deadlines {
-    /// The deadlines that an operator set.
-    pub fn new(limits: &Limits) -> Self {
-        Self {
-            idle: Duration::from_millis(limits.http_idle_ms),
-            head: Duration::from_millis(limits.handshake_ms),
-            stalled: Duration::from_millis(limits.write_timeout_ms),
-            closing: Duration::from_millis(limits.handshake_ms),
-        }
-    }
-
-    /// How often to look.
-    pub fn tick(&self) -> Duration {
-        let shortest = self.idle.min(self.head).min(self.stalled).min(self.closing);
-        (shortest / 4).clamp(Duration::from_millis(10), Duration::from_millis(500))
-    }
-}
 
 /// A connection's phase, shared by its stream and its task.
 #[derive(Debug)]
@@ -115,22 +84,22 @@ impl ConnectionPhase {
     }
 
     /// Why the connection should be cut, if it should.
-    pub fn overdue(&self, deadlines: &Deadlines) -> Option<&'static str> {
+    pub fn overdue(&self, timeouts: &ConnectionTimeouts) -> Option<&'static str> {
         let now = self.now();
         let is_over =
             |since: u64, limit: Duration| u128::from(now.saturating_sub(since)) > limit.as_millis();
-        if is_over(self.stalled_since.load(Relaxed), deadlines.stalled) {
+        if is_over(self.stalled_since.load(Relaxed), timeouts.write) {
             return Some("the peer does not read its answer");
         }
         let since = self.since.load(Relaxed);
         let late = |limit, why| is_over(since, limit).then_some(why);
         match self.phase.load(Relaxed) {
-            phase if phase == Phase::Idle as u8 => late(deadlines.idle, "no request came"),
+            phase if phase == Phase::Idle as u8 => late(timeouts.idle, "no request came"),
             phase if phase == Phase::Head as u8 => {
-                late(deadlines.head, "the request's head did not end")
+                late(timeouts.handshake, "the request's head did not end")
             }
             phase if phase == Phase::Closing as u8 => {
-                late(deadlines.closing, "the peer did not close")
+                late(timeouts.handshake, "the peer did not close")
             }
             _ => None,
         }

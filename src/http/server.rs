@@ -1,6 +1,6 @@
 //! Accepting connections and driving each to its end.
 
-use super::connection_phase::{ConnectionPhase, Deadlines, Phase};
+use super::connection_phase::{ConnectionPhase, Phase};
 use super::edge::App;
 use super::guard::Guard;
 use super::host::Names;
@@ -9,7 +9,9 @@ use super::turned_away::TurnedAway;
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::net::io_threads::IoThreads;
-use crate::net::{Activity, Category, ConnectionSlots, PeerAddress, Slot, WarningLimit};
+use crate::net::{
+    Activity, Category, ConnectionSlots, ConnectionTimeouts, PeerAddress, Slot, WarningLimit,
+};
 use crate::process::descriptors;
 use axum::http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
@@ -132,7 +134,7 @@ pub async fn serve(
     let on_refusal = move || counted.counters().refused_connections.up();
     let slots = ConnectionSlots::new(limits.max_connections, on_refusal);
     let turned_away = TurnedAway::new(app.store_id());
-    let deadlines = Deadlines::new(limits);
+    let timeouts = ConnectionTimeouts::new(limits);
     let mut warning = WarningLimit::default();
     // All its clones are gone when every connection has ended.
     let (connected, mut ended) = mpsc::channel::<Infallible>(1);
@@ -151,7 +153,7 @@ pub async fn serve(
         let socket = socket.into_std();
         let (handle, served) = io_threads.place(async move {
             match socket.and_then(TcpStream::from_std) {
-                Ok(socket) => drive(socket, slot, app, deadlines, stop, grace).await,
+                Ok(socket) => drive(socket, slot, app, timeouts, stop, grace).await,
                 Err(error) => warn!("an HTTP connection cannot be served: {error}"),
             }
             drop(connected);
@@ -160,7 +162,7 @@ pub async fn serve(
     }
     drop(listener);
     drop(connected);
-    if timeout(grace + deadlines.tick(), ended.recv()).await.is_err() {
+    if timeout(grace + timeouts.http_look_period(), ended.recv()).await.is_err() {
         warn!("HTTP connections did not end within {grace:?}");
     }
 }
@@ -202,14 +204,14 @@ async fn drive(
     socket: TcpStream,
     slot: Slot,
     app: App,
-    deadlines: Deadlines,
+    timeouts: ConnectionTimeouts,
     mut stop: watch::Receiver<bool>,
     grace: Duration,
 ) {
     let Ok(address) = socket.local_addr() else { return };
     let account = app.quota().account(Category::Outgoing);
     let shared = Arc::new(Shared::new(address.ip(), account, slot));
-    let (known, phase_clock) = (Arc::clone(&shared), &shared.phase_clock);
+    let (known, phase) = (Arc::clone(&shared), &shared.phase);
     let (served, stopping) = (app.clone(), stop.clone());
     let service = service_fn(move |request| {
         let (app, known, stop) = (served.clone(), Arc::clone(&known), stopping.clone());
@@ -224,7 +226,7 @@ async fn drive(
     });
     let stream = Stream::new(socket, Arc::clone(&shared));
     let mut connection = pin!(builder().serve_connection(stream, service));
-    let mut ticks = interval(deadlines.tick());
+    let mut ticks = interval(timeouts.http_look_period());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stopped = pin!(stop.wait_for(|stop| *stop));
     let (mut last_moment, mut is_slow) = (None, false);
@@ -240,7 +242,7 @@ async fn drive(
             _ = &mut stopped, if last_moment.is_none() => {
                 // Closed at once, a socket to which something comes resets its connection, and what
                 // the system has still to send of an answer is lost.
-                let is_between = phase_clock.is(Phase::Idle) || phase_clock.is(Phase::Head);
+                let is_between = phase.is(Phase::Idle) || phase.is(Phase::Head);
                 connection.as_mut().graceful_shutdown();
                 let patience = if is_between { LINGER.min(grace) } else { grace };
                 last_moment = Some(Instant::now() + patience);
@@ -256,7 +258,7 @@ async fn drive(
                 return;
             }
             now = ticks.tick() => {
-                if is_overdue(&app, phase_clock, &deadlines) {
+                if is_overdue(&app, phase, &timeouts) {
                     return;
                 }
                 if last_moment.is_some_and(|moment| now >= moment) {
@@ -269,10 +271,10 @@ async fn drive(
 }
 
 /// Whether a connection has done nothing for too long; counts it.
-fn is_overdue(app: &App, phase_clock: &ConnectionPhase, deadlines: &Deadlines) -> bool {
-    let Some(why) = phase_clock.overdue(deadlines) else { return false };
+fn is_overdue(app: &App, phase: &ConnectionPhase, timeouts: &ConnectionTimeouts) -> bool {
+    let Some(why) = phase.overdue(timeouts) else { return false };
     debug!("HTTP connection cut: {why}");
-    if !phase_clock.is(Phase::Idle) {
+    if !phase.is(Phase::Idle) {
         app.counters().refused_connections.up();
     }
     true
@@ -280,8 +282,8 @@ fn is_overdue(app: &App, phase_clock: &ConnectionPhase, deadlines: &Deadlines) -
 
 /// Says whether the peer goes on with its answer, where that has changed.
 fn note_slowness(shared: &Shared, is_slow: &mut bool) {
-    let was_slow = std::mem::replace(is_slow, shared.phase_clock.is_slow(SLOW_AFTER));
-    if *is_slow != was_slow && shared.phase_clock.is(Phase::Serving) {
+    let was_slow = std::mem::replace(is_slow, shared.phase.is_slow(SLOW_AFTER));
+    if *is_slow != was_slow && shared.phase.is(Phase::Serving) {
         shared.note(if *is_slow { Activity::Slow } else { Activity::Busy });
     }
 }

@@ -32,7 +32,7 @@ pub struct Shared {
     /// Its place among the connections.
     pub slot: Slot,
     /// What the connection is doing.
-    pub phase_clock: ConnectionPhase,
+    pub phase: ConnectionPhase,
     /// What was wrong with its last head.
     pub fault: OnceLock<Fault>,
     /// Whether its last head announced a body, after which it is closed.
@@ -46,7 +46,7 @@ impl Shared {
             accepted_on,
             account,
             slot,
-            phase_clock: ConnectionPhase::default(),
+            phase: ConnectionPhase::default(),
             fault: OnceLock::new(),
             is_last: AtomicBool::new(false),
         }
@@ -59,7 +59,7 @@ impl Shared {
 
     /// Enters a phase in which the peer is to do something.
     fn wait_for_peer(&self, phase: Phase) {
-        if self.phase_clock.enter(phase) {
+        if self.phase.enter(phase) {
             self.note(Activity::Quiet);
         }
     }
@@ -152,7 +152,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
                 self.replace(self.filled - self.released, STAND_IN);
             }
         }
-        self.shared.phase_clock.enter(Phase::Serving);
+        self.shared.phase.enter(Phase::Serving);
         self.shared.note(Activity::Busy);
         true
     }
@@ -185,7 +185,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         self.progress += len;
         if self.progress >= PROGRESS_BYTES {
             self.progress = 0;
-            self.shared.phase_clock.waits(true);
+            self.shared.phase.waits(true);
         }
     }
 
@@ -196,7 +196,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
                 self.wrote(*len);
             }
             Poll::Pending => {
-                self.shared.phase_clock.waits(false);
+                self.shared.phase.waits(false);
                 self.observe(true);
             }
             Poll::Ready(Err(_)) => {}
@@ -247,7 +247,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         // hyper flushes when it has handed over all it had.
-        self.shared.phase_clock.flows();
+        self.shared.phase.flows();
         self.observe(false);
         self.progress = 0;
         Pin::new(&mut self.socket).poll_flush(cx)

@@ -9,7 +9,8 @@ const MESSAGE_BYTES_PER_SECOND: u64 = 1024;
 /// How long a connection may be in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionTimeouts {
-    /// From the accept to the end of the handshake, and for the head of an HTTP request.
+    /// From the accept to the end of the handshake, for the head or body of an HTTP request, and
+    /// from the last byte of the last answer to the peer's close.
     pub handshake: Duration,
     /// Between two HTTP requests.
     pub idle: Duration,
@@ -35,6 +36,12 @@ impl ConnectionTimeouts {
     pub fn look_period(&self) -> Duration {
         let shortest = self.heartbeat.min(self.write);
         (shortest / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
+    }
+
+    /// How often an HTTP connection should be looked at.
+    pub fn http_look_period(&self) -> Duration {
+        let shortest = self.idle.min(self.handshake).min(self.write);
+        (shortest / 4).clamp(Duration::from_millis(10), Duration::from_millis(500))
     }
 
     /// Whether a message that began `age` ago, and has `received` bytes by now, takes too long.

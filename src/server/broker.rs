@@ -1,4 +1,4 @@
-//! A whole broker: the storage runtime and the three doors before it.
+//! A whole broker: the storage runtime and the three edges before it.
 
 use super::exposure;
 use super::storage_runtime::StorageRuntime;
@@ -51,11 +51,11 @@ pub enum ServeError {
 /// Where a broker listens, as clients write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoints {
-    /// The HTTP door.
+    /// The HTTP endpoint.
     pub http: String,
-    /// The command doors.
+    /// The command endpoints.
     pub routers: Vec<String>,
-    /// The change doors.
+    /// The change endpoints.
     pub publishers: Vec<String>,
 }
 
@@ -65,8 +65,8 @@ pub struct Broker {
     storage_runtime: StorageRuntime,
     endpoints: Endpoints,
     /// Router and HTTP: stopped first, so that everything taken is answered.
-    doors: JoinSet<()>,
-    stop_doors: watch::Sender<bool>,
+    edges: JoinSet<()>,
+    stop_edges: watch::Sender<bool>,
     /// Stopped last, so that everything committed is told.
     publisher: JoinHandle<()>,
     stop_publisher: watch::Sender<bool>,
@@ -75,7 +75,7 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens the store, then the doors. `report` hears how many items have been loaded.
+    /// Opens the store, then the edges. `report` hears how many items have been loaded.
     pub async fn start(
         mut config: Config,
         mut report: impl FnMut(usize) + Send + 'static,
@@ -103,7 +103,7 @@ impl Broker {
             tracing::warn!("{warning}");
         }
         match Doors::bind(&config, storage_runtime.engine()).await {
-            Ok(doors) => Ok(doors.open(storage_runtime, closed)),
+            Ok(edges) => Ok(edges.open(storage_runtime, closed)),
             Err(error) => {
                 stop_backbone(storage_runtime).await?;
                 Err(error)
@@ -125,8 +125,8 @@ impl Broker {
     /// tables, tells subscribers the last of it, fsyncs.
     pub async fn stop(mut self) -> Result<(), ServeError> {
         self.storage_runtime.engine().announce_stop();
-        self.stop_doors.send_replace(true);
-        while self.doors.join_next().await.is_some() {}
+        self.stop_edges.send_replace(true);
+        while self.edges.join_next().await.is_some() {}
         let stopped = stop_backbone(self.storage_runtime).await;
         self.stop_publisher.send_replace(true);
         let ended = self.publisher.await;
@@ -168,7 +168,7 @@ async fn stop_backbone(storage_runtime: StorageRuntime) -> Result<(), ServeError
     Ok(stopped.map_err(|error| ServeError::Internal(error.to_string()))??)
 }
 
-/// The doors, listening and not serving yet.
+/// The edges, listening and not serving yet.
 struct Doors {
     router: Router,
     publisher: Publisher,
@@ -198,12 +198,12 @@ impl Doors {
             routers: self.router.endpoints(),
             publishers: self.publisher.endpoints(),
         };
-        let (stop_doors, stopping) = watch::channel(false);
+        let (stop_edges, stopping) = watch::channel(false);
         let (stop_publisher, publisher_stopping) = watch::channel(false);
-        let mut doors = JoinSet::new();
-        doors.spawn(self.router.run(Arc::clone(&self.io_threads), stopping.clone()));
-        doors.spawn(self.http.run(Arc::clone(&self.io_threads), stopping));
+        let mut edges = JoinSet::new();
+        edges.spawn(self.router.run(Arc::clone(&self.io_threads), stopping.clone()));
+        edges.spawn(self.http.run(Arc::clone(&self.io_threads), stopping));
         let publisher = tokio::spawn(self.publisher.run(self.io_threads, publisher_stopping));
-        Broker { storage_runtime, endpoints, doors, stop_doors, publisher, stop_publisher, closed }
+        Broker { storage_runtime, endpoints, edges, stop_edges, publisher, stop_publisher, closed }
     }
 }

@@ -20,7 +20,7 @@ pub struct StorageRuntime {
 }
 
 impl StorageRuntime {
-    /// Recovers what `disk` holds, and starts the committer and the checkpointer. `report` hears how
+    /// Recovers what `disk` holds, and starts committer and checkpointer. `report` is given how
     /// many items have been read.
     pub fn open(
         config: Config,

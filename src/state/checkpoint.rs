@@ -1,7 +1,7 @@
-//! A checkpoint: one pass, in the order of the keys, over those that the tables do not show as they are.
+//! A checkpoint: one pass, in key order, over the keys whose rows in the tables are out of date.
 //!
-//! A checkpoint takes little at a time, and others write in between. Each key is written out as it is
-//! when its turn comes: as it was at the checkpoint's begin, or newer. So when the checkpoint is done, the
+//! A checkpoint takes little at a time, and others write in between. Each key is written as it is
+//! when the pass reaches it: as it was at the beginning, or newer. So when the checkpoint ends, the
 //! tables hold every write up to its begin, and of some keys a later one; the log has that too, and
 //! applying it again changes nothing.
 
@@ -58,7 +58,7 @@ impl Store {
         checkpoints
     }
 
-    /// Appends the next keys of a checkpoint to `out` as they are now, in order. False when the checkpoint
+    /// Appends the next keys of a checkpoint to `out` as they are now, in order. False when it
     /// has come to its end.
     pub fn next_in_checkpoint(
         &mut self,
@@ -216,7 +216,7 @@ mod tests {
         !dirty.is_empty() || !removed.is_empty() || few != Some(vec![])
     }
 
-    /// A key that goes and comes back before a checkpoint has got to it is written by that checkpoint, and
+    /// A key that is deleted and set again before a checkpoint reaches it is written by it, and
     /// the next one has it in its list of those that are gone.
     #[test]
     fn a_key_that_came_back_during_a_round_stays_in_the_next() {

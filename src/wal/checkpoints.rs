@@ -1,15 +1,15 @@
-//! What the checkpointer ask of whoever owns the map: the keys that the tables do not show as they are.
+//! The checkpointer's view of the map: the keys whose rows in the tables are out of date.
 
 use crate::protocol::ChangeBuffer;
 use crate::state::checkpoint::Checkpoint;
 use crate::storage::StorageError;
 
-/// The owner of the map, as the checkpointer see it.
+/// The owner of the map, as the checkpointer sees it.
 pub trait Checkpoints: Send + Sync + std::fmt::Debug {
     /// Begins a checkpoint over all keys, in about so many stretches.
     fn begin(&self, parts: usize) -> Vec<Checkpoint>;
 
-    /// Appends the next keys of `checkpoint` to `out`, as they are now, in the order of the keys. False
+    /// Appends the next keys of `checkpoint` to `out`, as they are now, in their order. False
     /// when it has come to its end.
     fn next(&self, checkpoint: &mut Checkpoint, out: &mut ChangeBuffer) -> bool;
 

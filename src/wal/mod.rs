@@ -124,7 +124,7 @@ impl Log {
 
     /// Counts `record` into the last segment; a full one is closed, and a new one begun.
     ///
-    /// The notes of that are written by the checkpointer, some time later: whoever appends must not wait
+    /// The checkpointer writes the notes of that some time later: an appender must not wait
     /// for what they do to the tables. Where notes are lost and records are not, those are counted
     /// into the segment before. Where notes are left and records are lost, those were not in the
     /// tables, so the segment is read at a restart, and its note written anew.

@@ -1,7 +1,7 @@
 //! The write queue: what was committed and is not in the tables yet, bounded in items and in bytes.
 
 use super::record::Record;
-use crate::config::QueueConfig;
+use crate::config::WriteQueueConfig;
 use crate::limits::QUEUE_ITEMS_MAX;
 use crate::protocol::Seq;
 use crate::protocol::WriteCost;
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 /// A checkpoint begins at the latest so long after the oldest record came. The longer it
 /// waits, the more writes to one key become one row.
-const ROUND_AGE: Duration = Duration::from_secs(5);
+const CHECKPOINT_AGE: Duration = Duration::from_secs(5);
 
 /// The write queue.
 ///
@@ -21,7 +21,7 @@ const ROUND_AGE: Duration = Duration::from_secs(5);
 /// covers what waits for the log as well as what waits for the checkpointer.
 #[derive(Debug)]
 pub struct WriteQueue {
-    config: QueueConfig,
+    config: WriteQueueConfig,
     items: AtomicUsize,
     bytes: AtomicUsize,
     state: Mutex<State>,
@@ -79,7 +79,7 @@ struct State {
 
 impl WriteQueue {
     /// An empty queue.
-    pub fn new(config: QueueConfig) -> Self {
+    pub fn new(config: WriteQueueConfig) -> Self {
         Self {
             config,
             items: AtomicUsize::new(0),
@@ -95,7 +95,7 @@ impl WriteQueue {
     }
 
     /// The bounds.
-    pub fn config(&self) -> &QueueConfig {
+    pub fn config(&self) -> &WriteQueueConfig {
         &self.config
     }
 
@@ -178,17 +178,17 @@ impl WriteQueue {
             || bytes > self.config.bytes / 2
     }
 
-    /// Waits for a checkpoint's work. The records stay in the queue until [`WriteQueue::done`], so a
-    /// worker that fails loses nothing. `None`: closed and empty.
-    pub fn wait_for_round(&self) -> Option<Work> {
+    /// Waits for a checkpoint's work. The records stay in the queue until [`WriteQueue::done`]: a
+    /// checkpointer that fails loses nothing. `None`: closed and empty.
+    pub fn wait_for_work(&self) -> Option<Work> {
         let mut state = self.state();
         loop {
             if state.waiting.is_empty() && state.is_closed {
                 return None;
             }
             let rest = match state.oldest_at {
-                Some(oldest) => ROUND_AGE.saturating_sub(oldest.elapsed()),
-                None => ROUND_AGE,
+                Some(oldest) => CHECKPOINT_AGE.saturating_sub(oldest.elapsed()),
+                None => CHECKPOINT_AGE,
             };
             if !state.waiting.is_empty() && (rest.is_zero() || self.is_round_due(&state)) {
                 drop(state);

@@ -24,7 +24,7 @@ pub mod meta {
     /// 16 random bytes that tell this store from every other.
     pub const STORE_ID: &str = "store_id";
     /// All writes up to this seq are in the tables.
-    pub const CHECKPOINTED: &str = "checkpointed";
+    pub const CHECKPOINTED: &str = "in_tables";
     /// How many keys there were when the tables were written last, about.
     pub const ITEMS: &str = "items";
     /// No seq above this was given out before the last sync.
@@ -149,8 +149,8 @@ pub fn gap(first_segment: Option<u64>, checkpointed: Seq) -> Option<String> {
     let missing = checkpointed.saturating_add(2)..checkpointed.saturating_add(SEQ_RESERVE / 2);
     let first = first_segment.filter(|first| missing.contains(first))?;
     Some(format!(
-        "the tables end at seq {checkpointed} and the log begins at seq {first}: what was between is \
-         gone; `vatn check` says more"
+        "the tables end at seq {checkpointed} and the log begins at seq {first}: what was between \
+         is gone; `vatn check` says more"
     ))
 }
 

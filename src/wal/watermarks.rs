@@ -224,7 +224,7 @@ pub struct Waiter<'w> {
 }
 
 impl Waiter<'_> {
-    /// Ready when `barrier` is open, and when it never will be. Always to be polled by the same task.
+    /// Ready when `barrier` is open, and when it never will be. One task alone polls it.
     pub fn poll_released(&mut self, context: &Context<'_>, barrier: DurabilityBarrier) -> Poll<()> {
         let watermarks = self.watermarks;
         let is_released = || watermarks.barrier_status(barrier) != BarrierStatus::Waiting;

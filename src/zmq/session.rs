@@ -489,7 +489,7 @@ impl<'e> Session<'e> {
         if blocked != Blocked::NoRoom {
             self.room_until = None;
         } else if self.room_until.is_none() || executed > 0 {
-            let wait = Duration::from_millis(self.engine.config().queue.wait_ms);
+            let wait = Duration::from_millis(self.engine.config().write_queue.wait_ms);
             self.room_until = Some(Instant::now() + wait);
         }
     }

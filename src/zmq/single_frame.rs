@@ -21,7 +21,7 @@ pub(super) struct SingleFrame {
     pub(super) end: u32,
 }
 
-/// Finds the single-frame messages at the front of `input` that are there in whole and within `bounds`;
+/// Finds the single-frame messages at the front of `input` that are whole and within `bounds`;
 /// they will be kept after `before` other bytes. Returns how many bytes they take.
 pub(super) fn split(
     input: &[u8],

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vatn::clock::Clock;
 use vatn::commands::Command;
-use vatn::config::QueueConfig;
+use vatn::config::WriteQueueConfig;
 use vatn::engine::{Answers, BarrierStatus, ChangesQuery, Engine};
 use vatn::protocol::change::Op;
 use vatn::protocol::{DurabilityBarrier, Level, Seq};
@@ -17,9 +17,9 @@ use vatn::storage::memory::Batches;
 use vatn::storage::{MemoryStorage, Storage};
 use vatn::wal::feed::FeedReader;
 
-fn open(disk: &Arc<MemoryStorage>, queue: QueueConfig, clock: &Clock) -> StorageRuntime {
+fn open(disk: &Arc<MemoryStorage>, write_queue: WriteQueueConfig, clock: &Clock) -> StorageRuntime {
     let disk: Arc<dyn Storage> = Arc::clone(disk) as _;
-    StorageRuntime::open(config(queue), clock.clone(), disk, &mut |_| {}).unwrap()
+    StorageRuntime::open(config(write_queue), clock.clone(), disk, &mut |_| {}).unwrap()
 }
 
 /// What the whole map holds, asked for as a client would, with the time at which it expires.
@@ -131,7 +131,7 @@ fn crash_and_check(seed: u64, by_power: bool) {
     let mut generator = Generator::new(seed);
     generator.writes_only = true;
     let clock = Clock::manual(1_000_000);
-    let queue = QueueConfig { items: 40, bytes: 1 << 20, wait_ms: 1_000 };
+    let queue = WriteQueueConfig { items: 40, bytes: 1 << 20, wait_ms: 1_000 };
     let mut disk = Arc::new(MemoryStorage::default());
     let mut start = Timed::new();
     for round in 0..6 {
@@ -203,7 +203,7 @@ fn a_loss_of_power_leaves_a_prefix_with_every_synced_write() {
 
 #[tokio::test]
 async fn the_history_after_a_kill_is_complete_up_to_where_the_broker_goes_on() {
-    let (clock, queue) = (Clock::manual(1_000_000), QueueConfig::default());
+    let (clock, queue) = (Clock::manual(1_000_000), WriteQueueConfig::default());
     let disk = Arc::new(MemoryStorage::default());
     let before = open(&disk, queue.clone(), &clock);
     let mut generator = Generator::new(1);

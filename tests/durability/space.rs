@@ -11,7 +11,7 @@ use std::sync::Arc;
 use vatn::checkpointer::DEAD_BYTES_MIN;
 use vatn::client::{Client, ClientOptions, Level, RawValue, Request, WriteOptions};
 use vatn::clock::Clock;
-use vatn::config::{Config, QueueConfig, RetainConfig};
+use vatn::config::{Config, RetainConfig, WriteQueueConfig};
 use vatn::engine::Engine;
 use vatn::server::StorageRuntime;
 use vatn::storage::{FjallStorage, Storage, StorageUsage};
@@ -35,7 +35,7 @@ fn open_retaining(
     let config = Config {
         database: folder.to_owned(),
         retain,
-        queue: QueueConfig::default(),
+        write_queue: WriteQueueConfig::default(),
         ..Config::without_edges("memory")
     };
     let shared = Arc::clone(&disk) as Arc<dyn Storage>;

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 use vatn::client::{RawValue, Request};
 use vatn::clock::Clock;
-use vatn::config::{QueueConfig, RetainConfig};
+use vatn::config::{RetainConfig, WriteQueueConfig};
 use vatn::engine::Engine;
 use vatn::protocol::Level;
 use vatn::server::StorageRuntime;
@@ -37,7 +37,7 @@ enum Tail {
 
 fn open(path: &Path) -> StorageRuntime {
     let disk = Arc::new(FjallStorage::open(path).unwrap());
-    let mut config = config(QueueConfig::default());
+    let mut config = config(WriteQueueConfig::default());
     // Nothing is trimmed, so all that the tail's loss undoes is in the tail.
     config.retain = RetainConfig::default();
     StorageRuntime::open(config, Clock::system(), disk, &mut |_| {}).unwrap()

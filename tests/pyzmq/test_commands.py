@@ -144,14 +144,14 @@ def test_stats_says_what_the_protocol_says(dealer, broker):
         dealer.send(refused)
     dealer.send(pack(2, "ping", []))
     stats = call(dealer, "stats")
-    names = {"status", "version", "store_id", "uptime_ms", "seq", "queue", "items", "disk_bytes", "connections",
+    names = {"status", "version", "store_id", "uptime_ms", "seq", "write_queue", "items", "disk_bytes", "connections",
              "subscribers", "commands", "notifications_refused", "durability", "storage"}
     assert names <= stats.keys(), names - stats.keys()
     assert (stats["items"], stats["durability"], stats["storage"]) == (2, "synced", "ok")
     assert stats["notifications_refused"] == 4
     assert stats["seq"]["applied"] == stats["seq"]["synced"] == 1
     assert {"stored", "checkpointed"} <= stats["seq"].keys()
-    assert {"items", "bytes", "max_items", "max_bytes"} <= stats["queue"].keys()
+    assert {"items", "bytes", "max_items", "max_bytes"} <= stats["write_queue"].keys()
     assert stats["status"].endswith("items in storage memory") and " bytes :: " in stats["status"]
     assert call(dealer, "flush").endswith(":: 0 items in queue :: 2 items in storage memory")
     assert call(dealer, "stats")["seq"]["checkpointed"] == 1

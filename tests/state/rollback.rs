@@ -16,7 +16,7 @@ use std::sync::Arc;
 use vatn::client::Request;
 use vatn::clock::Clock;
 use vatn::commands::Command;
-use vatn::config::QueueConfig;
+use vatn::config::WriteQueueConfig;
 use vatn::engine::Engine;
 use vatn::protocol::Level;
 use vatn::server::StorageRuntime;
@@ -26,7 +26,7 @@ use Level::{Memory, Queued, Stored, Synced};
 const START: u64 = 1_000_000;
 
 fn open(disk: &Arc<GatedDisk>, clock: &Clock) -> StorageRuntime {
-    let queue = QueueConfig { items: 10_000, bytes: 1 << 20, wait_ms: 60_000 };
+    let queue = WriteQueueConfig { items: 10_000, bytes: 1 << 20, wait_ms: 60_000 };
     StorageRuntime::open(config(queue), clock.clone(), Arc::clone(disk) as _, &mut |_| {}).unwrap()
 }
 

@@ -110,8 +110,10 @@ async fn what_a_killed_restore_leaves_is_no_store() -> Result {
     restore.kill()?;
     restore.wait()?;
     let store = fixture.store.as_path();
-    let doors = ["--router", "tcp://127.0.0.1:0", "--publisher", "tcp://127.0.0.1:0"];
-    for arguments in [&[&["serve", "--port", "0"], &doors[..], &["-b"]].concat()[..], &["check"]] {
+    let endpoints = ["--router", "tcp://127.0.0.1:0", "--publisher", "tcp://127.0.0.1:0"];
+    for arguments in
+        [&[&["serve", "--port", "0"], &endpoints[..], &["-b"]].concat()[..], &["check"]]
+    {
         let output = vatn(arguments, store);
         let said = said(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");

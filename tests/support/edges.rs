@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use vatn::clock::Clock;
-use vatn::config::{Config, QueueConfig};
+use vatn::config::{Config, WriteQueueConfig};
 use vatn::engine::{Engine, recover};
 use vatn::limits::Limits;
 use vatn::net::io_threads::IoThreads;
@@ -31,11 +31,11 @@ pub struct Edges {
 }
 
 impl Edges {
-    pub fn start(limits: Limits, queue: QueueConfig) -> Self {
+    pub fn start(limits: Limits, queue: WriteQueueConfig) -> Self {
         let config = Config {
             routers: vec!["tcp://127.0.0.1:0".to_owned()],
             publishers: vec!["tcp://127.0.0.1:0".to_owned()],
-            queue,
+            write_queue: queue,
             checkpoint_threads: 0,
             limits,
             ..Config::without_edges("edges")

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vatn::clock::Clock;
-use vatn::config::{Config, QueueConfig, RetainConfig};
+use vatn::config::{Config, RetainConfig, WriteQueueConfig};
 use vatn::engine::{Answers, BarrierStatus, Engine, recover};
 use vatn::protocol::{Level, Seq};
 use vatn::server::StorageRuntime;
@@ -26,7 +26,7 @@ fn config(folder: &Path) -> Config {
         database: folder.to_owned(),
         retain: RetainConfig { bytes: 1_500, age_ms: 0, segment_bytes: 500 },
         checkpoint_threads: 1,
-        ..storage_runtime::config(QueueConfig::default())
+        ..storage_runtime::config(WriteQueueConfig::default())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vatn::client::Request;
 use vatn::clock::Clock;
-use vatn::config::{Config, QueueConfig, RetainConfig};
+use vatn::config::{Config, RetainConfig, WriteQueueConfig};
 use vatn::engine::{Answer, Answers, BarrierStatus, Engine};
 use vatn::protocol::DurabilityBarrier;
 use vatn::server::StorageRuntime;
@@ -14,9 +14,9 @@ use vatn::storage::{Storage, StorageError};
 /// Longer than anything takes that does not hang.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn config(queue: QueueConfig) -> Config {
+pub fn config(queue: WriteQueueConfig) -> Config {
     Config {
-        queue,
+        write_queue: queue,
         // So small that segments are closed and trimmed all the time.
         retain: RetainConfig { bytes: 2_000, age_ms: 0, segment_bytes: 500 },
         checkpoint_threads: 2,
@@ -26,7 +26,7 @@ pub fn config(queue: QueueConfig) -> Config {
 
 /// Opens a store with a small queue, so that its writers wait for the workers.
 pub fn open(disk: Arc<dyn Storage>, clock: &Clock) -> Result<StorageRuntime, StorageError> {
-    let queue = QueueConfig { items: 12, bytes: 1 << 20, wait_ms: 60_000 };
+    let queue = WriteQueueConfig { items: 12, bytes: 1 << 20, wait_ms: 60_000 };
     StorageRuntime::open(config(queue), clock.clone(), disk, &mut |_| {})
 }
 

@@ -13,24 +13,19 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 /// The floor each room stands on; a room imports only from lower floors, and from itself.
-const FLOORS: [(&str, u32); 24] = [
+const FLOORS: [(&str, u32); 19] = [
     ("budget", 0),
     ("clock", 0),
-    ("descriptors", 0),
-    ("idle", 0),
     ("limits", 0),
     ("process", 0),
-    ("wake_queue", 0),
-    ("turns", 1),
-    ("io_threads", 2),
+    ("protocol", 1),
     ("net", 1),
-    ("wire", 1),
     ("config", 2),
-    ("disk", 3),
-    ("store", 3),
+    ("storage", 3),
+    ("state", 3),
     ("commands", 4),
-    ("log", 4),
-    ("worker", 5),
+    ("wal", 4),
+    ("checkpointer", 5),
     ("engine", 5),
     ("zmq", 6),
     ("http", 6),

@@ -401,7 +401,7 @@ fn a_flood_of_pings_is_answered_to_who_reads_and_cut_for_who_does_not() {
 }
 
 #[test]
-fn commands_and_messages_that_mean_nothing_at_a_door_are_not_kept() {
+fn commands_and_messages_that_mean_nothing_at_an_endpoint_are_not_kept() {
     let trial = Trial::begin(&[]);
     let publisher = trial.broker.publisher.clone();
     let body = [b'x'; 100];

@@ -6,7 +6,7 @@ use crate::support::edges::{Edges, until};
 use crate::support::peer::{LONG, MORE, Peer, command, frame, header, message, ready};
 use rmpv::Value;
 use std::time::Duration;
-use vatn::config::QueueConfig;
+use vatn::config::WriteQueueConfig;
 use vatn::limits::Limits;
 use zeromq::{Socket, SocketRecv, SubSocket};
 
@@ -60,7 +60,7 @@ impl EncodedRecord {
 }
 
 fn start() -> Edges {
-    let mut edges = Edges::start(Limits::default(), QueueConfig::default());
+    let mut edges = Edges::start(Limits::default(), WriteQueueConfig::default());
     edges.commit();
     edges
 }
@@ -170,7 +170,7 @@ fn gets_what_begins_with_its_prefixes(edges: &Edges) {
 
 #[test]
 fn a_change_is_not_told_before_it_is_committed() {
-    let mut edges = Edges::start(Limits::default(), QueueConfig::default());
+    let mut edges = Edges::start(Limits::default(), WriteQueueConfig::default());
     let mut peer = subscriber(&edges, &[b"k"]);
     writer(&edges).send(&message(&[&request(1, "set", vec!["k".into(), 1.into()]).0])).unwrap();
     until("applied", || edges.engine.len() == 1);
@@ -231,7 +231,7 @@ fn who_falls_behind_is_told_what_it_lost_and_goes_on() {
 
 fn falls_behind(value_bytes: usize) {
     let limits = Limits { subscriber_bytes: 1_000_000, ..Limits::default() };
-    let mut edges = Edges::start(limits, QueueConfig::default());
+    let mut edges = Edges::start(limits, WriteQueueConfig::default());
     edges.commit();
     let mut slow = subscriber(&edges, &[b""]);
     let mut quick = subscriber(&edges, &[b""]);
@@ -360,7 +360,7 @@ fn another_implementation_subscribes() {
 #[test]
 fn floods_of_subscriptions_and_other_packets_are_cut() {
     let limits = Limits { max_subscriptions: 100, write_timeout_ms: 1_000, ..Limits::default() };
-    let mut edges = Edges::start(limits, QueueConfig::default());
+    let mut edges = Edges::start(limits, WriteQueueConfig::default());
     edges.commit();
     let mut honest = subscriber(&edges, &[b"k"]);
     let mut many = Peer::connect(&edges.publisher, "SUB");

@@ -8,13 +8,13 @@ use crate::support::requests::{get, option, ping, set, wait};
 use rmpv::Value;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use vatn::config::QueueConfig;
+use vatn::config::WriteQueueConfig;
 use vatn::limits::Limits;
 
 const QUIET: Duration = Duration::from_millis(100);
 
 fn edges() -> Edges {
-    Edges::start(Limits::default(), QueueConfig::default())
+    Edges::start(Limits::default(), WriteQueueConfig::default())
 }
 
 /// A notification of the same write.
@@ -109,7 +109,7 @@ fn notifications_get_no_reply_whatever_becomes_of_them() {
 #[test]
 fn a_peer_has_no_more_in_flight_than_it_may() {
     let limits = Limits { max_in_flight: 10, ..Limits::default() };
-    let mut edges = Edges::start(limits, QueueConfig::default());
+    let mut edges = Edges::start(limits, WriteQueueConfig::default());
     let mut peer = Peer::connect(&edges.router, "DEALER");
     for id in 0..60 {
         peer.send(&message(&[&set(id, &format!("k{id}"), "synced")])).unwrap();
@@ -128,7 +128,7 @@ fn a_peer_has_no_more_in_flight_than_it_may() {
 
 #[test]
 fn a_full_queue_slows_writers_then_refuses_them_and_nobody_else() {
-    let queue = QueueConfig { items: 10, wait_ms: 300, ..QueueConfig::default() };
+    let queue = WriteQueueConfig { items: 10, wait_ms: 300, ..WriteQueueConfig::default() };
     let mut edges = Edges::start(Limits::default(), queue);
     edges.commit();
     let mut writer = Peer::connect(&edges.router, "DEALER");
@@ -156,7 +156,7 @@ fn a_full_queue_slows_writers_then_refuses_them_and_nobody_else() {
 #[test]
 fn data_over_its_bound_is_refused_and_deletes_make_room() {
     let limits = Limits { max_data_bytes: Some(1 << 20), ..Limits::default() };
-    let edges = Edges::start(limits, QueueConfig::default());
+    let edges = Edges::start(limits, WriteQueueConfig::default());
     let mut peer = Peer::connect(&edges.router, "DEALER");
     let mut call = |method: &str, params: Vec<Value>| peer.call(1, method, params).result;
     let write =
@@ -178,7 +178,7 @@ fn data_over_its_bound_is_refused_and_deletes_make_room() {
 
 #[test]
 fn room_that_comes_in_time_lets_a_waiting_writer_go_on() {
-    let queue = QueueConfig { items: 3, wait_ms: 20_000, ..QueueConfig::default() };
+    let queue = WriteQueueConfig { items: 3, wait_ms: 20_000, ..WriteQueueConfig::default() };
     let mut edges = Edges::start(Limits::default(), queue);
     edges.commit();
     let mut writer = Peer::connect(&edges.router, "DEALER");

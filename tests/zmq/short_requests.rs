@@ -82,7 +82,7 @@ fn queue_bytes(peer: &mut Peer) -> u64 {
         let members = map.as_map().unwrap().iter();
         members.clone().find(|(key, _)| key.as_str() == Some(name)).unwrap().1.clone()
     };
-    member(&member(&stats, "queue"), "bytes").as_u64().unwrap()
+    member(&member(&stats, "write_queue"), "bytes").as_u64().unwrap()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::support::peer::{Peer, Response, message};
 use crate::support::requests::{get, option, ping, set, wait};
 use rmpv::Value;
 use std::time::Duration;
-use vatn::config::QueueConfig;
+use vatn::config::WriteQueueConfig;
 use vatn::limits::{Limits, WAITING_EACH_MAX};
 
 const QUIET: Duration = Duration::from_millis(100);
@@ -16,7 +16,7 @@ const FAR: u64 = 1 << 60;
 const MINUTE_MS: u64 = 60_000;
 
 fn edges() -> Edges {
-    Edges::start(Limits::default(), QueueConfig::default())
+    Edges::start(Limits::default(), WriteQueueConfig::default())
 }
 
 fn changes(id: u64, after: u64) -> Vec<u8> {
@@ -76,7 +76,7 @@ fn each_wait_of_a_message_has_its_own_time() {
 #[test]
 fn a_wait_gives_up_in_time_in_a_message_too_large_to_be_executed_at_once() {
     let limits = Limits { max_unread_bytes: 4_000_000, ..Limits::default() };
-    let edges = Edges::start(limits, QueueConfig::default());
+    let edges = Edges::start(limits, WriteQueueConfig::default());
     let mut peer = Peer::connect(&edges.router, "DEALER");
     let large = Value::Binary(vec![7; 1 << 20]);
     let params = vec!["large".into(), large.clone(), option("durability", "memory")];
@@ -97,7 +97,7 @@ fn a_wait_gives_up_in_time_in_a_message_too_large_to_be_executed_at_once() {
 #[test]
 fn a_peer_that_leaves_while_it_is_not_read_from_is_noticed() {
     let limits = Limits { write_timeout_ms: 200, heartbeat_ms: 200, ..Limits::default() };
-    let mut edges = Edges::start(limits, QueueConfig::default());
+    let mut edges = Edges::start(limits, WriteQueueConfig::default());
     let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
     let counters = || edges.engine.counters();
     let limit = 2 * WAITING_EACH_MAX as u64;
@@ -153,7 +153,7 @@ fn more_changes_than_there_are_pages_are_answered_in_one_message() {
 #[test]
 fn pages_that_cannot_be_sent_keep_nobody_from_theirs() {
     let limits = Limits { max_unread_bytes: 4_000_000, ..Limits::default() };
-    let mut edges = Edges::start(limits, QueueConfig::default());
+    let mut edges = Edges::start(limits, WriteQueueConfig::default());
     edges.commit();
     let mut peer = Peer::connect(&edges.router, "DEALER");
     set_large(&mut peer);
