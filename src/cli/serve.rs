@@ -93,7 +93,8 @@ pub(super) struct Serve {
     /// the process may use, at most 512 MiB]
     #[arg(long, env = "VATN_WRITE_QUEUE_BYTES", value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
-    #[arg(default_value_t = share(16, WriteQueueConfig::default().bytes), hide_default_value = true)]
+    #[arg(default_value_t = share(16, WriteQueueConfig::default().bytes))]
+    #[arg(hide_default_value = true)]
     write_queue_bytes: usize,
 
     /// How long a write waits for room in the queue before it is refused
