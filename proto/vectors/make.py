@@ -628,7 +628,7 @@ def appends():
     yield call("nothing was written", "get_multi", [["n", "b"]], [])
     for code in ("00", "90", "c0", "c2", "cb3ff0000000000000", "d40101"):
         yield step("neither text nor bytes: " + code, [notify("set", "s", Hex(code)), request(7, "append", "s", "x")],
-                   [(7, Error("NOT_A_NUMBER"))])
+                   [(7, Error("WRONG_TYPE"))])
         yield call("to be appended: " + code, "append", ["a", Hex(code)], argument("bytes"))
     yield call("a key that may not be", "append", [b"\xff", "x"], Error("BAD_KEY"))
     yield call("key is missing", "append", [], argument("key"))

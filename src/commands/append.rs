@@ -140,5 +140,5 @@ fn is_text(marker: u8) -> bool {
 }
 
 fn no_blob() -> Refusal {
-    Refusal::new(Code::NotANumber, "the value is neither text nor bytes")
+    Refusal::new(Code::WrongType, "the value is neither text nor bytes")
 }

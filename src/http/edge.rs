@@ -2,7 +2,7 @@
 
 use super::caller::Caller;
 use super::guard::Guard;
-use super::refuse::{Refused, answer};
+use super::refuse::{ALLOWED_METHODS, Refused, answer};
 use super::room::Room;
 use super::store::{Counted, Store};
 use super::stream::Shared;
@@ -39,9 +39,6 @@ const LONG_QUERY_BYTES: usize = 1024;
 pub(super) const STORE_ID: HeaderName = HeaderName::from_static("vatn-store-id");
 /// Has nginx pass on what it gets at once, as many proxies that know of it do.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// What every endpoint allows, in FlatDB's order.
-const ALLOWED: HeaderValue = HeaderValue::from_static("HEAD, OPTIONS, GET");
-
 /// The endpoints that write.
 const PUT: &str = "/put";
 const DELETE: &str = "/delete";
@@ -233,13 +230,12 @@ where
 
 async fn options() -> Response<Body> {
     let mut response = answer(StatusCode::OK, Body::empty());
-    response.headers_mut().insert(ALLOW, ALLOWED);
+    response.headers_mut().insert(ALLOW, ALLOWED_METHODS);
     response
 }
 
 async fn method_not_allowed() -> Refused {
-    let message = "this endpoint allows HEAD, OPTIONS and GET";
-    Refused::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message).with(ALLOW, ALLOWED)
+    Refused::method_not_allowed("this endpoint allows HEAD, OPTIONS and GET")
 }
 
 async fn no_such_path() -> Refused {

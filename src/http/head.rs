@@ -19,6 +19,8 @@ pub const HEAD_BYTES: usize = 32 * 1024;
 pub enum Fault {
     /// Not `METHOD TARGET HTTP/1.x`.
     Garbage,
+    /// CONNECT: it wants a proxy.
+    Tunnel,
     /// A request line of [`REQUEST_LINE_BYTES`] or more.
     LineTooLong,
     /// A head of [`HEAD_BYTES`] or more.
@@ -29,6 +31,11 @@ impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
         let refused = match fault {
             Fault::Garbage => Self::bad_request("not an HTTP/1.0 or HTTP/1.1 request"),
+            Fault::Tunnel => {
+                let message = "this is no proxy: CONNECT is not answered; the endpoints allow \
+                               HEAD, OPTIONS and GET";
+                return Self::method_not_allowed(message).and_close();
+            }
             Fault::LineTooLong => {
                 let message = format!("a request line has less than {REQUEST_LINE_BYTES} bytes");
                 Self::new(StatusCode::URI_TOO_LONG, "TOO_LARGE", message)
@@ -118,7 +125,11 @@ fn check_request_line(line: &[u8], len: usize) -> Result<(), Fault> {
         && target.is_some_and(is_target)
         && version.is_some_and(|version| version == b"HTTP/1.1" || version == b"HTTP/1.0")
         && words.next().is_none();
-    if is_request { Ok(()) } else { Err(Fault::Garbage) }
+    match is_request {
+        true => Ok(()),
+        false if line.starts_with(b"CONNECT ") => Err(Fault::Tunnel),
+        false => Err(Fault::Garbage),
+    }
 }
 
 /// A path, `*`, or a whole URL, as a proxy is sent; not the bare host of CONNECT.
@@ -215,9 +226,8 @@ mod tests {
 
     #[test]
     fn garbage_is_told_as_early_as_it_can_be() {
-        let garbage: [&[u8]; 12] = [
+        let garbage: [&[u8]; 11] = [
             b"GET get HTTP/1.1\r\n",
-            b"CONNECT localhost:80 HTTP/1.1\r\n",
             b"\x16\x03\x01",
             b"\xFF",
             b"{",
@@ -232,6 +242,13 @@ mod tests {
         for input in garbage {
             assert_eq!(scan(input), Err(Fault::Garbage), "{input:02x?}");
         }
+    }
+
+    #[test]
+    fn a_client_that_wants_a_proxy_is_told_that_this_is_none() {
+        let request = b"CONNECT localhost:80 HTTP/1.1\r\n";
+        assert_eq!(scan(request), Err(Fault::Tunnel));
+        assert_eq!(scan(b"CONNECT / HTTP/1.1\r\n"), Ok(None), "a path is answered as any method");
     }
 
     #[test]

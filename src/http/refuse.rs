@@ -5,12 +5,15 @@ use crate::protocol::Seq;
 use crate::protocol::refusal::{Code, Detail, Refusal};
 use axum::body::Body;
 use axum::http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse;
 use std::num::NonZeroU64;
+
+/// What every endpoint allows, in FlatDB's order.
+pub(super) const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("HEAD, OPTIONS, GET");
 
 /// A request that gets an error for an answer: `{"error":CODE,"message":"…"}`.
 #[derive(Debug, thiserror::Error)]
@@ -23,20 +26,26 @@ pub struct Refused {
     first: Option<NonZeroU64>,
     /// The store's id and its last seq, for `OTHER_HISTORY`.
     history: Option<Box<(String, Seq)>>,
-    /// One more header, where the status calls for one.
-    header: Option<Box<(HeaderName, HeaderValue)>>,
+    /// More headers, where the status calls for some.
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refused {
     /// A refusal with a code for programs and a sentence for people.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into().into_boxed_str();
-        Self { status, code, message, first: None, history: None, header: None }
+        Self { status, code, message, first: None, history: None, headers: Vec::new() }
     }
 
     /// 400, for what is not HTTP as this server speaks it, or not its arguments.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Code::BadRequest.name(), message)
+    }
+
+    /// 405, with what is allowed instead.
+    pub fn method_not_allowed(message: &str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
+            .with(ALLOW, ALLOWED_METHODS)
     }
 
     /// 503, for what may work a second later.
@@ -58,7 +67,7 @@ impl Refused {
     /// The same with one more header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some(Box::new((name, value)));
+        self.headers.push((name, value));
         self
     }
 
@@ -81,6 +90,7 @@ impl From<Refusal> for Refused {
             | Code::BadArgument
             | Code::BadKey
             | Code::NotANumber
+            | Code::WrongType
             | Code::Overflow => StatusCode::BAD_REQUEST,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnknownMethod | Code::NotFound => StatusCode::NOT_FOUND,
@@ -118,7 +128,7 @@ impl Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response<Body> {
         let mut response = answer(self.status, Body::from(self.body()));
-        response.headers_mut().extend(self.header.map(|header| *header));
+        response.headers_mut().extend(self.headers);
         response
     }
 }

@@ -22,6 +22,8 @@ pub enum Code {
     NotFound,
     /// The value is not an integer.
     NotANumber,
+    /// The value is neither text nor bytes.
+    WrongType,
     /// The result does not fit a MessagePack integer.
     Overflow,
     /// The write queue had no room in time; nothing changed.
@@ -38,7 +40,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of `proto/commands.json`.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::BadRequest,
         Self::UnknownMethod,
         Self::BadArgument,
@@ -47,6 +49,7 @@ impl Code {
         Self::Conflict,
         Self::NotFound,
         Self::NotANumber,
+        Self::WrongType,
         Self::Overflow,
         Self::WriteQueueFull,
         Self::Storage,
@@ -66,6 +69,7 @@ impl Code {
             Self::Conflict => "CONFLICT",
             Self::NotFound => "NOT_FOUND",
             Self::NotANumber => "NOT_A_NUMBER",
+            Self::WrongType => "WRONG_TYPE",
             Self::Overflow => "OVERFLOW",
             Self::WriteQueueFull => "WRITE_QUEUE_FULL",
             Self::Storage => "STORAGE",

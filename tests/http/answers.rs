@@ -214,6 +214,15 @@ fn check_headers(line: &str, response: &Response) {
 }
 
 #[test]
+fn a_client_that_takes_the_broker_for_a_proxy_is_told_that_it_is_none() {
+    let broker = Broker::start(&[]);
+    let mut connection = Connection::open(&broker.http);
+    let row = ("CONNECT other.example:443", NONE, 405, r#"{"error":"METHOD_NOT_ALLOWED",…"#);
+    check(&mut connection, &row);
+    assert!(connection.is_closed(), "it may go on with bytes of another protocol");
+}
+
+#[test]
 fn every_row_over_connections_of_their_own() {
     for table in [FLATDB, ON_PURPOSE] {
         let broker = Broker::start(&[]);

@@ -344,7 +344,7 @@ impl Model {
             match rmpv::decode::read_value(&mut &cell.value[..]).unwrap() {
                 rmpv::Value::String(text) => bytes = text.into_bytes(),
                 rmpv::Value::Binary(binary) => (is_text, bytes) = (false, binary),
-                _ => return Err(Code::NotANumber),
+                _ => return Err(Code::WrongType),
             }
         }
         bytes.extend(append.bytes.bytes);

@@ -60,5 +60,5 @@ export class CommandError extends VatnError {
 /** The error codes of the protocol. */
 export const CODES = Object.freeze([
   "BAD_REQUEST", "UNKNOWN_METHOD", "BAD_ARGUMENT", "BAD_KEY", "TOO_LARGE", "CONFLICT", "NOT_FOUND", "NOT_A_NUMBER",
-  "OVERFLOW", "WRITE_QUEUE_FULL", "STORAGE", "STOPPING", "COMPACTED", "OTHER_HISTORY",
+  "WRONG_TYPE", "OVERFLOW", "WRITE_QUEUE_FULL", "STORAGE", "STOPPING", "COMPACTED", "OTHER_HISTORY",
 ]);

@@ -1,5 +1,5 @@
 /**
- * Client of vatn, a networked message-queue store over ZeroMQ.
+ * Client of vatn, a key-value store and change feed over ZeroMQ.
  *
  *     import { Client } from "vatn";
  *     const client = await Client.connect("tcp://127.0.0.1:7533");

@@ -1,4 +1,4 @@
-"""Client of vatn, a networked message-queue store over ZeroMQ.
+"""Client of vatn, a key-value store and change feed over ZeroMQ.
 
     from vatn import Client
 
@@ -35,6 +35,7 @@ from .errors import (
     Unusable,
     Unwritable,
     VatnError,
+    WrongType,
 )
 from .pipeline import Atomic, Notifier, Pipeline, Reply
 from .subscriber import Subscriber
@@ -46,4 +47,5 @@ __all__ = [
     "Deleted", "Entry", "History", "InvalidArgument", "Missed", "NotANumber", "NotFound", "Notifier",
     "OtherHistory", "Overflow", "Page", "Pipeline", "ProtocolError", "WriteQueueFull", "Reply", "Stopping", "Storage",
     "Subscriber", "Timeout", "TooLarge", "UnknownMethod", "Unreadable", "Unusable", "Unwritable", "VatnError",
+    "WrongType",
 ]

@@ -134,6 +134,12 @@ class NotANumber(CommandError):
     code = "NOT_A_NUMBER"
 
 
+class WrongType(CommandError):
+    """The value is neither text nor bytes, which `append` needs."""
+
+    code = "WRONG_TYPE"
+
+
 class Overflow(CommandError):
     """The result lies outside -2^63 to 2^64-1."""
 
