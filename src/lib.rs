@@ -1,5 +1,5 @@
-//! **vatn** is a networked message-queue store over ZeroMQ: an ordered map in memory, an honest log
-//! below it, and every change told to whoever listens.
+//! **vatn** is a key-value store and change feed over ZeroMQ and HTTP: an ordered map in memory, a
+//! log on disk below it, and every change published to subscribers.
 //!
 //! The rooms, from the ground up; a room imports only from below (held by `tests/tidy`):
 //!

@@ -1,7 +1,7 @@
 //! The commands, one a file: what a client may ask, decoded, checked, measured and run.
 //!
-//! A command implements [`Method`] (its name, arguments, keys and cost), and one of [`ReadMethod`],
-//! [`WriteMethod`] and [`BrokerMethod`] (what it does). To add one, write its file and name it
+//! A command implements `Method` (its name, arguments, keys and cost), and one of `ReadMethod`,
+//! `WriteMethod` and `BrokerMethod` (what it does). To add one, write its file and name it
 //! twice here: as a module, and in the list of `registry::commands!`.
 
 mod access;

@@ -1,8 +1,8 @@
 //! One quota for the memory that peers cause, all edges together.
 //!
-//! Each connection has an [`Account`] a category, and takes a [`Reservation`] from the quota before
+//! Each connection has an `Account` a category, and takes a `Reservation` from the quota before
 //! it allocates. Small amounts are free, so that idle and quick connections touch nothing shared.
-//! Who finds nothing left stands in line; see [`quota_line`](super::quota_line). A quarter of each
+//! Who finds nothing left stands in line; see `quota_line`. A quarter of each
 //! category is kept for connections that hold little, so few large ones do not stop the others.
 //! While somebody stands in line, peers that move fewer bytes a second than the least rate are cut,
 //! the slowest first, as many as are needed.

@@ -1,4 +1,4 @@
-//! ROUTER: takes commands from REQ and DEALER clients. Each connection is a [`Session`].
+//! ROUTER: takes commands from REQ and DEALER clients. Each connection is a `Session`.
 
 use super::edge::{Edge, EdgeError};
 use super::link::{Closed, Link};
