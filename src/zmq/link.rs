@@ -92,6 +92,8 @@ pub struct Link {
     heard: bool,
     wrote: bool,
     moved: usize,
+    /// Messages came, or were taken, and not only what keeps a connection alive.
+    is_active: bool,
     active_at: std::time::Instant,
     /// Whether the accounts know that the peer is waited for: to read, and to go on with a message.
     is_observed: bool,
@@ -132,6 +134,7 @@ impl Link {
             heard: false,
             wrote: false,
             moved: 0,
+            is_active: false,
             active_at: std::time::Instant::now(),
             is_observed: false,
             is_sending: false,
@@ -260,7 +263,10 @@ impl Link {
             match Pin::new(&mut self.stream).poll_write(cx, waiting) {
                 Poll::Ready(Ok(0)) => return Err(Closed::ByPeer),
                 Poll::Ready(Ok(count)) => {
-                    self.send_buffer.consume(count);
+                    if self.send_buffer.consume(count) {
+                        self.is_active = true;
+                        self.moved += count;
+                    }
                     wrote += count;
                 }
                 Poll::Ready(Err(error)) => return Err(closed(error)),
@@ -269,7 +275,6 @@ impl Link {
         }
         if wrote > 0 {
             self.wrote = true;
-            self.moved += wrote;
             self.outgoing.account().moved(wrote);
         }
         let is_observed =
@@ -292,18 +297,22 @@ impl Link {
                 return Poll::Ready(Ok(()));
             }
             self.heard = true;
-            if self.codec.is_ready() {
+            self.has_more = input.len() == bytes;
+            let asked_before = self.codec.asked();
+            let fed = self.codec.feed(input, &mut self.inbox, self.send_buffer.control());
+            // Who only heartbeats asks for nothing.
+            let asked = (self.codec.asked() - asked_before) as usize;
+            if asked > 0 {
+                self.is_active = true;
                 self.slot.touch(std::time::Instant::now());
             }
-            self.moved += input.len();
-            self.has_more = input.len() == bytes;
-            let fed = self.codec.feed(input, &mut self.inbox, self.send_buffer.control());
+            self.moved += asked;
             if let Err(violation) = fed {
                 // The peer may learn why, if it still listens.
                 let _ = self.poll_write(cx);
                 return Poll::Ready(Err(violation.into()));
             }
-            self.incoming.account().moved(input.len());
+            self.incoming.account().moved(asked);
             if self.is_sending != self.inbox.is_open() {
                 self.is_sending = self.inbox.is_open();
                 self.incoming.account().observe(self.is_sending);
@@ -341,7 +350,7 @@ impl Link {
 
     /// Tells the slot what the connection is doing, and gives back memory where it does nothing.
     fn note(&mut self, since: Duration, activity: Activity) {
-        if self.heard || self.wrote {
+        if std::mem::take(&mut self.is_active) {
             self.active_at = std::time::Instant::now();
         }
         let is_begun = self.codec.unfinished(&self.inbox).is_some();

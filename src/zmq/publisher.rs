@@ -389,7 +389,11 @@ impl Subscriber<'_> {
     fn notice(&mut self, topic: &[u8], op: &str, seq: Seq) {
         let (prev, level) = (self.prev, Level::Memory);
         let notice = Header { seq, op, index: 0, count: 0, prev, ttl_ms: None, level };
-        let out = self.link.send_buffer.out(true, NOTICE_BYTES);
+        let send_buffer = &mut self.link.send_buffer;
+        let out = match topic == BEAT {
+            true => send_buffer.beat(NOTICE_BYTES),
+            false => send_buffer.out(true, NOTICE_BYTES),
+        };
         write_frame(out, true, topic);
         encoded_record::write_header(out, &notice);
         write_frame(out, false, &[]);

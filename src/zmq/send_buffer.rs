@@ -10,11 +10,14 @@ pub struct SendBuffer {
     /// Greeting, handshake and PONG, until the wire is between two messages.
     control: Vec<u8>,
     between_messages: bool,
+    /// Frames of messages wait on the wire, and not only what keeps the connection alive.
+    has_messages: bool,
 }
 
 impl Default for SendBuffer {
     fn default() -> Self {
-        Self { wire: ByteQueue::default(), control: Vec::new(), between_messages: true }
+        let (wire, control) = (ByteQueue::default(), Vec::new());
+        Self { wire, control, between_messages: true, has_messages: false }
     }
 }
 
@@ -26,6 +29,16 @@ impl SendBuffer {
 
     /// Where to append frames for the peer; `whole` says that they end a message.
     pub fn queue(&mut self, whole: bool) -> &mut ByteQueue {
+        self.has_messages = true;
+        self.enqueue(whole)
+    }
+
+    /// Where to append the frames of a message that tells the peer nothing but that all is well.
+    pub fn beat(&mut self, bytes: usize) -> &mut Vec<u8> {
+        self.enqueue(true).end(bytes)
+    }
+
+    fn enqueue(&mut self, whole: bool) -> &mut ByteQueue {
         self.send_control();
         self.between_messages = whole;
         &mut self.wire
@@ -71,9 +84,12 @@ impl SendBuffer {
         self.wire.front()
     }
 
-    /// So many bytes of that are written.
-    pub(super) fn consume(&mut self, count: usize) {
+    /// So many bytes of that are written. True when messages may be among them.
+    pub(super) fn consume(&mut self, count: usize) -> bool {
         self.wire.consume(count);
+        let had_messages = self.has_messages;
+        self.has_messages &= !self.wire.is_empty();
+        had_messages
     }
 
     fn send_control(&mut self) {
@@ -97,8 +113,22 @@ mod tests {
         send_buffer.out(true, 0).extend_from_slice(b"last frame, ");
         send_buffer.out(true, 0).extend_from_slice(b"next");
         assert_eq!(send_buffer.front(), b"first frame, last frame, pong, next");
-        send_buffer.consume(31);
+        assert!(send_buffer.consume(31));
         assert_eq!(send_buffer.front(), b"next");
         assert_eq!(send_buffer.unwritten(), 4);
+    }
+
+    #[test]
+    fn what_keeps_a_connection_alive_is_no_message() {
+        let mut send_buffer = SendBuffer::default();
+        send_buffer.control().extend_from_slice(b"pong");
+        send_buffer.beat(4).extend_from_slice(b"beat");
+        assert_eq!(send_buffer.front(), b"pongbeat");
+        assert!(!send_buffer.consume(8));
+        send_buffer.out(true, 0).extend_from_slice(b"reply");
+        assert!(send_buffer.consume(2) && send_buffer.consume(3));
+        send_buffer.control().extend_from_slice(b"pong");
+        assert_eq!(send_buffer.front(), b"pong");
+        assert!(!send_buffer.consume(4));
     }
 }

@@ -67,6 +67,9 @@ impl From<omq_proto::Error> for Violation {
     }
 }
 
+/// The head of a short frame.
+const HEAD_BYTES_MIN: u64 = 2;
+
 /// One peer's protocol state.
 #[derive(Debug)]
 pub struct Codec {
@@ -87,6 +90,8 @@ pub struct Codec {
     received: u64,
     /// How many messages, and commands between two of them, have begun.
     begun: u64,
+    /// Bytes of messages and subscriptions, their heads included: what the peer asks for, ever.
+    asked: u64,
 }
 
 /// A message, or a command, that has begun and not ended.
@@ -119,6 +124,7 @@ impl Codec {
             peer_silence: None,
             received: 0,
             begun: 0,
+            asked: 0,
         }
     }
 
@@ -142,6 +148,12 @@ impl Codec {
     pub fn unfinished(&self, inbox: &Inbox) -> Option<Unfinished> {
         let is_unfinished = inbox.is_open() || !self.reader.is_between_frames();
         is_unfinished.then_some(Unfinished { number: self.begun, received: self.received })
+    }
+
+    /// How many bytes of messages and subscriptions have come: a PING, and a command that is not
+    /// known, count for nothing.
+    pub fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// How many bytes it has allocated.
@@ -196,6 +208,7 @@ impl Codec {
             inbox.append_whole(taken);
             self.peer_silence = None;
             self.received += taken.len() as u64;
+            self.asked += taken.len() as u64;
             self.begun += 1;
         }
         rest
@@ -215,6 +228,7 @@ impl Codec {
             };
         }
         if !head.is_command {
+            self.asked += HEAD_BYTES_MIN;
             return inbox.begin_frame(head.len, self.bounds);
         }
         if head.len > self.bounds.bytes {
@@ -226,6 +240,7 @@ impl Codec {
     fn take_body(&mut self, bytes: &[u8], inbox: &mut Inbox) {
         if !self.head.is_command {
             self.received += bytes.len() as u64;
+            self.asked += bytes.len() as u64;
             inbox.append(bytes, self.reader.left());
             return;
         }
@@ -272,10 +287,12 @@ impl Codec {
                 return Err(Violation::Protocol(text.to_owned()));
             }
             Command::Subscribe(topic) if self.kind == Kind::Publisher => {
+                self.asked += HEAD_BYTES_MIN + topic.len() as u64;
                 // A copy of its own, without the command's name.
                 inbox.signals.push_back(Signal::Subscribe(Bytes::copy_from_slice(&topic)));
             }
             Command::Cancel(topic) if self.kind == Kind::Publisher => {
+                self.asked += HEAD_BYTES_MIN + topic.len() as u64;
                 inbox.signals.push_back(Signal::Cancel(Bytes::copy_from_slice(&topic)));
             }
             _ => {}

@@ -255,6 +255,25 @@ fn silent_and_quiet_peers_give_their_slot_to_a_newcomer() {
 }
 
 #[test]
+fn a_peer_that_only_heartbeats_gives_its_slot_before_one_that_came_after_it() {
+    let broker = Broker::start(&["--max-connections", "3"]);
+    for (endpoint, socket_type) in [(&broker.router, "DEALER"), (&broker.publisher, "SUB")] {
+        let mut peers: Vec<Peer> = (0..3).map(|_| Peer::connect(endpoint, socket_type)).collect();
+        for _ in 0..3 {
+            peers[0].send(&command("PING", b"\0\0context")).unwrap();
+            let (_, pong) = peers[0].receive_frame().unwrap();
+            assert_eq!(pong, b"\x04PONGcontext");
+        }
+        let newcomer = Peer::connect(endpoint, socket_type);
+        assert!(peers[0].is_cut_within(SOON), "its heartbeats made it younger ({socket_type})");
+        let second = Peer::connect(endpoint, socket_type);
+        assert!(peers[1].is_cut_within(SOON), "the oldest one is next ({socket_type})");
+        drop((newcomer, second));
+    }
+    assert!(broker.stop().success());
+}
+
+#[test]
 fn a_peer_that_has_ended_its_side_gets_all_its_replies() {
     let broker = Broker::start(&[]);
     for count in [1u64, 100, 3_000] {
