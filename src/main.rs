@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use vatn::cli;
 
 fn main() -> ExitCode {
-    match cli::parse(std::env::args_os()).and_then(cli::run) {
+    match cli::with_enough_stack(|| cli::parse(std::env::args_os()).and_then(cli::run)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();

@@ -15,7 +15,7 @@ use super::atomic_file::AtomicFile;
 use super::connection::Connection;
 use super::output::Output;
 use super::progress::Progress;
-use super::stop::unless_asked;
+use super::stop::{unless_asked, unless_interrupted};
 use crate::client::{Change as ClientChange, Client, ClientError, HistoryOptions, Range, RawValue};
 use crate::clock::{Clock, Millis};
 use crate::protocol::{Change, Level, Op, Seq};
@@ -49,7 +49,7 @@ pub(super) struct Backup {
 
 impl Backup {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let client = self.connection.open().await?;
+        let client = unless_interrupted(self.connection.open()).await?;
         let destination = Destination::open(self.file.clone())?;
         let is_file = destination.is_file();
         let copy = unless_asked(is_file, async {

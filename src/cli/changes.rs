@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::connection::Connection;
 use super::key::{self, Key};
 use super::output::Output;
-use super::stop::Stop;
+use super::stop::{Stop, unless_interrupted};
 use super::{Failure, change};
 use crate::client::{Change, ClientError, Replay};
 
@@ -58,12 +58,13 @@ pub(super) struct Changes {
 
 impl Changes {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let mut stop = Stop::new()?;
         let options = self.connection.patience.options();
         let prefix = self.prefix.as_bytes();
         let mut replay = Replay::new(&self.connection.connect, prefix, self.from, &options);
         // A broker that is not there at the start is an error, also for who follows.
-        let end = replay.end().await.map_err(|error| self.connection.named(error))?;
+        let end = async { replay.end().await.map_err(|error| self.connection.named(error)) };
+        let end = unless_interrupted(end).await?;
+        let mut stop = Stop::new()?;
         let (mut printed, mut is_gone) = (0, false);
         loop {
             let left = self.limit.map(|limit| limit.saturating_sub(printed));

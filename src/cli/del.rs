@@ -1,5 +1,8 @@
 //! `vatn del`: keys away.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use clap::Args;
 use serde_json::json;
 
@@ -7,6 +10,7 @@ use super::Failure;
 use super::connection::{Connection, Writing, condition};
 use super::key::{self, Key};
 use super::output::Output;
+use super::stop::exit_when_asked;
 use crate::client::{Client, Condition, Range, WriteOptions};
 
 const NOTE: &str = "\
@@ -58,11 +62,18 @@ impl Del {
         }
         let mut options = self.writing.options();
         options.condition = self.condition;
+        let deleted = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&deleted);
+        let is_one_write = !self.keys.is_empty();
+        exit_when_asked(move || match counted.load(Relaxed) {
+            _ if is_one_write => "interrupted; whether it took place is not known".to_owned(),
+            count => format!("interrupted; {count} keys were deleted, and perhaps a page more"),
+        })?;
         let mut client = self.connection.open().await?;
         let deleted = match self.keys.as_slice() {
             [] => {
                 let prefix = self.prefix.clone().unwrap_or_default();
-                delete_prefix(&mut client, prefix.0, &options).await?
+                delete_prefix(&mut client, prefix.0, &options, &deleted).await?
             }
             [key] => u64::from(client.delete(key.as_bytes(), &options).await?),
             keys => {
@@ -94,20 +105,23 @@ impl Del {
     }
 }
 
-/// Deletes what begins with `prefix`, page by page; how many keys that were.
+/// Deletes what begins with `prefix`, page by page; how many keys that were. `deleted` has it while
+/// it goes on.
 pub(super) async fn delete_prefix(
     client: &mut Client,
     prefix: Vec<u8>,
     options: &WriteOptions,
+    deleted: &AtomicU64,
 ) -> Result<u64, Failure> {
     let mut range = Range { prefix: Some(prefix), ..Range::default() };
-    let mut count = 0;
     loop {
+        let count = deleted.load(Relaxed);
         let page = client.delete_range(&range, options).await.map_err(|error| {
             let failure = Failure::from(error);
             if count == 0 { failure } else { failure.adding(&format!("; {count} were deleted")) }
         })?;
-        count += page.count;
+        let count = count + page.count;
+        deleted.store(count, Relaxed);
         let Some(next) = page.next else { return Ok(count) };
         range.after = Some(next.to_vec());
     }

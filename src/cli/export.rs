@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::key::{self, Key};
 use super::output::Output;
 use super::progress::Progress;
-use super::stop::unless_asked;
+use super::stop::{unless_asked, unless_interrupted};
 use super::{Failure, change, json};
 use crate::client::{Client, HistoryOptions, Level, Range};
 
@@ -43,7 +43,7 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
-        let mut client = self.connection.open().await?;
+        let mut client = unless_interrupted(self.connection.open()).await?;
         let prefix = self.prefix.as_bytes();
         let mut progress = Progress::begin(Some(client.count(prefix).await?));
         let mut sink = match self.file.as_os_str().as_bytes() {

@@ -118,6 +118,8 @@ impl From<ClientError> for Failure {
             Some("WRITE_QUEUE_FULL") => {
                 "; try again later, or serve with a larger --write-queue-items"
             }
+            // Its text says what helps, and that is no restart.
+            Some("STORAGE") if error.to_string().contains("the disk is full") => "",
             Some("STORAGE") => "; reads go on, writes need the disk put right and a restart",
             Some("COMPACTED") => {
                 " with `vatn export`, whose last line says where to follow from; \

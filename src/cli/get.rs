@@ -104,7 +104,7 @@ impl Get {
 }
 
 /// Prints a string as it is, bytes with those escaped that cannot be seen, and others as JSON.
-fn print_plain(value: &RawValue, out: &mut Output) -> Result<(), Failure> {
+pub(super) fn print_plain(value: &RawValue, out: &mut Output) -> Result<(), Failure> {
     match value.value() {
         Value::String(text) => match text.as_str() {
             Some(text) if out.is_terminal => out.line(for_terminal(text)),

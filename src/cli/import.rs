@@ -15,7 +15,7 @@ use super::connection::{Connection, Writing};
 use super::lines::{Lines, Parsed, Place};
 use super::output::Output;
 use super::progress::Progress;
-use super::stop::Stop;
+use super::stop::{Stop, unless_interrupted};
 use crate::client::{Client, ClientError, Level, RawValue, Request, Ticket};
 
 /// A request holds so many items or bytes, whatever comes first.
@@ -95,7 +95,7 @@ struct Sent {
 impl Import {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
         let lines = Lines::open(&self.file)?;
-        let mut client = self.connection.open().await?;
+        let mut client = unless_interrupted(self.connection.open()).await?;
         let level = self.writing.durability;
         let batch_bytes = batch_bytes(client.message_bytes().await?);
         let progress = Progress::begin(lines.size());

@@ -9,10 +9,11 @@ use serde_json::{Map, Number, Value as Json, json};
 
 use super::base64;
 use super::key::is_hidden;
+use super::unique_names;
 use crate::client::RawValue;
 use crate::protocol::writer;
 
-/// Why a text is not packed.
+/// Why a text is not read or packed.
 #[derive(Debug)]
 pub(super) enum Unpackable {
     /// It is not JSON.
@@ -23,14 +24,21 @@ pub(super) enum Unpackable {
 
 /// Packs JSON text.
 pub(super) fn pack_text(text: &str) -> Result<RawValue, Unpackable> {
-    let json: Json = serde_json::from_str(text).map_err(|error| {
+    pack(&parse(text.as_bytes())?).map_err(Unpackable::Content)
+}
+
+/// Reads JSON text in which each object has a name once.
+pub(super) fn parse(text: &[u8]) -> Result<Json, Unpackable> {
+    let json = serde_json::from_slice(text).map_err(|error| {
         let reason = error.to_string();
         match reason.starts_with("recursion limit") {
             true => Unpackable::Content("it is nested too deep".to_owned()),
             false => Unpackable::Syntax(reason),
         }
     })?;
-    pack(&json).map_err(Unpackable::Content)
+    // The parser keeps the last of those that are alike.
+    unique_names::check(text).map_err(Unpackable::Content)?;
+    Ok(json)
 }
 
 /// Packs JSON: integers and floats by how they are written, all in their shortest form.

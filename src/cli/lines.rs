@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
 use super::Failure;
+use super::json::{self, Unpackable};
 
 /// How many lines may be read ahead.
 const AHEAD: usize = 1000;
@@ -119,9 +120,13 @@ impl Lines {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let json = serde_json::from_slice(&line);
-            let json = json.map_err(|error| place.failure(format!("not JSON: {error}")))?;
-            return Ok(Some((place, json)));
+            return match json::parse(&line) {
+                Ok(json) => Ok(Some((place, json))),
+                Err(Unpackable::Syntax(reason)) => {
+                    Err(place.failure(format!("not JSON: {reason}")))
+                }
+                Err(Unpackable::Content(reason)) => Err(place.failure(reason)),
+            };
         }
     }
 }

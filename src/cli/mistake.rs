@@ -1,6 +1,11 @@
 //! What is wrong with a command line, in one line: what, what is near it, and where to read on.
 
+use std::ffi::OsString;
+
+use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue};
+
+use super::Cli;
 
 /// What other programs of the kind call a command of ours.
 const KNOWN_ELSEWHERE: [(&str, &str); 25] = [
@@ -11,7 +16,7 @@ const KNOWN_ELSEWHERE: [(&str, &str); 25] = [
     ("expire", "vatn touch KEY --ttl 10s"),
     ("flushall", "vatn del --all"),
     ("flushdb", "vatn del --all"),
-    ("getset", "vatn get, then vatn set --if SEQ"),
+    ("getset", "vatn set KEY VALUE --return-value"),
     ("info", "vatn stats"),
     ("keys", "vatn range PREFIX --all --keys-only"),
     ("list", "vatn range"),
@@ -31,8 +36,8 @@ const KNOWN_ELSEWHERE: [(&str, &str); 25] = [
     ("ttl", "vatn get KEY --meta"),
 ];
 
-/// clap explains in a paragraph; here an error is one line.
-pub(super) fn explain(error: &clap::Error) -> String {
+/// clap explains in a paragraph; here an error is one line. `command` is the one that was given.
+pub(super) fn explain(error: &clap::Error, command: Option<&str>) -> String {
     if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) {
         return no_command(name, error.get(ContextKind::SuggestedSubcommand));
     }
@@ -44,11 +49,19 @@ pub(super) fn explain(error: &clap::Error) -> String {
         .filter(|line| !line.is_empty())
         .collect();
     let text = sentences.join(" ").replace(" tip: ", "; ").replace(" [possible", "; [possible");
-    let usage = rendered.lines().find_map(|line| line.trim().strip_prefix("Usage: vatn "));
-    let command = usage.and_then(|usage| usage.split(' ').next());
-    let command = command.filter(|word| word.chars().all(|c| c.is_ascii_lowercase()));
+    let text = text.replace("invalid digit found in string", "it is not a whole number");
     let command = command.map_or(String::new(), |command| format!(" {command}"));
     format!("{}; try 'vatn{command} --help'", text.trim_start_matches("error: "))
+}
+
+/// The command that the arguments name, whatever is wrong with the rest of them.
+pub(super) fn command_of(arguments: &[OsString]) -> Option<&str> {
+    let mut words = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
+    words.find(|word| !word.starts_with('-')).filter(|word| is_ours(word))
+}
+
+fn is_ours(name: &str) -> bool {
+    Cli::command().find_subcommand(name).is_some()
 }
 
 fn no_command(name: &str, suggested: Option<&ContextValue>) -> String {
@@ -58,6 +71,7 @@ fn no_command(name: &str, suggested: Option<&ContextValue>) -> String {
     }
     // The nearest one comes last.
     let nearest = match suggested {
+        _ if is_ours(&lower) => Some(&lower),
         Some(ContextValue::String(nearest)) => Some(nearest),
         Some(ContextValue::Strings(names)) => names.last(),
         _ => None,
@@ -72,10 +86,7 @@ fn no_command(name: &str, suggested: Option<&ContextValue>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
-    use crate::cli::Cli;
 
     #[test]
     fn what_is_known_elsewhere_leads_to_a_command_of_ours() {

@@ -38,6 +38,7 @@ mod set;
 mod stats;
 mod stop;
 mod touch;
+mod unique_names;
 mod wait;
 mod watch;
 
@@ -51,7 +52,7 @@ use crate::process;
 pub use failure::Failure;
 use output::Output;
 
-const ABOUT: &str = "A networked message-queue store over ZeroMQ";
+const ABOUT: &str = "A key-value store and change feed over ZeroMQ and HTTP";
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
@@ -111,19 +112,72 @@ enum Command {
     Man(man::Man),
 }
 
+impl Command {
+    /// What Ctrl-C says of a command that does not attend to that itself.
+    fn said_when_interrupted(&self) -> Option<&'static str> {
+        match self {
+            Self::Get(_)
+            | Self::Range(_)
+            | Self::Count(_)
+            | Self::Wait(_)
+            | Self::Stats(_)
+            | Self::Ping(_)
+            | Self::Completions(_)
+            | Self::Man(_) => Some("interrupted; nothing was changed"),
+            Self::Set(_)
+            | Self::Incr(_)
+            | Self::Decr(_)
+            | Self::Append(_)
+            | Self::Touch(_)
+            | Self::Batch(_)
+            | Self::Flush(_) => Some("interrupted; whether it took place is not known"),
+            Self::Compact(_) => Some("interrupted; the store is whole, and as large as it is"),
+            Self::Serve(_)
+            | Self::Del(_)
+            | Self::Changes(_)
+            | Self::Watch(_)
+            | Self::Import(_)
+            | Self::Export(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Check(_)
+            | Self::Bench(_) => None,
+        }
+    }
+}
+
+/// What the program's own thread has of stack, whatever `ulimit -s` gives the first one.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Does `work` on a thread with a stack of its own: that of the process's first thread is as large
+/// as whoever started it allows, and one of 128 KiB overflows while the arguments are described.
+pub fn with_enough_stack(
+    work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Result<(), Failure> {
+    let thread = std::thread::Builder::new().name("vatn-main".to_owned()).stack_size(STACK_BYTES);
+    let running = thread.spawn(work).map_err(|error| {
+        Failure::failed(format!("cannot start a thread (ulimit -u, ulimit -v): {error}"))
+    })?;
+    running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Reads the command line. Help and the version are printed here, and end the process.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> {
-    Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    Cli::try_parse_from(&arguments).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
-        _ => Failure::usage(mistake::explain(&error)),
+        _ => Failure::usage(mistake::explain(&error, mistake::command_of(&arguments))),
     })
 }
 
 /// Does what the command line says.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     prepare(&cli)?;
+    if let Some(said) = cli.command.said_when_interrupted() {
+        stop::exit_when_asked(move || said.to_owned())?;
+    }
     let mut output = Output::new(cli.json);
     let out = &mut output;
     match cli.command {
@@ -205,6 +259,29 @@ mod tests {
             assert!(parsed.is_ok(), "{flag} {value}: {parsed:?}");
         }
         assert!(flags > 10);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_value_leads_to_the_help_of_its_command() {
+        for (arguments, command) in [
+            (&["vatn", "set", "k", "v", "--ttl", "10x"][..], "set"),
+            (&["vatn", "--json", "set", "k", "v", "--if", "x"], "set"),
+            (&["vatn", "wait", "x"], "wait"),
+            (&["vatn", "del", "--prefix"], "del"),
+            (&["vatn", "get"], "get"),
+        ] {
+            let line = parse(arguments.iter().map(OsString::from)).unwrap_err().to_string();
+            assert!(line.ends_with(&format!("; try 'vatn {command} --help'")), "{line}");
+            assert!(!line.contains("digit found"), "{line}");
+        }
+        let line = parse(["vatn", "--jsn", "get"].map(OsString::from)).unwrap_err().to_string();
+        assert!(line.contains("'--json'"), "{line}");
+    }
+
+    #[test]
+    fn a_command_in_capitals_leads_to_its_name() {
+        let line = parse(["vatn", "GET", "k"].map(OsString::from)).unwrap_err().to_string();
+        assert!(line.contains("'GET': did you mean 'get'?"), "{line}");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use clap::Args;
 use serde_json::json;
@@ -39,6 +41,14 @@ pub(super) struct Restore {
 
 impl Restore {
     pub(super) fn run(self, out: &mut Output) -> Result<(), Failure> {
+        let is_begun = Arc::new(AtomicBool::new(false));
+        let (has_part, path) = (Arc::clone(&is_begun), self.database.clone());
+        exit_when_asked(move || match has_part.load(Relaxed) {
+            true => {
+                format!("interrupted; {} holds a part of the backup: remove it", path.display())
+            }
+            false => "interrupted; nothing was written".to_owned(),
+        })?;
         let mut folder = NewFolder::begin(&self.database)?;
         let size = open(&self.file)?.metadata().map_or(0, |metadata| metadata.len());
         // It is read twice.
@@ -46,12 +56,8 @@ impl Restore {
         let unreadable = |error| Failure::failed(format!("{}: {error}", self.file.display()));
         let archive = ArchiveReader::open(BufReader::new(open(&self.file)?)).map_err(unreadable)?;
         archive.verify(&mut |_, bytes| progress.advance(0, bytes)).map_err(unreadable)?;
+        is_begun.store(true, Relaxed);
         folder.make()?;
-        let path = self.database.clone();
-        exit_when_asked(move || {
-            let path = path.display();
-            format!("interrupted; {path} holds a part of the backup: remove it")
-        })?;
         let restored = self.restore(size, &mut progress)?;
         folder.keep()?;
         let sentence = progress.finish();

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::connection::{Connection, Expiry, Writing, condition};
 use super::key::{self, Key};
 use super::output::Output;
-use super::{Failure, json};
+use super::{Failure, get, json};
 use crate::client::{Client, Condition, RawValue};
 
 const NOTE: &str = "\
@@ -19,10 +19,11 @@ Examples:
   vatn set greeting hello
   vatn set boat:1 '{\"name\": \"Maren\", \"oars\": 2}' --ttl 10m
   vatn set photo - --raw < photo.jpg
+  vatn set state open --return-value
 
 A value that is JSON is stored as that, so 7 is a number; any other text is a string. --string,
 --json-value and --raw say which one is meant. {\"base64\": \"…\"} is a byte string.
-Prints the sequence number of the write.";
+An object that has a name twice is refused. Prints the sequence number of the write.";
 
 /// How long a connection may be quiet before another one is made for what comes.
 const QUIET: Duration = Duration::from_secs(2);
@@ -54,6 +55,10 @@ pub(super) struct Set {
     /// Write only if the key is absent, present, or was last written with this sequence number
     #[arg(long = "if", value_name = "absent|present|SEQ", value_parser = condition)]
     condition: Option<Condition>,
+
+    /// Print the value that was there before, or (nil), and not the sequence number
+    #[arg(long)]
+    return_value: bool,
 
     #[command(flatten)]
     expiry: Expiry,
@@ -87,6 +92,10 @@ impl Set {
         let mut options = self.writing.options();
         options.condition = self.condition;
         self.expiry.apply(&mut options);
+        if self.return_value {
+            let old = client.replace(self.key.as_bytes(), &value, &options).await?;
+            return print_replaced(old.as_ref(), out);
+        }
         let seq = client.set(self.key.as_bytes(), &value, &options).await?;
         if out.json { out.json(&json!({ "seq": seq })) } else { out.line(seq.to_string()) }
     }
@@ -115,6 +124,15 @@ impl Set {
                 Ok(RawValue::from(text))
             }
         }
+    }
+}
+
+/// Prints what a write replaced, as `get` prints a value.
+fn print_replaced(old: Option<&RawValue>, out: &mut Output) -> Result<(), Failure> {
+    match old {
+        _ if out.json => out.json(&json!({ "replaced": old.map(json::exact) })),
+        Some(old) => get::print_plain(old, out),
+        None => out.line("(nil)"),
     }
 }
 

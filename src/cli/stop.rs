@@ -12,8 +12,16 @@ pub(super) async fn unless_asked<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     if !has_remains {
+        exit_when_asked(|| "interrupted; what was printed is not all of it".to_owned())?;
         return work.await;
     }
+    unless_interrupted(work).await
+}
+
+/// Does `work` that writes nothing, unless a signal ends it.
+pub(super) async fn unless_interrupted<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     let mut stop = Stop::new()?;
     tokio::select! {
         done = work => done,
@@ -24,15 +32,24 @@ pub(super) async fn unless_asked<T>(
 /// Ends the process on Ctrl-C with what is `said` then, where work goes on that cannot be asked.
 pub(super) fn exit_when_asked(said: impl Fn() -> String + Send + 'static) -> Result<(), Failure> {
     let cannot = |error| Failure::failed(format!("cannot listen for signals: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(cannot)?;
-    let mut stop = runtime.block_on(async { Stop::new() })?;
+    let (sender, listens) = std::sync::mpsc::sync_channel(1);
     let watch = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let stop = runtime.map_err(cannot).and_then(|runtime| {
+            let stop = runtime.block_on(async { Stop::new() });
+            stop.map(|stop| (runtime, stop))
+        });
+        let (runtime, mut stop) = match stop {
+            Ok(stop) => stop,
+            Err(failure) => return drop(sender.send(Err(failure))),
+        };
+        let _ = sender.send(Ok(()));
         runtime.block_on(stop.asked());
         Failure::interrupted(said()).exit();
     };
     std::thread::Builder::new().name("vatn-stop".to_owned()).spawn(watch).map_err(cannot)?;
-    Ok(())
+    // A thread that ends without a word has panicked.
+    listens.recv().unwrap_or_else(|_| Err(Failure::failed("cannot listen for signals")))
 }
 
 /// Ctrl-C, and what systemd sends.

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::connection::{Patience, naming_flag};
 use super::key::{self, Key};
 use super::output::Output;
-use super::stop::Stop;
+use super::stop::{Stop, unless_interrupted};
 use super::{Failure, change, json};
 use crate::client::{ClientError, Event, Follower};
 
@@ -55,8 +55,8 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
+        let mut follower = unless_interrupted(self.open()).await?;
         let mut stop = Stop::new()?;
-        let mut follower = self.open().await?;
         let mut left = self.count.unwrap_or(u64::MAX);
         let mut begun = false;
         while left > 0 {

@@ -32,7 +32,7 @@ const TIME_UNITS: [(&str, u64); 6] = [
 
 /// Reads a size in bytes. Upper and lower case are the same.
 pub fn bytes<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
-    const HOW: &str = "write bytes, or a number with kB, MB, GB, KiB, MiB or GiB";
+    const HOW: &str = "write bytes, or a number with kB, MB, GB, TB, KiB, MiB, GiB or TiB";
     let (number, unit) = split(text.trim()).ok_or(HOW)?;
     let unit = unit.trim_start().to_ascii_lowercase();
     let (_, scale) = SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or(HOW)?;

@@ -84,23 +84,32 @@ impl Signals {
 /// What interrupts a command: Ctrl-C, and what systemd sends.
 #[derive(Debug)]
 pub struct Interrupt {
-    interrupt: Signal,
-    terminate: Signal,
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
 }
 
 impl Interrupt {
-    /// Listens from now on.
+    /// Listens from now on. What is ignored by the wish of whoever started the process, as a shell
+    /// has jobs in the background ignore Ctrl-C, stays so.
     pub fn new() -> io::Result<Self> {
-        let interrupt = signal(SignalKind::interrupt())?;
-        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
+        let listen = |kind: Kind| match is_ignored(kind) {
+            true => Ok(None),
+            false => signal(SignalKind::from_raw(kind.as_raw())).map(Some),
+        };
+        Ok(Self { interrupt: listen(Kind::INT)?, terminate: listen(Kind::TERM)? })
     }
 
     /// Returns when one of them has come.
     pub async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
+        poll_fn(|context| {
+            for signal in [&mut self.interrupt, &mut self.terminate].into_iter().flatten() {
+                if signal.poll_recv(context) == Poll::Ready(Some(())) {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        })
+        .await;
     }
 }
 

@@ -408,7 +408,7 @@ mod append {
         broker.vatn(&["set", "over", "1", "--expires-at-ms", "1"]).text();
         assert!(broker.vatn(&["get", "over"]).error(3).contains("over"));
         broker.vatn(&["set", "n", "7"]).text();
-        assert!(broker.vatn(&["append", "n", "x"]).error(1).starts_with("NOT_A_NUMBER"));
+        assert!(broker.vatn(&["append", "n", "x"]).error(1).starts_with("WRONG_TYPE"));
     }
 }
 

@@ -295,6 +295,16 @@ mod a_limit_of_the_system {
     }
 
     #[test]
+    fn on_the_stack_of_the_first_thread_is_no_matter() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = serve("ulimit -s 64;", folder.path(), &[]);
+        let router = router(&mut child);
+        assert!(vatn(&["ping", "--connect", &router]).text().contains("vatn"));
+        kill(child.id(), "TERM");
+        assert!(end(&mut child).success());
+    }
+
+    #[test]
     fn on_open_files_is_raised_as_far_as_it_may_be_and_bounds_the_connections() {
         let folder = tempfile::tempdir().unwrap();
         let mut child = serve("ulimit -n 300; ulimit -S -n 100;", folder.path(), &[]);

@@ -135,6 +135,7 @@ mod import_and_export {
             ("half", "{\"key\":\"a\"", "not JSON"),
             ("key", "{\"key\":1,\"value\":1}", "a key is a string"),
             ("member", "{\"key\":\"a\",\"valeu\":1}", "unknown member \"valeu\""),
+            ("twice", "{\"key\":\"a\",\"value\":1,\"key\":\"b\"}", "the name \"key\" twice"),
             ("base64", "{\"key\":\"a\",\"value\":{\"base64\":\"?\"}}", "not base64"),
         ] {
             let path = file(&folder, name, &format!("{good}\n{bad}\n{good}"));

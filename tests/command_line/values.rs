@@ -47,6 +47,7 @@ mod a_value {
             (&[], "18446744073709551616", "outside"),
             (&[], "1e999", "too large for a float"),
             (&[], &"[".repeat(200), "nested too deep"),
+            (&[], r#"[{"a":1,"b":{},"a":2}]"#, "the name \"a\" twice"),
             (&["--raw", "--string"], "x", "cannot be used with"),
         ] {
             let done = broker.vatn(&[&["set"], flags, &["k"], &["--"], &[given]].concat());
@@ -58,6 +59,19 @@ mod a_value {
         let done = broker.vatn(&["set", "k", "{a}"]);
         assert!(done.status == 0 && done.stderr.contains("stored as a string"), "{done:?}");
         assert_eq!(broker.vatn(&["count"]).text(), "1\n");
+    }
+
+    #[test]
+    fn that_another_replaced_is_printed_where_that_is_asked_for() {
+        let broker = broker();
+        let set = |value, json| {
+            let flags = ["set", "k", value, "--return-value"];
+            broker.vatn(&[&flags[..], json].concat())
+        };
+        assert_eq!(set("open", &[]).text(), "(nil)\n");
+        assert_eq!(set("[1]", &[]).text(), "open\n");
+        assert_eq!(set("null", &["--json"]).json(), json!({"replaced": [1]}));
+        assert!(vatn(&["getset", "k", "1"]).error(2).contains("vatn set KEY VALUE --return-value"));
     }
 
     #[test]
@@ -365,6 +379,92 @@ mod control_c {
         (output.status.code(), text(output.stdout), text(output.stderr))
     }
 
+    const INT: u64 = 1 << 1;
+    const TERM: u64 = 1 << 14;
+
+    /// The signals that a process listens for; `None` when it has ended.
+    fn caught_by(child: &Child) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+        let status = status.unwrap_or_default();
+        if status.contains("State:\tZ") {
+            return None;
+        }
+        if !status.starts_with("Name:\tvatn\n") {
+            // The shell, which catches some for itself.
+            return Some(0);
+        }
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+    }
+
+    /// A command that waits for a broker which says nothing.
+    fn waiting(endpoint: &str, prelude: &str, arguments: &[&str]) -> Child {
+        let script = format!("{prelude} exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_vatn")]).args(arguments);
+        command.env("VATN_CONNECT", endpoint).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    #[test]
+    fn is_answered_in_one_line_by_every_command() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("tcp://{}", silent.local_addr().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name).to_str().unwrap().to_owned();
+        let (pipe, new) = (path("pipe"), path("new"));
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let lines = file(&folder, "lines", "[\"get\", [\"k\"]]\n");
+        let commands: [&[&str]; 24] = [
+            &["get", "k"],
+            &["set", "k", "v"],
+            &["del", "k"],
+            &["del", "--prefix", "k"],
+            &["incr", "k"],
+            &["decr", "k"],
+            &["append", "k", "v"],
+            &["touch", "k", "--forever"],
+            &["range"],
+            &["count"],
+            &["batch", &lines],
+            &["flush"],
+            &["wait"],
+            &["stats"],
+            &["ping"],
+            &["compact"],
+            &["changes", "--from", "0"],
+            &["watch", "--subscribe", &endpoint],
+            &["import", &lines],
+            &["export"],
+            &["export", &new],
+            &["backup", &new],
+            &["bench"],
+            &["restore", &pipe, "-b", &new],
+        ];
+        for arguments in commands {
+            let child = waiting(&endpoint, "", arguments);
+            while caught_by(&child).is_some_and(|mask| mask & INT == 0) {}
+            let (status, printed, said) = interrupt(child);
+            assert_eq!((status, printed.as_str()), (Some(130), ""), "{arguments:?}: {said}");
+            assert!(said.starts_with("vatn: error: interrupted"), "{arguments:?}: {said}");
+            assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
+        }
+        assert!(!folder.path().join("new").exists());
+    }
+
+    #[test]
+    fn stays_ignored_where_whoever_started_the_command_ignores_it() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("tcp://{}", silent.local_addr().unwrap());
+        for arguments in [["get", "k"], ["import", "-"]] {
+            let mut child = waiting(&endpoint, "trap '' INT;", &arguments);
+            while caught_by(&child).is_some_and(|mask| mask & TERM == 0) {}
+            assert_eq!(caught_by(&child).map(|mask| mask & INT), Some(0), "{arguments:?}");
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
     #[test]
     fn has_import_say_how_far_it_came() {
         let broker = broker();
@@ -412,16 +512,7 @@ mod control_c {
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let status = format!("/proc/{}/status", child.id());
-            let catches = || {
-                let status = std::fs::read_to_string(&status).unwrap_or_default();
-                if status.contains("State:\tZ") {
-                    return None;
-                }
-                let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-                mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-            };
-            while catches().is_some_and(|mask| mask & 2 == 0) {}
+            while caught_by(&child).is_some_and(|mask| mask & INT == 0) {}
             let (status, _, said) = interrupt(child);
             if status == Some(130) {
                 assert!(said.contains("interrupted after") && said.contains("nothing was changed"));

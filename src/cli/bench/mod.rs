@@ -19,7 +19,7 @@ use self::mix::Mix;
 use super::Failure;
 use super::connection::{Connection, Writing, naming_flag};
 use super::output::Output;
-use super::stop::Stop;
+use super::stop::{Stop, unless_interrupted};
 use crate::client::{Client, Endpoint, Range, RawValue, WriteOptions};
 use crate::limits::units;
 
@@ -113,8 +113,8 @@ impl Bench {
     }
 
     async fn measure(self, out: &mut Output) -> Result<(), Failure> {
+        let mut client = unless_interrupted(self.connection.open()).await?;
         let mut stop = Stop::new()?;
-        let mut client = self.connection.open().await?;
         if self.mix.has_gets() && !self.no_load {
             let written = tokio::select! {
                 written = self.write_all_keys(&mut client) => written,
