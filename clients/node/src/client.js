@@ -59,8 +59,10 @@ export class Client extends Commands {
   }
 
   /** Use `Client.connect`. */
-  constructor(endpoint, timeout, { name, ipv6 }) {
+  constructor(endpoint, timeout, made) {
     super();
+    if (made === undefined) throw new InvalidArgument("a Client is made by await Client.connect(…)");
+    const { name, ipv6 } = made;
     this.endpoint = endpoint;
     this.timeout = timeout;
     this.#name = name;

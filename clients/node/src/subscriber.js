@@ -63,7 +63,9 @@ export class Subscriber {
   }
 
   /** Use `Subscriber.connect`. */
-  constructor(endpoint, prefixes, { patience = 5_000, client = null, after = -1, ipv6 = false }) {
+  constructor(endpoint, prefixes, made) {
+    if (made === undefined) throw new InvalidArgument("a Subscriber is made by await Subscriber.connect(…)");
+    const { patience = 5_000, client = null, after = -1, ipv6 = false } = made;
     if (!Array.isArray(prefixes)) throw new InvalidArgument('prefixes must be an array, such as ["lake:"]');
     this.endpoint = endpoint;
     this.last = this.#seen = after === -1 ? -1 : asSeq(after, "after");

@@ -1,6 +1,6 @@
 /** Writing: JavaScript values to MessagePack. What would not come back equal is Unwritable, with the path to it. */
 
-import { types } from "node:util";
+import { isDeepStrictEqual, types } from "node:util";
 import { Encoder, ExtData } from "@msgpack/msgpack";
 import { Unwritable } from "./errors.js";
 
@@ -125,13 +125,16 @@ class Check {
     this.#nest(depth);
     if (!isOwn(value, Array)) this.#refuse(`a ${nameOf(value)} would come back as an array`);
     const { length } = value;
-    if (Object.keys(value).length > length) this.#refuse("an array with further members would come back without them");
+    if (hasOwnMembers(value, length)) this.#refuse("an array with further members would come back without them");
     return Array.from({ length }, (_, place) => this.#inside(place, value[place], depth));
   }
 
   #bytes(value) {
     if (!Buffer.isBuffer(value) && !isOwn(value, Uint8Array))
       this.#refuse(`a ${nameOf(value)} would come back as a Buffer`);
+    // To list its members would list all its bytes, which takes a second for a MiB.
+    if (this.#isValue && !isDeepStrictEqual(value, sameBytes(value)))
+      this.#refuse("bytes with further members would come back without them");
     return value;
   }
 
@@ -139,10 +142,13 @@ class Check {
     if (!isOwn(value, Date)) this.#refuse(`a ${nameOf(value)} would come back as a Date`);
     const time = Date.prototype.getTime.call(value);
     if (Number.isNaN(time)) this.#refuse("an invalid Date");
+    if (hasOwnMembers(value, 0)) this.#refuse("a Date with further members would come back without them");
     return new Date(time);
   }
 
-  #ext({ type, data }) {
+  #ext(value) {
+    const { type, data } = value;
+    if (hasOwnMembers(value, 2)) this.#refuse("an ExtData with further members would come back without them");
     if (type === -1) this.#refuse("an ext of type -1 is a time: give a Date");
     const isOne = Number.isInteger(type) && type >= -128 && type <= 127 && types.isUint8Array(data);
     return isOne ? new ExtData(type, data) : this.#refuse("an ext has a type from -128 to 127, and a Uint8Array");
@@ -150,6 +156,7 @@ class Check {
 
   #map(value, depth) {
     this.#nest(depth);
+    if (hasOwnMembers(value, 0)) this.#refuse("a Map with further members would come back without them");
     const entries = [...Map.prototype.entries.call(value)].map(([key, item]) => {
       if (typeof key !== "string") this.#refuse("a Map whose keys are not all strings");
       return [this.#text(key), this.#inside(key, item, depth)];
@@ -171,6 +178,18 @@ const member = (name) => (/^[\p{L}_$][\p{L}\d_$]*$/u.test(name) ? `.${name}` : `
 function isOwn(value, { name }) {
   const prototype = Object.getPrototypeOf(value);
   return prototype !== null && Object.hasOwn(prototype, "constructor") && prototype.constructor.name === name;
+}
+
+/** Whether it has more own members than `known`. */
+const hasOwnMembers = (value, known) =>
+  Object.keys(value).length > known || Object.getOwnPropertySymbols(value).length > 0;
+
+/** The same bytes of the same memory, without further members. */
+function sameBytes(value) {
+  const { buffer, byteOffset, length } = value;
+  const same = Buffer.from(buffer, byteOffset, length);
+  // It may be of another realm, whose Uint8Array is another class.
+  return Object.setPrototypeOf(same, Object.getPrototypeOf(value));
 }
 
 /** Whether it is an object without a class. Its realm may be another, with an Object of its own. */

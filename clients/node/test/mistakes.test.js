@@ -109,6 +109,14 @@ test("what only the broker can tell is a VatnError too", async (t) => {
     await assert.rejects(mistake, CommandError);
 });
 
+test("a client or subscriber that is made by new says what makes one", () => {
+  for (const [make, name] of [
+    [() => new Client("tcp://127.0.0.1:1", 100), "Client.connect"],
+    [() => new Subscriber("tcp://127.0.0.1:1", ["a"]), "Subscriber.connect"],
+  ])
+    assert.throws(make, (error) => error instanceof InvalidArgument && error.message.includes(name));
+});
+
 test("lists of every kind are lists", async (t) => {
   const client = await connect(t, await startBroker(t));
   const keys = function* () {

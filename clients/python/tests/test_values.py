@@ -141,11 +141,28 @@ Point = collections.namedtuple("Point", "x y")
 HOLDS_ITSELF = []
 HOLDS_ITSELF.append(HOLDS_ITSELF)
 ZONE = datetime.timezone.utc
+
+
+class Named(str):
+    pass
+
+
+class Listed(list):
+    pass
+
+
+class Mapped(dict):
+    pass
+
+
+NAMED, LISTED, MAPPED = Named("a"), Listed([1]), Mapped(a=1)
+NAMED.own = LISTED.own = MAPPED.own = 1
 REFUSED = [
     {1}, frozenset([1]), decimal.Decimal("1.5"), datetime.datetime(2026, 1, 1),
     datetime.datetime(2026, 1, 1, tzinfo=ZONE), datetime.date(2026, 1, 1), uuid.uuid4(), 2**64, -(2**63) - 1, "\ud800",
     "\udcc3\udca9", Color.RED, Boat(), Point(1, 2), object(), len, Boat, (n for n in "a"), range(3), HOLDS_ITSELF, 1j,
     Exception("x"), {"a": 1}.keys(), collections.deque(), array.array("i", [1]),
+    NAMED, LISTED, MAPPED,
 ]
 
 
@@ -165,6 +182,13 @@ def test_what_would_not_come_back_equal_is_refused_with_its_path(client, value):
         block.set("u", 1)
         block.set("v", value)
     assert client.count() == 0
+
+
+def test_a_memoryview_of_what_is_no_bytes_is_refused(client):
+    with pytest.raises(vatn.Unwritable, match="memoryview"):
+        client.set("v", memoryview(array.array("i", [1])))
+    client.set("v", memoryview(b"ab"))
+    assert client.get("v") == b"ab"
 
 
 def test_what_a_key_of_a_map_cannot_be_is_named(client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 import msgpack
@@ -21,6 +22,11 @@ INSTEAD = {
 
 def pack(value: Any, method: str = "") -> bytes:
     """The bytes of a value, or of the frame of a command."""
+    for place, param in enumerate(value[-1] if method else [value]):
+        # The codec takes the memory of any: one within a value is not looked for, which would take a walk.
+        if type(param) is memoryview and param.format not in ("B", "c"):
+            name = dict(enumerate(NAMES.get(method, ()))).get(place, "the value")
+            raise Unwritable(name, "a memoryview of what is no bytes would come back as bytes: give bytes(…)")
     try:
         return msgpack.packb(value, strict_types=True, default=_plain)
     except Exception as fault:  # of the codec, whatever it is; what is wrong is found out here
@@ -38,6 +44,8 @@ def _plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, int) and not LEAST <= value <= MOST:
         raise OverflowError
+    if _own_members(value):
+        raise TypeError
     # Subclasses whose instances are equal to the plain value. Their own methods may say something else.
     for kind, convert in (
         (int, int.__int__), (float, float.__float__), (str, str.__str__), (bytes, bytes_of), (bytearray, bytes_of),
@@ -46,6 +54,11 @@ def _plain(value: Any) -> Any:
         if isinstance(value, kind):
             return convert(value)
     raise TypeError
+
+
+def _own_members(value: Any) -> list[str]:
+    """What an instance of a subclass has besides what it is equal to. (That of an enum member is its name.)"""
+    return [] if isinstance(value, enum.Enum) else list(getattr(value, "__dict__", ()))
 
 
 def bytes_of(value: Any) -> bytes:
@@ -70,6 +83,8 @@ def _fault_in_frame(frame: list[Any], method: str) -> tuple[str, str] | None:
 def _fault(value: Any, path: str, depth: int) -> tuple[str, str] | None:
     """The path to the first part that cannot be stored, and why."""
     kind = type(value)
+    if isinstance(value, (int, float, str, bytes, bytearray, list, dict)) and (own := _own_members(value)):
+        return path or "the value", f"a {kind.__name__} has attributes of its own, which would not come back: {own[0]}"
     if depth > DEPTH:
         return path[:40] + "…", f"it nests deeper than {DEPTH} levels, or holds itself"
     if isinstance(value, dict):
