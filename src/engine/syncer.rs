@@ -57,7 +57,7 @@ impl Engine {
 
     fn sync_until_stopped(&self) -> Result<(), StorageError> {
         while !self.syncer.is_stopping.load(Ordering::Acquire) && !self.watermarks.has_failed() {
-            let is_busy = !self.space.is_full() && self.disk.preallocate();
+            let is_busy = self.disk.preallocate(self.space.free_bytes());
             if !self.is_sync_due() {
                 std::thread::park_timeout(if is_busy { PAUSE } else { TICK });
                 continue;

@@ -433,8 +433,8 @@ impl Storage for FjallStorage {
         self.log.appends_at_once()
     }
 
-    fn preallocate(&self) -> bool {
-        self.log.preallocate()
+    fn preallocate(&self, free_bytes: u64) -> bool {
+        self.log.preallocate(free_bytes)
     }
 
     fn load(&self, next: &mut NextRows<'_>) -> Result<(), StorageError> {

@@ -118,8 +118,9 @@ pub trait Storage: Send + std::marker::Sync + fmt::Debug {
     fn sync(&self) -> Result<(), StorageError>;
 
     /// Does ahead of time a piece of what the next commits would wait for; called now and then.
-    /// Returns whether there was something to do.
-    fn preallocate(&self) -> bool {
+    /// Returns whether there was something to do. Where little is free of the medium, what was made
+    /// ahead is given back.
+    fn preallocate(&self, _free_bytes: u64) -> bool {
         false
     }
 

@@ -69,7 +69,11 @@ impl Peer {
     }
 
     fn set(&mut self, number: u32) -> Result<u64, ClientError> {
-        let bytes = std::iter::repeat_with(|| self.random.u8(..)).take(VALUE_BYTES).collect();
+        self.set_bytes(number, VALUE_BYTES)
+    }
+
+    fn set_bytes(&mut self, number: u32, len: usize) -> Result<u64, ClientError> {
+        let bytes = std::iter::repeat_with(|| self.random.u8(..)).take(len).collect();
         let value = RawValue::from(&Value::Binary(bytes));
         let (key, options) = (key(number), WriteOptions::default());
         self.runtime.block_on(self.client.set(&key, &value, &options))
@@ -209,6 +213,30 @@ fn a_disk_that_others_filled_is_served_and_deleted_from_after_a_restart_too() {
     let broker = Broker::open(disk.path(), &[]);
     let mut peer = Peer::of(&broker);
     assert!((0..40).all(|number| !peer.has(number)) && (40..100).all(|number| peer.has(number)));
+    peer.sets_again();
+    drop(peer);
+    assert!(broker.stop().success());
+}
+
+#[test]
+fn what_is_made_ahead_of_time_is_given_back_on_a_small_disk() {
+    let Some(disk) = SmallDisk::mount("32m") else { return };
+    let broker = Broker::open(disk.path(), &[]);
+    let mut peer = Peer::of(&broker);
+    // So many syncs are waited for that a log file would be made ahead of time.
+    let taken = (0..10_000).take_while(|number| peer.set_bytes(*number, 30_000).is_ok()).count();
+    assert!(taken > 200, "{taken} values of 30,000 bytes on 32 MiB");
+    let spares = || {
+        let names = std::fs::read_dir(disk.path().join("store/log")).unwrap();
+        let names = names.map(|entry| entry.unwrap().path());
+        names.filter(|path| path.extension().is_some_and(|ending| ending == "spare")).count()
+    };
+    let began = Instant::now();
+    while spares() > 0 {
+        assert!(began.elapsed() < PATIENCE, "{:?}", peer.stats());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (0..taken as u32).for_each(|number| peer.delete(number));
     peer.sets_again();
     drop(peer);
     assert!(broker.stop().success());

@@ -37,6 +37,10 @@ use walk::name;
 pub(super) const FOLDER: &str = "log";
 /// A file is closed when it is this long. It is what the disk holds more than is retained.
 const FILE_BYTES: u64 = 32 << 20;
+/// How many files must fit into what is free of the medium for one to be made ahead of time, and
+/// for those that are there to be kept. Far enough apart that what is given back is not made anew.
+const FREE_FOR_NEW: u64 = 8;
+const FREE_FOR_KEPT: u64 = 4;
 /// The last file is longer than its frames by so much, in zeros: a sync then need not note a new
 /// length, which costs as much again as the data.
 const ROOM_BYTES: u64 = 1 << 20;
@@ -171,14 +175,21 @@ impl LogFiles {
     }
 
     /// Makes a piece of the next file ahead of time, when it will be needed and that is worth it;
-    /// returns whether it did. What fails here is no loss.
-    pub(super) fn preallocate(&self) -> bool {
+    /// returns whether it did. What fails here is no loss. A medium of which little is free has none
+    /// of it, and none that is kept to be written again.
+    pub(super) fn preallocate(&self, free_bytes: u64) -> bool {
         let bytes = self.file_bytes + ROOM_BYTES;
+        let fits = |times: u64| free_bytes / times >= bytes;
         let length = self.writer().last.as_ref().map_or(0, |(log, _)| log.length());
         // It is there when this one is half full.
         let goal = length.saturating_mul(2 * bytes) / self.file_bytes;
-        let released = self.segment_pool.release_unused();
-        let made = released.and_then(|()| self.segment_pool.preallocate(&self.folder, goal, bytes));
+        let released = match fits(FREE_FOR_KEPT) {
+            true => self.segment_pool.release_unused(),
+            false => self.segment_pool.clear(),
+        };
+        let is_wanted = fits(FREE_FOR_NEW);
+        let make = || self.segment_pool.preallocate(&self.folder, goal, bytes);
+        let made = released.and_then(|()| if is_wanted { make() } else { Ok(false) });
         made.unwrap_or_else(|error| {
             tracing::debug!("no log file was made ahead of time: {error}");
             false
