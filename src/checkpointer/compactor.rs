@@ -28,11 +28,26 @@ pub struct Compactor {
     compaction: Arc<Compaction>,
     space: Arc<DiskSpace>,
     queue: Arc<WriteQueue>,
-    /// Dead bytes that the last compaction left, or met when it failed: until there are twice as
-    /// many, another one would do no better.
-    left: u64,
+    left: Remainder,
     /// When the last compaction ended, and how long it took.
     last: Option<(Instant, Duration)>,
+}
+
+/// Dead bytes that the last compaction left, or met when it failed: until there are twice as many,
+/// another one would do no better.
+#[derive(Debug, Default)]
+struct Remainder {
+    /// Bytes of the tables then.
+    tables: u64,
+    dead: u64,
+}
+
+impl Remainder {
+    /// What is live is known at the end of a checkpoint, and the compaction may have run during
+    /// one: what its rows take of the tables was not dead.
+    fn learn(&mut self, live: u64) {
+        self.dead = self.dead.min(self.tables.saturating_sub(live));
+    }
 }
 
 impl Compactor {
@@ -43,7 +58,7 @@ impl Compactor {
         space: Arc<DiskSpace>,
         queue: Arc<WriteQueue>,
     ) -> Self {
-        Self { disk, compaction, space, queue, left: 0, last: None }
+        Self { disk, compaction, space, queue, left: Remainder::default(), last: None }
     }
 
     /// Measures what the store takes.
@@ -63,6 +78,7 @@ impl Compactor {
                 tracing::warn!("{error}");
             }
             let usage = self.look();
+            self.left.learn(self.compaction.live_bytes());
             if self.is_due(usage) || (task == Task::Compact && self.has_rested()) {
                 self.compact();
             } else if task == Task::Compact {
@@ -81,7 +97,7 @@ impl Compactor {
             true => FULL_DEAD_BYTES_MIN.max(live / 8),
             false => DEAD_BYTES_MIN.max(live),
         };
-        self.dead_bytes(usage) > least.max(2 * self.left) && self.space.fits(live)
+        self.dead_bytes(usage) > least.max(2 * self.left.dead) && self.space.fits(live)
     }
 
     /// Whoever asks for compactions, one after the other, gets a part of the medium's time only.
@@ -94,7 +110,7 @@ impl Compactor {
         self.compaction.begin();
         let done = guarded(|| self.disk.compact());
         let usage = self.disk.usage();
-        self.left = self.dead_bytes(usage);
+        self.left = Remainder { tables: usage.tables, dead: self.dead_bytes(usage) };
         match &done {
             Ok(()) => tracing::info!(table_bytes = usage.tables, "compacted the tables"),
             Err(error) => tracing::warn!("the tables are as they were: {error}"),
@@ -108,4 +124,20 @@ impl Compactor {
 fn guarded(work: impl FnOnce() -> Result<(), StorageError>) -> Result<(), StorageError> {
     let panicked = || StorageError::new("compacting", "stopped unexpectedly");
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_checkpoint_was_writing_during_a_compaction_is_not_dead_for_good() {
+        let mut left = Remainder { tables: 100, dead: 100 };
+        left.learn(0);
+        assert_eq!(left.dead, 100, "nothing new is known");
+        left.learn(95);
+        assert_eq!(left.dead, 5);
+        left.learn(10);
+        assert_eq!(left.dead, 5, "what died since can be removed");
+    }
 }
