@@ -762,6 +762,7 @@ def batches():
                Error("CONFLICT", seq=4, index=1))
     yield call("a number that is none", "batch", [[["set", ["w", "one"]], ["incr", ["w"]]]],
                Error("NOT_A_NUMBER", index=1))
+    yield call("something appended to a number", "batch", [[["set", ["w", 1]], ["append", ["w", "x"]]]], Error("WRONG_TYPE", index=1))
     yield call("a number too large", "batch", [[["set", ["w", 2**64 - 1]], ["incr", ["w"]]]], Error("OVERFLOW", index=1))
     yield call("a condition sees what the batch wrote", "batch",
                [[["set", ["w", 1]], ["set", ["w", 2, {"if": "present"}]], ["delete", ["w", {"if": "present"}]],
