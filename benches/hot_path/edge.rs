@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use vatn::clock::Clock;
 use vatn::commands::Request;
 use vatn::config::Config;
-use vatn::engine::{Answers, Engine, recover};
+use vatn::engine::{Allowance, Engine, Replies, recover};
 use vatn::limits::Limits;
-use vatn::net::{ConnectionSlots, PeerAddress};
+use vatn::net::{Caller, ConnectionSlots, PeerAddress};
 use vatn::storage::{MemoryStorage, Storage};
 use vatn::zmq::router::connection;
 use vatn::zmq::stream::Stream;
@@ -31,19 +31,21 @@ fn engine() -> Arc<Engine> {
         (Arc::new(MemoryStorage::default()), Clock::system());
     let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).expect("an empty disk");
     let (engine, _) = Engine::new(config, clock, disk, recovered).expect("an empty disk");
-    let mut answers = Answers::default();
+    let (mut allowance, mut replies) = (Allowance::default(), Replies::default());
     let all = decoded(all_sets());
-    assert_eq!(engine.execute(&all, true, &mut answers), all.len());
+    let progress = engine.call(&Caller::local(), &all, &mut allowance, &mut replies);
+    assert_eq!(progress.done, all.len());
     engine
 }
 
 fn execute(requests: Vec<Request<'static>>) -> Work {
-    let (engine, mut answers) = (engine(), Answers::default());
+    let (engine, caller, mut replies) = (engine(), Caller::local(), Replies::default());
     Box::new(move || {
         for together in requests.chunks(TOGETHER) {
-            answers.clear();
-            assert_eq!(engine.execute(together, true, &mut answers), together.len());
-            black_box(&answers);
+            replies.clear();
+            let progress = engine.call(&caller, together, &mut Allowance::default(), &mut replies);
+            assert_eq!(progress.done, together.len());
+            black_box(&replies);
         }
     })
 }

@@ -45,7 +45,7 @@ pub struct Blob<'a> {
 
 impl<'a> Method<'a> for Append<'a> {
     const NAME: &'static str = "append";
-    const EFFECTS: Effects = Effects::ADDS;
+    const EFFECTS: Effects = Effects { measured: true, ..Effects::ADDS };
     const LIMITS: &'static [(&'static str, usize)] = &[(LIMIT, BYTES_MAX)];
 
     fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal> {
@@ -67,18 +67,28 @@ impl<'a> Method<'a> for Append<'a> {
     }
 
     /// That of the whole value, unless it is refused.
-    fn cost(&self, store: &Store, hash: Option<u64>) -> CommandCost {
-        let old = store.value_len(store.hashed(&self.key, hash));
+    fn cost(&self) -> CommandCost {
+        self.cost_behind(0)
+    }
+
+    fn cost_on(&self, store: &Store, hash: Option<u64>) -> CommandCost {
+        self.cost_behind(store.value_len(store.hashed(&self.key, hash)))
+    }
+
+    fn durability(&self) -> Option<Level> {
+        self.durability
+    }
+}
+
+impl Append<'_> {
+    /// What it costs behind an old value of so many bytes.
+    fn cost_behind(&self, old: usize) -> CommandCost {
         let len = HEAD_BYTES + old + self.bytes.bytes.len();
         let len = if len > BYTES_MAX + 2 * HEAD_BYTES { 0 } else { len };
         CommandCost {
             work: Cost::new(2, 3 * len + 2 * self.key.len()),
             write: WriteCost::of(self.key.len(), len),
         }
-    }
-
-    fn durability(&self) -> Option<Level> {
-        self.durability
     }
 }
 

@@ -47,9 +47,14 @@ impl<'a> Method<'a> for Batch<'a> {
 
     /// What its commands cost on the state before it. Those that find what earlier ones have made
     /// may cost more; the changes are measured again behind each of them.
-    fn cost(&self, store: &Store, _: Option<u64>) -> CommandCost {
+    fn cost_on(&self, store: &Store, _: Option<u64>) -> CommandCost {
         let own = CommandCost::read(1 + self.commands.len(), 0);
-        self.commands.iter().map(|one| one.cost(store, None)).fold(own, CommandCost::plus)
+        self.commands.iter().map(|one| one.cost_on(store, None)).fold(own, CommandCost::plus)
+    }
+
+    fn cost(&self) -> CommandCost {
+        let own = CommandCost::read(1 + self.commands.len(), 0);
+        self.commands.iter().map(Command::cost).fold(own, CommandCost::plus)
     }
 
     fn effects(&self) -> Effects {

@@ -10,7 +10,6 @@ use crate::clock::Millis;
 use crate::limits::KEY_BYTES_MAX;
 use crate::protocol::params::Params;
 use crate::protocol::{Reader, Refusal, Seq};
-use crate::state::Store;
 
 /// `changes [after_seq, {prefix, limit, wait_ms}]`: `[[change…], next_seq]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +74,7 @@ impl<'a> Method<'a> for Changes<'a> {
         visit(Access::prefix(Right::Read, self.prefix))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost::read(1, 0)
     }
 }

@@ -6,7 +6,6 @@ use super::cost::CommandCost;
 use super::method::{Broker, BrokerMethod, Effects, Method};
 use crate::protocol::params::Params;
 use crate::protocol::{Refusal, Reply};
-use crate::state::Store;
 
 /// `compact []`: the number of the compaction that it asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +25,7 @@ impl<'a> Method<'a> for Compact {
         visit(Access::broker(Right::Operate))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost::read(1, 0)
     }
 }

@@ -32,7 +32,7 @@ impl<'a> Method<'a> for Count<'a> {
         visit(Access::prefix(Right::Read, self.prefix))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost::read(1, 0)
     }
 }

@@ -44,7 +44,7 @@ impl<'a> Method<'a> for DeleteMulti<'a> {
         keys.try_for_each(|key| visit(Access::joined(Right::Write, self.prefix, key)))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         let costs = self.keys.iter().map(|key| WriteCost::of(self.prefix.len() + key.len(), 0));
         let write = costs.fold(WriteCost::default(), WriteCost::plus);
         CommandCost { work: Cost::new(self.keys.len(), write.bytes), write }

@@ -68,7 +68,7 @@ impl<'a> Method<'a> for DeleteRange<'a> {
     }
 
     /// The room of one change; those that the range holds are known only when the command runs.
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         let entries = self.limit.unwrap_or(usize::MAX);
         CommandCost { work: Cost::new(entries, 0), write: WriteCost::of(0, 0) }
     }

@@ -7,7 +7,6 @@ use super::deferred::Deferred;
 use super::method::{Broker, BrokerMethod, Effects, Method};
 use crate::protocol::Refusal;
 use crate::protocol::params::Params;
-use crate::state::Store;
 
 /// `flush []`: the status line, when all that was written is in the tables and fsynced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +26,7 @@ impl<'a> Method<'a> for Flush {
         visit(Access::broker(Right::Operate))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost::read(1, 0)
     }
 }

@@ -42,7 +42,7 @@ impl<'a> Method<'a> for Get<'a> {
     }
 
     #[inline]
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost::read(1, 0)
     }
 }

@@ -33,7 +33,7 @@ impl<'a> Method<'a> for GetMulti<'a> {
         self.keys.iter().try_for_each(|key| visit(Access::key(Right::Read, key)))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost::read(self.keys.len(), 0)
     }
 }

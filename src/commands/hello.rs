@@ -7,7 +7,6 @@ use super::method::{Broker, BrokerMethod, Effects, Method};
 use crate::protocol::params::Params;
 use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::{Reply, WriteCost};
-use crate::state::Store;
 
 /// How many characters are kept of the name that a client gives itself.
 const CLIENT_CHARS: usize = 256;
@@ -38,7 +37,7 @@ impl<'a> Method<'a> for Hello {
         visit(Access::broker(Right::Observe))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost { work: cost::STATUS, write: WriteCost::default() }
     }
 }

@@ -63,7 +63,7 @@ impl<'a, const DOWN: bool> Method<'a> for Step<'a, DOWN> {
         visit(Access::key(Right::Write, &self.key))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost { work: Cost::new(1, 0), write: WriteCost::of(self.key.len(), NUMBER_BYTES) }
     }
 

@@ -27,9 +27,15 @@ pub(crate) trait Method<'a>: Sized {
     /// Names everything that it touches, in the order in which it does.
     fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited;
 
-    /// What it costs on this state, before anything is copied. `hash` is that of the only key that
-    /// it names, where it is known.
-    fn cost(&self, store: &Store, hash: Option<u64>) -> CommandCost;
+    /// What it costs, as far as that is known without the state, and before anything is copied.
+    fn cost(&self) -> CommandCost;
+
+    /// What it costs on this state; only asked where its effects say that it is measured. `hash` is
+    /// that of the only key that it names, where it is known.
+    #[inline]
+    fn cost_on(&self, _: &Store, _hash: Option<u64>) -> CommandCost {
+        self.cost()
+    }
 
     /// What this one may do.
     #[inline]
@@ -100,12 +106,21 @@ pub struct Effects {
     pub pages: bool,
     /// It does something also where nobody sees the answer.
     pub acts: bool,
+    /// What it costs depends on what is there.
+    pub measured: bool,
 }
 
 impl Effects {
     /// Of a command that looks at entries by their keys, or at the broker.
-    pub const READS: Self =
-        Self { writes: false, adds: false, walks: false, defers: false, pages: false, acts: false };
+    pub const READS: Self = Self {
+        writes: false,
+        adds: false,
+        walks: false,
+        defers: false,
+        pages: false,
+        acts: false,
+        measured: false,
+    };
     /// Of one that looks at entries in their order.
     pub const WALKS: Self = Self { walks: true, ..Self::READS };
     /// Of one that takes out what is in the map.
@@ -129,6 +144,7 @@ impl Effects {
             defers: self.defers | other.defers,
             pages: self.pages | other.pages,
             acts: self.acts | other.acts,
+            measured: self.measured | other.measured,
         }
     }
 

@@ -5,6 +5,7 @@
 //! twice here: as a module, and in the list of `registry::commands!`.
 
 mod access;
+mod admission;
 mod append;
 mod apply;
 mod batch;
@@ -37,6 +38,7 @@ mod touch;
 mod wait;
 
 pub use access::{Access, Keys, Right, Visited};
+pub use admission::{Admission, Check};
 pub use append::Blob;
 pub use apply::{Applied, Outcome, Task};
 pub use changes::ChangesQuery;
@@ -52,7 +54,6 @@ use crate::state::read_set::ReadSet;
 use crate::state::write::Write;
 use crate::state::{Context, Store};
 use method::{BrokerMethod, Method, ReadMethod, WriteMethod};
-use std::ops::ControlFlow;
 
 registry::commands! {
     read get::Get<'a>,
@@ -76,20 +77,4 @@ registry::commands! {
     broker changes::Changes<'a>,
     broker compact::Compact,
     broker stats::Stats,
-}
-
-impl Command<'_> {
-    /// The key of a command that names one alone.
-    #[inline]
-    pub fn only_key(&self) -> Option<&[u8]> {
-        let mut only = None;
-        let walk = self.access(&mut |access| match (access.keys, only) {
-            (Keys::One { prefix: [], key }, None) => {
-                only = Some(key);
-                ControlFlow::Continue(())
-            }
-            _ => ControlFlow::Break(()),
-        });
-        only.filter(|_| walk.is_continue())
-    }
 }

@@ -6,7 +6,6 @@ use super::cost::CommandCost;
 use super::method::{Broker, BrokerMethod, Effects, Method};
 use crate::protocol::params::Params;
 use crate::protocol::{Refusal, Reply};
-use crate::state::Store;
 use std::ops::ControlFlow;
 
 /// `ping [payload]`: the payload.
@@ -32,7 +31,7 @@ impl<'a> Method<'a> for Ping<'a> {
         ControlFlow::Continue(())
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost::read(1, self.payload.map_or(0, <[u8]>::len))
     }
 }

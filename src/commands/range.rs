@@ -77,7 +77,7 @@ impl<'a> Method<'a> for Range<'a> {
         visit(Access { right: Right::Read, keys: Keys::Range { prefix, from, to } })
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost::read(1, 0)
     }
 }

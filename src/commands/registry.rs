@@ -61,11 +61,26 @@ macro_rules! commands {
                 }
             }
 
-            /// What the command costs on this state, as far as it is known before it runs.
+            /// What the command costs, as far as that is known without the state.
             #[inline]
-            pub fn cost(&self, store: &Store, hash: Option<u64>) -> CommandCost {
+            pub fn cost(&self) -> CommandCost {
                 match self {
-                    $(Self::$Type(it) => Method::cost(it, store, hash),)*
+                    $(Self::$Type(it) => Method::cost(it),)*
+                }
+            }
+
+            /// What the command costs on this state, as far as it is known before it runs.
+            pub fn cost_on(&self, store: &Store, hash: Option<u64>) -> CommandCost {
+                match self {
+                    $(Self::$Type(it) => Method::cost_on(it, store, hash),)*
+                }
+            }
+
+            /// Whether the broker is asked, and not the map.
+            #[inline]
+            pub fn is_for_broker(&self) -> bool {
+                match self {
+                    $(Self::$Type(_) => registry::is_for_broker!($kind),)*
                 }
             }
 
@@ -204,6 +219,15 @@ macro_rules! level {
     }};
 }
 
+macro_rules! is_for_broker {
+    (broker) => {
+        true
+    };
+    ($kind:ident) => {
+        false
+    };
+}
+
 macro_rules! ask {
     (broker $it:ident $broker:ident) => {
         Some(BrokerMethod::run($it, $broker))
@@ -214,7 +238,7 @@ macro_rules! ask {
     }};
 }
 
-pub(super) use {apply, ask, commands, level, query, read, run_within};
+pub(super) use {apply, ask, commands, is_for_broker, level, query, read, run_within};
 
 /// The refusal of a command where it cannot run. Nobody sends one there.
 #[cold]

@@ -57,7 +57,7 @@ impl<'a> Method<'a> for Set<'a> {
     }
 
     #[inline]
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost {
             work: Cost::new(1, 2 * (self.key.len() + self.value.len())),
             write: WriteCost::of(self.key.len(), self.value.len()),

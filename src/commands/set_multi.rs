@@ -59,7 +59,7 @@ impl<'a> Method<'a> for SetMulti<'a> {
         keys.try_for_each(|key| visit(Access::joined(Right::Write, self.prefix, key)))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         let one = |(key, value): &(Key<'_>, &[u8])| {
             WriteCost::of(self.prefix.len() + key.len(), value.len())
         };

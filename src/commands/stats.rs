@@ -6,7 +6,6 @@ use super::cost::{self, CommandCost};
 use super::method::{Broker, BrokerMethod, Effects, Method};
 use crate::protocol::params::Params;
 use crate::protocol::{Refusal, Reply, WriteCost};
-use crate::state::Store;
 
 /// `stats []`: a map of how the broker is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +25,7 @@ impl<'a> Method<'a> for Stats {
         visit(Access::broker(Right::Observe))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost { work: cost::STATUS, write: WriteCost::default() }
     }
 }

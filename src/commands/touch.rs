@@ -44,7 +44,7 @@ impl<'a> Method<'a> for Touch<'a> {
         visit(Access::key(Right::Write, &self.key))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost { work: Cost::new(1, 0), write: WriteCost::of(self.key.len(), 0) }
     }
 

@@ -8,7 +8,6 @@ use super::method::{Broker, BrokerMethod, Effects, Method};
 use crate::clock::Millis;
 use crate::protocol::params::Params;
 use crate::protocol::{Level, Reader, Refusal, Seq};
-use crate::state::Store;
 
 /// `wait [seq, level, {timeout_ms}]`: true when that seq has reached that level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +44,7 @@ impl<'a> Method<'a> for Wait {
         visit(Access::broker(Right::Observe))
     }
 
-    fn cost(&self, _: &Store, _: Option<u64>) -> CommandCost {
+    fn cost(&self) -> CommandCost {
         CommandCost::read(1, 0)
     }
 }

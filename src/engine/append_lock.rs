@@ -54,10 +54,8 @@ impl Engine {
         std::mem::take(&mut append_lock.is_wanted)
     }
 
-    /// Appends what is written up to `seq`, unless another has done it, or does. Those who wrote
-    /// call it with what [`Answers::to_append`](super::Answers::to_append) tells them, when they
-    /// have let others write too: one record for many writers costs less than one for each.
-    pub fn append(&self, seq: Seq) {
+    /// Appends what is written up to `seq`, unless another has done it, or does.
+    pub(super) fn append(&self, seq: Seq) {
         if seq <= self.watermarks.stored() {
             return;
         }
@@ -123,7 +121,8 @@ pub(super) mod tests {
     use crate::commands::Request;
     use crate::commands::{Command, Set};
     use crate::config::Config;
-    use crate::engine::{Answers, BarrierStatus, recover};
+    use crate::engine::{Allowance, BarrierStatus, Replies, recover};
+    use crate::net::Caller;
     use crate::protocol::DurabilityBarrier;
     use crate::storage::{MemoryStorage, Storage};
     use crate::wal::Log;
@@ -153,10 +152,10 @@ pub(super) mod tests {
         };
         let command = Ok(Command::Set(set));
         let request = Request { id: Some(1), notification: false, command };
-        let mut answers = Answers::default();
-        assert_eq!(engine.execute(&[request], true, &mut answers), 1);
-        engine.append(answers.to_append);
-        answers.list[0].barrier
+        let (mut allowance, mut replies) = (Allowance::default(), Replies::default());
+        let progress = engine.call(&Caller::local(), &[request], &mut allowance, &mut replies);
+        assert_eq!(progress.done, 1);
+        replies.list[0].barrier().unwrap()
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! What is charged for each hold of the lock, and that it stays within the budget of the turn. All
 //! is counted: nothing here looks at a clock.
 
-use super::answers::Answers;
 use super::append_lock::tests::engine;
-use super::{Context, Engine};
-use crate::budget::{Cost, WorkBudget};
+use super::{Allowance, Context, End, Engine, Progress, Replies};
+use crate::budget::Cost;
 use crate::commands::options::Expiry;
 use crate::commands::{
     Batch, Count, Decr, DeleteMulti, DeleteRange, Get, GetMulti, Hello, Incr, Ping, Range, Set,
     SetMulti, Stats, Touch,
 };
 use crate::commands::{Command, Request};
+use crate::net::Caller;
 use crate::net::turns::LIGHT_BYTES;
 use crate::protocol::refusal::Code;
 use crate::protocol::{Level, Refusal};
@@ -24,8 +24,23 @@ fn request(command: Command<'_>) -> Request<'_> {
     Request { id: Some(1), notification: false, command: Ok(command) }
 }
 
-fn light(share: Cost) -> Answers {
-    Answers { is_heavy: false, budget: WorkBudget::of(share), ..Answers::default() }
+/// What a call came to, and its replies.
+struct Called {
+    done: usize,
+    end: End,
+    used: Cost,
+    replies: Replies,
+}
+
+fn call(engine: &Engine, requests: &[Request<'_>], mut allowance: Allowance) -> Called {
+    let mut replies = Replies::default();
+    let Progress { done, end } =
+        engine.call(&Caller::local(), requests, &mut allowance, &mut replies);
+    Called { done, end, used: allowance.work.used(), replies }
+}
+
+fn light(engine: &Engine, requests: &[Request<'_>], share: Cost) -> Called {
+    call(engine, requests, Allowance::light(share))
 }
 
 fn set<'a>(key: &'a [u8], value: &'a [u8], ttl_ms: Option<u64>) -> Command<'a> {
@@ -57,15 +72,15 @@ fn value(len: usize) -> Vec<u8> {
 }
 
 fn run(engine: &Engine, command: Command<'_>) {
-    let mut answers = Answers::default();
-    assert_eq!(engine.execute(&[request(command)], true, &mut answers), 1);
+    let called = call(engine, &[request(command)], Allowance::default());
+    assert_eq!((called.done, called.end), (1, End::Done));
 }
 
-/// What a single request is charged, and the answers.
-fn charged(engine: &Engine, request: &Request<'_>) -> (Cost, Answers) {
-    let mut answers = Answers::default();
-    assert_eq!(engine.execute(std::slice::from_ref(request), true, &mut answers), 1);
-    (answers.budget.used(), answers)
+/// What a single request is charged, and the replies.
+fn charged(engine: &Engine, request: &Request<'_>) -> (Cost, Replies) {
+    let called = call(engine, std::slice::from_ref(request), Allowance::default());
+    assert_eq!((called.done, called.end), (1, End::Done));
+    (called.used, called.replies)
 }
 
 /// The head of a reply to the request 1, and of a refusal.
@@ -80,16 +95,16 @@ fn a_request_is_charged_itself_and_what_is_copied_for_its_reply() {
     // The entry, and the request.
     assert_eq!(charged(&engine, &request(get(b"s"))).0, Cost::new(2, HEAD + 1_000));
     // Copied as well, but when the lock is left.
-    let (cost, answers) = charged(&engine, &request(get(b"l")));
-    assert_eq!((cost, answers.replies.len()), (Cost::new(2, HEAD + 50_000), HEAD + 50_000));
+    let (cost, replies) = charged(&engine, &request(get(b"l")));
+    assert_eq!((cost, replies.encoded.len()), (Cost::new(2, HEAD + 50_000), HEAD + 50_000));
     let ping = Command::Ping(Ping { payload: Some(&large) });
     assert_eq!(charged(&engine, &request(ping)).0, Cost::new(1, HEAD + 50_000));
     let refusal = Refusal::new(Code::BadRequest, "no");
     let refused = Request { id: Some(1), notification: false, command: Err(refusal) };
-    let (cost, answers) = charged(&engine, &refused);
-    assert_eq!(cost, Cost::new(1, answers.replies.len()));
-    let (cost, answers) = charged(&engine, &Request { notification: true, ..refused });
-    assert!(cost.bytes > 0 && answers.replies.is_empty(), "a refused notification costs as much");
+    let (cost, replies) = charged(&engine, &refused);
+    assert_eq!(cost, Cost::new(1, replies.encoded.len()));
+    let (cost, replies) = charged(&engine, &Request { notification: true, ..refused });
+    assert!(cost.bytes > 0 && replies.encoded.is_empty(), "a refused notification costs as much");
     for status in [Command::Stats(Stats), Command::Hello(Hello::default())] {
         assert!(charged(&engine, &request(status)).0.entries > 10);
     }
@@ -102,8 +117,8 @@ fn a_notification_that_only_reads_is_not_executed() {
     let batch = Batch { commands: vec![get(b"s"), get(b"s")], durability: None };
     for command in [get(b"s"), range(), Command::Stats(Stats), Command::Batch(batch)] {
         let notified = Request { id: None, notification: true, command: Ok(command) };
-        let (cost, answers) = charged(&engine, &notified);
-        assert_eq!((cost, answers.replies.len()), (Cost::new(1, 0), 0));
+        let (cost, replies) = charged(&engine, &notified);
+        assert_eq!((cost, replies.encoded.len()), (Cost::new(1, 0), 0));
     }
     let notified = Request { notification: true, ..request(set(b"n", b"\x01", None)) };
     charged(&engine, &notified);
@@ -114,14 +129,12 @@ fn a_notification_that_only_reads_is_not_executed() {
 fn a_turn_ends_when_its_budget_is_used_up() {
     let (engine, _log) = engine(&Arc::default());
     let requests: Vec<_> = (0..200).map(|_| request(get(b"none"))).collect();
-    let mut answers = light(SHARE);
-    assert_eq!(engine.execute(&requests, true, &mut answers), SHARE.entries / 2);
-    assert!(answers.is_out_of_turn && !answers.needs_heavy);
+    let called = light(&engine, &requests, SHARE);
+    assert_eq!((called.done, called.end), (SHARE.entries / 2, End::OutOfTurn));
     let large = value(100 << 10);
     let requests: Vec<_> = (0..9).map(|_| request(set(b"k", &large, None))).collect();
-    let mut answers = light(SHARE);
-    assert_eq!(engine.execute(&requests, true, &mut answers), 1);
-    assert!(answers.is_out_of_turn && !answers.needs_heavy);
+    let called = light(&engine, &requests, SHARE);
+    assert_eq!((called.done, called.end), (1, End::OutOfTurn));
 }
 
 #[test]
@@ -144,13 +157,10 @@ fn what_is_too_much_for_a_light_turn_is_left_before_it_is_done() {
         set(b"new", &huge, None),
     ] {
         let requests = [request(command)];
-        let mut answers = light(SHARE);
-        assert_eq!(engine.execute(&requests, true, &mut answers), 0, "{requests:?}");
-        assert!(answers.needs_heavy && !answers.lacks_memory && !answers.is_out_of_turn);
-        let used = answers.budget.used();
-        assert!(used.bytes < LIGHT_BYTES && answers.replies.is_empty(), "{used:?}: {requests:?}");
-        let mut answers = Answers::default();
-        assert_eq!(engine.execute(&requests, true, &mut answers), 1);
+        let Called { done, end, used, replies } = light(&engine, &requests, SHARE);
+        assert_eq!((done, end), (0, End::NeedsHeavyTurn), "{requests:?}");
+        assert!(used.bytes < LIGHT_BYTES && replies.encoded.is_empty(), "{used:?}: {requests:?}");
+        assert_eq!(call(&engine, &requests, Allowance::default()).done, 1);
     }
 }
 
@@ -158,9 +168,9 @@ fn what_is_too_much_for_a_light_turn_is_left_before_it_is_done() {
 fn a_reply_that_is_left_is_charged_what_was_made_of_it() {
     let (engine, _log) = engine(&Arc::default());
     run(&engine, set(b"large", &value(100 << 10), None));
-    let mut answers = light(SHARE);
-    assert_eq!(engine.execute(&[request(get(b"large"))], true, &mut answers), 0);
-    assert_eq!(answers.budget.used(), Cost::new(2, HEAD), "the entry, the request, and its head");
+    let called = light(&engine, &[request(get(b"large"))], SHARE);
+    assert_eq!(called.done, 0);
+    assert_eq!(called.used, Cost::new(2, HEAD), "the entry, the request, and its head");
 }
 
 #[test]
@@ -171,12 +181,16 @@ fn expired_keys_are_taken_out_a_few_at_a_time_and_counted_when_all_are_gone() {
     }
     engine.clock.advance_to(engine.clock.now() + 2_000);
     let requests = [request(Command::Count(Count { prefix: b"" }))];
-    let (mut turns, mut answers) = (0, light(SHARE));
-    while engine.execute(&requests, true, &mut answers) == 0 {
-        assert!(answers.is_out_of_turn && engine.len() < 1_000);
-        let expired = answers.budget.used().entries;
+    let mut turns = 0;
+    loop {
+        let called = light(&engine, &requests, SHARE);
+        if called.done > 0 {
+            break;
+        }
+        assert!(called.end == End::OutOfTurn && engine.len() < 1_000);
+        let expired = called.used.entries;
         assert!((200..=300).contains(&expired), "{expired}");
-        (turns, answers) = (turns + 1, light(SHARE));
+        turns += 1;
     }
     assert_eq!((turns, engine.len()), (3, 0));
 }
@@ -282,12 +296,11 @@ fn whatever_is_asked_a_hold_stays_within_its_budget() {
         let share = Cost::new(1 << random.u32(4..11), (64 << 10) << random.u32(..4));
         let mut rest = requests.as_slice();
         while !rest.is_empty() {
-            let mut answers = light(share);
-            let done = engine.execute(rest, true, &mut answers);
+            let Called { done, end, used, .. } = light(&engine, rest, share);
             let most = rest[..rest.len().min(done + 1)].iter();
             let core = engine.core();
             let costs = most
-                .filter_map(|one| Some(one.command.as_ref().ok()?.cost(&core.store, None).work));
+                .filter_map(|one| Some(one.command.as_ref().ok()?.cost_on(&core.store, None).work));
             let most = costs.map(|cost| beyond(share, cost)).fold(share, |most, one| {
                 Cost::new(
                     most.entries.max(share.entries + one.entries),
@@ -295,20 +308,18 @@ fn whatever_is_asked_a_hold_stays_within_its_budget() {
                 )
             });
             drop(core);
-            let used = answers.budget.used();
             assert!(used.fits(most), "{used:?} of {share:?} for {:?}", &rest[..done.min(3)]);
             rest = &rest[done..];
             executed += done;
-            if answers.needs_heavy {
-                let mut answers = Answers::default();
-                assert_eq!(engine.execute(&rest[..1], true, &mut answers), 1);
+            if end == End::NeedsHeavyTurn {
+                let Called { done, used, .. } = call(&engine, &rest[..1], Allowance::default());
+                assert_eq!(done, 1);
                 let Context { reply_bytes, command_items, page_items, .. } = engine.context();
-                let used = answers.budget.used();
                 let most = Cost::new(4 * (command_items + page_items), 5 * reply_bytes);
                 assert!(used.fits(most), "{used:?} for {:?}", rest[0]);
                 (rest, executed, heavy) = (&rest[1..], executed + 1, heavy + 1);
             } else {
-                assert!(done > 0 || answers.is_out_of_turn);
+                assert!(done > 0 || end == End::OutOfTurn);
             }
         }
     }

@@ -119,15 +119,6 @@ impl<'q> Page<'q> {
 }
 
 impl Engine {
-    /// Answers a `changes` request when it is due: at once when there are changes, or when one
-    /// comes, or when its time is up. The result is encoded.
-    pub async fn changes(self: Arc<Self>, query: ChangesQuery) -> Result<Bytes, Refusal> {
-        if query.wait_ms > 0 {
-            self.await_changes(&query).await;
-        }
-        self.changes_now(query).await
-    }
-
     /// What there is of the history now.
     pub async fn changes_now(self: &Arc<Self>, query: ChangesQuery) -> Result<Bytes, Refusal> {
         let from = query.after.saturating_add(1);

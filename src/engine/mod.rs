@@ -1,13 +1,16 @@
 //! The engine owns the map, and is the one path by which anything in it changes.
 //!
-//! It is a lock, not a thread: an edge decodes what one read of its socket brought, takes the lock
-//! once, has everything applied in order, and leaves with the encoded replies and what each of them
-//! waits for. One committer thread turns what is pending into a log record (group commit), moves
-//! the watermarks, and hands the record to the write queue and to the feed. The engine knows
+//! It is a lock, not a thread: an edge decodes what one read of its socket brought, and calls
+//! ([`Engine::call`]). The requests are admitted without the lock, then applied in order under it,
+//! and the edge leaves with the encoded replies and what each of them waits for. One committer
+//! thread turns what is pending into a log record (group commit), moves the watermarks, and hands
+//! the record to the write queue and to the feed. The engine knows
 //! neither sockets nor subscribers.
 
-pub mod answers;
+mod admit;
+pub mod allowance;
 mod append_lock;
+mod append_soon;
 mod asked;
 #[cfg(test)]
 mod budget_tests;
@@ -17,20 +20,23 @@ mod commit;
 mod commit_delay;
 pub mod counters;
 mod deferred;
-mod execute;
 pub mod recovery;
+pub mod replies;
+mod rights;
 mod rollback;
 mod room;
 mod run;
+mod service;
 mod stats;
 mod syncer;
 
 pub use crate::commands::ChangesQuery;
-pub use answers::{Answer, Answers, Kind};
+pub use allowance::{Allowance, End, Progress};
 pub use changes::Awaited;
 pub use counters::Counters;
-pub use deferred::{Caller, DeferredReply};
+pub use deferred::DeferredReply;
 pub use recovery::{Recovered, recover};
+pub use replies::{PendingReply, Replies, ReplyState};
 
 #[cfg(test)]
 pub use append_lock::tests::engine_on;
@@ -44,12 +50,13 @@ use crate::protocol::{ChangeBuffer, DurabilityBarrier, Seq, hex};
 use crate::state::{Context, KeyHasher, Store};
 use crate::storage::{Storage, StorageError};
 use crate::wal::queue::Queued;
-use crate::wal::watermarks::Progress;
+use crate::wal::watermarks;
 use crate::wal::{Compaction, DiskSpace, Feed, Log, Record, Segments, Watermarks, WriteQueue};
 use append_lock::AppendLock;
 use commit_delay::CommitDelay;
 use deferred::limits::DeferredLimits;
 use deferred::watch::ChangeWatch;
+use rights::Rights;
 use std::sync::{
     Arc, LockResult, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
     TryLockError, TryLockResult, Weak,
@@ -97,6 +104,7 @@ pub struct Engine {
     deferred: Arc<DeferredLimits>,
     watch: Arc<ChangeWatch>,
     quota: Arc<MemoryQuota>,
+    rights: Rights,
     this: Weak<Self>,
 }
 
@@ -160,6 +168,7 @@ impl Engine {
             deferred: DeferredLimits::new(config.limits.max_connections),
             watch: ChangeWatch::new(Arc::clone(&feed)),
             quota: MemoryQuota::new(&config.limits),
+            rights: Rights,
             hasher: core.store.hasher(),
             core: RwLock::new(core),
             append_lock: Mutex::default(),
@@ -272,7 +281,7 @@ impl Engine {
     }
 
     /// Changes with every step of the watermarks, with a failure of the disk, and with the stop.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
+    pub fn progress(&self) -> watch::Receiver<watermarks::Progress> {
         self.watermarks.subscribe()
     }
 

@@ -4,7 +4,7 @@
 //! An answer is a page of the engine's. Events are made page by page as their reader takes them, so
 //! that a slow one costs no more memory than a quick one: it falls behind in the history.
 
-use super::caller::Caller;
+use super::connection::Connection;
 use super::edge::{Edge, streamed, unrendered};
 use super::lines::Lines;
 use super::position::Position;
@@ -41,7 +41,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// `/changes`.
 pub async fn changes<S: Store>(
     State(edge): State<Arc<Edge<S>>>,
-    Extension(caller): Extension<Caller>,
+    Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Result<Response, Refused> {
     let end = edge.store.last_seq();
@@ -58,8 +58,8 @@ pub async fn changes<S: Store>(
     }
     let is_head = request.method() == Method::HEAD;
     match is_stream {
-        true => events(edge, caller, asked, is_head).await,
-        false => page(&edge, &caller, asked, is_head).await,
+        true => events(edge, connection, asked, is_head).await,
+        false => page(&edge, &connection, asked, is_head).await,
     }
 }
 
@@ -98,14 +98,14 @@ fn wants_events(headers: &HeaderMap) -> bool {
 /// nothing says where the next one begins but its last line.
 async fn page<S: Store>(
     edge: &Edge<S>,
-    caller: &Caller,
+    connection: &Connection,
     asked: ChangesQuery,
     is_head: bool,
 ) -> Result<Response, Refused> {
     // The wait holds nothing; the page does.
-    caller.follows(Instant::now());
-    let awaited = edge.store.await_changes(&asked).await;
-    caller.is_served(Instant::now());
+    connection.follows(Instant::now());
+    let awaited = edge.store.await_changes(connection.caller(), &asked).await;
+    connection.is_served(Instant::now());
     let mut headers = HeaderMap::new();
     let body = match awaited {
         Awaited::Nothing { next } => {
@@ -114,7 +114,7 @@ async fn page<S: Store>(
         }
         Awaited::Something if is_head => unrendered(),
         Awaited::Something => {
-            let text = made(edge, caller, &asked, asked.after, false).await?;
+            let text = made(edge, connection, &asked, asked.after, false).await?;
             match text.measure(edge.answer_bytes).await? {
                 Some((len, end)) => {
                     headers.insert(NEXT, next(text.input_from(end.at))?.into());
@@ -139,14 +139,14 @@ fn next(rest: &[u8]) -> Result<Seq, Refused> {
 /// Events until the peer goes or the broker stops.
 async fn events<S: Store>(
     edge: Arc<Edge<S>>,
-    caller: Caller,
+    connection: Connection,
     asked: ChangesQuery,
     is_head: bool,
 ) -> Result<Response, Refused> {
     let asked = ChangesQuery { limit: None, wait_ms: HEARTBEAT_MS, ..asked };
     let prev = asked.after;
     let active_at = Instant::now();
-    let mut tail = Tail { edge, caller, asked, prev, active_at, text: None };
+    let mut tail = Tail { edge, connection, asked, prev, active_at, text: None };
     let body = if is_head {
         unrendered()
     } else {
@@ -170,7 +170,7 @@ async fn events<S: Store>(
 /// A reader's place in the history.
 struct Tail<S> {
     edge: Arc<Edge<S>>,
-    caller: Caller,
+    connection: Connection,
     asked: ChangesQuery,
     /// The last change that was sent.
     prev: Seq,
@@ -185,16 +185,16 @@ impl<S: Store> Tail<S> {
     async fn piece(&mut self, wait_ms: u64) -> Result<Bytes, Refused> {
         if self.text.is_none() {
             let asked = ChangesQuery { wait_ms, ..self.asked.clone() };
-            self.caller.follows(self.active_at);
-            let awaited = self.edge.store.await_changes(&asked).await;
+            self.connection.follows(self.active_at);
+            let awaited = self.edge.store.await_changes(self.connection.caller(), &asked).await;
             if let Awaited::Something = awaited {
                 self.active_at = Instant::now();
             }
-            self.caller.is_served(self.active_at);
+            self.connection.is_served(self.active_at);
             if let Awaited::Nothing { next } = awaited {
                 return Ok(self.heartbeat(next));
             }
-            self.text = Some(made(&self.edge, &self.caller, &asked, self.prev, true).await?);
+            self.text = Some(made(&self.edge, &self.connection, &asked, self.prev, true).await?);
         }
         let Some(text) = &mut self.text else { return Ok(Bytes::new()) };
         let piece = text.piece().await?;
@@ -221,12 +221,12 @@ impl<S: Store> Tail<S> {
 /// large write, is made anew when there is.
 async fn made<S: Store>(
     edge: &Edge<S>,
-    caller: &Caller,
+    connection: &Connection,
     asked: &ChangesQuery,
     prev: Seq,
     is_event: bool,
 ) -> Result<Text<Lines>, Refused> {
-    let mut room = Room::of(caller.account());
+    let mut room = Room::of(connection.account());
     room.wait(edge.page_bytes).await?;
     let page = loop {
         let page = Arc::clone(&edge.store).changes(asked.clone()).await?;

@@ -1,6 +1,6 @@
 //! The routes, and what every request goes through before it meets one.
 
-use super::caller::Caller;
+use super::connection::Connection;
 use super::guard::Guard;
 use super::refuse::{ALLOWED_METHODS, Refused, answer};
 use super::room::Room;
@@ -58,11 +58,13 @@ impl<S: Store> Edge<S> {
     /// read anew when there is.
     pub(super) async fn read(
         &self,
+        connection: &Connection,
         command: Command<'_>,
         room: &mut Room,
     ) -> Result<Bytes, Refused> {
+        let caller = connection.caller();
         loop {
-            match self.store.run(command.clone(), |bytes| room.grow(bytes)).await {
+            match self.store.run(caller, command.clone(), |bytes| room.grow(bytes)).await {
                 Ok(found) => return Ok(found),
                 Err(refused) => room.again(refused).await?,
             }
@@ -161,7 +163,7 @@ impl App {
         let is_last = version == Version::HTTP_10 || shared.is_last.load(Relaxed);
         let mut response = match self.admit(request, is_last, shared).await {
             Ok(mut request) => {
-                request.extensions_mut().insert(Caller(Arc::clone(shared)));
+                request.extensions_mut().insert(Connection(Arc::clone(shared)));
                 self.routes.call(request).await.unwrap_or_else(|never| match never {})
             }
             Err(refused) => refused.into_response(),

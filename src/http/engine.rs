@@ -2,12 +2,19 @@
 
 use super::refuse::Refused;
 use super::store::{Counted, Health, Store};
-use crate::commands::Command;
-use crate::engine::{Awaited, ChangesQuery, Counters, Engine};
-use crate::net::MemoryQuota;
+use crate::commands::{Command, Request};
+use crate::engine::{Allowance, Awaited, ChangesQuery, Counters, End, Engine, Replies};
+use crate::net::turns::{SHARE_MAX, Turns};
+use crate::net::{Caller, MemoryQuota};
 use crate::protocol::{Refusal, Seq};
 use bytes::Bytes;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// The id of a request that is answered by its connection.
+const NO_ID: u64 = 0;
 
 impl Counted for Engine {
     fn counters(&self) -> &Counters {
@@ -26,14 +33,15 @@ impl Counted for Engine {
 impl Store for Engine {
     async fn run(
         &self,
+        caller: &Arc<Caller>,
         command: Command<'_>,
         hold: impl FnOnce(usize) -> Result<(), Refused> + Send,
     ) -> Result<Bytes, Refused> {
-        self.run_within(command, hold).await
+        run(self, caller, command, hold).await
     }
 
-    async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
-        Self::await_changes(self, query).await
+    async fn await_changes(&self, caller: &Arc<Caller>, query: &ChangesQuery) -> Awaited {
+        Self::await_changes(self, caller, query).await
     }
 
     async fn changes(self: Arc<Self>, query: ChangesQuery) -> Result<Bytes, Refusal> {
@@ -60,4 +68,46 @@ impl Store for Engine {
             None => Health::Ok,
         }
     }
+}
+
+/// Has the engine execute one command; returns its result, encoded, when it may be shown. A full
+/// write queue and the command's durability are waited for. `hold` is told how many bytes wait with
+/// it; when it refuses to hold them, the result is given up.
+pub async fn run<E: From<Refusal>>(
+    engine: &Engine,
+    caller: &Arc<Caller>,
+    command: Command<'_>,
+    hold: impl FnOnce(usize) -> Result<(), E>,
+) -> Result<Bytes, E> {
+    let requests = [Request { id: Some(NO_ID), notification: false, command: Ok(command) }];
+    let mut replies = Replies::default();
+    let mut room = engine.room();
+    let deadline = Instant::now() + Duration::from_millis(engine.config().write_queue.wait_ms);
+    let mut turns = Turns::default();
+    let mut allowance = Allowance::light(SHARE_MAX).waiting_for_room();
+    loop {
+        let may_wait_for_room = allowance.may_wait_for_room;
+        match engine.call(caller, &requests, &mut allowance, &mut replies).end {
+            // One request is allowed whatever it takes, once its turn has come.
+            End::Done | End::Full | End::NeedsMemory { .. } => break,
+            End::NeedsHeavyTurn => {
+                turns.wait_for_heavy().await;
+                allowance = Allowance { may_wait_for_room, ..Allowance::default() };
+            }
+            End::OutOfTurn => {
+                turns.give_way().await;
+                allowance = Allowance { may_wait_for_room, ..Allowance::light(SHARE_MAX) };
+            }
+            End::WriteQueueFull => {
+                let has_changed = timeout_at(deadline, room.changed()).await;
+                allowance.may_wait_for_room = matches!(has_changed, Ok(Ok(())));
+            }
+        }
+    }
+    hold(replies.encoded.len())?;
+    if let Some(barrier) = replies.list.first().and_then(|reply| reply.barrier()) {
+        let mut waiter = engine.waiter();
+        poll_fn(|cx| waiter.poll_released(cx, barrier)).await;
+    }
+    Ok(replies.into_result(engine)?)
 }

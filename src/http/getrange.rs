@@ -6,7 +6,7 @@
 //! bounded memory. Each page is one moment of the store; a key that changes while the answer is on
 //! its way may show either value.
 
-use super::caller::Caller;
+use super::connection::Connection;
 use super::edge::{Edge, streamed, unrendered};
 use super::members::Members;
 use super::query;
@@ -31,17 +31,17 @@ use std::sync::Arc;
 /// `/getrange`: 404 when there is no key in the range.
 pub async fn getrange<S: Store>(
     State(edge): State<Arc<Edge<S>>>,
-    Extension(caller): Extension<Caller>,
+    Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Result<Response, Refused> {
     let walk = Walk::new(request.uri().query().unwrap_or_default())?;
     if request.method() == Method::HEAD {
-        return Ok(match walk.finds_any(&*edge.store).await? {
+        return Ok(match walk.finds_any(&*edge.store, &connection).await? {
             true => answer(StatusCode::OK, unrendered()),
             false => answer(StatusCode::NOT_FOUND, Body::empty()),
         });
     }
-    let Some(text) = walk.page(&edge, &caller, b"{").await? else {
+    let Some(text) = walk.page(&edge, &connection, b"{").await? else {
         return Ok(answer(StatusCode::NOT_FOUND, Body::empty()));
     };
     let measured = text.measure(edge.answer_bytes).await?;
@@ -52,7 +52,7 @@ pub async fn getrange<S: Store>(
         response.headers_mut().insert(CONTENT_LENGTH, (len + 1).into());
         return Ok(response);
     }
-    let pages = Pages { edge, caller, walk: Some(walk), text: Some(text) };
+    let pages = Pages { edge, connection, walk: Some(walk), text: Some(text) };
     let pieces = stream::try_unfold(pages, |mut pages| async move {
         Ok::<_, Refused>(pages.piece().await?.map(|piece| (piece, pages)))
     });
@@ -62,7 +62,7 @@ pub async fn getrange<S: Store>(
 /// The pages of an answer that is longer than one.
 struct Pages<S> {
     edge: Arc<Edge<S>>,
-    caller: Caller,
+    connection: Connection,
     /// Where the next page begins; `None` after the end.
     walk: Option<Walk>,
     /// The page that is being sent.
@@ -84,7 +84,7 @@ impl<S: Store> Pages<S> {
                 }
             }
             let Some(walk) = &self.walk else { return Ok(None) };
-            self.text = walk.page(&self.edge, &self.caller, b",").await?;
+            self.text = walk.page(&self.edge, &self.connection, b",").await?;
             if self.text.is_none() {
                 // What was left has gone away meanwhile.
                 self.walk = None;
@@ -143,9 +143,13 @@ impl Walk {
     }
 
     /// Whether there is anything in the range; nothing of it is read.
-    async fn finds_any<S: Store>(&self, store: &S) -> Result<bool, Refused> {
+    async fn finds_any<S: Store>(
+        &self,
+        store: &S,
+        connection: &Connection,
+    ) -> Result<bool, Refused> {
         let range = Range { keys_only: true, limit: Some(1), ..self.range() };
-        let page = store.run(Command::Range(range), |_| Ok(())).await?;
+        let page = store.run(connection.caller(), Command::Range(range), |_| Ok(())).await?;
         let mut reader = Reader::new(&page);
         let found = reader.array_len().and_then(|_| reader.array_len());
         Ok(found.map_err(|_| unreadable())? > 0)
@@ -155,12 +159,12 @@ impl Walk {
     async fn page<S: Store>(
         &self,
         edge: &Edge<S>,
-        caller: &Caller,
+        connection: &Connection,
         before: &[u8],
     ) -> Result<Option<Text<Members>>, Refused> {
-        let mut room = Room::of(caller.account());
+        let mut room = Room::of(connection.account());
         room.wait(edge.page_bytes).await?;
-        let page = edge.read(Command::Range(self.range()), &mut room).await?;
+        let page = edge.read(connection, Command::Range(self.range()), &mut room).await?;
         room.settle(page.len());
         let list = Members::of_page(&page).map_err(|_| unreadable())?;
         if list.items.total() == 0 {

@@ -11,8 +11,8 @@
 //! This room alone names axum and hyper.
 
 pub mod base64;
-pub mod caller;
 pub mod changes;
+pub mod connection;
 pub mod connection_phase;
 pub mod edge;
 pub mod engine;

@@ -3,7 +3,7 @@
 use super::refuse::Refused;
 use crate::commands::Command;
 use crate::engine::{Awaited, ChangesQuery, Counters};
-use crate::net::MemoryQuota;
+use crate::net::{Caller, MemoryQuota};
 use crate::protocol::{Refusal, Seq};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -22,17 +22,22 @@ pub trait Counted: Send + Sync + 'static {
 
 /// Runs commands, and knows how it is.
 pub trait Store: Counted {
-    /// Runs one command; its result, as MessagePack, is there when it may be told. `hold` is told
-    /// before that is waited for how long it is, and may refuse it.
+    /// Runs one command of a caller; its result, as MessagePack, is there when it may be told.
+    /// `hold` is told before that is waited for how long it is, and may refuse it.
     fn run(
         &self,
+        caller: &Arc<Caller>,
         command: Command<'_>,
         hold: impl FnOnce(usize) -> Result<(), Refused> + Send,
     ) -> impl Future<Output = Result<Bytes, Refused>> + Send;
 
     /// Waits for what `query` asks for of the history: until there is some of it, its time is up or
     /// the store stops.
-    fn await_changes(&self, query: &ChangesQuery) -> impl Future<Output = Awaited> + Send;
+    fn await_changes(
+        &self,
+        caller: &Arc<Caller>,
+        query: &ChangesQuery,
+    ) -> impl Future<Output = Awaited> + Send;
 
     /// What there is of the history now, as MessagePack.
     fn changes(

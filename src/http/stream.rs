@@ -3,7 +3,7 @@
 
 use super::connection_phase::{ConnectionPhase, PROGRESS_BYTES, Phase};
 use super::head::{self, Fault, HEAD_BYTES, Scan};
-use crate::net::{Account, Activity, Slot};
+use crate::net::{Account, Activity, Caller, Slot};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::io::{IoSlice, Result};
 use std::net::IpAddr;
@@ -27,6 +27,8 @@ const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 pub struct Shared {
     /// The address that it was accepted on.
     pub accepted_on: IpAddr,
+    /// The connection, as the engine knows it.
+    pub caller: Arc<Caller>,
     /// What it has of the memory for answers.
     pub account: Arc<Account>,
     /// Its place among the connections.
@@ -44,6 +46,7 @@ impl Shared {
     pub fn new(accepted_on: IpAddr, account: Arc<Account>, slot: Slot) -> Self {
         Self {
             accepted_on,
+            caller: Caller::new(slot.address()),
             account,
             slot,
             phase: ConnectionPhase::default(),

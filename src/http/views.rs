@@ -1,7 +1,7 @@
 //! FlatDB's endpoints: `/get`, `/put`, `/delete`; and `/healthz`. `/getrange` is in
 //! [`super::getrange`].
 
-use super::caller::Caller;
+use super::connection::Connection;
 use super::edge::{Edge, unrendered};
 use super::members::Members;
 use super::refuse::{Refused, answer};
@@ -31,7 +31,7 @@ type Answer = Result<Response, Refused>;
 /// `/get?key=a&key=b`: an object of the keys found; 404 when none is, 204 when none was asked for.
 pub async fn get<S: Store>(
     State(edge): State<Arc<Edge<S>>>,
-    Extension(caller): Extension<Caller>,
+    Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Answer {
     let query = request.uri().query().unwrap_or_default();
@@ -44,14 +44,14 @@ pub async fn get<S: Store>(
         asked.iter().map(AsRef::as_ref).filter(|key| seen.insert(*key)).collect();
     keys.iter().try_for_each(|key| check_key(key))?;
     if request.method() == Method::HEAD {
-        let is_found = finds_any(&*edge.store, &keys).await?;
+        let is_found = finds_any(&*edge.store, &connection, &keys).await?;
         return Ok(match is_found {
             true => answer(StatusCode::OK, unrendered()),
             false => answer(StatusCode::NOT_FOUND, Body::empty()),
         });
     }
-    let mut room = Room::of(caller.account());
-    let found = edge.read(Command::GetMulti(GetMulti { keys }), &mut room).await?;
+    let mut room = Room::of(connection.account());
+    let found = edge.read(&connection, Command::GetMulti(GetMulti { keys }), &mut room).await?;
     let list = Members::at(&found, 0).map_err(|_| unreadable())?;
     if list.items.total() == 0 {
         return Ok(answer(StatusCode::NOT_FOUND, Body::empty()));
@@ -66,7 +66,11 @@ pub async fn get<S: Store>(
 }
 
 /// Whether any of the keys is there; no value is read.
-async fn finds_any<S: Store>(store: &S, keys: &[&[u8]]) -> Result<bool, Refused> {
+async fn finds_any<S: Store>(
+    store: &S,
+    connection: &Connection,
+    keys: &[&[u8]],
+) -> Result<bool, Refused> {
     let ends: Vec<Vec<u8>> = keys.iter().map(|key| [key, b"\0".as_slice()].concat()).collect();
     let one = |(key, end)| {
         let (from, to) = (Some(key), Some(end));
@@ -75,7 +79,7 @@ async fn finds_any<S: Store>(store: &S, keys: &[&[u8]]) -> Result<bool, Refused>
     let ends = ends.iter().map(Vec::as_slice);
     let commands = keys.iter().copied().zip(ends).map(one).collect();
     let batch = Command::Batch(Batch { commands, durability: None });
-    let found = store.run(batch, |_| Ok(())).await?;
+    let found = store.run(connection.caller(), batch, |_| Ok(())).await?;
     let mut pages = Reader::new(&found);
     let mut is_found = false;
     let read = (|| {
@@ -100,7 +104,11 @@ fn too_long(max: usize) -> Refused {
 }
 
 /// `/put?a=1&b=2`: sets all, in one atomic batch. Values are text where they are UTF-8, else bytes.
-pub async fn put<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request) -> Answer {
+pub async fn put<S: Store>(
+    State(edge): State<Arc<Edge<S>>>,
+    Extension(connection): Extension<Connection>,
+    request: Request,
+) -> Answer {
     let durability = durability(request.headers())?;
     let query = request.uri().query().unwrap_or_default();
     let given: Vec<_> = query::pairs(query).collect();
@@ -109,12 +117,16 @@ pub async fn put<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request) -
     let pairs = keys.zip(&packed).map(|(key, value)| Ok((key?, value.as_slice())));
     let pairs = pairs.collect::<Result<_, Refusal>>()?;
     let set = Command::SetMulti(SetMulti { prefix: &[], pairs, expiry: None, durability });
-    edge.store.run(set, |_| Ok(())).await?;
+    edge.store.run(connection.caller(), set, |_| Ok(())).await?;
     Ok(answer(StatusCode::CREATED, Body::empty()))
 }
 
 /// `/delete?key=a&key=b`: deletes all, in one atomic batch; missing keys are as good as deleted.
-pub async fn delete<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request) -> Answer {
+pub async fn delete<S: Store>(
+    State(edge): State<Arc<Edge<S>>>,
+    Extension(connection): Extension<Connection>,
+    request: Request,
+) -> Answer {
     let durability = durability(request.headers())?;
     let query = request.uri().query().unwrap_or_default();
     let mut seen = HashSet::new();
@@ -126,7 +138,7 @@ pub async fn delete<S: Store>(State(edge): State<Arc<Edge<S>>>, request: Request
         }
     }
     let delete = Command::DeleteMulti(DeleteMulti { prefix: &[], keys, durability });
-    edge.store.run(delete, |_| Ok(())).await?;
+    edge.store.run(connection.caller(), delete, |_| Ok(())).await?;
     Ok(answer(StatusCode::OK, Body::empty()))
 }
 

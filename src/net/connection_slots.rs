@@ -232,6 +232,11 @@ impl fmt::Debug for Slot {
 }
 
 impl Slot {
+    /// Where the connection comes from.
+    pub fn address(&self) -> PeerAddress {
+        self.state.address
+    }
+
     /// The peer has asked for something.
     pub fn touch(&self, now: Instant) {
         self.state.active_at.store(self.slots.micros(now), Relaxed);

@@ -98,6 +98,11 @@ impl ReplyBuffer {
         Self { bytes, ..Self::default() }
     }
 
+    /// Where to append bytes.
+    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
     /// How long it is when everything is filled in.
     pub fn len(&self) -> usize {
         self.bytes.len() + self.shared_bytes

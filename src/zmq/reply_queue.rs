@@ -3,7 +3,7 @@
 use super::byte_queue::ByteQueue;
 use super::send_buffer::SendBuffer;
 use super::zmtp::{FRAME_HEAD_BYTES, write_frame, write_frame_head};
-use crate::engine::{Answer, BarrierStatus, DeferredReply, Engine, Kind};
+use crate::engine::{BarrierStatus, DeferredReply, Engine, PendingReply, ReplyState};
 use crate::limits::WAITING_EACH_MAX;
 use crate::protocol::reply_buffer::{Piece, WRITTEN_IN_PLACE_BYTES};
 use crate::protocol::{DurabilityBarrier, ReplyBuffer, Seq};
@@ -33,7 +33,7 @@ pub struct ReplyQueue {
     held: ByteQueue,
     units: VecDeque<Unit>,
     /// The replies of all units in order; their ranges count from their unit's start.
-    replies: VecDeque<Answer>,
+    replies: VecDeque<PendingReply>,
     /// How many of them wait for what may take long.
     waiting: usize,
     /// Messages that are answered when they are due, whatever the order.
@@ -62,8 +62,8 @@ struct Unit {
     due: usize,
     /// How many replies wait for what may take long.
     waiting: usize,
-    /// Which reply is made later; the engine executes no two such together.
-    later: Option<usize>,
+    /// Which reply is a page that is made later; the engine executes no two such together.
+    page: Option<usize>,
 }
 
 impl Unit {
@@ -71,7 +71,7 @@ impl Unit {
     fn is_due<'r>(
         &mut self,
         engine: &Engine,
-        replies: impl Iterator<Item = &'r Answer>,
+        replies: impl Iterator<Item = &'r PendingReply>,
         now: Instant,
     ) -> bool {
         let rest = replies.take(self.replies).skip(self.due);
@@ -79,15 +79,12 @@ impl Unit {
         self.due == self.replies
     }
 
-    /// The reply that is still to be made.
+    /// The page that is still to be made.
     fn unmade<'r>(
         &self,
-        mut replies: impl Iterator<Item = &'r Answer>,
+        mut replies: impl Iterator<Item = &'r PendingReply>,
     ) -> Option<&'r DeferredReply> {
-        match &replies.nth(self.later?)?.kind {
-            Kind::Later(later) if later.result().is_none() => Some(later),
-            _ => None,
-        }
+        replies.nth(self.page?)?.deferred().filter(|page| !page.is_made())
     }
 
     /// Whether it leaves a message begun, so that nothing else can be sent before its end.
@@ -101,7 +98,7 @@ impl Unit {
 struct Detached {
     unit: Unit,
     frames: ByteQueue,
-    replies: Vec<Answer>,
+    replies: Vec<PendingReply>,
     /// Its reply is being made; then it is sent.
     is_next: bool,
 }
@@ -119,7 +116,7 @@ impl ReplyQueue {
 
     /// What is held, in bytes: the frames, and what is known of each reply.
     pub fn bytes(&self) -> usize {
-        self.held.len() + self.detached_bytes + self.replies() * size_of::<Answer>()
+        self.held.len() + self.detached_bytes + self.replies() * size_of::<PendingReply>()
     }
 
     /// How many bytes it has allocated, each page that is being made being one of `page_bytes`.
@@ -127,10 +124,10 @@ impl ReplyQueue {
         let pages = usize::from(self.is_making) + usize::from(self.is_first_making);
         self.held.held()
             + self.units.capacity() * size_of::<Unit>()
-            + self.replies.capacity() * size_of::<Answer>()
+            + self.replies.capacity() * size_of::<PendingReply>()
             + self.detached.capacity() * size_of::<Detached>()
             + self.detached_bytes
-            + self.detached_replies * size_of::<Answer>()
+            + self.detached_replies * size_of::<PendingReply>()
             + pages * page_bytes
     }
 
@@ -163,10 +160,10 @@ impl ReplyQueue {
         // What is due, and cannot be sent yet, waits for something else.
         let first = self.units.front().filter(|_| !self.is_first_next).and_then(|unit| {
             let is_known = unit.is_deferred.then(|| self.replies.get(unit.due));
-            is_known.map_or(Some(unit.barrier), |reply| reply.and_then(awaited_gate))
+            is_known.map_or(Some(unit.barrier), |reply| reply.and_then(PendingReply::barrier))
         });
         let detached = self.detached.iter().filter(|_| may_overtake(send_buffer));
-        let detached = detached.filter_map(|one| awaited_gate(one.replies.get(one.unit.due)?));
+        let detached = detached.filter_map(|one| one.replies.get(one.unit.due)?.barrier());
         let watermarks = engine.watermarks();
         let nothing =
             DurabilityBarrier { stored: Seq::MAX, synced: Seq::MAX, checkpointed: Seq::MAX };
@@ -184,12 +181,12 @@ impl ReplyQueue {
     pub fn deadline(&self, send_buffer: &SendBuffer) -> Option<Instant> {
         // One that is wholly due waits for its page, and what follows it is not looked at yet.
         let unit = self.units.front().filter(|unit| unit.due < unit.replies);
-        let first = unit.and_then(|unit| self.replies.get(unit.due)?.kind.until());
+        let first = unit.and_then(|unit| self.replies.get(unit.due)?.until());
         if !may_overtake(send_buffer) {
             return first;
         }
         let detached = self.detached.iter();
-        let detached = detached.filter_map(|one| one.replies.get(one.unit.due)?.kind.until());
+        let detached = detached.filter_map(|one| one.replies.get(one.unit.due)?.until());
         detached.chain(first).min()
     }
 
@@ -199,7 +196,7 @@ impl ReplyQueue {
         engine: &Engine,
         send_buffer: &mut SendBuffer,
         encoded: &ReplyBuffer,
-        replies: &[Answer],
+        replies: &[PendingReply],
         framing: Framing,
     ) {
         let mut unit = Unit {
@@ -210,14 +207,20 @@ impl ReplyQueue {
             is_deferred: false,
             due: 0,
             waiting: 0,
-            later: None,
+            page: None,
         };
         for (index, reply) in replies.iter().enumerate() {
-            unit.barrier.join(reply.barrier);
-            unit.is_deferred |= !reply.kind.is_ready();
-            unit.waiting += usize::from(reply.kind.may_overtake());
-            if matches!(reply.kind, Kind::Later(_)) {
-                unit.later = Some(index);
+            let deferred = match &reply.state {
+                ReplyState::Ready(barrier) => {
+                    unit.barrier.join(*barrier);
+                    continue;
+                }
+                ReplyState::Deferred(deferred) => deferred,
+            };
+            unit.is_deferred = true;
+            unit.waiting += usize::from(deferred.may_overtake());
+            if deferred.is_page() {
+                unit.page = Some(index);
             }
         }
         let is_ready =
@@ -234,18 +237,18 @@ impl ReplyQueue {
         }
         let start = self.held.len();
         encode(&mut self.held, encoded, replies, framing, |reply, range| {
-            self.replies.push_back(Answer { range, ..reply.clone() });
+            self.replies.push_back(PendingReply { range, ..reply.clone() });
         });
         unit.bytes = self.held.len() - start;
         self.waiting += unit.waiting;
         self.units.push_back(unit);
     }
 
-    fn detach(&mut self, mut unit: Unit, encoded: &ReplyBuffer, replies: &[Answer]) {
+    fn detach(&mut self, mut unit: Unit, encoded: &ReplyBuffer, replies: &[PendingReply]) {
         let (frames, replies_held) = (ByteQueue::default(), Vec::with_capacity(replies.len()));
         let mut one = Detached { unit, frames, replies: replies_held, is_next: false };
         encode(&mut one.frames, encoded, replies, unit.framing, |reply, range| {
-            one.replies.push(Answer { range, ..reply.clone() });
+            one.replies.push(PendingReply { range, ..reply.clone() });
         });
         unit.bytes = one.frames.len();
         one.unit = unit;
@@ -290,9 +293,9 @@ impl ReplyQueue {
                 self.is_first_next = true;
                 break;
             }
-            if let Some(later) = unit.unmade(self.replies.iter()) {
+            if let Some(page) = unit.unmade(self.replies.iter()) {
                 if self.is_first_making || may_make() {
-                    later.make();
+                    page.make();
                     (self.is_first_next, self.is_first_making) = (true, true);
                 }
                 break;
@@ -339,14 +342,14 @@ impl ReplyQueue {
             {
                 return false;
             }
-            let Some(later) = one.unit.unmade(one.replies.iter()) else {
+            let Some(page) = one.unit.unmade(one.replies.iter()) else {
                 *is_making &= !one.is_next;
                 return true;
             };
             // One after the other, so that no connection takes what there is for all.
             if !*is_making && !is_first_next && may_make() {
                 (*is_making, one.is_next) = (true, true);
-                later.make();
+                page.make();
             }
             false
         };
@@ -370,11 +373,6 @@ impl ReplyQueue {
     }
 }
 
-/// The barrier that a reply waits for; `None` for one that is made later.
-fn awaited_gate(reply: &Answer) -> Option<DurabilityBarrier> {
-    (!matches!(reply.kind, Kind::Later(_))).then_some(reply.barrier)
-}
-
 /// Whether a message out of order may be sent: nothing may come between the frames of another, and
 /// what a peer does not read stays where it is counted.
 fn may_overtake(send_buffer: &SendBuffer) -> bool {
@@ -386,7 +384,7 @@ fn has_room_for_more(send_buffer: &SendBuffer) -> bool {
 }
 
 /// How many bytes the frames of `replies` take at the most.
-fn encoded_bytes(replies: &[Answer]) -> usize {
+fn encoded_bytes(replies: &[PendingReply]) -> usize {
     let frames = replies.iter().map(|reply| FRAME_HEAD_BYTES + reply.range.len());
     frames.sum::<usize>() + FRAME_HEAD_BYTES
 }
@@ -395,9 +393,9 @@ fn encoded_bytes(replies: &[Answer]) -> usize {
 fn encode(
     queue: &mut ByteQueue,
     encoded: &ReplyBuffer,
-    replies: &[Answer],
+    replies: &[PendingReply],
     framing: Framing,
-    mut placed: impl FnMut(&Answer, Range<usize>),
+    mut placed: impl FnMut(&PendingReply, Range<usize>),
 ) {
     let Some(bytes) = encoded.plain() else {
         return encode_pieces(queue, encoded, replies, framing, placed);
@@ -423,9 +421,9 @@ fn encode(
 fn encode_pieces(
     queue: &mut ByteQueue,
     encoded: &ReplyBuffer,
-    replies: &[Answer],
+    replies: &[PendingReply],
     framing: Framing,
-    mut placed: impl FnMut(&Answer, Range<usize>),
+    mut placed: impl FnMut(&PendingReply, Range<usize>),
 ) {
     let start = queue.len();
     if framing.has_delimiter {
@@ -453,7 +451,7 @@ fn rebuild(
     engine: &Engine,
     out: &mut ByteQueue,
     frames: &mut ByteQueue,
-    replies: impl ExactSizeIterator<Item = Answer>,
+    replies: impl ExactSizeIterator<Item = PendingReply>,
     framing: Framing,
 ) {
     let mut place = 0;
@@ -468,10 +466,9 @@ fn rebuild(
     for (index, reply) in replies.enumerate() {
         let more = !framing.ends || index + 1 < count;
         made.clear();
-        let release = engine.look(&reply);
         let frame_bytes = reply.range.end - place;
         place = reply.range.end;
-        if engine.complete(&reply, release, &mut made) {
+        if engine.complete(&reply, &mut made) {
             frames.consume(frame_bytes);
             write_frame(out.end(FRAME_HEAD_BYTES + made.len()), more, &made);
         } else {
@@ -484,8 +481,9 @@ fn rebuild(
 mod tests {
     use super::*;
     use crate::commands::Request;
-    use crate::engine::{Answers, engine_on};
+    use crate::engine::{Allowance, Replies, engine_on};
     use crate::limits::CHANGES_PAGES_MAX;
+    use crate::net::Caller;
     use crate::storage::MemoryStorage;
     use std::sync::Arc;
     use tokio::task::yield_now;
@@ -503,24 +501,24 @@ mod tests {
         engine
     }
 
-    fn ask(engine: &Engine, frame: &[u8]) -> Answers {
-        let mut answers = Answers::default();
-        assert_eq!(engine.execute(&[Request::decode(frame)], false, &mut answers), 1);
-        answers
+    fn ask(engine: &Engine, frame: &[u8]) -> Replies {
+        let (mut allowance, mut replies) = (Allowance::default(), Replies::default());
+        let requests = [Request::decode(frame)];
+        let progress = engine.call(&Caller::local(), &requests, &mut allowance, &mut replies);
+        assert_eq!(progress.done, 1);
+        replies
     }
 
     /// A `changes` that has something to show.
-    fn changes(engine: &Engine) -> Answers {
+    fn changes(engine: &Engine) -> Replies {
         ask(engine, b"\x94\0\x01\xa7changes\x91\0")
     }
 
     /// One whose page is being made.
-    fn made(engine: &Engine) -> Answers {
-        let answers = changes(engine);
-        if let Kind::Later(later) = &answers.list[0].kind {
-            later.make();
-        }
-        answers
+    fn made(engine: &Engine) -> Replies {
+        let replies = changes(engine);
+        replies.list[0].deferred().unwrap().make();
+        replies
     }
 
     fn block_on(test: impl Future<Output = ()>) {
@@ -539,8 +537,8 @@ mod tests {
             }
             let (mut reply_queue, mut send_buffer) = (ReplyQueue::default(), SendBuffer::default());
             for framing in [PART, REST, WHOLE] {
-                let Answers { replies, list, .. } = &changes(&engine);
-                reply_queue.push(&engine, &mut send_buffer, replies, list, framing);
+                let Replies { encoded, list, .. } = &changes(&engine);
+                reply_queue.push(&engine, &mut send_buffer, encoded, list, framing);
                 reply_queue.release(&engine, &mut send_buffer, &mut || true);
             }
             for _ in 0..100 {
@@ -557,14 +555,8 @@ mod tests {
             let engine = engine();
             let (mut reply_queue, mut send_buffer) = (ReplyQueue::default(), SendBuffer::default());
             let over = ask(&engine, b"\x94\0\x02\xa4wait\x93\x09\xa6stored\x81\xaatimeout_ms\0");
-            for (answers, framing) in [(&changes(&engine), PART), (&over, REST)] {
-                reply_queue.push(
-                    &engine,
-                    &mut send_buffer,
-                    &answers.replies,
-                    &answers.list,
-                    framing,
-                );
+            for (asked, framing) in [(&changes(&engine), PART), (&over, REST)] {
+                reply_queue.push(&engine, &mut send_buffer, &asked.encoded, &asked.list, framing);
             }
             reply_queue.release(&engine, &mut send_buffer, &mut || false);
             assert_eq!(

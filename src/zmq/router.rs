@@ -5,9 +5,9 @@ use super::link::{Closed, Link};
 use super::session::Session;
 use super::stream::Stream;
 use super::zmtp::Kind;
-use crate::engine::{Caller, Engine};
-use crate::net::Slot;
+use crate::engine::Engine;
 use crate::net::io_threads::IoThreads;
+use crate::net::{Caller, Slot};
 use std::sync::Arc;
 use tokio::sync::watch;
 

@@ -9,12 +9,12 @@ use super::link::{Closed, Link};
 use super::poll_on_wake::PollOnWake;
 use super::reply_queue::ReplyQueue;
 use crate::budget::{Cost, WorkBudget};
-use crate::engine::{Answers, Caller, Engine, Waiter};
+use crate::engine::{Allowance, End, Engine, Replies, Waiter};
 use crate::limits::WAITING_EACH_MAX;
 use crate::net::busy_poll;
 use crate::net::turns::{LIGHT_BYTES, Turn, Turns};
-use crate::net::{Activity, Slot};
-use crate::protocol::{DurabilityBarrier, Seq};
+use crate::net::{Activity, Caller, Slot};
+use crate::protocol::DurabilityBarrier;
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
@@ -48,7 +48,7 @@ thread_local! {
 /// Allocations that the sessions of a thread use one after the other.
 #[derive(Default)]
 struct Scratch {
-    answers: Answers,
+    replies: Replies,
     batch: Room,
 }
 
@@ -152,8 +152,6 @@ pub(super) struct Session<'e> {
     lacks: Option<usize>,
     /// What a page that is made later takes, with its copy.
     page_bytes: usize,
-    /// What was written up to here is to be appended by this connection, if none does so before.
-    to_append: Seq,
     /// Until when the next write may wait for room in the queue.
     room_until: Option<Instant>,
     /// The broker stops: until when the peer may read its last replies.
@@ -176,7 +174,6 @@ impl<'e> Session<'e> {
             longest: 0,
             lacks: None,
             page_bytes: engine.config().limits.range_bytes.saturating_mul(2),
-            to_append: 0,
             room_until: None,
             stop_until: None,
         }
@@ -209,7 +206,6 @@ impl<'e> Session<'e> {
         loop {
             room.mark_unchanged();
             self.release();
-            self.engine.append(std::mem::take(&mut self.to_append));
             let blocked = self.execute();
             // A `flush` or `wait` for what has been reached has no progress to wait for.
             self.release();
@@ -217,9 +213,8 @@ impl<'e> Session<'e> {
             if self.is_finished(blocked) {
                 return Ok(());
             }
-            let has_turn = blocked == Blocked::Turn || self.to_append > 0;
+            let has_turn = blocked == Blocked::Turn;
             if has_turn || self.link.has_more() {
-                // What others write meanwhile is appended together with this.
                 self.turns.give_way().await;
             }
             let is_over = self.link.is_over();
@@ -360,13 +355,17 @@ impl<'e> Session<'e> {
         let others = others.min(limits.max_unread_bytes - unread);
         let in_flight = limits.max_in_flight - self.reply_queue.replies();
         let requests_max = in_flight.min((others / REPLY_BYTES).max(REQUESTS_MIN));
-        let reply_bytes_max =
-            if longest >= limits.max_message_bytes { usize::MAX } else { longest };
+        let reply_bytes = if longest >= limits.max_message_bytes { usize::MAX } else { longest };
+        let refuses_full = self.stop_until.is_some() || self.is_room_late();
+        let mut allowance = Allowance {
+            bytes: others,
+            reply_bytes,
+            deferred: waiting_max,
+            may_wait_for_room: !refuses_full,
+            ..Allowance::default()
+        };
         SCRATCH.with_borrow_mut(|scratch| {
-            scratch.answers.bytes_max = others;
-            scratch.answers.reply_bytes_max = reply_bytes_max;
-            scratch.answers.waiting_max = waiting_max;
-            let blocked = self.execute_turn(requests_max, scratch);
+            let blocked = self.execute_turn(requests_max, &mut allowance, scratch);
             if blocked == Blocked::Turn {
                 self.turn_bytes = (self.turn_bytes * 2).min(TURN_BYTES_MAX);
             }
@@ -375,29 +374,31 @@ impl<'e> Session<'e> {
     }
 
     /// Has its turn, as far as it may do something in it.
-    fn execute_turn(&mut self, requests_max: usize, scratch: &mut Scratch) -> Blocked {
+    fn execute_turn(
+        &mut self,
+        requests_max: usize,
+        allowance: &mut Allowance,
+        scratch: &mut Scratch,
+    ) -> Blocked {
         let mut turn = self.turns.begin();
         let is_long = self.cursor.next_bytes(&self.link.inbox) > LIGHT_BYTES;
         if is_long && matches!(turn, Turn::Light(_)) {
             turn = self.turns.begin_heavy();
         }
         loop {
-            let (is_heavy, budget) = match turn {
+            (allowance.is_heavy, allowance.work) = match turn {
                 Turn::Wait => return Blocked::Turn,
                 Turn::Heavy => (true, WorkBudget::default()),
                 Turn::Light(budget) => (false, budget),
             };
-            (scratch.answers.is_heavy, scratch.answers.budget) = (is_heavy, budget);
-            scratch.answers.caller = Some(Arc::clone(&self.caller));
-            let requests_max = if is_heavy { 1 } else { requests_max };
-            let blocked = self.execute_batch(requests_max, scratch);
-            let answers = &mut scratch.answers;
-            self.to_append = self.to_append.max(answers.to_append);
-            let lacks = answers.lacking_bytes.max(answers.reply_bytes_max.saturating_mul(2));
-            self.lacks = answers.lacks_memory.then_some(lacks);
-            let needs_heavy = answers.needs_heavy;
-            answers.clear();
-            if !needs_heavy {
+            let requests_max = if allowance.is_heavy { 1 } else { requests_max };
+            let (blocked, end) = self.execute_batch(requests_max, allowance, scratch);
+            scratch.replies.clear();
+            self.lacks = match end {
+                End::NeedsMemory { bytes } => Some(bytes),
+                _ => None,
+            };
+            if end != End::NeedsHeavyTurn {
                 return blocked;
             }
             turn = self.turns.begin_heavy();
@@ -444,40 +445,41 @@ impl<'e> Session<'e> {
         self.reply_queue.held(self.page_bytes) + self.link.send_buffer.held()
     }
 
-    fn execute_batch(&mut self, requests_max: usize, scratch: &mut Scratch) -> Blocked {
-        let Scratch { answers, batch: room } = scratch;
-        let refuse_full = self.stop_until.is_some() || self.is_room_late();
+    fn execute_batch(
+        &mut self,
+        requests_max: usize,
+        allowance: &mut Allowance,
+        scratch: &mut Scratch,
+    ) -> (Blocked, End) {
+        let Scratch { replies, batch: room } = scratch;
         let Link { inbox, send_buffer, .. } = &mut self.link;
         let items_max = self.engine.config().limits.command_items;
         let room_taken = std::mem::take(room);
         let batch = Batch::decode(room_taken, inbox, self.cursor, requests_max, items_max);
-        let mut executed = 0;
+        let (mut executed, mut end) = (0, End::Done);
         for requests in batch.requests.chunks(EXECUTE_AT_ONCE) {
-            let count = self.engine.execute(requests, refuse_full, answers);
-            executed += count;
-            if count < requests.len() || !answers.is_heavy && !answers.budget.has_room(REQUEST) {
+            let progress = self.engine.call(&self.caller, requests, allowance, replies);
+            (executed, end) = (executed + progress.done, progress.end);
+            if end != End::Done || !allowance.is_heavy && !allowance.work.has_room(REQUEST) {
                 break;
             }
         }
-        let mut replies = answers.list.as_slice();
+        let mut others = replies.list.as_slice();
         let (done, cursor) = batch.route(executed, |count, framing| {
-            let (ours, others) = replies.split_at(count.min(replies.len()));
-            replies = others;
-            self.reply_queue.push(self.engine, send_buffer, &answers.replies, ours, framing);
+            let (ours, rest) = others.split_at(count.min(others.len()));
+            others = rest;
+            self.reply_queue.push(self.engine, send_buffer, &replies.encoded, ours, framing);
         });
         *room = batch.into_room();
         inbox.messages.drain(..done);
         self.cursor = cursor;
-        let blocked = match inbox.messages.is_empty() {
-            _ if answers.is_blocked => Blocked::NoRoom,
-            _ if answers.lacks_memory || answers.is_out_of_turn || answers.needs_heavy => {
-                Blocked::Turn
-            }
-            true => Blocked::Idle,
-            false => Blocked::Turn,
+        let blocked = match end {
+            End::WriteQueueFull => Blocked::NoRoom,
+            End::Done | End::Full if inbox.messages.is_empty() => Blocked::Idle,
+            _ => Blocked::Turn,
         };
         self.wait_for_room(blocked, executed);
-        blocked
+        (blocked, end)
     }
 
     fn is_room_late(&self) -> bool {

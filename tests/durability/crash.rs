@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use vatn::clock::Clock;
 use vatn::commands::Command;
 use vatn::config::WriteQueueConfig;
-use vatn::engine::{Answers, BarrierStatus, ChangesQuery, Engine};
+use vatn::engine::{Allowance, BarrierStatus, ChangesQuery, Engine, Replies};
+use vatn::net::Caller;
 use vatn::protocol::change::Op;
 use vatn::protocol::{DurabilityBarrier, Level, Seq};
 use vatn::server::StorageRuntime;
@@ -26,9 +27,10 @@ fn open(disk: &Arc<MemoryStorage>, write_queue: WriteQueueConfig, clock: &Clock)
 fn state(engine: &Engine, clock: &Clock) -> Timed {
     let options = rmpv::Value::Map(vec![("meta".into(), true.into())]);
     let frame = crate::support::commands::request(1, "range", vec![options]);
-    let mut answers = Answers::default();
-    assert_eq!(engine.execute(&[frame.decode()], false, &mut answers), 1);
-    let response = rmpv::decode::read_value(&mut &answers.replies.fill()[..]).unwrap();
+    let (mut allowance, mut replies) = (Allowance::default(), Replies::default());
+    let called = engine.call(&Caller::local(), &[frame.decode()], &mut allowance, &mut replies);
+    assert_eq!(called.done, 1);
+    let response = rmpv::decode::read_value(&mut &replies.encoded.fill()[..]).unwrap();
     let items = response[3][0].as_array().unwrap().clone();
     let bytes = |value: &rmpv::Value| match value {
         rmpv::Value::String(text) => text.as_bytes().to_vec(),
@@ -111,20 +113,22 @@ fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, Durabilit
     let request = owned.decode();
     let level =
         request.command.as_ref().ok().and_then(Command::durability).unwrap_or(Level::Synced);
-    let mut answers = Answers::default();
+    let (caller, mut replies) = (Caller::local(), Replies::default());
     let before = engine.feed().last_seq();
     let requests = [request];
-    wait_for("room", || engine.execute(&requests, false, &mut answers) == 1);
-    engine.append(answers.to_append);
-    let answer = answers.list[0].clone();
+    wait_for("room", || {
+        let mut allowance = Allowance::default().waiting_for_room();
+        engine.call(&caller, &requests, &mut allowance, &mut replies).done == 1
+    });
+    let gate = replies.list[0].barrier().unwrap();
     if generator.random().u8(..4) == 0 {
         return None; // This client does not wait for its answer.
     }
-    wait_for("the gate", || engine.barrier_status(answer.barrier) != BarrierStatus::Waiting);
-    assert_eq!(engine.barrier_status(answer.barrier), BarrierStatus::Ready);
-    let response = rmpv::decode::read_value(&mut &answers.replies.fill()[..]).unwrap();
+    wait_for("the gate", || engine.barrier_status(gate) != BarrierStatus::Waiting);
+    assert_eq!(engine.barrier_status(gate), BarrierStatus::Ready);
+    let response = rmpv::decode::read_value(&mut &replies.encoded.fill()[..]).unwrap();
     let wrote = response[2].is_nil() && before < u64::MAX;
-    wrote.then_some((level, answer.barrier))
+    wrote.then_some((level, gate))
 }
 
 fn crash_and_check(seed: u64, by_power: bool) {
@@ -216,7 +220,7 @@ async fn the_history_after_a_kill_is_complete_up_to_where_the_broker_goes_on() {
     let after = open(&killed, queue, &clock);
     let goes_on = after.engine().feed().last_seq();
     let query = ChangesQuery { after: 0, prefix: vec![], limit: None, wait_ms: 0 };
-    let result = after.engine().changes(query).await.unwrap();
+    let result = after.engine().changes_now(query).await.unwrap();
     let result = rmpv::decode::read_value(&mut &result[..]).unwrap();
     assert!(!result[0].as_array().unwrap().is_empty());
     assert_eq!(result[1].as_u64(), Some(goes_on), "a subscriber asks until it is there");

@@ -215,7 +215,7 @@ fn look_around(script: &Script<'_>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let late = Request::new("set").key(b"late").argument(&1.into()).encode(1);
     let command = vatn::commands::Request::decode(&late).command.unwrap();
-    assert!(runtime.block_on(engine.run(command)).is_err());
+    assert!(runtime.block_on(run(engine, command)).is_err());
 
     let stats = call(engine, &Request::new("stats")).unwrap();
     assert!(stats.to_string().contains(WORDS), "{stats}");
@@ -349,7 +349,7 @@ fn writers_that_wait_for_room_hear_of_the_failure() {
             runtime.spawn(async move {
                 let set = Request::new("set").key(&number.to_be_bytes()).argument(&1.into());
                 let frame = set.encode(1);
-                engine.run(vatn::commands::Request::decode(&frame).command.unwrap()).await
+                run(&engine, vatn::commands::Request::decode(&frame).command.unwrap()).await
             })
         })
         .collect();
@@ -359,4 +359,13 @@ fn writers_that_wait_for_room_hear_of_the_failure() {
         assert_eq!(refusal.code(), vatn::protocol::Code::Storage);
     }
     assert!(storage_runtime.stop().is_err());
+}
+
+/// Executes a command as the HTTP edge does.
+async fn run(
+    engine: &vatn::engine::Engine,
+    command: vatn::commands::Command<'_>,
+) -> Result<(), vatn::protocol::Refusal> {
+    let caller = vatn::net::Caller::local();
+    vatn::http::engine::run(engine, &caller, command, |_| Ok(())).await.map(drop)
 }

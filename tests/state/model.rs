@@ -12,9 +12,10 @@ use vatn::budget::Cost;
 use vatn::clock::Clock;
 use vatn::commands::Command;
 use vatn::commands::Set;
-use vatn::engine::{Answer, Answers, BarrierStatus, Engine};
+use vatn::engine::{Allowance, BarrierStatus, Engine, PendingReply, Replies};
+use vatn::net::Caller;
 use vatn::protocol::change::{ChangeReader, Op};
-use vatn::protocol::{ChangeBuffer, Level, Refusal, Seq};
+use vatn::protocol::{ChangeBuffer, DurabilityBarrier, Level, Refusal, Seq};
 use vatn::server::StorageRuntime;
 use vatn::state::map::Head;
 use vatn::state::{Context, Store};
@@ -205,18 +206,16 @@ impl Lives {
         }
         // Some clients do not wait for their answer.
         if self.generator.random().u8(..4) != 0 {
-            wait_for("an answer", || {
-                engine.barrier_status(answer.barrier) != BarrierStatus::Waiting
-            });
-            assert_eq!(engine.barrier_status(answer.barrier), BarrierStatus::Ready);
-            self.owe(command, &before, &answer);
+            let gate = answer.barrier().unwrap();
+            wait_for("an answer", || engine.barrier_status(gate) != BarrierStatus::Waiting);
+            assert_eq!(engine.barrier_status(gate), BarrierStatus::Ready);
+            self.owe(command, &before, gate);
         }
     }
 
     /// A client was answered: what it wrote, or saw, must survive what it asked for.
-    fn owe(&mut self, command: &Command<'_>, before: &Model, answer: &Answer) {
-        let mut owed =
-            vec![(Level::Stored, answer.barrier.stored), (Level::Synced, answer.barrier.synced)];
+    fn owe(&mut self, command: &Command<'_>, before: &Model, gate: DurabilityBarrier) {
+        let mut owed = vec![(Level::Stored, gate.stored), (Level::Synced, gate.synced)];
         let after = &self.model;
         if after.seq > before.seq {
             let asked = command.durability().unwrap_or(Level::Synced);
@@ -276,12 +275,14 @@ impl Lives {
     }
 }
 
-fn execute(engine: &Engine, command: &OwnedCommand) -> (Answer, Vec<u8>) {
+fn execute(engine: &Engine, command: &OwnedCommand) -> (PendingReply, Vec<u8>) {
     let requests = [command.decode()];
-    let mut answers = Answers::default();
-    wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
-    engine.append(answers.to_append);
-    (answers.list.remove(0), answers.replies.fill())
+    let (caller, mut replies) = (Caller::local(), Replies::default());
+    wait_for("room in the queue", || {
+        let mut allowance = Allowance::default().waiting_for_room();
+        engine.call(&caller, &requests, &mut allowance, &mut replies).done == 1
+    });
+    (replies.list.remove(0), replies.encoded.fill())
 }
 
 fn ask(engine: &Engine, command: OwnedCommand) -> rmpv::Value {

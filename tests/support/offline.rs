@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vatn::clock::Clock;
 use vatn::config::{Config, RetainConfig, WriteQueueConfig};
-use vatn::engine::{Answers, BarrierStatus, Engine, recover};
+use vatn::engine::{Allowance, BarrierStatus, Engine, Replies, recover};
+use vatn::net::Caller;
 use vatn::protocol::{Level, Seq};
 use vatn::server::StorageRuntime;
 use vatn::storage::{FjallStorage, Storage, StorageError};
@@ -45,15 +46,16 @@ pub fn serve(folder: &Path, work: impl FnOnce(&Engine)) -> Result<(), StorageErr
 /// Executes one command, and waits until its answer may be sent.
 pub fn run(engine: &Engine, method: &str, params: Vec<rmpv::Value>) -> rmpv::Value {
     let frame = request(1, method, params);
-    let mut answers = Answers::default();
-    assert_eq!(engine.execute(&[frame.decode()], false, &mut answers), 1);
-    engine.append(answers.to_append);
+    let (mut allowance, mut replies) = (Allowance::default(), Replies::default());
+    let called = engine.call(&Caller::local(), &[frame.decode()], &mut allowance, &mut replies);
+    assert_eq!(called.done, 1);
+    let barrier = replies.list[0].barrier().unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while engine.barrier_status(answers.list[0].barrier) == BarrierStatus::Waiting {
+    while engine.barrier_status(barrier) == BarrierStatus::Waiting {
         assert!(Instant::now() < deadline, "no answer");
         std::thread::yield_now();
     }
-    let response = rmpv::decode::read_value(&mut &answers.replies.fill()[..]).unwrap();
+    let response = rmpv::decode::read_value(&mut &replies.encoded.fill()[..]).unwrap();
     assert!(response[2].is_nil(), "{response}");
     response[3].clone()
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use vatn::client::Request;
 use vatn::clock::Clock;
 use vatn::config::{Config, RetainConfig, WriteQueueConfig};
-use vatn::engine::{Answer, Answers, BarrierStatus, Engine};
+use vatn::engine::{Allowance, Engine, PendingReply, Replies};
+use vatn::net::Caller;
 use vatn::protocol::DurabilityBarrier;
 use vatn::server::StorageRuntime;
 use vatn::storage::{Storage, StorageError};
@@ -42,18 +43,18 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 /// A request that was executed, and whose answer may have to wait.
 pub struct Held {
     bytes: Vec<u8>,
-    answer: Answer,
+    reply: PendingReply,
 }
 
 impl Held {
     /// The encoded response, should it be sent.
     pub fn response(&self) -> &[u8] {
-        &self.bytes[self.answer.range.clone()]
+        &self.bytes[self.reply.range.clone()]
     }
 
     /// Whether the answer waits for nothing.
     pub fn is_open(&self) -> bool {
-        self.answer.barrier == DurabilityBarrier::OPEN
+        self.reply.barrier() == Some(DurabilityBarrier::OPEN)
     }
 }
 
@@ -65,20 +66,21 @@ pub fn execute(engine: &Engine, request: &Request) -> Held {
 /// The same for an encoded request.
 pub fn execute_frame(engine: &Engine, frame: &[u8]) -> Held {
     let requests = [vatn::commands::Request::decode(frame)];
-    let mut answers = Answers::default();
-    wait_for("room in the queue", || engine.execute(&requests, false, &mut answers) == 1);
-    engine.append(answers.to_append);
-    Held { answer: answers.list[0].clone(), bytes: answers.replies.fill() }
+    let (caller, mut replies) = (Caller::local(), Replies::default());
+    wait_for("room in the queue", || {
+        let mut allowance = Allowance::default().waiting_for_room();
+        engine.call(&caller, &requests, &mut allowance, &mut replies).done == 1
+    });
+    Held { reply: replies.list[0].clone(), bytes: replies.encoded.fill() }
 }
 
 /// Waits for the answer of an executed request.
 pub fn settle(engine: &Engine, held: &Held) -> Outcome {
-    let barrier = held.answer.barrier;
-    wait_for("an answer", || engine.barrier_status(barrier) != BarrierStatus::Waiting);
+    wait_for("an answer", || engine.is_due(&held.reply, tokio::time::Instant::now()));
     let mut out = Vec::new();
-    match engine.complete(&held.answer, engine.barrier_status(barrier), &mut out) {
+    match engine.complete(&held.reply, &mut out) {
         true => decode(&out).1,
-        false => decode(&held.bytes[held.answer.range.clone()]).1,
+        false => decode(&held.bytes[held.reply.range.clone()]).1,
     }
 }
 

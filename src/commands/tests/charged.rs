@@ -213,7 +213,7 @@ fn an_append_knows_what_it_writes_and_is_refused_before_anything_is_copied() {
     let (max, mut store) = (1 << 20, store());
     let longest = [&[0xC6, 0, 0x10, 0, 0][..], &vec![7; max]].concat();
     let mut apply = |command: &Command<'_>| {
-        let cost = command.cost(&store, None);
+        let cost = command.cost_on(&store, None);
         let mut changes = ChangeBuffer::default();
         let applied = store.apply(command, &context(9), &mut changes);
         (applied.outcome.map(|_| ()), applied.cost, cost, changes)

@@ -1,11 +1,10 @@
 //! How many deferred replies there may be, whose they are, and how many bytes they hold.
 
-use super::Caller;
 use crate::limits::{
     CHANGES_PAGES_MAX, CHANGES_WAITING_BYTES_MAX, CHANGES_WAITING_MAX, HISTORY_READERS_MAX,
     KEY_BYTES_MAX,
 };
-use crate::net::PeerAddress;
+use crate::net::{Caller, PeerAddress};
 use crate::protocol::Refusal;
 use crate::protocol::refusal::{Code, Detail};
 use std::collections::HashMap;

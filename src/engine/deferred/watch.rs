@@ -2,8 +2,9 @@
 //! each of its keys, and wakes those alone that it has something for. What was committed before a
 //! request came is looked through for all such requests together, away from the I/O threads.
 
+use super::WaitOutcome;
 use super::prefixes::{NodeId, PrefixIndex, Ticket};
-use super::{Caller, WaitOutcome};
+use crate::net::Caller;
 use crate::protocol::Seq;
 use crate::protocol::write_cost::ENTRY_OVERHEAD;
 use crate::wal::{Feed, Record};

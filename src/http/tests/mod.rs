@@ -9,8 +9,8 @@ use crate::http::server::{bind, serve};
 use crate::http::store::Counted;
 use crate::http::{App, Guard, Health, Store};
 use crate::limits::Limits;
-use crate::net::MemoryQuota;
 use crate::net::io_threads::IoThreads;
+use crate::net::{Caller, MemoryQuota};
 use crate::protocol::reply::Shown;
 use crate::protocol::{Refusal, Reply, Seq, writer};
 use bytes::Bytes;
@@ -128,6 +128,7 @@ impl Counted for MapStore {
 impl Store for MapStore {
     async fn run(
         &self,
+        _: &Arc<Caller>,
         command: Command<'_>,
         hold: impl FnOnce(usize) -> Result<(), Refused> + Send,
     ) -> Result<Bytes, Refused> {
@@ -138,7 +139,7 @@ impl Store for MapStore {
         Ok(Bytes::from(result))
     }
 
-    async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
+    async fn await_changes(&self, _: &Arc<Caller>, query: &ChangesQuery) -> Awaited {
         if query.wait_ms > 0 {
             self.waits.send_modify(|waits| *waits += 1);
             let beats = &self.beats[usize::from(query.prefix != b"first")];

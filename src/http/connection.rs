@@ -1,15 +1,20 @@
 //! The connection that a request came by, as far as a view needs to know it.
 
 use super::stream::Shared;
-use crate::net::{Account, Activity};
+use crate::net::{Account, Activity, Caller};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Goes with every request.
 #[derive(Debug, Clone)]
-pub struct Caller(pub(super) Arc<Shared>);
+pub struct Connection(pub(super) Arc<Shared>);
 
-impl Caller {
+impl Connection {
+    /// It, as the engine knows it.
+    pub fn caller(&self) -> &Arc<Caller> {
+        &self.0.caller
+    }
+
     /// What it has of the memory for answers.
     pub fn account(&self) -> &Arc<Account> {
         &self.0.account

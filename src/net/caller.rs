@@ -1,20 +1,31 @@
-//! Who a request comes from.
+//! Where a request comes from.
 
-use crate::net::PeerAddress;
+use super::PeerAddress;
 use crate::net::wake_queue::WakeQueue;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// A connection, as far as its requests' limits and deferred replies need to know it.
+/// A connection, as the engine knows it. An edge makes it when it accepts the connection, and
+/// passes it with every request: rights, limits and deferred replies belong to it.
 #[derive(Debug)]
 pub struct Caller {
     /// No other connection of this process has the same.
     pub id: u64,
     /// Where it comes from.
     pub address: PeerAddress,
+    /// Whose connection it is.
+    pub user: User,
     /// Is raised when one of its deferred replies has become due, or is made.
     pub signal: Signal,
+}
+
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum User {
+    /// Nobody has said.
+    #[default]
+    Anonymous,
 }
 
 impl Caller {
@@ -22,7 +33,12 @@ impl Caller {
     pub fn new(address: PeerAddress) -> Arc<Self> {
         static LAST_ID: AtomicU64 = AtomicU64::new(0);
         let id = 1 + LAST_ID.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { id, address, signal: Signal::default() })
+        Arc::new(Self { id, address, user: User::Anonymous, signal: Signal::default() })
+    }
+
+    /// A caller within this process.
+    pub fn local() -> Arc<Self> {
+        Self::new(PeerAddress::Local)
     }
 }
 
@@ -35,7 +51,7 @@ pub struct Signal {
 
 impl Signal {
     /// Has whoever waits, or waits next, look again.
-    pub(super) fn raise(&self) {
+    pub fn raise(&self) {
         // Who found it up has not looked since.
         if self.is_raised.swap(true, Ordering::AcqRel) {
             return;

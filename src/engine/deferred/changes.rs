@@ -1,12 +1,13 @@
-//! One deferred reply.
+//! `changes` as a deferred reply: it waits for a change, then has its page made.
 
 use super::limits::DeferredPlace;
 use super::watch::{ChangeWatch, Outcome, Wanted};
-use super::{Caller, WaitOutcome};
+use super::{Awaited, WaitOutcome};
 use crate::commands::ChangesQuery;
-use crate::engine::changes::{Awaited, WAIT_MS_MAX, empty_page};
-use crate::engine::{Engine, answers};
-use crate::protocol::Refusal;
+use crate::engine::changes::{self, WAIT_MS_MAX, empty_page};
+use crate::engine::{Engine, replies};
+use crate::net::Caller;
+use crate::protocol::{DurabilityBarrier, Refusal};
 use bytes::Bytes;
 use std::fmt;
 use std::future::poll_fn;
@@ -17,8 +18,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
-/// A reply that is made later. Dropping it cancels it.
-pub struct DeferredReply {
+/// A `changes` request that waits. Dropping it cancels it.
+pub(in crate::engine) struct AwaitedChanges {
     engine: Arc<Engine>,
     caller: Arc<Caller>,
     query: ChangesQuery,
@@ -44,10 +45,10 @@ struct Waiting {
     deadline: Instant,
 }
 
-impl fmt::Debug for DeferredReply {
+impl fmt::Debug for AwaitedChanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_made = self.result().is_some();
-        f.debug_struct("DeferredReply").field("is_made", &is_made).finish_non_exhaustive()
+        let is_made = self.is_made();
+        f.debug_struct("AwaitedChanges").field("is_made", &is_made).finish_non_exhaustive()
     }
 }
 
@@ -73,9 +74,8 @@ impl Drop for Waiting {
     }
 }
 
-impl DeferredReply {
-    /// Whether there is something to say at `now`, so that the reply can be made.
-    pub fn is_due(&self, now: Instant) -> bool {
+impl Awaited for AwaitedChanges {
+    fn is_due(&self, _: &Engine, now: Instant) -> bool {
         let is_due = self.waiting.is_over(now);
         if !is_due && now >= self.waiting.deadline {
             self.is_late.store(true, Ordering::Relaxed);
@@ -83,15 +83,20 @@ impl DeferredReply {
         is_due
     }
 
-    /// When its time is up; `None` where the caller's signal tells more.
-    pub fn until(&self) -> Option<Instant> {
+    fn barrier(&self) -> Option<DurabilityBarrier> {
+        None
+    }
+
+    fn until(&self) -> Option<Instant> {
         let is_told = self.is_late.load(Ordering::Relaxed) || self.waiting.outcome.get().is_some();
         (!is_told).then_some(self.waiting.deadline)
     }
 
-    /// Has the reply made. To be called when it is due and nothing else keeps it from being sent
-    /// then; the caller's signal is raised when it is there.
-    pub fn make(&self) {
+    fn is_page(&self) -> bool {
+        true
+    }
+
+    fn make(&self) {
         let Some(WaitOutcome::Changes { from }) = self.waiting.outcome.get().copied() else {
             return;
         };
@@ -99,7 +104,7 @@ impl DeferredReply {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            let result = Err(answers::stopping());
+            let result = Err(replies::stopping());
             return drop(self.made.set(Made { result, _page: None }));
         };
         let (engine, caller) = (Arc::clone(&self.engine), Arc::clone(&self.caller));
@@ -113,18 +118,20 @@ impl DeferredReply {
         let _ = self.task.set(task.abort_handle());
     }
 
-    /// The reply, once it is made.
-    pub fn result(&self) -> Option<&Result<Bytes, Refusal>> {
+    fn is_made(&self) -> bool {
+        let is_empty = matches!(self.waiting.outcome.get(), Some(WaitOutcome::Nothing { .. }));
+        is_empty || self.made.get().is_some()
+    }
+
+    fn result(&self, _: &Engine) -> Result<Bytes, Refusal> {
         if let Some(WaitOutcome::Nothing { next }) = self.waiting.outcome.get() {
-            let made =
-                self.made.get_or_init(|| Made { result: Ok(empty_page(*next)), _page: None });
-            return Some(&made.result);
+            return Ok(empty_page(*next));
         }
-        self.made.get().map(|made| &made.result)
+        self.made.get().map_or_else(|| Err(replies::stopping()), |made| made.result.clone())
     }
 }
 
-impl Drop for DeferredReply {
+impl Drop for AwaitedChanges {
     fn drop(&mut self) {
         if let Some(task) = self.task.get() {
             task.abort();
@@ -138,11 +145,11 @@ impl Engine {
         &self,
         query: ChangesQuery,
         caller: &Arc<Caller>,
-    ) -> Result<DeferredReply, Refusal> {
-        let engine = self.this.upgrade().ok_or_else(answers::stopping)?;
+    ) -> Result<AwaitedChanges, Refusal> {
+        let engine = self.this.upgrade().ok_or_else(replies::stopping)?;
         let place = self.deferred.take(caller, &query.prefix)?;
         let waiting = Waiting::begin(&self.watch, &query, caller);
-        Ok(DeferredReply {
+        Ok(AwaitedChanges {
             engine,
             caller: Arc::clone(caller),
             query,
@@ -157,14 +164,19 @@ impl Engine {
     /// Waits until there is a change that `query` asks for, or a write whose changes are no longer
     /// in memory, or until its time is up or the broker stops. Who awaits it is bounded by others:
     /// HTTP has a connection for each.
-    pub async fn await_changes(&self, query: &ChangesQuery) -> Awaited {
-        let caller = Caller::new(crate::net::PeerAddress::Local);
-        let waiting = Waiting::begin(&self.watch, query, &caller);
+    pub async fn await_changes(
+        &self,
+        caller: &Arc<Caller>,
+        query: &ChangesQuery,
+    ) -> changes::Awaited {
+        let waiting = Waiting::begin(&self.watch, query, caller);
         let mut is_late = false;
         loop {
             match waiting.outcome.get() {
-                Some(WaitOutcome::Changes { .. }) => return Awaited::Something,
-                Some(WaitOutcome::Nothing { next }) => return Awaited::Nothing { next: *next },
+                Some(WaitOutcome::Changes { .. }) => return changes::Awaited::Something,
+                Some(WaitOutcome::Nothing { next }) => {
+                    return changes::Awaited::Nothing { next: *next };
+                }
                 None => {}
             }
             tokio::select! {
@@ -296,8 +308,8 @@ mod tests {
         let (began, given_up, still_held, ended) = runtime.block_on(async {
             let caller = Caller::new(PeerAddress::Local);
             let begin = |_| engine.begin_changes(query.clone(), &caller).unwrap();
-            let laters: Vec<DeferredReply> = (0..HISTORY_READERS_MAX).map(begin).collect();
-            laters.iter().for_each(DeferredReply::make);
+            let laters: Vec<AwaitedChanges> = (0..HISTORY_READERS_MAX).map(begin).collect();
+            laters.iter().for_each(Awaited::make);
             let began = comes(|| are_reading(HISTORY_READERS_MAX)).await;
             drop(laters);
             // Then only those that read have the engine, besides the test.
