@@ -38,11 +38,20 @@ impl Sink for Vec<u8> {
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct ReplyBuffer {
     bytes: Vec<u8>,
-    /// Each stands before the byte at its place.
-    shared: Vec<(usize, Shared)>,
+    shared: Vec<Hole>,
     shared_bytes: usize,
     /// How much of that is copied later.
     short_bytes: usize,
+}
+
+/// A value that stands between copied bytes.
+#[derive(Debug, Clone, PartialEq)]
+struct Hole {
+    /// How many copied bytes stand before it.
+    copied: usize,
+    /// Where it begins in the filled buffer: the copied bytes and the values before it.
+    place: usize,
+    value: Shared,
 }
 
 /// Some of a buffer's bytes.
@@ -84,11 +93,15 @@ impl Sink for ReplyBuffer {
     }
 
     fn append(&mut self, other: &ReplyBuffer) {
-        let start = self.bytes.len();
+        let (start, place) = (self.bytes.len(), self.len());
         self.bytes.extend_from_slice(&other.bytes);
         self.shared_bytes += other.shared_bytes;
         self.short_bytes += other.short_bytes;
-        self.shared.extend(other.shared.iter().map(|(at, value)| (start + at, value.clone())));
+        self.shared.extend(other.shared.iter().map(|hole| Hole {
+            copied: start + hole.copied,
+            place: place + hole.place,
+            value: Shared::clone(&hole.value),
+        }));
     }
 }
 
@@ -131,7 +144,7 @@ impl ReplyBuffer {
     /// Forgets everything behind `mark`.
     pub fn truncate(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
-        for (_, value) in self.shared.drain(mark.shared.min(self.shared.len())..) {
+        for Hole { value, .. } in self.shared.drain(mark.shared.min(self.shared.len())..) {
             self.shared_bytes -= value.len();
             self.short_bytes -= short(&value);
         }
@@ -139,9 +152,10 @@ impl ReplyBuffer {
 
     /// Appends a large value by reference.
     pub fn share(&mut self, value: &Shared) {
+        let (copied, place) = (self.bytes.len(), self.len());
+        self.shared.push(Hole { copied, place, value: Shared::clone(value) });
         self.shared_bytes += value.len();
         self.short_bytes += short(value);
-        self.shared.push((self.bytes.len(), Shared::clone(value)));
     }
 
     /// The bytes that were copied, where there are no others.
@@ -153,9 +167,11 @@ impl ReplyBuffer {
     /// The bytes from one place to another: copied ones, and values that are shared. What is shared
     /// lies in the range as a whole, or outside of it.
     pub fn pieces(&self, range: Range<usize>) -> impl Iterator<Item = Piece<'_>> {
+        let (before, holes) = self.holes_in(&range);
         // Where it is, in all bytes, and in those that were copied.
-        let (mut place, mut copied) = (0, 0);
-        let ends = self.shared.iter().map(|(at, value)| (*at, Some(value)));
+        let (mut place, mut copied) =
+            before.map_or((0, 0), |hole| (hole.place + hole.value.len(), hole.copied));
+        let ends = holes.iter().map(|hole| (hole.copied, Some(&hole.value)));
         let ends = ends.chain(std::iter::once((self.bytes.len(), None)));
         ends.flat_map(move |(at, value)| {
             let before = place..place + (at - copied);
@@ -164,10 +180,17 @@ impl ReplyBuffer {
             let bytes = self.bytes.get(from..to).filter(|bytes| !bytes.is_empty());
             place = before.end + value.map_or(0, |value| value.len());
             copied = at;
-            let is_in = range.start <= before.end && place <= range.end;
-            let value = value.filter(|_| is_in && range.start < range.end);
             [bytes.map(Piece::Bytes), value.map(Piece::Shared)].into_iter().flatten()
         })
+    }
+
+    /// The values in a range, and the one before them. A turn has thousands of replies in one
+    /// buffer: each finds its values without a walk along those of the others.
+    fn holes_in(&self, range: &Range<usize>) -> (Option<&Hole>, &[Hole]) {
+        let first = self.shared.partition_point(|hole| hole.place < range.start);
+        let (before, rest) = self.shared.split_at(first);
+        let count = rest.partition_point(|hole| hole.place < range.end);
+        (before.last(), rest.get(..count).unwrap_or_default())
     }
 
     /// The bytes, with the large values filled in.
@@ -183,7 +206,7 @@ impl ReplyBuffer {
     /// The bytes from `start` on, without a copy where they are a shared value.
     pub fn into_bytes_from(self, start: usize) -> Bytes {
         match &*self.shared {
-            [(at, value)] if *at == start && *at == self.bytes.len() => {
+            [Hole { copied, value, .. }] if *copied == start && start == self.bytes.len() => {
                 Bytes::from_owner(Shared::clone(value))
             }
             _ => {
@@ -203,10 +226,10 @@ impl ReplyBuffer {
 
     fn fill_into(&self, out: &mut Vec<u8>) {
         let mut done = 0;
-        for (at, value) in &self.shared {
-            out.extend_from_slice(self.bytes.get(done..*at).unwrap_or_default());
+        for Hole { copied, value, .. } in &self.shared {
+            out.extend_from_slice(self.bytes.get(done..*copied).unwrap_or_default());
             out.extend_from_slice(value);
-            done = *at;
+            done = *copied;
         }
         out.extend_from_slice(self.bytes.get(done..).unwrap_or_default());
     }
@@ -263,6 +286,25 @@ mod tests {
             assert_eq!(of(&buffer, 0..plain.len()), plain);
             assert_eq!(buffer.plain().is_some(), buffer.shared.is_empty());
             assert_eq!(buffer.fill(), plain);
+        }
+    }
+
+    #[test]
+    fn a_reply_finds_its_values_without_those_of_the_others() {
+        let (mut buffer, value) = (ReplyBuffer::default(), Shared::from([7; 5]));
+        let mut ranges = Vec::new();
+        for number in 0..1_000_u32 {
+            let start = buffer.len();
+            buffer.bytes().extend_from_slice(&number.to_le_bytes());
+            // Some replies have no value, some have two.
+            (0..number % 3).for_each(|_| buffer.share(&value));
+            ranges.push((start..buffer.len(), number));
+        }
+        for (range, number) in ranges {
+            let count = number as usize % 3;
+            assert_eq!(buffer.holes_in(&range).1.len(), count, "{number}");
+            let expected = [&number.to_le_bytes()[..], &[7].repeat(5 * count)].concat();
+            assert_eq!(of(&buffer, range), expected);
         }
     }
 }
