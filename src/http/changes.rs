@@ -14,6 +14,7 @@ use super::render::{Text, unreadable};
 use super::room::Room;
 use super::store::Store;
 use crate::engine::{Awaited, ChangesQuery};
+use crate::net::turns::bulk;
 use crate::protocol::{Reader, Refusal, Seq};
 use axum::Extension;
 use axum::body::Body;
@@ -114,6 +115,7 @@ async fn page<S: Store>(
         }
         Awaited::Something if is_head => unrendered(),
         Awaited::Something => {
+            bulk::turn().await;
             let text = made(edge, connection, &asked, asked.after, false).await?;
             match text.measure(edge.answer_bytes).await? {
                 Some((len, end)) => {
@@ -189,6 +191,8 @@ impl<S: Store> Tail<S> {
             let awaited = self.edge.store.await_changes(self.connection.caller(), &asked).await;
             if let Awaited::Something = awaited {
                 self.active_at = Instant::now();
+                // One commit wakes all readers.
+                bulk::turn().await;
             }
             self.connection.is_served(self.active_at);
             if let Awaited::Nothing { next } = awaited {

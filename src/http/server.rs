@@ -9,6 +9,7 @@ use super::turned_away::TurnedAway;
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::net::io_threads::IoThreads;
+use crate::net::turns::bulk;
 use crate::net::{
     Activity, Category, ConnectionSlots, ConnectionTimeouts, PeerAddress, Slot, WarningLimit,
 };
@@ -200,7 +201,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 }
 
 /// Drives one connection until it ends, is overdue, or the broker stops.
-async fn drive(
+pub(super) async fn drive(
     socket: TcpStream,
     slot: Slot,
     app: App,
@@ -237,7 +238,7 @@ async fn drive(
                 if let Err(error) = ended {
                     debug!("HTTP connection: {error}");
                 }
-                return;
+                break;
             }
             _ = &mut stopped, if last_moment.is_none() => {
                 // Closed at once, a socket to which something comes resets its connection, and what
@@ -255,19 +256,19 @@ async fn drive(
             () = poll_fn(|cx| shared.account.poll_cut(cx)) => {
                 debug!("HTTP connection cut: it reads slowly, and others wait for the memory");
                 app.counters().refused_connections.up();
-                return;
+                break;
             }
             now = ticks.tick() => {
-                if is_overdue(&app, phase, &timeouts) {
-                    return;
-                }
-                if last_moment.is_some_and(|moment| now >= moment) {
-                    return;
+                let is_last = last_moment.is_some_and(|moment| now >= moment);
+                if is_overdue(&app, phase, &timeouts) || is_last {
+                    break;
                 }
                 note_slowness(&shared, &mut is_slow);
             }
         }
     }
+    // A process that ends closes thousands of connections at once.
+    bulk::turn().await;
 }
 
 /// Whether a connection has done nothing for too long; counts it.

@@ -5,7 +5,7 @@
 //! something: where a request takes a microsecond, that costs more than the request.
 
 use crate::net::busy_poll;
-use crate::net::turns;
+use crate::net::turns::{self, bulk};
 use crate::net::wake_queue::WakeQueue;
 use std::future::poll_fn;
 use std::io;
@@ -95,6 +95,7 @@ impl EventLoop {
                 once_more.notified().await;
             }
         });
+        runtime.spawn(bulk::run());
         runtime.spawn(Arc::<WakeQueue>::default().run());
         let (running, ended) = oneshot::channel();
         // That the sender is gone is what it waits for.

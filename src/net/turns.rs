@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::yield_now;
 
+pub mod bulk;
+
 /// What all light turns of a pass may cost together, about.
 const PASS: Cost = Cost::new(16 * 1024, 8 << 20);
 /// The largest share of one connection, and the smallest.
@@ -61,6 +63,7 @@ fn lock(passes: &Mutex<Passes>) -> MutexGuard<'_, Passes> {
 /// The thread has nothing to do, so whatever comes next is a new pass.
 pub fn idle() {
     PASSES.with(|passes| lock(passes).begin());
+    bulk::idle();
 }
 
 /// What a turn may be used for.

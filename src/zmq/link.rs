@@ -196,6 +196,22 @@ impl Link {
         self.stream.is_ended()
     }
 
+    /// Ready when a turn would do something: the peer takes what waits for it, or has sent what is
+    /// to be read if `reading`, and there is memory for that. It does nothing itself.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<(), Closed>> {
+        self.poll_cut(cx)?;
+        if self.send_buffer.unwritten() > 0 && self.stream.poll_write_ready(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if !reading || self.is_over {
+            return Poll::Pending;
+        }
+        if self.incoming.is_in_line() {
+            return self.incoming.poll_turn(cx).map(Ok);
+        }
+        self.stream.poll_read_ready(cx).map(Ok)
+    }
+
     /// Writes what waits, then reads if `reading`. Ready when something was read, when the peer has
     /// taken all that it left waiting, or, where nothing is to be read, when it has taken anything.
     pub fn poll_turn(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<(), Closed>> {

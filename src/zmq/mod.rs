@@ -9,6 +9,8 @@
 
 mod batch;
 pub mod byte_queue;
+#[cfg(test)]
+mod crowd;
 pub mod edge;
 mod encoded_record;
 pub mod endpoint;

@@ -4,6 +4,9 @@
 //! on from there when its socket has room, so a slow one holds back nobody and costs no memory of
 //! its own; when the feed has dropped what it did not read, it is told so (`\xFFlost`) and goes on
 //! from there.
+//!
+//! A subscriber's task does its work in bulk turns: one commit wakes all of them, and requests are
+//! executed in between.
 
 use super::edge::{Edge, EdgeError};
 use super::encoded_record::{self, EncodedRecord};
@@ -14,7 +17,7 @@ use super::zmtp::{Kind, Signal, write_frame};
 use crate::engine::Engine;
 use crate::limits::Limits;
 use crate::net::io_threads::IoThreads;
-use crate::net::turns::{Turn, Turns};
+use crate::net::turns::bulk;
 use crate::net::{Activity, Category, Reservation, Slot};
 use crate::protocol::change::Header;
 use crate::protocol::{Level, Seq};
@@ -40,8 +43,8 @@ const UNWRITTEN_BYTES: usize = 256 * 1024;
 const TELL_BYTES: usize = 64 * 1024;
 /// A subscriber sends nothing longer than a subscription.
 const MESSAGE_BYTES: usize = 64 * 1024;
-/// A subscription's frame with a short topic; the shortest are half as long.
-const SUBSCRIPTION_BYTES: usize = 8;
+/// What is read in a turn: subscriptions are short, and each takes its place in a map.
+const TURN_BYTES: usize = 1024;
 /// What a beat takes at the most.
 const NOTICE_BYTES: usize = 128;
 /// How long subscribers may take to read the last changes when the broker stops.
@@ -98,7 +101,7 @@ impl Publisher {
     }
 }
 
-async fn subscriber(
+pub(super) async fn subscriber(
     stream: Stream,
     engine: &Engine,
     limits: &Limits,
@@ -116,9 +119,10 @@ async fn subscriber(
     };
     let subscriptions = Subscriptions::new(limits);
     let memory = engine.quota().account(Category::Subscriptions).reservation();
-    let (reader, prev, wants_most, turns) = (None, 0, false, Turns::default());
-    let subscriber =
-        Subscriber { link, engine, subscriptions, memory, reader, prev, wants_most, turns };
+    let (reader, prev, wants_most) = (None, 0, false);
+    let mut subscriber =
+        Subscriber { link, engine, subscriptions, memory, reader, prev, wants_most };
+    subscriber.link.read_at_most(TURN_BYTES);
     subscriber.run(stop).await
 }
 
@@ -135,7 +139,6 @@ struct Subscriber<'e> {
     prev: Seq,
     /// It got most of the last record: one that is encoded whole is of use to it.
     wants_most: bool,
-    turns: Turns,
 }
 
 /// How far telling went.
@@ -153,7 +156,10 @@ enum Telling {
 
 impl Subscriber<'_> {
     async fn run(mut self, mut stop: watch::Receiver<bool>) -> Closed {
-        match self.serve(&mut stop).await {
+        let served = self.serve(&mut stop).await;
+        // Thousands may go at once, and each has a map to be freed.
+        bulk::turn().await;
+        match served {
             Err(closed) => closed,
             Ok(()) => {
                 if self.link.slot().is_evicted() {
@@ -176,7 +182,11 @@ impl Subscriber<'_> {
         let mut looked = Instant::now();
         let mut deadline = None;
         let slot = self.link.slot();
+        let mut reading = true;
         loop {
+            bulk::turn().await;
+            // Here and not where it is waited for: to read is a part of the turn.
+            poll_fn(|cx| Poll::Ready(self.turn(cx, reading))).await?;
             self.subscribe()?;
             if self.link.is_over() {
                 return Err(Closed::ByPeer);
@@ -187,15 +197,15 @@ impl Subscriber<'_> {
             if deadline.is_some_and(|deadline| finished || Instant::now() >= deadline) {
                 return Ok(());
             }
-            let reading =
-                told != Telling::Full && self.link.send_buffer.unwritten() < UNWRITTEN_BYTES;
+            // What was queued is written, and not with the next turn.
+            poll_fn(|cx| Poll::Ready(self.turn(cx, false))).await?;
+            reading = told != Telling::Full && self.link.send_buffer.unwritten() < UNWRITTEN_BYTES;
             let in_line = told == Telling::InLine;
             if self.link.has_more() {
-                self.turns.give_way().await;
+                yield_now().await;
             }
-            self.begin_turn();
             tokio::select! {
-                turned = poll_fn(|cx| self.poll_turn(cx, reading, in_line)) => turned?,
+                ready = poll_fn(|cx| self.poll_ready(cx, reading, in_line)) => ready?,
                 _ = committed.changed(), if told == Telling::All && self.reader.is_some() => {}
                 () = yield_now(), if told == Telling::Some => {}
                 () = slot.evicted() => return Ok(()),
@@ -221,27 +231,27 @@ impl Subscriber<'_> {
         }
     }
 
-    /// A turn of the link, or of the line for memory.
-    fn poll_turn(
+    /// A turn of the link, as far as it goes without a wait.
+    fn turn(&mut self, context: &mut Context<'_>, reading: bool) -> Result<(), Closed> {
+        match self.link.poll_turn(context, reading) {
+            Poll::Ready(turned) => turned,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Ready when the link has a turn to make, or the line for memory has come to it.
+    fn poll_ready(
         &mut self,
         context: &mut Context<'_>,
         reading: bool,
         in_line: bool,
     ) -> Poll<Result<(), Closed>> {
-        if let Poll::Ready(turned) = self.link.poll_turn(context, reading) {
-            return Poll::Ready(turned);
+        if let Poll::Ready(ready) = self.link.poll_ready(context, reading) {
+            return Poll::Ready(ready);
         }
         match in_line {
             true => self.link.outgoing.poll_turn(context).map(Ok),
             false => Poll::Pending,
-        }
-    }
-
-    /// Of what a peer sends, each turn takes as much as its share of a pass is: subscriptions are
-    /// short, and each takes its place in a map.
-    fn begin_turn(&mut self) {
-        if let Turn::Light(budget) = self.turns.begin() {
-            self.link.read_at_most(budget.max().entries.saturating_mul(SUBSCRIPTION_BYTES));
         }
     }
 

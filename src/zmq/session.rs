@@ -12,6 +12,7 @@ use crate::budget::{Cost, WorkBudget};
 use crate::engine::{Allowance, End, Engine, Replies, Waiter};
 use crate::limits::WAITING_EACH_MAX;
 use crate::net::busy_poll;
+use crate::net::turns::bulk;
 use crate::net::turns::{LIGHT_BYTES, Turn, Turns};
 use crate::net::{Activity, Caller, Slot};
 use crate::protocol::DurabilityBarrier;
@@ -180,7 +181,10 @@ impl<'e> Session<'e> {
     }
 
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Closed {
-        match self.serve(&mut stop).await {
+        let served = self.serve(&mut stop).await;
+        // A process that ends closes thousands of connections at once.
+        bulk::turn().await;
+        match served {
             Err(closed) => closed,
             Ok(()) => {
                 let is_over = self.link.is_over();

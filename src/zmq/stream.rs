@@ -47,6 +47,25 @@ impl Stream {
         }
     }
 
+    /// Ready when there may be something to read, or the peer has ended its side. Fails never: the
+    /// read does.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let ready = match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Ipc(stream) => stream.poll_read_ready(cx),
+        };
+        ready.map(drop)
+    }
+
+    /// Ready when the system may take something. Fails never: the write does.
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let ready = match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Ipc(stream) => stream.poll_write_ready(cx),
+        };
+        ready.map(drop)
+    }
+
     /// Whether the peer has ended its side, as far as the event loop has heard; what it sent before
     /// may not be read yet. Asks the system nothing.
     pub fn is_ended(&self) -> bool {

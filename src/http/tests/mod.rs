@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+mod crowd;
 mod large;
 mod slots;
 
