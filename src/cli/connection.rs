@@ -63,7 +63,7 @@ impl Patience {
 /// Puts the flag before an error that its value caused.
 pub(super) fn naming_flag(flag: &str, error: ClientError) -> Failure {
     match error {
-        ClientError::BadEndpoint { .. } => Failure::usage(format!("{flag}: {error}")),
+        ClientError::BadEndpoint(_) => Failure::usage(format!("{flag}: {error}")),
         other => other.into(),
     }
 }

@@ -108,7 +108,7 @@ impl fmt::Display for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let status = match (&error, error.code()) {
-            (ClientError::BadEndpoint { .. }, _) => 2,
+            (ClientError::BadEndpoint(_), _) => 2,
             (_, Some("NOT_FOUND")) => 3,
             (_, Some("CONFLICT")) => 4,
             (ClientError::Timeout { .. }, _) => 5,

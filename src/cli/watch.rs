@@ -102,7 +102,7 @@ impl Watch {
         let follower =
             Follower::connect(&self.subscribe, router, prefix, self.from, &options).await;
         follower.map_err(|error| match &error {
-            ClientError::BadEndpoint { endpoint, .. } if *endpoint != self.subscribe => {
+            ClientError::BadEndpoint(bad) if bad.text != self.subscribe => {
                 naming_flag("--connect", error)
             }
             _ => naming_flag("--subscribe", error),

@@ -92,7 +92,7 @@ pub struct Ticket {
 impl Client {
     /// Connects to `tcp://HOST:PORT` or `ipc://PATH`.
     pub async fn connect(endpoint: &str, options: &ClientOptions) -> Result<Self, ClientError> {
-        let endpoint: Endpoint = endpoint.parse()?;
+        let endpoint = Endpoint::to_connect(endpoint)?;
         let mut socket_options = SocketOptions::default();
         socket_options.connect_timeout(options.connect_timeout);
         let mut socket = DealerSocket::with_options(socket_options);

@@ -5,18 +5,15 @@ use std::time::Duration;
 
 use rmpv::Value;
 
+use crate::protocol::endpoint::EndpointError;
+
 /// What can go wrong between a client and its broker.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
     /// The text is not an endpoint.
-    #[error("'{endpoint}' is not an endpoint: {reason}; write tcp://HOST:PORT or ipc://PATH")]
-    BadEndpoint {
-        /// The text as it was given.
-        endpoint: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    BadEndpoint(#[from] EndpointError),
     /// The connection was refused, or there is no such socket file.
     #[error("nothing listens on {endpoint}: is `vatn serve` running?")]
     NothingListens {

@@ -123,7 +123,7 @@ impl Subscriber {
         options: &ClientOptions,
         continuity: Continuity,
     ) -> Result<Self, ClientError> {
-        let endpoint: Endpoint = endpoint.parse()?;
+        let endpoint = Endpoint::to_connect(endpoint)?;
         let link = Some(Link::open(&endpoint, prefix, options).await?);
         let (address, options) = (endpoint.to_string(), options.clone());
         let (prefix, ready, patience) = (prefix.to_vec(), VecDeque::new(), 1);

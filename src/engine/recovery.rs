@@ -7,7 +7,6 @@ use crate::state::Store;
 use crate::storage::{Durability, Space, Storage, StorageError};
 use crate::wal::Segment;
 use crate::wal::history;
-use crate::wal::migrate::migrate;
 use crate::wal::queue::Queued;
 use crate::wal::tables::{self, FORMAT_VERSION, meta};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -57,7 +56,6 @@ fn identify(disk: &dyn Storage) -> Result<[u8; 16], StorageError> {
     if disk.get(Space::Meta, meta::RESTORING.as_bytes())?.is_some() {
         return Err(StorageError::new("the store", tables::NOT_RESTORED));
     }
-    migrate(disk)?;
     match tables::number(disk, meta::FORMAT)? {
         Some(FORMAT_VERSION) => {}
         Some(other) => return Err(tables::other_format(other)),
@@ -78,7 +76,7 @@ fn identify(disk: &dyn Storage) -> Result<[u8; 16], StorageError> {
 /// Whether nothing was ever written.
 fn is_empty(disk: &dyn Storage) -> Result<bool, StorageError> {
     let mut is_empty = true;
-    for space in [Space::Meta, Space::Table, Space::Log, Space::OldLog] {
+    for space in [Space::Meta, Space::Table, Space::Log] {
         disk.scan(space, &[], &mut |_, _| {
             is_empty = false;
             false

@@ -10,7 +10,6 @@
 //!
 //! This room alone names axum and hyper.
 
-pub mod base64;
 pub mod changes;
 pub mod connection;
 pub mod connection_phase;

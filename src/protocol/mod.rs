@@ -7,6 +7,7 @@
 
 pub mod barrier;
 pub mod change;
+pub mod endpoint;
 pub mod fields;
 pub mod hex;
 pub mod level;
@@ -21,6 +22,7 @@ pub mod writer;
 
 pub use barrier::DurabilityBarrier;
 pub use change::{Change, ChangeBuffer, Op};
+pub use endpoint::Endpoint;
 pub use fields::Fields;
 pub use hex::hex;
 pub use level::Level;

@@ -3,7 +3,7 @@
 
 use super::ServeError;
 use crate::config::Config;
-use crate::zmq::endpoint::Endpoint;
+use crate::protocol::Endpoint;
 use std::net::IpAddr;
 use tokio::net::lookup_host;
 

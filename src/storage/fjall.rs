@@ -67,8 +67,6 @@ struct Spaces {
     database: Database,
     meta: Keyspace,
     table: Keyspace,
-    /// The log of a store of format 1.
-    old_log: Option<Keyspace>,
 }
 
 impl std::fmt::Debug for FjallStorage {
@@ -326,19 +324,14 @@ impl Spaces {
             .filter_policy(FilterPolicy::disabled())
             .data_block_size_policy(BlockSizePolicy::all(TABLE_BLOCK_BYTES));
         let table = open("table", scanned)?;
-        let old_log = match is_there("log") {
-            true => Some(open("log", KeyspaceCreateOptions::default())?),
-            false => None,
-        };
-        Ok(Self { database, meta, table, old_log })
+        Ok(Self { database, meta, table })
     }
 
     fn keyspace(&self, space: Space) -> Result<&Keyspace, StorageError> {
-        match (space, &self.old_log) {
-            (Space::Meta, _) => Ok(&self.meta),
-            (Space::Table, _) => Ok(&self.table),
-            (Space::OldLog, Some(old_log)) => Ok(old_log),
-            (Space::OldLog | Space::Log, _) => {
+        match space {
+            Space::Meta => Ok(&self.meta),
+            Space::Table => Ok(&self.table),
+            Space::Log => {
                 Err(StorageError::new(reading(space), "the database has no such keyspace"))
             }
         }
@@ -405,7 +398,6 @@ fn reading(space: Space) -> &'static str {
         Space::Meta => "reading the store's facts",
         Space::Table => "reading the tables",
         Space::Log => "reading the log",
-        Space::OldLog => "reading the log of format 1",
     }
 }
 
@@ -501,9 +493,6 @@ impl Storage for FjallStorage {
         let (spaces, what) = (self.spaces()?, reading(space));
         if space == Space::Log {
             return self.log.scan(first_key(from), each);
-        }
-        if space == Space::OldLog && spaces.old_log.is_none() {
-            return Ok(());
         }
         let keyspace = spaces.keyspace(space)?;
         guarded(what, || {

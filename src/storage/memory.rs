@@ -255,7 +255,7 @@ impl Storage for MemoryStorage {
             match space {
                 Space::Table => usage.tables += bytes,
                 Space::Log => usage.log += bytes,
-                Space::Meta | Space::OldLog => usage.other += bytes,
+                Space::Meta => usage.other += bytes,
             }
         }
         usage

@@ -33,8 +33,6 @@ pub enum Space {
     Table,
     /// The log: records by the first seq in each, eight bytes, most significant first.
     Log,
-    /// The log of a store of format 1, which had it among the other rows. Nothing is added to it.
-    OldLog,
 }
 
 /// One row to write; without a value, one to delete.

@@ -19,8 +19,6 @@ use std::path::Path;
 pub struct StoreView {
     facts: BTreeMap<Vec<u8>, Vec<u8>>,
     table: Tree,
-    /// The log of a store of format 1.
-    old_log: Tree,
     log: LogView,
     /// Between which facts some may be missing.
     lost_facts: Vec<Gap>,
@@ -56,7 +54,6 @@ impl StoreView {
         let is_fact = |key: &[u8]| key.first().is_some_and(u8::is_ascii_lowercase);
         let meta = trees.take("meta", &is_fact)?.unwrap_or_default();
         let table = trees.take("table", &is_user_key)?.unwrap_or_default();
-        let old_log = trees.take("log", &|key| key.len() == 8)?.unwrap_or_default();
         let mut facts = BTreeMap::new();
         let lost_facts = meta.scan(&[], &mut |row| {
             facts.insert(row.key.to_vec(), row.value.to_vec());
@@ -65,7 +62,7 @@ impl StoreView {
         let fact = |name| facts.get(name).map(Vec::as_slice);
         let known = Known::decode(fact(LOG_BEGINS), fact(LOG_ENDS));
         let log = LogView::find(path, std::mem::take(&mut inspection.log), known, faults)?;
-        Ok(Self { facts, table, old_log, log, lost_facts, _lock: lock })
+        Ok(Self { facts, table, log, lost_facts, _lock: lock })
     }
 
     /// Hands on the rows of the tables, in the order of their keys, until `each` returns false.
@@ -85,11 +82,6 @@ impl StoreView {
     /// Whether nothing was ever trimmed of the log.
     pub fn has_log_from_start(&self) -> bool {
         self.log.is_from_start
-    }
-
-    /// Whether the log is rows of format 1.
-    fn has_old_log(&self) -> bool {
-        self.facts.get(&b"format"[..]).is_some_and(|format| format.first() == Some(&1))
     }
 }
 
@@ -128,14 +120,12 @@ impl Storage for StoreView {
                 Ok(())
             }
             Space::Table => rows(&self.table, each),
-            Space::OldLog => rows(&self.old_log, each),
-            Space::Log if self.has_old_log() => rows(&self.old_log, each),
             Space::Log => self.log.scan(first_key(from), each).map_err(reading),
         }
     }
 
     fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, StorageError> {
-        if space == Space::Log && !self.has_old_log() {
+        if space == Space::Log {
             let found = self.log.floor(first_key(key)).map_err(reading)?;
             return Ok(found.map(|(key, record)| (key.to_be_bytes().to_vec(), record)));
         }

@@ -5,7 +5,6 @@
 
 use super::archive_reader::is_value;
 use super::holes::Hole;
-use super::migrate;
 use super::record::Record;
 use super::segments::Segment;
 use super::tables::{self, FORMAT_VERSION, meta};
@@ -65,7 +64,7 @@ impl std::fmt::Display for Place {
             Self::Record(key) => write!(f, "record {} of the log", hex(key)),
             Self::Space(Space::Meta) => f.write_str("the store's facts"),
             Self::Space(Space::Table) => f.write_str("the tables"),
-            Self::Space(Space::Log | Space::OldLog) => f.write_str("the log"),
+            Self::Space(Space::Log) => f.write_str("the log"),
         }
     }
 }
@@ -129,11 +128,6 @@ impl Check<'_> {
             return Err(StorageError::new("the store", tables::NOT_RESTORED));
         }
         match self.number(meta::FORMAT)? {
-            Some(migrate::FORMAT_ROWS) => {
-                if let Some(what) = migrate::fault(self.disk)? {
-                    self.fault(Place::Space(Space::OldLog), what);
-                }
-            }
             Some(FORMAT_VERSION) => {}
             Some(other) => return Err(tables::other_format(other)),
             None => self.fault(Place::Fact(meta::FORMAT.to_owned()), "it is missing"),

@@ -12,7 +12,6 @@ pub mod disk_space;
 pub mod feed;
 pub mod history;
 pub mod holes;
-pub mod migrate;
 pub mod queue;
 pub mod record;
 pub mod repair;

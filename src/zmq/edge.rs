@@ -1,11 +1,11 @@
 //! What both edges have in common: endpoints to listen on, and slots for connections.
 
-use super::endpoint::{Endpoint, EndpointError};
 use super::listener::{BindError, Listener};
 use super::stream::Stream;
 use crate::limits::Limits;
 use crate::net::io_threads::IoThreads;
 use crate::net::{ConnectionSlots, ConnectionTimeouts, Slot};
+use crate::protocol::endpoint::{Endpoint, EndpointError};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::watch;

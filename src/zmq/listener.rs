@@ -1,10 +1,10 @@
 //! Listens on one endpoint and gives each connection a task of its own.
 
-use super::endpoint::Endpoint;
 use super::stream::{Detached, Stream};
 use crate::net::io_threads::IoThreads;
 use crate::net::{ConnectionSlots, PeerAddress, Slot, WarningLimit};
 use crate::process::descriptors;
+use crate::protocol::Endpoint;
 use socket2::{SockRef, TcpKeepalive};
 use std::fs;
 use std::future::Future;
@@ -88,7 +88,7 @@ impl Listener {
     ) -> Result<Self, BindError> {
         let bound = match endpoint {
             Endpoint::Tcp { host, port } => bind_tcp(host, *port, heartbeat).await,
-            Endpoint::Ipc { path } => bind_ipc(path).await,
+            Endpoint::Ipc(path) => bind_ipc(path).await,
         };
         bound.map_err(|cause| BindError { flag, endpoint: endpoint.clone(), cause })
     }
@@ -226,7 +226,7 @@ async fn bind_ipc(path: &Path) -> Result<Listener, BindCause> {
     }
     let listener = UnixListener::bind(path)?;
     let file = SocketFile { path: path.to_owned(), inode: fs::symlink_metadata(path)?.ino() };
-    let endpoint = Endpoint::Ipc { path: path.to_owned() };
+    let endpoint = Endpoint::Ipc(path.to_owned());
     Ok(Listener { socket: Socket::Ipc { listener, _file: file }, endpoint })
 }
 

@@ -13,7 +13,6 @@ pub mod byte_queue;
 mod crowd;
 pub mod edge;
 mod encoded_record;
-pub mod endpoint;
 pub mod frame_reader;
 pub mod inbox;
 #[cfg(test)]

@@ -187,8 +187,8 @@ impl Bench {
 
     /// Connects, on threads with event loops of their own, as the broker's are.
     async fn connect(&self) -> Result<Drivers, Failure> {
-        let endpoint: Endpoint =
-            self.connection.connect.parse().map_err(|error| naming_flag("--connect", error))?;
+        let endpoint = Endpoint::to_connect(&self.connection.connect)
+            .map_err(|error| naming_flag("--connect", error.into()))?;
         let mut drivers =
             Drivers::start(self.threads.and_then(|count| NonZero::new(count.into())))?;
         for index in 0..u64::from(self.connections) {

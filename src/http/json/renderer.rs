@@ -1,10 +1,11 @@
 //! One value's way from MessagePack to JSON, which can stop and go on between any two steps.
 
 use super::{Sink, escape, print};
-use crate::http::base64;
 use crate::limits::{DEPTH_MAX, KEY_BYTES_MAX};
 use crate::protocol::Reader;
 use crate::protocol::reader::{Fault, Read};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 /// A slice ends once so many bytes have been read and written.
 pub const SLICE_BYTES: usize = 64 * 1024;
@@ -116,7 +117,7 @@ impl Renderer {
             }
             Part::Base64 { end, close } => {
                 let piece = self.piece(input, end)?;
-                base64::encode_to(piece, |letters| out.write(letters));
+                out.write(STANDARD.encode(piece).as_bytes());
                 if self.at == end {
                     self.text(close, out);
                     self.end_value(out);

@@ -21,7 +21,7 @@ const NO_SNAPSHOT: SeqNo = SeqNo::MAX;
 
 impl Spaces {
     fn all(&self) -> impl Iterator<Item = &Keyspace> {
-        [&self.table, &self.meta].into_iter().chain(&self.old_log)
+        [&self.table, &self.meta].into_iter()
     }
 }
 
