@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since the Unix epoch.
-pub type Millis = u64;
+pub use crate::protocol::Millis;
 
 /// Nanoseconds. All of them until the year 2554 fit.
 type Nanos = u64;

@@ -54,26 +54,51 @@
 //! ```
 //!
 //! Programs that run are in `examples/`.
+//!
+//! # Features
+//!
+//! `client`, `server` and `cli` are on by default. `cli` needs the other two. A program that only
+//! talks to a broker builds neither fjall nor axum nor clap:
+//!
+//! ```toml
+//! vatn = { version = "0.1", default-features = false, features = ["client"] }
+//! ```
 
 // No path that a peer can reach may panic; tests may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![cfg_attr(not(test), warn(clippy::panic, clippy::unreachable))]
 
+#[cfg(feature = "server")]
 pub mod budget;
+#[cfg(feature = "server")]
 pub mod checkpointer;
+#[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "server")]
 pub mod clock;
+#[cfg(feature = "server")]
 pub mod commands;
+#[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
 pub mod engine;
+#[cfg(feature = "server")]
 pub mod http;
 pub mod limits;
+#[cfg(feature = "server")]
 pub mod net;
+#[cfg(feature = "server")]
 pub mod process;
 pub mod protocol;
+#[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "server")]
 pub mod state;
+#[cfg(feature = "server")]
 pub mod storage;
+#[cfg(feature = "server")]
 pub mod wal;
+#[cfg(feature = "server")]
 pub mod zmq;

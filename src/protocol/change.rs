@@ -11,8 +11,8 @@
 //! value of the key lies below this change (so that a `memory` write over it must be logged as a
 //! delete).
 
+use super::Millis;
 use super::{Level, Seq, writer};
-use crate::clock::Millis;
 
 const GROUP_HEAD: usize = 1 + 8 + 8 + 4 + 4;
 const HAS_EXPIRY: u8 = 0x80;

@@ -36,6 +36,9 @@ pub use write_cost::WriteCost;
 /// apply. 0 means "before the first write".
 pub type Seq = u64;
 
+/// Milliseconds: since the Unix epoch for a time, or the length of a duration.
+pub type Millis = u64;
+
 /// The version of the protocol that this crate speaks (`hello` tells it).
 pub const PROTOCOL_VERSION: u32 = 1;
 

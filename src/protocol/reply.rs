@@ -1,8 +1,7 @@
 //! What a command answers, before it becomes bytes.
 
 use super::reply_buffer::{ReplyBuffer, Sink};
-use super::{Level, Seq, Shared, writer};
-use crate::clock::Millis;
+use super::{Level, Millis, Seq, Shared, writer};
 
 /// A value as it was stored, and the allocation that holds it, where that can be shared.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -15,11 +15,11 @@ const COLUMNS_MAX: usize = 100;
 /// The floor each room stands on; a room imports only from lower floors, and from itself.
 const FLOORS: [(&str, u32); 19] = [
     ("budget", 0),
-    ("clock", 0),
     ("limits", 0),
     ("process", 0),
     ("protocol", 1),
     ("net", 1),
+    ("clock", 2),
     ("config", 2),
     ("storage", 3),
     ("state", 3),
@@ -122,6 +122,25 @@ fn a_room_imports_only_from_below() {
         }
     }
     assert_none(&faults, "a room imports only from lower floors");
+}
+
+/// A program that only talks to a broker builds no broker.
+#[test]
+fn the_client_alone_needs_neither_fjall_nor_axum_nor_clap() {
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none"])
+        .args(["--no-default-features", "--features", "client"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let crates: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(crates.contains(&"zeromq"), "{tree}");
+    let server = ["fjall", "axum", "hyper", "clap", "omq-proto", "tracing-subscriber"];
+    let faults: Vec<String> = server.iter().map(ToString::to_string).collect();
+    let faults: Vec<_> = faults.into_iter().filter(|name| crates.contains(&&**name)).collect();
+    assert_none(&faults, "crates of the broker in the client alone");
 }
 
 #[test]
