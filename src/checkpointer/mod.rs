@@ -97,7 +97,7 @@ impl Checkpointer {
                 Work::Nothing => self.trim(self.watermarks.progress().checkpointed),
             }));
             if let Err(error) = checkpoint.unwrap_or_else(|_| Err(panicked())) {
-                if self.watermarks.fail(error.text()) {
+                if self.watermarks.fail(&error) {
                     // Writers that wait for room are to hear of it.
                     self.queue.give_back(0, 0);
                 }

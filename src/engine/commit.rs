@@ -66,7 +66,7 @@ impl Engine {
         let _ = self.committer.set(std::thread::current());
         let ended = catch_unwind(AssertUnwindSafe(|| self.commit_until_stopped()));
         if let Err(error) = ended.unwrap_or_else(|_| Err(panicked())) {
-            self.fail(error.text());
+            self.fail(&error);
         }
         // Who is appending at the moment is soon done.
         let appender = loop {
@@ -100,7 +100,7 @@ impl Engine {
         let done = done.unwrap_or_else(|_| Err(panicked()));
         if let Err(error) = &done {
             // Before anybody else can append: what is on its way stays where it is.
-            self.fail(error.text());
+            self.fail(&error);
         }
         let is_wanted = self.unlock_appender(appender);
         done.map(|()| is_wanted)

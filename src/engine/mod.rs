@@ -228,9 +228,7 @@ impl Engine {
     /// A panic while the core was held leaves it readable, and stops writes for good.
     fn despite_panic<G>(&self, locked: LockResult<G>) -> G {
         locked.unwrap_or_else(|poisoned| {
-            self.fail(&Arc::from(
-                "an internal error while a command was applied; restart the broker",
-            ));
+            self.fail(&StorageError::new("a command", "stopped unexpectedly; restart the broker"));
             PoisonError::into_inner(poisoned)
         })
     }
@@ -246,7 +244,7 @@ impl Engine {
         }
     }
 
-    fn fail(&self, reason: &Arc<str>) {
+    fn fail(&self, reason: &StorageError) {
         if self.watermarks.fail(reason) {
             // Whoever waits for room is to hear of it too.
             self.queue.give_back(0, 0);

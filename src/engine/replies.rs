@@ -157,7 +157,7 @@ impl Engine {
 
     /// `STORAGE`, with the system's words.
     pub(super) fn storage_refusal(&self) -> Refusal {
-        let reason = self.watermarks.failure().unwrap_or_else(|| Arc::from("unknown"));
+        let reason = self.watermarks.failure().map_or_else(String::new, |reason| reason.to_string());
         Refusal::new(Code::Storage, format!("the disk failed, writes are refused: {reason}"))
     }
 }

@@ -189,7 +189,9 @@ impl Engine {
             version: env!("CARGO_PKG_VERSION"),
             store_id: self.store_id(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            storage: progress.failure.as_deref().unwrap_or("ok").to_owned(),
+            storage: progress
+                .failure
+                .map_or_else(|| "ok".to_owned(), |failure| failure.to_string()),
             durability: self.config.durability.name(),
             items: core.store.len(),
             memory_bytes: core.store.bytes(),

@@ -43,8 +43,9 @@ impl Engine {
         let syncing = || self.sync_until_stopped();
         match catch_unwind(AssertUnwindSafe(syncing)) {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => self.fail(error.text()),
-            Err(_) => self.fail(&"the syncer stopped unexpectedly; restart the broker".into()),
+            Ok(Err(error)) => self.fail(&error),
+            Err(_) => self
+                .fail(&StorageError::new("the syncer", "stopped unexpectedly; restart the broker")),
         }
         self.wake_committer();
     }

@@ -11,7 +11,8 @@
 
 mod compact;
 
-use super::files::{self, Depth, FileFault, Inspection};
+use super::file_fault::{Depth, FileFault};
+use super::files::{self, Inspection};
 use super::guard::guarded;
 use super::log::{Durable, Found, Known, LogFiles};
 use super::place::Place;
@@ -80,7 +81,7 @@ impl FjallStorage {
     /// changed.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let is_restoring = || match files::is_restoring(path) {
-            true => Err(at(path, "cannot be used", &files::IS_RESTORING)),
+            true => Err(at(path, "cannot be used", files::IS_RESTORING)),
             false => Ok(()),
         };
         is_restoring()?;
@@ -96,20 +97,20 @@ impl FjallStorage {
 
     fn open_any(path: &Path) -> Result<Self, StorageError> {
         if path.exists() && !path.is_dir() {
-            return Err(at(path, "is a file", &"name a directory with -b"));
+            return Err(at(path, "is a file", "name a directory with -b"));
         }
-        files::make_folder(path).map_err(|error| at(path, "cannot be made", &error))?;
+        files::make_folder(path).map_err(|error| at(path, "cannot be made", error))?;
         Self::finish_repair(path)?;
-        files::clear_unmade(path).map_err(|error| at(path, "cannot be used", &error))?;
+        files::clear_unmade(path).map_err(|error| at(path, "cannot be used", error))?;
         let is_store = files::is_store(path);
-        reserve::measure(path).map_err(|error| at(path, "cannot be used", &error))?;
+        reserve::measure(path).map_err(|error| at(path, "cannot be used", error))?;
         let mut found = Found::default();
         if is_store {
             let inspection = Self::inspect(path, Depth::Start, &mut |_| {})?;
             if let Some(fault) = inspection.faults.first() {
                 return Err(damaged(path, fault));
             }
-            files::reopen(path, &inspection).map_err(|error| at(path, "cannot be used", &error))?;
+            files::reopen(path, &inspection).map_err(|error| at(path, "cannot be used", error))?;
             found = inspection.log;
         }
         match guarded("opening the database", || Spaces::open(path)) {
@@ -129,7 +130,7 @@ impl FjallStorage {
 
     /// Goes on with a repair that was cut short.
     fn finish_repair(path: &Path) -> Result<(), StorageError> {
-        let unusable = |error: std::io::Error| at(path, "cannot be used", &error);
+        let unusable = |error: std::io::Error| at(path, "cannot be used", error);
         if files::unfinished_repair(path).map_err(unusable)?.is_none() {
             return Ok(());
         }
@@ -140,7 +141,7 @@ impl FjallStorage {
     }
 
     fn with_log(path: &Path, spaces: Spaces, found: Found) -> Result<Self, StorageError> {
-        let unusable = |error: std::io::Error| at(path, "cannot be used", &error);
+        let unusable = |error: std::io::Error| at(path, "cannot be used", error);
         // Before anything is written: what is synced in a directory is lost with its name.
         files::sync_folders(path).map_err(unusable)?;
         let known = guarded("opening the database", || spaces.known_of_log())?;
@@ -166,7 +167,7 @@ impl FjallStorage {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Inspection::without_lock());
             }
-            Err(error) => return Err(at(path, "cannot be used", &error)),
+            Err(error) => return Err(at(path, "cannot be used", error)),
         };
         files::inspect(path, depth, report)
     }
@@ -286,9 +287,9 @@ impl Drop for FjallStorage {
             log?;
             if self.is_settled.load(Ordering::Acquire) {
                 files::empty_journal(&self.path)
-                    .map_err(|error| at(&self.path, "cannot be closed", &error))?;
+                    .map_err(|error| at(&self.path, "cannot be closed", error))?;
             }
-            files::close(&self.path).map_err(|error| at(&self.path, "cannot be closed", &error))
+            files::close(&self.path).map_err(|error| at(&self.path, "cannot be closed", error))
         });
         match (&self.closed, closed) {
             (Some(told), closed) => drop(told.send(closed)),
@@ -305,7 +306,7 @@ impl Spaces {
         let found = database.list_keyspace_names();
         let is_there = |name: &str| found.iter().any(|found| **found == *name);
         let is_gone =
-            |what: &str| Err(at(path, "is damaged", &format!("the files of {what} are gone")));
+            |what: &str| Err(at(path, "is damaged", format!("the files of {what} are gone")));
         let open = |name: &str, options: KeyspaceCreateOptions| {
             let options = options.max_memtable_size(MEMTABLE_BYTES);
             database.keyspace(name, || options).map_err(|error| explain(path, &error))
@@ -347,11 +348,11 @@ impl Spaces {
 /// The refusal of a damaged store.
 fn damaged(path: &Path, fault: &FileFault) -> StorageError {
     let text = format!("{fault}; `vatn check` says more, --repair keeps what can be read");
-    at(path, "is damaged", &text)
+    at(path, "is damaged", text)
 }
 
-fn at(path: &Path, what: &str, cause: &dyn std::fmt::Display) -> StorageError {
-    StorageError::new(&format!("the database {} {what}", path.display()), cause)
+fn at(path: &Path, what: &str, source: impl Into<super::Source>) -> StorageError {
+    StorageError::new(&format!("the database {} {what}", path.display()), source)
 }
 
 /// The refusal of a store that another process has open.
@@ -365,15 +366,20 @@ fn explain(path: &Path, error: &fjall::Error) -> StorageError {
         fjall::Error::Locked => at(
             path,
             "is in use",
-            &"another broker has it open; stop that one, or choose another with -b",
+            "another broker has it open; stop that one, or choose another with -b",
         ),
-        other => at(path, "cannot be used", &words(other)),
+        other => at(path, "cannot be used", words(other)),
     }
 }
 
 /// What went wrong while a batch was written or read.
 fn failed(what: &str, error: &fjall::Error) -> StorageError {
-    StorageError::new(what, words(error))
+    match error {
+        fjall::Error::Io(cause) | fjall::Error::Storage(LsmError::Io(cause)) => {
+            StorageError::new(what, super::copy(cause))
+        }
+        other => StorageError::new(what, words(other)),
+    }
 }
 
 /// fjall's own `Display` prints the `Debug` form.

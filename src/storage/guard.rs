@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_error_with_its_words() {
         let error = guarded("reading", || -> Result<(), _> { panic!("odd {}", 1) }).unwrap_err();
-        assert_eq!(error.text().as_ref(), "reading: the database stopped unexpectedly: odd 1");
-        assert_eq!(guarded("reading", || Ok(7)), Ok(7));
+        assert_eq!(error.to_string(), "reading: the database stopped unexpectedly: odd 1");
+        assert_eq!(guarded("reading", || Ok(7)).unwrap(), 7);
     }
 }

@@ -4,8 +4,10 @@
 //! disk, which fails at the Nth write or forgets what was not synced, is another. Any error of
 //! `commit` or `sync` is fatal for the handle: nothing is retried on it.
 
+mod file_fault;
 pub mod files;
 pub mod fjall;
+mod fjall_format;
 mod guard;
 mod log;
 pub mod memory;
@@ -14,14 +16,17 @@ mod reserve;
 mod usage;
 mod view;
 
-pub use self::files::Gap;
+pub use self::file_fault::{Depth, FileFault};
 pub use self::fjall::FjallStorage;
+pub use self::fjall_format::sorted::Gap;
 pub use memory::MemoryStorage;
 pub use reserve::Room;
 pub use usage::StorageUsage;
 pub use view::StoreView;
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 /// A place in which keys are ordered by their bytes.
@@ -61,32 +66,28 @@ pub enum Durability {
     Fsynced,
 }
 
-/// Why the disk refused, in the system's words, with what was being done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StorageError(Arc<str>);
+/// A storage operation that failed: the operation, and the error below as its source.
+///
+/// Cheap to clone, since one failure is told to every write that waits.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{operation}: {source}")]
+pub struct StorageError {
+    operation: Arc<str>,
+    source: Arc<dyn Error + Send + Sync>,
+}
+
+/// What a storage error can be made of: a text or another error.
+type Source = Box<dyn Error + Send + Sync>;
 
 impl StorageError {
-    /// An error while doing `what`.
-    pub fn new(what: &str, cause: impl fmt::Display) -> Self {
-        Self(format!("{what}: {cause}").into())
-    }
-
-    /// The sentence.
-    pub fn text(&self) -> &Arc<str> {
-        &self.0
+    /// An error in `operation`. A text as `source` is an error of vatn's own.
+    pub fn new(operation: &str, source: impl Into<Source>) -> Self {
+        Self { operation: operation.into(), source: source.into().into() }
     }
 }
-
-impl fmt::Display for StorageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for StorageError {}
 
 /// What a store needs of a disk.
-pub trait Storage: Send + std::marker::Sync + fmt::Debug {
+pub trait Storage: Send + Sync + fmt::Debug {
     /// Writes all rows or none; of several records of the log, perhaps the first ones.
     ///
     /// The log, and all other rows, each become durable in the order in which they were committed.
@@ -165,6 +166,14 @@ pub trait Storage: Send + std::marker::Sync + fmt::Debug {
     /// that is much, and holds some room back for a full medium. Called now and then.
     fn keep_house(&self) -> Result<(), StorageError> {
         Ok(())
+    }
+}
+
+/// The same error again, with the system's number where it has one.
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a database lies: whether it is still there, and what the system says of it.
 
 use super::StorageError;
+use super::file_fault::MISSING;
 use super::files;
 use std::fs::File;
 use std::io::{self, Write};
@@ -60,7 +61,7 @@ impl Place {
                 let is_there = newest >= known && self.path.join(journal(newest)).exists();
                 match is_there {
                     true => Ok(()),
-                    false => Err(self.gone(&journal(known), &files::MISSING)),
+                    false => Err(self.gone(&journal(known), &MISSING)),
                 }
             }
             Err(error) => Err(self.gone(Path::new("."), &error)),
@@ -121,11 +122,11 @@ mod tests {
         File::create(folder.path().join("version")).unwrap();
         File::create(folder.path().join("0.jnl")).unwrap();
         let place = Place::of(folder.path()).unwrap();
-        assert_eq!(place.is_kept(), Ok(()));
+        place.is_kept().unwrap();
         std::fs::remove_file(&lock).unwrap();
-        assert!(place.is_kept().unwrap_err().text().contains("lock: No such file"));
+        assert!(place.is_kept().unwrap_err().to_string().contains("lock: No such file"));
         File::create(&lock).unwrap();
-        assert!(place.is_kept().unwrap_err().text().contains("another one"));
+        assert!(place.is_kept().unwrap_err().to_string().contains("another one"));
         drop(first);
     }
 }

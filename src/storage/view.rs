@@ -5,8 +5,11 @@
 //! panic where something is damaged. So whoever only looks reads the files here. Of a damaged
 //! store what can be read is read; between which keys rows are missing is told afterwards.
 
-use super::files::{self, Depth, FileFault, FoundRow, Gap, Inspection, Tree, Trees};
+use super::file_fault::{Depth, FileFault};
+use super::files::{self, Inspection};
 use super::fjall::{LOG_BEGINS, LOG_ENDS, in_use};
+use super::fjall_format::rows::{FoundRow, Tree, Trees};
+use super::fjall_format::sorted::Gap;
 use super::log::{Known, LogView};
 use super::{Durability, KeyValue, Row, Space, Storage, StorageError, StorageUsage, first_key};
 use std::collections::BTreeMap;
@@ -49,7 +52,7 @@ impl StoreView {
 
     fn read(path: &Path, inspection: &mut Inspection, lock: Option<File>) -> io::Result<Self> {
         let faults = &mut inspection.faults;
-        let mut trees = Trees::find(path, faults)?;
+        let mut trees = Trees::find(path, files::damage(path, faults))?;
         let is_user_key = |key: &[u8]| key.first() == Some(&1);
         let is_fact = |key: &[u8]| key.first().is_some_and(u8::is_ascii_lowercase);
         let meta = trees.take("meta", &is_fact)?.unwrap_or_default();

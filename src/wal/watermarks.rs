@@ -3,13 +3,12 @@
 use super::waiters::{Awaits, Waiters};
 use crate::protocol::{DurabilityBarrier, Seq};
 use crate::storage::StorageError;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::watch;
 
 /// How far the writes have come. All writes up to a seq have reached the level of that name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Progress {
     /// With the operating system.
     pub stored: Seq,
@@ -18,7 +17,7 @@ pub struct Progress {
     /// In the tables, and those on the medium.
     pub checkpointed: Seq,
     /// Why no write will come any further, when the disk has failed.
-    pub failure: Option<Arc<str>>,
+    pub failure: Option<StorageError>,
     /// The committer has ended: what has not reached its level now never will.
     pub is_settled: bool,
     /// The broker is stopping: what was taken will be answered, nothing more will be taken.
@@ -163,13 +162,13 @@ impl Watermarks {
     }
 
     /// No write will come any further. The first reason stays; returns whether it is this one.
-    pub fn fail(&self, reason: &Arc<str>) -> bool {
+    pub fn fail(&self, reason: &StorageError) -> bool {
         // Whoever waits is told first: where the disk is full, the log may be too. The flag is up
         // before they wake, or they would go to sleep again; the reason is there before the flag.
         let is_first = self.progress.send_if_modified(|progress| {
             let is_first = progress.failure.is_none();
             if is_first {
-                progress.failure = Some(Arc::clone(reason));
+                progress.failure = Some(reason.clone());
                 self.has_failed.store(true, Ordering::Release);
             }
             is_first
@@ -209,7 +208,7 @@ impl Watermarks {
     }
 
     /// Why the disk failed, if it has.
-    pub fn failure(&self) -> Option<Arc<str>> {
+    pub fn failure(&self) -> Option<StorageError> {
         self.progress.borrow().failure.clone()
     }
 }
@@ -282,16 +281,22 @@ impl Drop for Waiter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    fn failure(text: &str) -> StorageError {
+        StorageError::new("the log", text)
+    }
 
     #[test]
     fn the_first_failure_stays_and_nobody_hears_of_the_next() {
         let watermarks = Watermarks::at(3, 3);
         let mut progress = watermarks.subscribe();
-        assert!(watermarks.fail(&"the first".into()));
-        assert_eq!(progress.borrow_and_update().failure.as_deref(), Some("the first"));
-        assert!(!watermarks.fail(&"the second".into()));
+        assert!(watermarks.fail(&failure("the first")));
+        let told = progress.borrow_and_update().failure.clone();
+        assert!(told.unwrap().to_string().ends_with("the first"));
+        assert!(!watermarks.fail(&failure("the second")));
         assert!(!progress.has_changed().unwrap());
-        assert_eq!(watermarks.failure().as_deref(), Some("the first"));
+        assert!(watermarks.failure().unwrap().to_string().ends_with("the first"));
         assert!(watermarks.has_failed());
     }
     /// Whether `waiter` may go on; nothing is really woken.
@@ -342,7 +347,7 @@ mod tests {
         assert!(!is_released(&mut first, 4) && !is_released(&mut second, 9));
         watermarks.committed(5, 5);
         assert!(is_released(&mut first, 4) && !is_released(&mut first, 6));
-        watermarks.fail(&"the disk".into());
+        watermarks.fail(&failure("the disk"));
         assert!(!is_released(&mut second, 9), "what is on its way may still get there");
         watermarks.settle();
         assert!(is_released(&mut first, 6) && is_released(&mut second, 9));

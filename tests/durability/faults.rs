@@ -175,7 +175,7 @@ fn run_on(fault: Fault) -> bool {
     let storage_runtime = match open(disk.clone(), &clock) {
         Ok(storage_runtime) => storage_runtime,
         Err(error) => {
-            assert!(error.text().contains(WORDS), "{error}");
+            assert!(error.to_string().contains(WORDS), "{error}");
             assert_survived(&disk, &Ledger::after(State::new()), &clock);
             return true;
         }
@@ -193,7 +193,7 @@ fn run_on(fault: Fault) -> bool {
     let stopped = storage_runtime.stop();
     match &stopped {
         Ok(()) => assert!(!disk.has_failed(), "a stop that did not tell"),
-        Err(error) => assert!(error.text().contains(WORDS), "{error}"),
+        Err(error) => assert!(error.to_string().contains(WORDS), "{error}"),
     }
     assert_survived(&disk, &ledger, &clock);
     stopped.is_err()

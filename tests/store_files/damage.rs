@@ -3,7 +3,8 @@
 
 use crate::support::offline::{State, copy, files, run, serve, state_on};
 use std::path::{Path, PathBuf};
-use vatn::storage::files::{CLOSED, Depth};
+use vatn::storage::Depth;
+use vatn::storage::files::CLOSED;
 use vatn::storage::{FjallStorage, StorageError};
 use vatn::wal::check::check;
 use vatn::wal::history;

@@ -4,10 +4,10 @@
 //! note tells the two apart, for as long as nothing is written. It is text, a line a file, ended by
 //! a line with the checksum of those before it.
 
-use super::FileFault;
-use super::journal::{self, Rest};
-use super::log;
-use super::{MARKER, MISSING, TREES};
+use crate::storage::file_fault::{FileFault, MISSING};
+use crate::storage::fjall_format::journal::{self, Rest};
+use crate::storage::fjall_format::{MARKER, TREES};
+use crate::storage::log;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};

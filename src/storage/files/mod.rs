@@ -5,40 +5,27 @@
 //! not in it. So what it would believe is verified here first, by the checksums that it wrote
 //! itself, and a file that is damaged is named before anything is changed.
 
-mod batches;
 mod closed;
-mod journal;
 mod modes;
 mod replace;
 mod restoring;
-mod rows;
-mod sorted;
-mod tree;
 
 pub use closed::CLOSED;
 pub use modes::{Privacy, make_private};
 pub use replace::{begin_repair, end_repair, finish_repair, undo_repair, unfinished_repair};
 pub use restoring::{IS_RESTORING, begin_restoring, end_restoring, is_restoring, undo_restoring};
-pub use rows::{FoundRow, Tree, Trees};
-pub use sorted::Gap;
 
 use super::StorageError;
+use super::file_fault::{Depth, FileFault, MISSING, STRAY, names};
+use super::fjall_format::journal::{self, Rest};
+use super::fjall_format::{Damage, LIST_OF_TREES, LOCK, MARK, MARKER, TREES, rows, tree};
 use super::log::{self, Found};
 use super::usage;
-use journal::Rest;
-use std::fmt;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The file that every store of fjall's has.
-const MARKER: &str = "version";
-const MARK: &[u8] = b"FJL\x03";
-const LOCK: &str = "lock";
-const TREES: &str = "keyspaces";
-/// fjall's own list of the trees.
-const LIST_OF_TREES: &str = "0";
 /// How often a lock is tried that another process holds, and the pause after each time.
 const LOCK_TRIES: usize = 3;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -48,39 +35,6 @@ const JOURNAL_BYTES_KEPT: u64 = 1 << 20;
 /// How often a list of tables is read that is being replaced, and the pause after each time.
 const LIST_TRIES: usize = 5;
 const LIST_PAUSE: Duration = Duration::from_millis(20);
-
-pub(super) const MISSING: &str = "it is missing";
-const STRAY: &str = "it is not part of the store; move it elsewhere";
-
-/// A file that is not as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileFault {
-    /// Which, seen from the store's directory.
-    pub file: PathBuf,
-    /// What is wrong with it.
-    pub what: String,
-}
-
-impl FileFault {
-    pub(super) fn new(file: impl Into<PathBuf>, what: impl Into<String>) -> Self {
-        Self { file: file.into(), what: what.into() }
-    }
-}
-
-impl fmt::Display for FileFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file.display(), self.what)
-    }
-}
-
-/// How far to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
-    /// What fjall would believe.
-    Start,
-    /// Every byte.
-    Whole,
-}
 
 /// Whether there is a store at `path`, also one that is damaged or not yet where it belongs.
 pub fn is_store(path: &Path) -> bool {
@@ -227,20 +181,6 @@ pub fn lock(path: &Path) -> std::io::Result<Option<File>> {
         }
     }
     Ok(None)
-}
-
-/// The names in `folder`, in order; none where there is no such directory.
-fn names(folder: &Path) -> std::io::Result<Vec<String>> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        found.extend(entry?.file_name().into_string());
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// What was seen of the files.
@@ -451,6 +391,16 @@ pub fn reopen(path: &Path, inspection: &Inspection) -> std::io::Result<()> {
 /// Whether a fault is of a file that holds no data, and can be made anew.
 pub fn is_about_no_data(fault: &FileFault) -> bool {
     [CLOSED, LOCK, MARKER].iter().any(|name| fault.file == Path::new(name))
+}
+
+/// What the faults of a store say of fjall's files.
+pub(super) fn damage(path: &Path, faults: &[FileFault]) -> Damage {
+    let is_journal = |fault: &FileFault| fault.file.extension().is_some_and(|e| e == "jnl");
+    Damage {
+        is_any: !faults.iter().all(is_about_no_data),
+        is_in_journals: faults.iter().any(is_journal),
+        was_closed: path.join(CLOSED).exists(),
+    }
 }
 
 /// Makes such a file anew; returns what was done.

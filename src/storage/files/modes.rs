@@ -3,8 +3,9 @@
 //! What this program makes is private from its beginning. A store that was made otherwise, by a
 //! version before or with its files copied, is made private when it is opened to be served.
 
+use super::is_store;
 use super::replace::is_of_repair;
-use super::{LOCK, MARKER, TREES, is_store};
+use crate::storage::fjall_format::{LOCK, MARKER, TREES};
 use crate::storage::log::FOLDER as LOG;
 use crate::storage::reserve::RESERVE;
 use std::fs::Permissions;

@@ -5,7 +5,9 @@
 //! files of the old store go to `damaged-N`, the directory gets the name `moving-N`, the files in
 //! it go to where the old ones were. So a crash at any step leaves one store, the old or the new.
 
-use super::{CLOSED, LOCK, MARKER, TREES, names};
+use super::CLOSED;
+use crate::storage::file_fault::names;
+use crate::storage::fjall_format::{LOCK, MARKER, TREES};
 use crate::storage::log::FOLDER;
 use std::fs::{DirBuilder, File};
 use std::io;

@@ -15,7 +15,7 @@ fn what_is_committed_is_there_after_reopening() {
     let rows = vec![row(Space::Table, b"k", Some(b"v")), row(Space::Log, &key, Some(b"w"))];
     disk.commit(rows, Durability::Fsynced).unwrap();
     let second = FjallStorage::open(folder.path()).unwrap_err();
-    assert!(second.text().contains("is in use"), "{second}");
+    assert!(second.to_string().contains("is in use"), "{second}");
     drop(disk);
     let disk = FjallStorage::open(folder.path()).unwrap();
     assert_eq!(disk.get(Space::Table, b"k").unwrap(), Some(b"v".to_vec()));

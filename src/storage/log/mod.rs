@@ -102,14 +102,14 @@ impl LogFiles {
     /// Fails when an earlier write did.
     pub(super) fn is_well(&self) -> Result<(), StorageError> {
         match self.failure.get() {
-            Some(cause) => Err(StorageError::new("an earlier write failed", cause)),
+            Some(cause) => Err(StorageError::new("an earlier write failed", cause.clone())),
             None => Ok(()),
         }
     }
 
     /// After a failed write nothing is known of the end of the file.
     fn fail(&self, error: &io::Error) -> StorageError {
-        let error = StorageError::new(WRITING, error);
+        let error = StorageError::new(WRITING, super::copy(error));
         let _ = self.failure.set(error.clone());
         error
     }

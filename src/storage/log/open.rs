@@ -4,7 +4,7 @@ use super::format::HEAD_BYTES;
 use super::segment_pool::{SegmentPool, remove_left};
 use super::walk::{Found, Rest, name};
 use super::{Durable, FILE_BYTES, FOLDER, LogFile, LogFiles, Writer};
-use crate::storage::files::{FileFault, MISSING};
+use crate::storage::file_fault::{FileFault, MISSING};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};

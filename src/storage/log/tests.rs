@@ -2,7 +2,7 @@
 
 use super::format::{FRAME_HEAD_BYTES, FrameHead, HEAD_BYTES};
 use super::*;
-use crate::storage::files::{Depth, FileFault};
+use crate::storage::file_fault::{Depth, FileFault};
 use tempfile::TempDir;
 
 const SMALL: u64 = 4_000;

@@ -4,7 +4,7 @@
 use super::format::{FRAME_MARK, FrameHead, HEAD_BYTES, Head, HeadFault};
 use super::frames::Frames;
 use super::{FOLDER, INDEX_BYTES, Mark};
-use crate::storage::files::{Depth, FileFault};
+use crate::storage::file_fault::{Depth, FileFault};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;

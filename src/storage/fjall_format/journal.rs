@@ -16,14 +16,14 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
-pub(super) const START: u8 = 1;
-pub(super) const ITEM: u8 = 2;
-pub(super) const END: u8 = 3;
-pub(super) const CLEAR: u8 = 4;
-pub(super) const MAGIC: &[u8; 4] = b"FJL\x03";
+pub(in crate::storage) const START: u8 = 1;
+pub(in crate::storage) const ITEM: u8 = 2;
+pub(in crate::storage) const END: u8 = 3;
+pub(in crate::storage) const CLEAR: u8 = 4;
+pub(in crate::storage) const MAGIC: &[u8; 4] = b"FJL\x03";
 /// The sizes of the types of value and of compression that fjall knows.
 const TYPES: [u8; 4] = [0, 1, 2, 4];
-pub(super) const COMPRESSIONS: [u8; 2] = [0, 1];
+pub(in crate::storage) const COMPRESSIONS: [u8; 2] = [0, 1];
 /// What the system writes at once, so that a page is there or is zeros.
 const PAGE_BYTES: u64 = 4096;
 /// How far the number of a batch may lie above that of the one before, to be taken for one when
@@ -32,20 +32,20 @@ const SEQNO_STEP_MAX: u64 = 1 << 24;
 
 /// What a journal holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Walk {
+pub(in crate::storage) struct Walk {
     /// Where the whole batches end.
-    pub(super) end: u64,
+    pub(in crate::storage) end: u64,
     /// A checksum over them.
-    pub(super) checksum: u32,
+    pub(in crate::storage) checksum: u32,
     /// The number of the last one.
-    pub(super) last_seqno: Option<u64>,
+    pub(in crate::storage) last_seqno: Option<u64>,
     /// What follows them.
-    pub(super) rest: Rest,
+    pub(in crate::storage) rest: Rest,
 }
 
 /// What follows the whole batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(in crate::storage) enum Rest {
     /// Nothing, or room.
     Nothing,
     /// What a crash left of the last ones.
@@ -62,7 +62,7 @@ pub(super) enum Rest {
 }
 
 /// The names of the journals in `folder`, oldest first.
-pub(super) fn list(folder: &Path) -> io::Result<Vec<String>> {
+pub(in crate::storage) fn list(folder: &Path) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
@@ -76,7 +76,7 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Walks through the journal at `path`, whose batches come after the one numbered `after`.
-pub(super) fn walk(path: &Path, after: Option<u64>) -> io::Result<Walk> {
+pub(in crate::storage) fn walk(path: &Path, after: Option<u64>) -> io::Result<Walk> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let mut input = BufReader::with_capacity(1 << 20, file);

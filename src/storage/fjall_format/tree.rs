@@ -8,8 +8,8 @@
 //!          tables/<id> | u64)*)*)*
 //! ```
 
-use super::{Depth, FileFault, MISSING, STRAY};
 use crate::protocol::Fields;
+use crate::storage::file_fault::{Depth, FileFault, MISSING, STRAY, names};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,8 +17,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
-pub(super) const CURRENT: &str = "current";
-pub(super) const TABLES: &str = "tables";
+pub(in crate::storage) const CURRENT: &str = "current";
+pub(in crate::storage) const TABLES: &str = "tables";
 /// The bytes after the list of sections.
 const TRAILER_BYTES: usize = 4 + 1 + 1 + 16 + 8 + 8;
 /// No list of sections is longer: a file has about ten.
@@ -29,15 +29,15 @@ type Sections = BTreeMap<Vec<u8>, (u64, u64)>;
 
 /// A table file, as the list of them has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Listed {
-    pub(super) id: u64,
-    pub(super) checksum: u128,
+pub(in crate::storage) struct Listed {
+    pub(in crate::storage) id: u64,
+    pub(in crate::storage) checksum: u128,
     /// What is added to the number of each item in it.
-    pub(super) seqno: u64,
+    pub(in crate::storage) seqno: u64,
 }
 
 /// Looks at the tree in `name`, seen from `path`.
-pub(super) fn inspect(
+pub(in crate::storage) fn inspect(
     path: &Path,
     name: &Path,
     depth: Depth,
@@ -52,7 +52,7 @@ pub(super) fn inspect(
         }
     };
     // fjall refuses a name that is no number, and removes a file that is not in its list.
-    for stray in super::names(&path.join(name).join(TABLES))? {
+    for stray in names(&path.join(name).join(TABLES))? {
         if stray.parse::<u64>().is_err() && !stray.starts_with("._") && stray != ".DS_Store" {
             faults.push(FileFault::new(name.join(TABLES).join(stray), STRAY));
         }
@@ -85,7 +85,10 @@ fn unread(error: &io::Error) -> String {
 
 /// The table files of the tree in `name`, seen from `path`; `None` where nothing says which they
 /// are, since the tree was never finished.
-pub(super) fn list(path: &Path, name: &Path) -> io::Result<Result<Option<Vec<Listed>>, FileFault>> {
+pub(in crate::storage) fn list(
+    path: &Path,
+    name: &Path,
+) -> io::Result<Result<Option<Vec<Listed>>, FileFault>> {
     let current = name.join(CURRENT);
     if !path.join(&current).exists() {
         // fjall takes it for one that was never finished, or is being removed, and removes it.
@@ -118,9 +121,9 @@ pub(super) fn list(path: &Path, name: &Path) -> io::Result<Result<Option<Vec<Lis
 }
 
 /// The lists of table files that the tree in `folder` has, whole or not: what can be read of them.
-pub(super) fn any_lists(folder: &Path) -> io::Result<Vec<Listed>> {
+pub(in crate::storage) fn any_lists(folder: &Path) -> io::Result<Vec<Listed>> {
     let mut found = Vec::new();
-    for name in super::names(folder)? {
+    for name in names(folder)? {
         if name.strip_prefix('v').is_some_and(|id| id.parse::<u64>().is_ok()) {
             let bytes = std::fs::read(folder.join(name))?;
             found.extend(tables(&bytes).unwrap_or_default());
@@ -130,7 +133,7 @@ pub(super) fn any_lists(folder: &Path) -> io::Result<Vec<Listed>> {
 }
 
 fn has_tables(folder: &Path) -> io::Result<bool> {
-    Ok(!super::names(&folder.join(TABLES))?.is_empty())
+    Ok(!names(&folder.join(TABLES))?.is_empty())
 }
 
 /// Whether a file's list of sections is as it was written. fjall makes room for as many sections as
@@ -140,7 +143,7 @@ fn has_whole_list(path: &Path) -> io::Result<bool> {
 }
 
 /// Where each section of a file is, by its name; `None` where the list of them has changed.
-pub(super) fn sections(file: &File) -> io::Result<Option<Sections>> {
+pub(in crate::storage) fn sections(file: &File) -> io::Result<Option<Sections>> {
     let length = file.metadata()?.len();
     let Some(end) = length.checked_sub(TRAILER_BYTES as u64) else { return Ok(None) };
     let mut trailer = [0; TRAILER_BYTES];
@@ -182,7 +185,7 @@ fn list_place(trailer: &[u8]) -> Option<ListPlace> {
     Some(ListPlace { checksum, at, len })
 }
 
-pub(super) fn hash(path: &Path, report: &mut dyn FnMut(u64)) -> io::Result<u128> {
+pub(in crate::storage) fn hash(path: &Path, report: &mut dyn FnMut(u64)) -> io::Result<u128> {
     let mut file = File::open(path)?;
     let (mut hasher, mut buffer) = (Xxh3::new(), vec![0; 1 << 18]);
     loop {

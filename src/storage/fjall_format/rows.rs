@@ -8,7 +8,8 @@
 use super::batches::{self, Journaled};
 use super::sorted::{Gap, Item, TableFile, highest_seqno};
 use super::tree::{self, Listed};
-use super::{FileFault, TREES, journal, names};
+use super::{Damage, TREES, journal};
+use crate::storage::file_fault::names;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -140,10 +141,10 @@ pub struct Trees {
 }
 
 impl Trees {
-    /// Finds the trees of the database at `path`. One with `faults` is looked through for what can
-    /// be read of it.
-    pub fn find(path: &Path, faults: &[FileFault]) -> io::Result<Self> {
-        let is_damaged = !faults.iter().all(super::is_about_no_data);
+    /// Finds the trees of the database at `path`. A damaged one is looked through for what can be
+    /// read of it.
+    pub fn find(path: &Path, damage: Damage) -> io::Result<Self> {
+        let is_damaged = damage.is_any;
         let mut found = Self::default();
         let folder = path.join(TREES);
         let ids = names(&folder)?.into_iter().filter_map(|name| name.parse().ok());
@@ -167,11 +168,9 @@ impl Trees {
                 found.trees.entry(row.tree).or_default().journaled(row, persisted);
             })?;
         }
-        let is_journal = |fault: &FileFault| fault.file.extension().is_some_and(|e| e == "jnl");
-        // After an orderly end the tables have what the journals had.
-        let is_settled = path.join(super::CLOSED).exists()
-            && found.trees.values().all(|tree| tree.newer.is_empty());
-        if faults.iter().any(is_journal) && !is_settled {
+        let is_settled =
+            damage.was_closed && found.trees.values().all(|tree| tree.newer.is_empty());
+        if damage.is_in_journals && !is_settled {
             found.trees.values_mut().for_each(|tree| tree.lacks_table = true);
         }
         found.read_names()?;
@@ -212,7 +211,7 @@ impl Trees {
 }
 
 /// The trees that fjall's list of them names.
-pub(super) fn named_trees(path: &Path) -> io::Result<Vec<u64>> {
+pub(in crate::storage) fn named_trees(path: &Path) -> io::Result<Vec<u64>> {
     let mut list = Trees { trees: listed(path, &[0])?, ..Trees::default() };
     // A file that is gone is told of elsewhere.
     match list.read_names() {
