@@ -17,6 +17,7 @@ pub mod refusal;
 pub mod reply;
 pub mod reply_buffer;
 pub mod response;
+pub mod value;
 pub mod write_cost;
 pub mod writer;
 
@@ -30,6 +31,7 @@ pub use reader::Reader;
 pub use refusal::{Code, Refusal};
 pub use reply::Reply;
 pub use reply_buffer::ReplyBuffer;
+pub use value::Value;
 pub use write_cost::WriteCost;
 
 /// A sequence number: one for each write, 1 for the first, growing in the order in which writes

@@ -1,22 +1,8 @@
 //! What a command answers, before it becomes bytes.
 
 use super::reply_buffer::{ReplyBuffer, Sink};
-use super::{Level, Millis, Seq, Shared, writer};
-
-/// A value as it was stored, and the allocation that holds it, where that can be shared.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Value<'s> {
-    /// The bytes of one MessagePack value.
-    pub bytes: &'s [u8],
-    /// What holds them, where they are many.
-    pub shared: Option<&'s Shared>,
-}
-
-impl<'s> From<&'s [u8]> for Value<'s> {
-    fn from(bytes: &'s [u8]) -> Self {
-        Self { bytes, shared: None }
-    }
-}
+use super::value::Value;
+use super::{Level, Millis, Seq, writer};
 
 /// The result of a command. Values borrow from the map, so that one copy puts them into the reply.
 #[derive(Debug, Clone, PartialEq)]

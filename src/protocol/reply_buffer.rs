@@ -4,7 +4,7 @@
 //! taken. Whoever sends the reply copies what is short, and writes what is long from where it is.
 
 use super::Shared;
-use super::reply::Value;
+use super::value::Value;
 use bytes::Bytes;
 use std::ops::Range;
 

@@ -8,6 +8,7 @@ pub mod archive_reader;
 pub mod check;
 pub mod checkpoints;
 pub mod compaction;
+mod damaged_log;
 pub mod disk_space;
 pub mod feed;
 pub mod history;

@@ -3,7 +3,7 @@
 
 use super::archive_reader::is_value;
 use super::check::Place;
-use super::repair::{BATCH_ROWS, Change, OldLog, Repaired};
+use super::damaged_log::{BATCH_ROWS, Change, DamagedLog, Repaired};
 use super::tables;
 use crate::protocol::{Seq, hex};
 use crate::storage::{Gap, Row, Space, Storage, StorageError, StoreView};
@@ -18,7 +18,7 @@ const KEYS_LISTED: usize = 100;
 
 /// The rows of the old store on their way to the new one.
 pub(super) struct OldTables<'l> {
-    log: &'l OldLog,
+    log: &'l DamagedLog,
     gaps: &'l [Gap],
     done: Repaired,
     /// Keys whose newest value may be lost.
@@ -38,7 +38,7 @@ struct OldRow {
 
 impl<'l> OldTables<'l> {
     /// Rows of which those between `gaps` cannot be read.
-    pub(super) fn new(log: &'l OldLog, gaps: &'l [Gap]) -> Self {
+    pub(super) fn new(log: &'l DamagedLog, gaps: &'l [Gap]) -> Self {
         let (done, doubtful) = (Repaired::default(), Vec::new());
         Self { log, gaps, done, doubtful, from_log: 0, items: 0, last_seq: 0 }
     }
