@@ -100,7 +100,7 @@ impl Engine {
         let done = done.unwrap_or_else(|_| Err(panicked()));
         if let Err(error) = &done {
             // Before anybody else can append: what is on its way stays where it is.
-            self.fail(&error);
+            self.fail(error);
         }
         let is_wanted = self.unlock_appender(appender);
         done.map(|()| is_wanted)

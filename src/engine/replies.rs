@@ -8,7 +8,6 @@ use crate::protocol::{DurabilityBarrier, Refusal, ReplyBuffer, response};
 use crate::wal::watermarks::BarrierStatus;
 use bytes::Bytes;
 use std::ops::Range;
-use std::sync::Arc;
 use tokio::time::Instant;
 
 /// What the buffer for replies keeps of its allocation.
@@ -157,7 +156,8 @@ impl Engine {
 
     /// `STORAGE`, with the system's words.
     pub(super) fn storage_refusal(&self) -> Refusal {
-        let reason = self.watermarks.failure().map_or_else(String::new, |reason| reason.to_string());
+        let reason =
+            self.watermarks.failure().map_or_else(String::new, |reason| reason.to_string());
         Refusal::new(Code::Storage, format!("the disk failed, writes are refused: {reason}"))
     }
 }

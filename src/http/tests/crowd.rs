@@ -7,7 +7,7 @@ use crate::http::host::Names;
 use crate::http::server::drive;
 use crate::net::turns::bulk::{self, AT_ONCE};
 use crate::net::wake_queue::WakeQueue;
-use crate::net::{ConnectionSlots, ConnectionTimeouts, PeerAddress};
+use crate::net::{Caller, ConnectionSlots, ConnectionTimeouts, PeerAddress};
 use crate::protocol::Level;
 use crate::storage::MemoryStorage;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -32,7 +32,7 @@ fn a_request_waits_for_a_few_of_the_event_streams_that_a_commit_wakes() {
         tokio::spawn(Arc::<WakeQueue>::default().run());
         tokio::task::yield_now().await;
         let limits = Limits::default();
-        let guard = Guard::new(Names::new(["localhost".to_owned()].into_iter()), false);
+        let guard = Guard::new(Names::new(["localhost".to_owned()]), false);
         let app = App::new(Arc::clone(&engine), guard, &limits);
         let listener = bind("127.0.0.1", 0).await.unwrap();
         let slots = ConnectionSlots::new(ALL, || ());
@@ -79,7 +79,9 @@ fn a_request_waits_for_a_few_of_the_event_streams_that_a_commit_wakes() {
         let writing = Arc::clone(&engine);
         let writer = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(writing.run(Command::Set(set))).unwrap();
+            let caller = Caller::local();
+            let run = writing.run(&caller, Command::Set(set), |_| Ok(()));
+            runtime.unwrap().block_on(run).unwrap();
         });
         writer.join().unwrap();
         let (most, all) = requests.await.unwrap();
