@@ -301,7 +301,17 @@ impl Drop for FjallStorage {
 
 impl Spaces {
     fn open(path: &Path) -> Result<Self, StorageError> {
-        let opened = Database::builder(path).worker_threads(SORTERS).cache_size(CACHE_BYTES).open();
+        let open =
+            || Database::builder(path).worker_threads(SORTERS).cache_size(CACHE_BYTES).open();
+        let mut opened = open();
+        // A child that has not begun its program yet may hold a copy of the inspection's lock.
+        for _ in 1..files::LOCK_TRIES {
+            if !matches!(opened, Err(fjall::Error::Locked)) {
+                break;
+            }
+            std::thread::sleep(files::LOCK_PAUSE);
+            opened = open();
+        }
         let database = opened.map_err(|error| explain(path, &error))?;
         let found = database.list_keyspace_names();
         let is_there = |name: &str| found.iter().any(|found| **found == *name);

@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often a lock is tried that another process holds, and the pause after each time.
-const LOCK_TRIES: usize = 3;
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const LOCK_TRIES: usize = 3;
+pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// A journal that takes no more on the medium stays as it is.
 const JOURNAL_BYTES_KEPT: u64 = 1 << 20;
