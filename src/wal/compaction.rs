@@ -44,7 +44,7 @@ struct State {
     /// The compaction with this number has been asked for, and all before it.
     requested: u64,
     live_bytes: u64,
-    should_spin: bool,
+    should_look: bool,
     is_closed: bool,
 }
 
@@ -63,7 +63,7 @@ impl Compaction {
     pub fn checkpointed(&self, live_bytes: u64) {
         let mut state = self.state();
         state.live_bytes = live_bytes;
-        state.should_spin = true;
+        state.should_look = true;
         drop(state);
         self.work.notify_one();
     }
@@ -95,10 +95,10 @@ impl Compaction {
     /// Waits for something to do; after `time` there is. `None`: closed.
     pub fn wait(&self, time: Duration) -> Option<Task> {
         let mut state = self.state();
-        if !state.is_closed && !state.should_spin && !state.has_request() {
+        if !state.is_closed && !state.should_look && !state.has_request() {
             state = self.work.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.should_spin = false;
+        state.should_look = false;
         match state.is_closed {
             true => None,
             false if state.has_request() => Some(Task::Compact),
