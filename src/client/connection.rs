@@ -1,6 +1,7 @@
 //! A connection to a `--router` endpoint: requests out, replies matched by their id.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -328,8 +329,23 @@ pub(super) async fn connect_socket(
     };
     Err(match failure {
         ZmqError::Network(error) => endpoint.unreachable(error),
+        other if has_ended(&other) => ClientError::Closed { endpoint: address },
         other => ClientError::NoHandshake { endpoint: address, reason: handshake_reason(&other) },
     })
+}
+
+/// Whether the connection ended during the handshake, as it does when a broker is killed then:
+/// another try may succeed.
+fn has_ended(failure: &ZmqError) -> bool {
+    match failure {
+        ZmqError::Codec(error) => {
+            error.source().is_some_and(|source| source.is::<std::io::Error>())
+        }
+        ZmqError::Other(reason) => {
+            ["Failed Greeting exchange", "No reply from server"].contains(reason)
+        }
+        _ => false,
+    }
 }
 
 fn handshake_reason(failure: &ZmqError) -> String {
@@ -367,7 +383,25 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
     use zeromq::RouterSocket;
+
+    #[tokio::test]
+    async fn a_connection_that_ends_during_the_handshake_may_be_tried_again() {
+        for greeting in [0, 64] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
+            let ending = tokio::spawn(async move {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut read = vec![0; greeting];
+                socket.read_exact(&mut read).await.unwrap();
+            });
+            let connected = Client::connect(&endpoint, &ClientOptions::default()).await;
+            let error = connected.err().unwrap();
+            assert!(error.is_passing(), "after {greeting} bytes: {error}");
+            ending.await.unwrap();
+        }
+    }
 
     #[tokio::test]
     async fn a_call_that_is_dropped_leaves_nothing() {

@@ -1,5 +1,5 @@
-//! The log of a damaged store, on its way to a new one: every record that can be read is copied, and
-//! the last change of each key is kept for its row.
+//! The log of a damaged store, on its way to a new one: every record that can be read is copied,
+//! and the last change of each key is kept for its row.
 
 use super::check::{Checked, Place, seq_of};
 use super::holes::Hole;

@@ -1,7 +1,7 @@
 //! fjall's private files, as far as vatn reads them itself: the only room that knows their bytes.
 //!
-//! fjall opens a damaged database as if nothing were wrong, and changes what it opens. So a check, a
-//! repair and each start read the files first. That needs three things which fjall does not offer:
+//! fjall opens a damaged database as if nothing were wrong, and changes what it opens. So a check,
+//! a repair and each start read the files first. That needs three things which fjall does not offer:
 //! to open a database read-only, to verify every checksum, and to read the rows of a damaged table
 //! block by block. With them upstream, this room can go.
 //!

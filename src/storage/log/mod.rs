@@ -175,8 +175,8 @@ impl LogFiles {
     }
 
     /// Makes a piece of the next file ahead of time, when it will be needed and that is worth it;
-    /// returns whether it did. What fails here is no loss. Where little is free of the medium, files
-    /// that are there go, those too that are kept to be written again.
+    /// returns whether it did. What fails here is no loss. Where little is free of the medium, what
+    /// is there goes, with what is kept to be written again.
     pub(super) fn preallocate(&self, free_bytes: u64) -> bool {
         let bytes = self.file_bytes + ROOM_BYTES;
         let fits = |times: u64| free_bytes / times >= bytes;
