@@ -1,9 +1,9 @@
 //! fjall's private files, as far as vatn reads them itself: the only room that knows their bytes.
 //!
 //! fjall opens a damaged database as if nothing were wrong, and changes what it opens. So a check,
-//! a repair and each start read the files first. That needs three things which fjall does not offer:
-//! to open a database read-only, to verify every checksum, and to read the rows of a damaged table
-//! block by block. With them upstream, this room can go.
+//! a repair and each start read the files first. That needs three things that fjall does not
+//! offer: to open a database read-only, to verify every checksum, and to read the rows of a
+//! damaged table block by block. With them upstream, this room can go.
 //!
 //! The formats are those of the versions below. A test fails when Cargo.lock has others: read their
 //! changes, run `cargo test --test store_files`, and write the new numbers here.
