@@ -9,7 +9,7 @@ use super::Command;
 use super::deferred::Deferred;
 use super::method::{ReadMethod, WriteMethod};
 use crate::budget::Cost;
-use crate::protocol::{ChangeBuffer, DurabilityBarrier, Refusal, Reply};
+use crate::protocol::{ChangeBuffer, DurabilityBarrier, Refusal, Reply, ReplyBuffer, response};
 use crate::state::read_set::ReadSet;
 use crate::state::{Context, Store};
 
@@ -87,6 +87,71 @@ impl Store {
     }
 }
 
+/// What came of a command whose reply is encoded.
+#[derive(Debug)]
+pub struct Answered {
+    /// `None` where the reply is encoded, or what it waits for, or why nothing changed.
+    pub outcome: Result<Option<Box<Deferred>>, Refusal>,
+    /// What the reply waits for.
+    pub barrier: DurabilityBarrier,
+    /// What it cost, whether it was refused or not, less what encoding the reply costs.
+    pub cost: Cost,
+}
+
+/// Where a reply goes: behind what is encoded already, as the response to a request.
+#[derive(Debug)]
+pub struct Answer<'o> {
+    /// The id of the request.
+    pub id: Option<u64>,
+    /// What is encoded.
+    pub out: &'o mut ReplyBuffer,
+}
+
+impl Answer<'_> {
+    #[inline]
+    fn give(self, outcome: Result<Outcome<'_>, Refusal>) -> Result<Option<Box<Deferred>>, Refusal> {
+        match outcome? {
+            Outcome::Reply(reply) => {
+                response::success(self.out, self.id, &reply);
+                Ok(None)
+            }
+            Outcome::Deferred(deferred) => Ok(Some(Box::new(deferred))),
+        }
+    }
+}
+
+/// The same as [`write()`], with the reply encoded.
+pub(super) fn write_into<'c, M: WriteMethod<'c>>(
+    method: &M,
+    store: &mut Store,
+    hash: Option<u64>,
+    context: &Context,
+    changes: &mut ChangeBuffer,
+    answer: Answer<'_>,
+) -> Answered {
+    let asked = method.durability().unwrap_or(context.durability);
+    let level = method.level(asked, store, hash);
+    let mut write = store.begin(level, context, changes);
+    write.hash = hash;
+    let outcome = answer.give(method.run(store, &mut write));
+    let (barrier, cost) = (write.barrier, write.cost);
+    store.end(write);
+    Answered { outcome, barrier, cost }
+}
+
+/// The same as [`read()`], with the reply encoded.
+pub(super) fn read_into<'c, M: ReadMethod<'c>>(
+    method: &M,
+    store: &Store,
+    hash: Option<u64>,
+    context: &Context,
+    answer: Answer<'_>,
+) -> Answered {
+    let mut seen = ReadSet { hash, ..ReadSet::default() };
+    let outcome = answer.give(method.run(store, context, &mut seen).map(Outcome::Reply));
+    Answered { outcome, barrier: seen.barrier, cost: seen.cost }
+}
+
 /// Runs a command as a write of its own.
 pub(super) fn write<'s, 'c, M: WriteMethod<'c>>(
     method: &M,
@@ -115,6 +180,12 @@ pub(super) fn read<'s, 'c, M: ReadMethod<'c>>(
     let mut seen = ReadSet { hash, ..ReadSet::default() };
     let outcome = method.run(store, context, &mut seen).map(Outcome::Reply);
     Applied { outcome, barrier: seen.barrier, cost: seen.cost }
+}
+
+/// A command that has no business where it came to.
+#[cold]
+pub(super) fn misplaced_into(refusal: Refusal) -> Answered {
+    Answered { outcome: Err(refusal), barrier: DurabilityBarrier::OPEN, cost: Cost::default() }
 }
 
 /// A command that has no business where it came to.

@@ -40,7 +40,7 @@ mod wait;
 pub use access::{Access, Keys, Right, Visited};
 pub use admission::{Admission, Check};
 pub use append::Blob;
-pub use apply::{Applied, Outcome, Task};
+pub use apply::{Answer, Answered, Applied, Outcome, Task};
 pub use changes::ChangesQuery;
 pub use cost::CommandCost;
 pub use deferred::Deferred;

@@ -116,6 +116,38 @@ macro_rules! commands {
                 }
             }
 
+            /// Runs the command as a write of its own, and encodes its reply.
+            pub fn apply_into(
+                &self,
+                store: &mut Store,
+                hash: Option<u64>,
+                context: &Context,
+                changes: &mut ChangeBuffer,
+                answer: Answer<'_>,
+            ) -> Answered {
+                match self {
+                    $(Self::$Type(it) => {
+                        registry::apply_into!($kind it store hash context changes answer)
+                    })*
+                }
+            }
+
+            /// Runs the command as a read, and encodes its reply.
+            #[inline]
+            pub fn query_into(
+                &self,
+                store: &Store,
+                hash: Option<u64>,
+                context: &Context,
+                answer: Answer<'_>,
+            ) -> Answered {
+                match self {
+                    $(Self::$Type(it) => {
+                        registry::query_into!($kind it store hash context answer)
+                    })*
+                }
+            }
+
             /// Runs the command behind others that only read.
             pub(super) fn read<'s>(
                 &self,
@@ -184,6 +216,34 @@ macro_rules! query {
     };
 }
 
+macro_rules! apply_into {
+    (write $it:ident $store:ident $hash:ident $context:ident $changes:ident $reply:ident) => {
+        apply::write_into($it, $store, $hash, $context, $changes, $reply)
+    };
+    (batch $it:ident $store:ident $hash:ident $context:ident $changes:ident $reply:ident) => {
+        match $it.effects().writes {
+            true => apply::write_into($it, $store, $hash, $context, $changes, $reply),
+            false => apply::read_into($it, $store, $hash, $context, $reply),
+        }
+    };
+    ($kind:ident $it:ident $store:ident $hash:ident $context:ident $changes:ident $reply:ident) => {
+        registry::query_into!($kind $it $store $hash $context $reply)
+    };
+}
+
+macro_rules! query_into {
+    (read $it:ident $store:ident $hash:ident $context:ident $reply:ident) => {
+        apply::read_into($it, $store, $hash, $context, $reply)
+    };
+    (batch $it:ident $store:ident $hash:ident $context:ident $reply:ident) => {
+        apply::read_into($it, $store, $hash, $context, $reply)
+    };
+    ($kind:ident $it:ident $store:ident $hash:ident $context:ident $reply:ident) => {{
+        let _ = $reply;
+        apply::misplaced_into(registry::misplaced($it))
+    }};
+}
+
 macro_rules! read {
     (read $it:ident $store:ident $context:ident $seen:ident) => {
         ReadMethod::run($it, $store, $context, $seen)
@@ -238,7 +298,9 @@ macro_rules! ask {
     }};
 }
 
-pub(super) use {apply, ask, commands, is_for_broker, level, query, read, run_within};
+pub(super) use {
+    apply, apply_into, ask, commands, is_for_broker, level, query, query_into, read, run_within,
+};
 
 /// The refusal of a command where it cannot run. Nobody sends one there.
 #[cold]

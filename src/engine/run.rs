@@ -9,7 +9,7 @@ use super::service::Call;
 use super::{BarrierStatus, Core, DeferredReply, Engine};
 use crate::budget::Cost;
 use crate::commands::{
-    Admission, Applied, ChangesQuery, Command, Deferred, Outcome, Request, Task, Wait,
+    Admission, Answer, Answered, ChangesQuery, Command, Deferred, Outcome, Request, Wait,
 };
 use crate::protocol::refusal::{Code, Detail};
 use crate::protocol::{DurabilityBarrier, Refusal, Reply, WriteCost, response};
@@ -37,12 +37,6 @@ struct Job<'r> {
     id: Option<u64>,
     command: &'r Command<'r>,
     admission: &'r Admission,
-}
-
-impl<'r> Job<'r> {
-    fn task(&self) -> Task<'r> {
-        Task { command: self.command, hash: self.admission.hash }
-    }
 }
 
 impl Engine {
@@ -199,13 +193,13 @@ impl Engine {
     #[inline]
     fn read(&self, core: &Core, job: Job<'_>, call: &mut Call<'_>, cost: &mut Cost) -> Ran {
         let start = call.replies.encoded.len();
-        let applied = core.store.query(job.task(), &call.context);
-        let barrier = match reply(applied, job.id, call, cost) {
-            Ok(barrier) => barrier,
-            Err(Unanswered::Refused(refusal)) => return Ran::Refused(refusal),
-            Err(Unanswered::Deferred(_)) => return Ran::Refused(stopping()),
-            Err(Unanswered::TooLong) => return Ran::Left(call.allowance.long_reply(0)),
-        };
+        let answer = Answer { id: job.id, out: &mut call.replies.encoded };
+        let Answered { outcome, barrier, cost: spent } =
+            job.command.query_into(&core.store, job.admission.hash, &call.context, answer);
+        *cost = cost.plus(spent);
+        if let Err(refusal) = outcome {
+            return refused_or_left(refusal, call);
+        }
         let bytes = call.replies.encoded.len() - start;
         if bytes > call.allowance.reply_limit() {
             return Ran::Left(call.allowance.long_reply(bytes));
@@ -219,12 +213,15 @@ impl Engine {
         if let Some(left) = self.room_for(core, job, call.allowance.may_wait_for_room) {
             return left;
         }
-        let applied = core.store.apply(job.task(), &call.context, &mut core.pending);
-        match reply(applied, job.id, call, cost) {
-            Ok(barrier) => Ran::Done(ReplyState::Ready(self.hurry(core, barrier))),
-            Err(Unanswered::Refused(refusal)) => Ran::Refused(refusal),
-            Err(Unanswered::Deferred(deferred)) => self.defer(core, deferred, call),
-            Err(Unanswered::TooLong) => Ran::Left(call.allowance.long_reply(0)),
+        let answer = Answer { id: job.id, out: &mut call.replies.encoded };
+        let (store, hash) = (&mut core.store, job.admission.hash);
+        let Answered { outcome, barrier, cost: spent } =
+            job.command.apply_into(store, hash, &call.context, &mut core.pending, answer);
+        *cost = cost.plus(spent);
+        match outcome {
+            Ok(None) => Ran::Done(ReplyState::Ready(self.hurry(core, barrier))),
+            Ok(Some(deferred)) => self.defer(core, *deferred, call),
+            Err(refusal) => refused_or_left(refusal, call),
         }
     }
 
@@ -354,34 +351,13 @@ impl Engine {
     }
 }
 
-/// Why there is no encoded reply.
-enum Unanswered {
-    Refused(Refusal),
-    /// It is made later.
-    Deferred(Deferred),
-    /// It was refused for no more than that there is little memory for replies at the moment.
-    TooLong,
-}
-
-/// Appends the reply, and adds what it cost; returns what the reply waits for.
-#[inline]
-fn reply(
-    applied: Applied<'_>,
-    id: Option<u64>,
-    call: &mut Call<'_>,
-    cost: &mut Cost,
-) -> Result<DurabilityBarrier, Unanswered> {
-    *cost = cost.plus(applied.cost);
-    match applied.outcome {
-        Ok(Outcome::Reply(reply)) => {
-            response::success(&mut call.replies.encoded, id, &reply);
-            Ok(applied.barrier)
-        }
-        Ok(Outcome::Deferred(deferred)) => Err(Unanswered::Deferred(deferred)),
-        Err(refusal) => Err(match call.is_bounded && refusal.is_over(REPLY_LIMIT) {
-            true => Unanswered::TooLong,
-            false => Unanswered::Refused(refusal),
-        }),
+/// What becomes of a request that was refused: it is left, where that was for no more than that
+/// there is little memory for replies at the moment.
+#[cold]
+fn refused_or_left(refusal: Refusal, call: &Call<'_>) -> Ran {
+    match call.is_bounded && refusal.is_over(REPLY_LIMIT) {
+        true => Ran::Left(call.allowance.long_reply(0)),
+        false => Ran::Refused(refusal),
     }
 }
 
