@@ -1,8 +1,10 @@
-//! The compactor: one thread that has the store take no more room than its live data warrants.
+//! The compactor: one thread that limits the disk space of the store to what its live data
+//! warrants.
 //!
-//! Rows that were replaced or deleted stay in the tables until somebody writes them anew without.
-//! What is live the map knows, and what is on the medium the disk; when more is dead than live,
-//! and that is worth it, the tables are compacted. docs/decisions/040-store-format.md says why so.
+//! Replaced and deleted rows stay in the tables until a compaction rewrites the tables without
+//! them. The map knows the live bytes, the disk the bytes in use. When more is dead than live, and
+//! the dead bytes are worth the work, the tables are compacted. docs/decisions/040-store-format.md
+//! gives the reasons.
 
 use crate::storage::{Storage, StorageError, StorageUsage};
 use crate::wal::compaction::{Compaction, Task};
@@ -11,14 +13,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// So few dead bytes are not worth a compaction.
+/// Fewer dead bytes than this are not worth a compaction.
 pub const DEAD_BYTES_MIN: u64 = 16 << 20;
-/// The same on a full medium.
+/// The same limit on a full disk.
 const FULL_DEAD_BYTES_MIN: u64 = 1 << 20;
-/// Between two compactions that are asked for there is so many times what the first one took.
+/// The pause between two requested compactions, as a multiple of the first one's duration.
 const REST_FACTOR: u32 = 9;
 const REST_LOOK: Duration = Duration::from_millis(20);
-/// How often the room is looked at, when nobody asks for it.
+/// How often disk usage is checked when no compaction is requested.
 const LOOK_AGE: Duration = Duration::from_secs(1);
 
 /// What a compactor needs.
@@ -33,25 +35,25 @@ pub struct Compactor {
     last: Option<(Instant, Duration)>,
 }
 
-/// Dead bytes that the last compaction left, or met when it failed: until there are twice as many,
-/// another one would do no better.
+/// Dead bytes that the last compaction left, or found when it failed. Until there are twice as
+/// many, another compaction would do no better.
 #[derive(Debug, Default)]
 struct Remainder {
-    /// Bytes of the tables then.
+    /// Bytes of the tables at that time.
     tables: u64,
     dead: u64,
 }
 
 impl Remainder {
-    /// What is live is known at the end of a checkpoint, and the compaction may have run during
-    /// one: what its rows take of the tables was not dead.
+    /// Records the live bytes, known at the end of a checkpoint. A compaction may have run during
+    /// that checkpoint: the rows which the checkpoint wrote to the tables were not dead.
     fn learn(&mut self, live: u64) {
         self.dead = self.dead.min(self.tables.saturating_sub(live));
     }
 }
 
 impl Compactor {
-    /// One that has not looked yet.
+    /// A compactor that has not measured yet.
     pub fn new(
         disk: Arc<dyn Storage>,
         compaction: Arc<Compaction>,
@@ -61,7 +63,7 @@ impl Compactor {
         Self { disk, compaction, space, queue, left: Remainder::default(), last: None }
     }
 
-    /// Measures what the store takes.
+    /// Measures the disk space that the store takes.
     pub fn look(&self) -> StorageUsage {
         if let Some(room) = self.disk.room() {
             self.space.measured(room, self.queue.load().1 as u64);
@@ -71,7 +73,7 @@ impl Compactor {
         usage
     }
 
-    /// Looks, and compacts when it is due or asked for, until it is told to end.
+    /// Measures, and compacts when a compaction is due or requested, until the queue is closed.
     pub fn run(mut self) {
         while let Some(task) = self.compaction.wait(LOOK_AGE) {
             if let Err(error) = guarded(|| self.disk.keep_house()) {
@@ -100,7 +102,8 @@ impl Compactor {
         self.dead_bytes(usage) > least.max(2 * self.left.dead) && self.space.fits(live)
     }
 
-    /// Whoever asks for compactions, one after the other, gets a part of the medium's time only.
+    /// Whether enough time has passed since the last compaction: a client that requests one after
+    /// another gets only part of the disk's time.
     fn has_rested(&self) -> bool {
         self.last.is_none_or(|(ended, took)| ended.elapsed() >= took * REST_FACTOR)
     }
@@ -120,7 +123,7 @@ impl Compactor {
     }
 }
 
-/// A panic is an error here: nothing but room is lost when the compactor fails.
+/// Runs `work`, and turns a panic into an error: a compactor that fails loses only disk space.
 fn guarded(work: impl FnOnce() -> Result<(), StorageError>) -> Result<(), StorageError> {
     let panicked = || StorageError::new("compacting", "stopped unexpectedly");
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked()))
@@ -131,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_checkpoint_was_writing_during_a_compaction_is_not_dead_for_good() {
+    fn rows_that_a_checkpoint_writes_during_a_compaction_do_not_count_as_dead() {
         let mut left = Remainder { tables: 100, dead: 100 };
         left.learn(0);
         assert_eq!(left.dead, 100, "nothing new is known");

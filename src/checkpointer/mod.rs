@@ -1,9 +1,9 @@
 //! The checkpointer: threads that bring the tables up to date behind the log, with the last value
 //! of each key only.
 //!
-//! A checkpoint passes over the keys whose rows are out of date, and writes each as it is
-//! by then, in order. Only then do the records leave the queue and may the log be trimmed, so a
-//! worker that fails loses nothing (LeakDB's requeue): a restart has the log.
+//! A checkpoint passes over the keys whose rows are out of date and writes the current value of
+//! each, in key order. Only then do the records leave the queue, and only then may the log be
+//! trimmed. So a checkpointer that fails loses nothing: a restart replays the log.
 
 mod compactor;
 
@@ -22,15 +22,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So few rows go through the disk's own log; more of them, or larger ones, are written as sorted
-/// files at once.
+/// Up to this many rows go through the disk's own journal; more rows, or larger ones, are written
+/// directly as sorted files.
 const FEW_ROWS: usize = 10_000;
 const FEW_BYTES: usize = 8 << 20;
-/// Rows in one batch: the disk is locked for other writers no longer than one takes.
+/// Rows in one batch: other writers wait for the disk no longer than one batch takes.
 const BATCH_ROWS: usize = 1024;
-/// How often a checkpoint that has no room on the medium is tried again.
+/// How often a checkpoint is retried when the disk has no room for it.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
-/// Below so many keys a checkpoint is not worth sharing.
+/// A checkpoint of fewer keys than this is not shared between threads.
 const SHARE_FROM: usize = 50_000;
 
 /// What the checkpointer needs.
@@ -38,29 +38,29 @@ const SHARE_FROM: usize = 50_000;
 pub struct Checkpointer {
     /// Where the tables are.
     pub disk: Arc<dyn Storage>,
-    /// The keys that the tables do not show as they are.
+    /// The keys whose rows in the tables are out of date.
     pub checkpoints: Arc<dyn Checkpoints>,
-    /// What there is to do.
+    /// The write queue, which holds the work to do.
     pub queue: Arc<WriteQueue>,
-    /// Whom to tell.
+    /// The watermarks to advance.
     pub watermarks: Arc<Watermarks>,
-    /// What can be trimmed afterwards.
+    /// The log segments that can be trimmed after a checkpoint.
     pub segments: Arc<Segments>,
-    /// Whom to tell that room may come back.
+    /// The compactor's requests: a checkpoint notifies the compactor that space may be reclaimable.
     pub compaction: Arc<Compaction>,
-    /// How much room the medium has.
+    /// The free space of the disk.
     pub space: Arc<DiskSpace>,
-    /// How much of the log stays all the same.
+    /// How much of the log is retained although it could be trimmed.
     pub retain: RetainConfig,
-    /// What the age of the log is measured with.
+    /// The clock for the age of the log.
     pub clock: Clock,
     /// How many threads share a checkpoint.
     pub threads: usize,
 }
 
 impl Checkpointer {
-    /// Works off what the queue holds now, before anything else does. Where the medium is too full
-    /// for it, that waits: what is in the log is made durable, at least.
+    /// Checkpoints what the queue holds now, before the broker does anything else. If the disk is
+    /// too full for that, the checkpoint is postponed: the log at least is made durable.
     pub fn catch_up(&self) -> Result<(), StorageError> {
         match self.queue.due() {
             Some(due) if self.has_room() => self.checkpoint(due),
@@ -69,20 +69,20 @@ impl Checkpointer {
         }
     }
 
-    /// Whether what a checkpoint may write fits on the medium.
+    /// Whether the largest possible output of a checkpoint fits on the disk.
     fn has_room(&self) -> bool {
         let (_, bytes) = self.queue.load();
         self.space.fits((bytes as u64).min(self.checkpoints.live_bytes()))
     }
 
-    /// Lets some time pass, in which there may be more room on the medium. False at a stop: then
-    /// what is left is in the log, and in the tables after the next start.
+    /// Waits a while, in which space may be freed on the disk. Returns false at a stop: the rest
+    /// then stays in the log and reaches the tables after the next start.
     fn wait_for_room(&self) -> bool {
         std::thread::sleep(NO_ROOM_PAUSE);
         !self.queue.is_closed()
     }
 
-    /// Works until the queue is closed and empty, or the disk fails.
+    /// Runs checkpoints until the queue is closed and empty, or the disk fails.
     pub fn run(&self) {
         while let Some(work) = self.queue.wait_for_work() {
             if matches!(work, Work::Checkpoint(_)) && !self.has_room() {
@@ -93,12 +93,12 @@ impl Checkpointer {
             }
             let checkpoint = catch_unwind(AssertUnwindSafe(|| match work {
                 Work::Checkpoint(due) => self.checkpoint(due),
-                // What is retained may have grown too old.
+                // The age of the retained log may have passed its limit.
                 Work::Nothing => self.trim(self.watermarks.progress().checkpointed),
             }));
             if let Err(error) = checkpoint.unwrap_or_else(|_| Err(panicked())) {
                 if self.watermarks.fail(&error) {
-                    // Writers that wait for room are to hear of it.
+                    // Notify the writers that wait for room.
                     self.queue.give_back(0, 0);
                 }
                 return;
@@ -109,7 +109,7 @@ impl Checkpointer {
     fn checkpoint(&self, due: Due) -> Result<(), StorageError> {
         let Due { last_seq, records } = due;
         let (items, _) = self.queue.load();
-        // Of the rows that the tables hold when the checkpoint is done.
+        // Live bytes of the rows that the tables hold when the checkpoint is done.
         let live_bytes = self.checkpoints.live_bytes();
         let parts = if items < SHARE_FROM { 1 } else { self.threads.max(1) };
         std::thread::scope(|scope| {
@@ -127,10 +127,10 @@ impl Checkpointer {
         facts.push(tables::number_row(meta::CLOCK, self.clock.now()));
         facts.push(tables::number_row(meta::ITEMS, self.checkpoints.keys() as u64));
         self.disk.commit(facts, Durability::Buffered)?;
-        // The log may be trimmed only when what replaces it is on the medium.
+        // The log may be trimmed only when its replacement is on the disk.
         self.disk.sync()?;
         self.watermarks.committed(last_seq, last_seq);
-        // Who waits for the tables is to find the queue without what is in them.
+        // A client that waits for the tables must find these records gone from the queue.
         self.queue.done(records);
         self.watermarks.checkpointed(last_seq);
         self.trim(last_seq)?;
@@ -139,7 +139,7 @@ impl Checkpointer {
     }
 
     fn trim(&self, last_seq: Seq) -> Result<(), StorageError> {
-        // On a full medium no history stays.
+        // A full disk retains no history.
         let retain = match self.space.is_full() {
             true => RetainConfig { bytes: 0, age_ms: 0, ..self.retain },
             false => self.retain,
@@ -152,7 +152,7 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Has the tables show the keys of one stretch as they are.
+    /// Writes the current values of the keys of one range to the tables.
     fn share(&self, mut checkpoint: Checkpoint) -> Result<(), StorageError> {
         let mut changes = ChangeBuffer::default();
         let mut rows = Vec::new();
@@ -177,7 +177,8 @@ impl Checkpointer {
         })
     }
 
-    /// Appends the next rows of a checkpoint. False when it has come to its end.
+    /// Appends the next rows of a checkpoint to the batch. Returns false at the end of the
+    /// checkpoint.
     fn next_rows(
         &self,
         checkpoint: &mut Checkpoint,
@@ -186,14 +187,14 @@ impl Checkpointer {
     ) -> bool {
         changes.clear();
         let goes_on = self.checkpoints.next(checkpoint, changes);
-        // The bytes were made by this process.
+        // This process made the bytes.
         let changes = ChangeReader::new(changes.bytes()).map_while(Result::ok);
         rows.extend(changes.map(|change| tables::row(&change)));
         goes_on
     }
 
     fn commit(&self, mut rows: Vec<Row<'static>>) -> Result<(), StorageError> {
-        // The tables must not show what the log does not have.
+        // The tables must not show a write that the log does not have.
         self.checkpoints.wait_logged()?;
         while !rows.is_empty() {
             let rest = rows.split_off(rows.len().min(BATCH_ROWS));

@@ -1,5 +1,5 @@
-//! A backup as a file: what the broker held, and what changed while it was read, every byte of it
-//! under a checksum.
+//! A backup as a file: the state of the broker, and the changes made while it was read. Checksums
+//! cover every byte.
 //!
 //! ```text
 //! file     magic | origin | (entries or changes)* | trailer
@@ -13,45 +13,45 @@
 //!          before the trailer
 //! ```
 //!
-//! All integers are little-endian. The blocks are applied in the order of the file; what comes out
-//! is the state right after the write `seq`. Entries are read page by page while writes go on, and
-//! after each page what changed meanwhile: whatever a page has or lacks, the last change of a key
-//! up to `seq` comes after it. Entries at the end say again what a change said, with its time of
-//! expiry to the point.
+//! All integers are little-endian. The blocks are applied in the order of the file; the result is
+//! the state right after the write `seq`. Entries are read page by page while writes go on; after
+//! each page come the changes made meanwhile. So whatever a page has or lacks, the last change of a
+//! key up to `seq` comes after the page. Entries at the end repeat changes, with the exact time of
+//! expiry.
 //!
-//! Nothing of level `memory` is in it: a write of that level is there as the deletion of what it
-//! hides. Times of expiry are by the clock of whoever made the backup.
+//! No value of level `memory` is in the file: a write of that level appears as the deletion of the
+//! value that it hides. Times of expiry are by the clock of the broker that made the backup.
 
 use crate::clock::Millis;
 use crate::protocol::change::Mark;
 use crate::protocol::{Change, ChangeBuffer, Level, Op, Seq};
 use std::io::{self, Write};
 
-/// What every backup begins with; the version follows.
+/// The first bytes of every backup; the version follows.
 pub const MAGIC: &[u8; 7] = b"VATNBAK";
 /// The version of the format.
 pub const ARCHIVE_VERSION: u8 = 1;
-/// A block is closed when it has about this size, in bytes.
+/// A block is closed when it reaches about this size, in bytes.
 const BLOCK_BYTES: usize = 256 * 1024;
 /// The bytes before a block's body.
 pub(super) const BLOCK_HEAD: usize = 1 + 4 + 4;
 
-/// What is in a block.
+/// The kind of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// Where the backup comes from.
+    /// The origin of the backup.
     Origin = 1,
-    /// Keys as they were found.
+    /// Keys with the values that were read.
     Entries = 2,
-    /// What changed meanwhile.
+    /// Changes made meanwhile.
     Changes = 3,
-    /// The end.
+    /// The trailer.
     Trailer = 4,
 }
 
 impl Kind {
-    /// Reads the byte that stands for a kind.
+    /// Reads the byte that encodes a kind.
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
         [Self::Origin, Self::Entries, Self::Changes, Self::Trailer]
             .into_iter()
@@ -59,29 +59,29 @@ impl Kind {
     }
 }
 
-/// Where a backup comes from.
+/// The origin of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// The store it was made of.
+    /// The id of the store that was backed up.
     pub store_id: [u8; 16],
-    /// The seq up to which all that was written is in the entries, unless a change says otherwise.
+    /// All writes up to this seq are in the entries, unless a change says otherwise.
     pub first_seq: Seq,
-    /// When it was begun.
+    /// When the backup began.
     pub time_ms: Millis,
 }
 
-/// What a whole backup holds.
+/// The contents of a whole backup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// It is the state right after this write.
+    /// The backup is the state right after this write.
     pub seq: Seq,
-    /// How many entries are in it.
+    /// How many entries the file has.
     pub entries: u64,
-    /// How many changes are in it.
+    /// How many changes the file has.
     pub changes: u64,
-    /// When it was finished.
+    /// When the backup was finished.
     pub time_ms: Millis,
-    /// How long the file is.
+    /// The length of the file, in bytes.
     pub bytes: u64,
 }
 
@@ -89,7 +89,7 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct ArchiveWriter<W> {
     out: W,
-    /// Over every byte written.
+    /// The checksum of every byte written.
     whole: crc32fast::Hasher,
     kind: Kind,
     buffer: ChangeBuffer,
@@ -120,10 +120,10 @@ impl<W: Write> ArchiveWriter<W> {
         Ok(writer)
     }
 
-    /// Adds a key as it was found.
+    /// Adds a key with its current value.
     pub fn entry(&mut self, entry: &Change<'_>) -> io::Result<()> {
         self.summary.entries += 1;
-        // Older readers take a block of entries only in the order of its keys.
+        // Older versions read a block of entries only in key order.
         if self.kind == Kind::Entries && entry.key <= self.last_key.as_slice() {
             self.close_write();
             self.flush_block()?;
@@ -133,7 +133,7 @@ impl<W: Write> ArchiveWriter<W> {
         self.push(Kind::Entries, entry)
     }
 
-    /// Adds a change. One of level `memory` becomes the deletion of what it hides.
+    /// Adds a change. A change of level `memory` becomes the deletion of the value that it hides.
     pub fn change(&mut self, change: &Change<'_>) -> io::Result<()> {
         self.summary.changes += 1;
         match change.level {
@@ -149,7 +149,7 @@ impl<W: Write> ArchiveWriter<W> {
     fn push(&mut self, kind: Kind, change: &Change<'_>) -> io::Result<()> {
         let is_same_write =
             self.open.is_some_and(|(seq, level, _)| (seq, level) == (change.seq, change.level));
-        // A write whose keys were all found at once may be larger than a block; a change may not.
+        // A write whose keys were all read at once may be larger than a block; a change may not.
         let is_full = kind == Kind::Entries && self.buffer.bytes().len() >= BLOCK_BYTES;
         if !is_same_write || is_full || kind != self.kind {
             self.close_write();
@@ -178,7 +178,7 @@ impl<W: Write> ArchiveWriter<W> {
         self.block(self.kind, &body)
     }
 
-    /// Ends the backup: it is the state right after `seq`.
+    /// Ends the backup, which is the state right after `seq`.
     pub fn finish(mut self, seq: Seq, time_ms: Millis) -> io::Result<(W, Summary)> {
         self.close_write();
         self.flush_block()?;

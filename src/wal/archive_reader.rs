@@ -1,4 +1,4 @@
-//! A backup read back: block by block, each checked before anything in it is believed.
+//! Reads a backup block by block, and checks each block before it uses anything in it.
 
 use super::archive::{ARCHIVE_VERSION, BLOCK_HEAD, Kind, MAGIC, Origin, Summary, checksum};
 use crate::limits::{KEY_BYTES_MAX, KEY_RESERVED};
@@ -9,39 +9,39 @@ use std::io::{self, Read};
 /// Why a file is not a whole backup.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("it cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// It is something else.
+    /// The file is not a backup.
     #[error("it is not a backup: it does not begin as one")]
     NotABackup,
-    /// A newer vatn wrote it.
+    /// A newer version of vatn wrote the file.
     #[error("its format has version {0}, and this vatn reads version {ARCHIVE_VERSION}")]
     Version(u8),
-    /// It was changed, or is not whole.
+    /// The file was changed or truncated.
     #[error("block {block}, at byte {offset}: {what}")]
     Damaged {
-        /// Which block, counted from 0.
+        /// The number of the block, from 0.
         block: u64,
-        /// Where it begins.
+        /// The offset of the block.
         offset: u64,
-        /// What is wrong with it.
+        /// The fault.
         what: &'static str,
     },
 }
 
 const CUT_SHORT: &str = "it is cut short";
 
-/// A block of entries or changes, whole and checked.
+/// A block of entries or changes, complete and checked.
 #[derive(Debug)]
 pub struct Block {
-    /// What is in it.
+    /// The kind of the block.
     pub kind: Kind,
     body: Vec<u8>,
 }
 
 impl Block {
-    /// What is in it, in order.
+    /// The changes of the block, in order.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
         // The block was checked when it was read.
         ChangeReader::new(&self.body).map_while(Result::ok)
@@ -53,17 +53,17 @@ impl Block {
 pub struct ArchiveReader<R> {
     input: R,
     whole: crc32fast::Hasher,
-    /// The block being read, and where it begins.
+    /// The block being read, and its offset.
     block: u64,
     offset: u64,
-    /// Where reading is.
+    /// The current offset.
     bytes: u64,
     origin: Origin,
     seen: Seen,
     summary: Option<Summary>,
 }
 
-/// What the trailer must agree with.
+/// The counts that the trailer must match.
 #[derive(Debug, Default)]
 struct Seen {
     entries: u64,
@@ -73,7 +73,7 @@ struct Seen {
 }
 
 impl<R: Read> ArchiveReader<R> {
-    /// Opens a backup: its first bytes and its origin.
+    /// Opens a backup: reads its first bytes and its origin.
     pub fn open(input: R) -> Result<Self, ArchiveError> {
         let origin = Origin { store_id: [0; 16], first_seq: 0, time_ms: 0 };
         let (whole, seen) = (crc32fast::Hasher::new(), Seen::default());
@@ -99,17 +99,17 @@ impl<R: Read> ArchiveReader<R> {
         Ok(reader)
     }
 
-    /// Where the backup comes from.
+    /// The origin of the backup.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// How far the file has been read, in bytes.
+    /// How many bytes of the file have been read.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The next block; `None` after the last one, when all of it has been checked.
+    /// The next block; `None` after the last block, when the whole file has been checked.
     pub fn next_block(&mut self) -> Result<Option<Block>, ArchiveError> {
         if self.summary.is_some() {
             return Ok(None);
@@ -132,12 +132,12 @@ impl<R: Read> ArchiveReader<R> {
         }
     }
 
-    /// What the backup holds; known after the last block.
+    /// The contents of the backup; known after the last block.
     pub fn summary(&self) -> Option<Summary> {
         self.summary
     }
 
-    /// Reads what is left, to check it.
+    /// Reads and checks the rest of the file.
     pub fn verify(
         mut self,
         report: &mut dyn FnMut(u64, u64),
@@ -167,8 +167,8 @@ impl<R: Read> ArchiveReader<R> {
             seen.last_change = change.seq;
             return if is_next { Ok(()) } else { Err("its changes are not in order") };
         }
-        // In whatever order: the last one of a key holds, and one that is missing or in another's
-        // place shows by the checksums.
+        // Entries may come in any order: the last one of a key holds. The checksums show an entry
+        // that is missing or out of place.
         seen.entries += 1;
         if change.op == Op::Set { Ok(()) } else { Err("an entry in it is none") }
     }
@@ -213,7 +213,7 @@ impl<R: Read> ArchiveReader<R> {
         Ok((kind, body))
     }
 
-    /// Reads so many bytes. The memory for them is taken as they come, whatever a length claims.
+    /// Reads `len` bytes. Memory is allocated as the bytes arrive, whatever length a block claims.
     fn take(&mut self, len: usize) -> Result<Vec<u8>, ArchiveError> {
         let mut bytes = Vec::new();
         (&mut self.input).take(len as u64).read_to_end(&mut bytes)?;
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_comes_back_in_order() {
+    fn entries_and_changes_are_read_back_in_order() {
         let bytes = sample();
         let mut reader = ArchiveReader::open(bytes.as_slice()).unwrap();
         assert_eq!(*reader.origin(), ORIGIN);
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_may_come_again_after_later_keys() {
+    fn an_entry_may_be_repeated_after_later_keys() {
         let mut writer = ArchiveWriter::begin(Vec::new(), &ORIGIN).unwrap();
         for (seq, key) in [(1, b"a"), (1, b"b"), (2, b"a"), (2, b"c")] {
             writer.entry(&set(seq, key, b"\x02")).unwrap();
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_out_of_order_within_a_block_are_taken() {
+    fn entries_out_of_order_within_a_block_are_accepted() {
         let block = |kind: Kind, body: &[u8]| {
             let (length, sum) = (body.len() as u32, checksum(kind, body));
             [&[kind as u8][..], &length.to_le_bytes(), &sum.to_le_bytes(), body].concat()
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_block_is_found_and_so_are_two_in_each_others_place() {
+    fn a_missing_block_and_two_swapped_blocks_are_found() {
         let whole = sample();
         let mut starts = vec![];
         let mut at = MAGIC.len() + 1;
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn each_fault_has_its_own_error() {
         let said = |bytes: &[u8]| verify(bytes).unwrap_err().to_string();
         assert!(said(b"PK\x03\x04").contains("not a backup"));
         assert!(said(b"a longer file that is something else").contains("not a backup"));

@@ -1,7 +1,7 @@
-//! A store looked at: every row and every record, each by itself and against the others.
+//! Checks a store: every row and every record, each by itself and against the others.
 //!
-//! The log says what the tables must show, as far back as it reaches. So a row that is gone, or
-//! older than the log says, is found as one whose checksum does not match.
+//! The log says what the tables must show, as far back as it reaches. So a missing row, or one
+//! older than the log says, is found as surely as one with a wrong checksum.
 
 use super::archive_reader::is_value;
 use super::holes::Hole;
@@ -12,7 +12,7 @@ use crate::protocol::{Op, Seq, hex};
 use crate::storage::{Space, Storage, StorageError};
 use std::collections::HashMap;
 
-/// What was found.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct Checked {
     /// Readable rows of the tables.
@@ -21,24 +21,24 @@ pub struct Checked {
     pub records: u64,
     /// Segments of the log.
     pub segments: u64,
-    /// All writes up to this seq are in the tables.
+    /// The tables hold all writes up to this seq.
     pub checkpointed: Seq,
-    /// The last seq that was found anywhere.
+    /// The greatest seq found anywhere.
     pub last_seq: Seq,
-    /// What is wrong.
+    /// The faults.
     pub faults: Vec<Fault>,
 }
 
-/// Something that is wrong, and where.
+/// A fault, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// What.
+    /// The fault, in words.
     pub what: String,
 }
 
-/// Where something is wrong.
+/// The place of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A fact about the store, by its name.
@@ -47,7 +47,7 @@ pub enum Place {
     Row(Vec<u8>),
     /// A record of the log, by its key.
     Record(Vec<u8>),
-    /// A space that could not be read to its end.
+    /// A space that could not be read completely.
     Space(Space),
 }
 
@@ -69,12 +69,12 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// The last change of a key that the log holds and the tables should: its seq, and whether the key
-/// is there after it.
+/// The last change of a key that is in the log and should be in the tables: its seq, and whether
+/// the key exists after it.
 type Expected = HashMap<Vec<u8>, (Seq, bool)>;
 
-/// Looks at everything `disk` holds. `report` hears how many rows and records have been read. A
-/// store of another format is refused.
+/// Checks everything that `disk` holds. `report` receives the number of rows and records read so
+/// far. A store of another format is refused.
 pub fn check(disk: &dyn Storage, report: &mut dyn FnMut(u64)) -> Result<Checked, StorageError> {
     let mut check = Check { disk, found: Checked::default(), expected: HashMap::new(), report };
     check.facts()?;
@@ -84,12 +84,12 @@ pub fn check(disk: &dyn Storage, report: &mut dyn FnMut(u64)) -> Result<Checked,
     Ok(check.found)
 }
 
-/// The name of what is noted about a segment.
+/// The name of the note about a segment.
 pub(super) fn segment_fact(id: u64) -> String {
     format!("note on log segment {id:016x}")
 }
 
-/// The seq that the key of a record is.
+/// The seq that a record's key encodes.
 pub(super) fn seq_of(key: &[u8]) -> Option<Seq> {
     key.try_into().ok().map(Seq::from_be_bytes)
 }
@@ -113,7 +113,7 @@ impl Check<'_> {
         }
     }
 
-    /// Reads a number; one that is none is a fault.
+    /// Reads a number; a fact that is no number is a fault.
     fn number(&mut self, name: &str) -> Result<Option<u64>, StorageError> {
         let Some(bytes) = self.disk.get(Space::Meta, name.as_bytes())? else { return Ok(None) };
         let number = <[u8; 8]>::try_from(bytes).ok().map(u64::from_le_bytes);
@@ -142,7 +142,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// No seq may be given out twice.
+    /// No seq may be assigned twice.
     fn ceiling(&mut self) -> Result<(), StorageError> {
         let ceiling = self.number(meta::CEILING)?.unwrap_or(0);
         let is_known = self
@@ -164,8 +164,8 @@ impl Check<'_> {
         if let Some(gap) = tables::gap(first, self.found.checkpointed) {
             self.fault(Place::Fact(meta::CHECKPOINTED.to_owned()), gap);
         }
-        // What comes before the first segment is being removed. The last record of it is read on
-        // the way into the history.
+        // What precedes the first segment is being removed. Its last record is read on the way into
+        // the history.
         let first = first.unwrap_or(0);
         let before = disk.floor(Space::Log, &first.to_be_bytes());
         let start = before.ok().flatten().map_or(first, |(key, _)| seq_of(&key).unwrap_or(first));
@@ -181,7 +181,7 @@ impl Check<'_> {
                     let is_in_hole =
                         |hole: &Hole| last_seq < hole.last && hole.first <= record.first_seq;
                     if holes.iter().any(is_in_hole) {
-                        // What was lost may have been the last change of any key.
+                        // The lost record may have held the last change of any key.
                         self.expected.retain(|_, (seq, _)| *seq > last_seq);
                     }
                     last_seq = record.last_seq;
@@ -191,7 +191,7 @@ impl Check<'_> {
                     }
                 }
                 Err(what) => {
-                    // What it held may have been the last change of any key.
+                    // The unreadable record may have held the last change of any key.
                     self.expected.clear();
                     self.fault(Place::Record(key.to_vec()), what);
                 }
@@ -209,7 +209,7 @@ impl Check<'_> {
         if self.found.faults.len() > faults {
             return Ok(());
         }
-        // The note of a segment that is open says only that it began.
+        // The note of an open segment says only that the segment began.
         for (segment, end) in noted.iter().zip(ends) {
             if segment.bytes > 0 && segment.last_seq != end {
                 let name = segment_fact(segment.id);
@@ -223,7 +223,7 @@ impl Check<'_> {
     /// Reads a record whose writes come after `last`.
     fn record(&mut self, key: &[u8], value: &[u8], last: Seq) -> Result<Record, String> {
         let record = Record::decode(value).map_err(|error| error.to_string())?;
-        // The first writes of a record may have left no trace in it.
+        // The first writes of a record may have left no trace in the record.
         let first = seq_of(key).filter(|first| (last + 1..=record.first_seq).contains(first));
         if first.is_none() || record.last_seq < record.first_seq {
             return Err("its seqs are not where they belong".to_owned());
@@ -244,13 +244,14 @@ impl Check<'_> {
         }
         for change in record.changes() {
             if change.seq > self.found.checkpointed {
-                // A round writes each key as it is by then: the tables may have this one already.
+                // A checkpoint writes the current value of each key: the tables may have this
+                // change already.
                 self.expected.remove(change.key);
                 continue;
             }
             match (change.op, self.expected.get_mut(change.key)) {
                 (Op::Touch, Some((seq, true))) => *seq = change.seq,
-                // Whether there is something to touch is not known from here.
+                // From here, whether there is a value to touch is not known.
                 (Op::Touch, _) => {}
                 (op, _) => {
                     let expected = (change.seq, op == Op::Set);

@@ -1,37 +1,37 @@
-//! What is known of the store's room on the medium, and who asks for it to come back.
+//! The disk space of the store, and the requests to reclaim it.
 //!
-//! The compactor works; whoever finishes a checkpoint has it look, a command has it compact, and
-//! `stats` tells how it goes.
+//! The compactor does the work. Each finished checkpoint asks it to check whether a compaction is
+//! due, a command requests one, and `stats` reports the status.
 
 use crate::storage::{StorageError, StorageUsage};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How compacting goes.
+/// The status of compaction.
 #[derive(Debug, Clone, Default)]
 pub struct CompactionStatus {
-    /// What the store took when it was last looked at.
+    /// The disk space of the store when last measured.
     pub usage: StorageUsage,
     /// Compactions that have ended, failed ones included.
     pub ended: u64,
     /// A compaction is running.
     pub is_running: bool,
-    /// Bytes that compactions have given back.
+    /// Bytes that compactions have reclaimed.
     pub freed_bytes: u64,
     /// Why the last one failed, if it did.
     pub failure: Option<StorageError>,
 }
 
-/// What the compactor is to do.
+/// The next task of the compactor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Look whether a compaction is due.
+    /// Check whether a compaction is due.
     Look,
-    /// Compact, due or not.
+    /// Compact, whether due or not.
     Compact,
 }
 
-/// Requests for compactions, and what came of them.
+/// Requests for compactions, and their results.
 #[derive(Debug, Default)]
 pub struct Compaction {
     state: Mutex<State>,
@@ -41,7 +41,7 @@ pub struct Compaction {
 #[derive(Debug, Default)]
 struct State {
     status: CompactionStatus,
-    /// The compaction with this number has been asked for, and all before it.
+    /// The greatest number of a requested compaction.
     requested: u64,
     live_bytes: u64,
     should_look: bool,
@@ -53,13 +53,13 @@ impl Compaction {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How it goes.
+    /// The current status.
     pub fn status(&self) -> CompactionStatus {
         self.state().status.clone()
     }
 
-    /// A checkpoint has ended: rows of `live_bytes` are live of those that the tables hold now. Has
-    /// the compactor look whether something is due.
+    /// A checkpoint has ended, and `live_bytes` of the rows in the tables are live. Makes the
+    /// compactor check whether a compaction is due.
     pub fn checkpointed(&self, live_bytes: u64) {
         let mut state = self.state();
         state.live_bytes = live_bytes;
@@ -68,17 +68,17 @@ impl Compaction {
         self.work.notify_one();
     }
 
-    /// Bytes of live rows in the tables, about. What was deleted since the last checkpoint is live
-    /// for whoever compacts.
+    /// About how many bytes of live rows the tables hold. Rows deleted since the last checkpoint
+    /// count as live.
     pub fn live_bytes(&self) -> u64 {
         self.state().live_bytes
     }
 
-    /// Asks for a compaction of all that is there now. Returns its number: it is done when so many
-    /// have ended.
+    /// Requests a compaction of everything written so far. Returns a number `n`: the request is
+    /// done when `n` compactions have ended.
     pub fn request(&self) -> u64 {
         let mut state = self.state();
-        // The one that is running may have passed over what was written since it began.
+        // The running compaction may have passed over what was written since it began.
         let number = state.status.ended + 1 + u64::from(state.status.is_running);
         state.requested = state.requested.max(number);
         drop(state);
@@ -86,13 +86,13 @@ impl Compaction {
         number
     }
 
-    /// Nothing more is to be done.
+    /// Ends the compactor.
     pub fn close(&self) {
         self.state().is_closed = true;
         self.work.notify_all();
     }
 
-    /// Waits for something to do; after `time` there is. `None`: closed.
+    /// Waits for a task, at most for `time`; after that, one is due. `None`: closed.
     pub fn wait(&self, time: Duration) -> Option<Task> {
         let mut state = self.state();
         if !state.is_closed && !state.should_look && !state.has_request() {
@@ -106,17 +106,17 @@ impl Compaction {
         }
     }
 
-    /// The store has been looked at.
+    /// Records a measurement of the store's disk space.
     pub fn looked(&self, usage: StorageUsage) {
         self.state().status.usage = usage;
     }
 
-    /// A compaction begins.
+    /// Records that a compaction begins.
     pub fn begin(&self) {
         self.state().status.is_running = true;
     }
 
-    /// The compaction that began has ended; the store takes `usage` now.
+    /// Records that the compaction has ended; the store takes `usage` now.
     pub fn end(&self, usage: StorageUsage, failure: Option<StorageError>) {
         let mut state = self.state();
         let status = &mut state.status;

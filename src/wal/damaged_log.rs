@@ -1,5 +1,5 @@
-//! The log of a damaged store, on its way to a new one: every record that can be read is copied,
-//! and the last change of each key is kept for its row.
+//! The log of a damaged store, copied to a new one: every readable record is copied, and the last
+//! change of each key is kept for its row.
 
 use super::check::{Checked, Place, seq_of};
 use super::holes::Hole;
@@ -15,39 +15,39 @@ use std::collections::BTreeMap;
 /// Rows in one batch, and their bytes.
 pub(super) const BATCH_ROWS: usize = 1024;
 const BATCH_BYTES: usize = 4 << 20;
-/// A segment of the new log is closed when it has so many bytes of records.
+/// A segment of the new log is closed when it holds this many bytes of records.
 const SEGMENT_BYTES: u64 = 4 << 20;
 
-/// What was done about the faults.
+/// What the repair did about the faults.
 #[derive(Debug, Default)]
 pub struct Repaired {
-    /// What was put right without a loss.
+    /// Faults repaired without a loss.
     pub mended: Vec<String>,
-    /// What is gone.
+    /// Losses.
     pub lost: Vec<String>,
 }
 
-/// The last change of a key that the log has: its seq, and the row that it makes.
+/// The last change of a key in the log: its seq, and the row that it makes.
 pub(super) type Change = (Seq, Option<Vec<u8>>);
 
-/// The log of a damaged store, as far as it can be read.
+/// The readable part of a damaged store's log.
 pub(super) struct DamagedLog {
-    /// No seq below this was shown in the history.
+    /// The history shows no seq below this.
     begins: Seq,
     pub(super) checkpointed: Seq,
     /// No seq above this was used, as far as is known.
     ceiling: Seq,
     /// The last change of each key.
     pub(super) changes: BTreeMap<Vec<u8>, Change>,
-    /// What came after them, and changes the times of expiry alone.
+    /// Later changes that only move the times of expiry.
     pub(super) touches: Touches,
     holes: Vec<Hole>,
     segments: Vec<Segment>,
     last_seq: Seq,
     last_time: u64,
-    /// Whether it has every write that there ever was.
+    /// Whether the log has every write that was ever made.
     pub(super) is_complete: bool,
-    /// Whether the tables hold what they say.
+    /// Whether the tables hold every write that they claim to hold.
     pub(super) is_table_whole: bool,
 }
 
@@ -70,7 +70,7 @@ impl DamagedLog {
         })
     }
 
-    /// Copies every record that can be read.
+    /// Copies every readable record.
     pub(super) fn copy(
         &mut self,
         old: &StoreView,
@@ -148,8 +148,8 @@ impl DamagedLog {
         }
     }
 
-    /// Where the history begins that `record` is the first of: earlier writes may have left no
-    /// trace, unless something is missing there.
+    /// The seq at which the history of `record`, its first record, begins. Earlier writes may have
+    /// left no trace, unless something is missing there.
     fn first_id(&self, record: &Record) -> Seq {
         match self.holes.iter().any(|hole| hole.last + 1 >= self.begins) {
             false if self.begins > 0 && self.begins <= record.first_seq => self.begins,
@@ -157,7 +157,7 @@ impl DamagedLog {
         }
     }
 
-    /// Whether a change of a key that came after `seq` may be missing.
+    /// Whether a change of a key after `seq` may be missing.
     pub(super) fn has_hole_after(&self, seq: Seq) -> bool {
         self.holes.iter().any(|hole| hole.last > seq)
     }
@@ -187,7 +187,7 @@ impl DamagedLog {
         if id.is_none() {
             done.lost.push("the store's id: it has a new one".to_owned());
         }
-        // Without the note of it, seqs may have been used that left no trace.
+        // Without the ceiling's note, seqs may have been used without a trace.
         let unknown = if old.lacks_facts() || !self.is_table_whole { 2 * SEQ_RESERVE } else { 0 };
         let ceiling = self.ceiling.max(last_seq).saturating_add(unknown);
         let clock = tables::number(old, meta::CLOCK).ok().flatten().unwrap_or(0);

@@ -1,13 +1,13 @@
-//! Whether the medium has room for more: a write that fails ends all writing until a restart, so
-//! it is seen to that none comes to that.
+//! Whether the disk has room for more. A write that fails ends all writing until a restart, so
+//! writes are refused before one can fail.
 
 use crate::storage::Room;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// A checkpoint, or a delete, needs a little room besides what it writes.
+/// A checkpoint or a delete needs a little room besides the bytes that it writes.
 const SLACK_BYTES: u64 = 256 << 10;
 
-/// What is known of the room on the medium.
+/// The last known free space of the disk.
 #[derive(Debug)]
 pub struct DiskSpace {
     free: AtomicU64,
@@ -16,18 +16,18 @@ pub struct DiskSpace {
 }
 
 impl Default for DiskSpace {
-    /// A medium of which nothing is known.
+    /// A disk of unknown free space.
     fn default() -> Self {
         Self { free: u64::MAX.into(), low: 0.into(), is_full: false.into() }
     }
 }
 
 impl DiskSpace {
-    /// The medium has been asked. `waiting` bytes are in the log, and still to be checkpointed.
+    /// Records a measurement. `waiting` bytes are in the log and still to be checkpointed.
     pub fn measured(&self, room: Room, waiting: u64) {
         self.free.store(room.free, Ordering::Relaxed);
         self.low.store(room.low, Ordering::Relaxed);
-        // A little more, so that it does not change with every write.
+        // A margin, so that the state does not flip with every write.
         let enough = room.low.saturating_mul(2).saturating_add(waiting);
         if room.free >= enough {
             self.is_full.store(false, Ordering::Relaxed);
@@ -41,7 +41,7 @@ impl DiskSpace {
         }
     }
 
-    /// So many bytes were written since.
+    /// Counts `bytes` written since the last measurement.
     pub fn spent(&self, bytes: u64, waiting: u64) {
         let known = self.free_bytes();
         if known == u64::MAX {
@@ -54,17 +54,17 @@ impl DiskSpace {
         }
     }
 
-    /// Whether there is no room for writes that add something.
+    /// Whether the disk has no room for writes that add data.
     pub fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// What is free; the greatest number where that is not known.
+    /// The free bytes; `u64::MAX` where they are not known.
     pub fn free_bytes(&self) -> u64 {
         self.free.load(Ordering::Relaxed)
     }
 
-    /// Whether so many bytes can be written.
+    /// Whether `bytes` can be written.
     pub fn fits(&self, bytes: u64) -> bool {
         self.free_bytes() >= bytes.saturating_add(SLACK_BYTES)
     }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_full_before_it_is_and_until_there_is_room_for_more_than_a_write() {
+    fn the_disk_counts_as_full_early_and_until_a_margin_is_free() {
         let space = DiskSpace::default();
         assert!(!space.is_full() && space.fits(1 << 40), "nothing is known");
         let measured = |free, waiting| {

@@ -1,8 +1,9 @@
-//! What was committed, in order, for whoever tells others of it.
+//! Committed records, in order, for the publisher and for `changes`.
 //!
-//! A ring of records. Readers pull, each at its own place, so a slow one holds back nobody. What
-//! all have read goes, but for a little that whoever comes next may ask for; what some reader has
-//! not read stays, up to a bound in bytes. A reader that falls off there is told what it missed.
+//! The feed is a ring of records. Each reader pulls at its own position, so a slow reader delays no
+//! other. A record that all readers have read is dropped, except for a small tail kept for new
+//! readers. Unread records stay, up to a bound in bytes; a reader that falls behind the bound
+//! learns which seqs it missed.
 
 use super::record::Record;
 use crate::protocol::Seq;
@@ -10,15 +11,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// So much stays though no reader needs it: a `changes` that follows the end, and waits for more,
-/// is answered from here and not from the disk.
+/// Bytes that stay although no reader needs them: a `changes` request that follows the end of the
+/// history is answered from here and not from the disk.
 const KEPT_BYTES: usize = 4 << 20;
 
-/// The records committed last.
+/// The most recent records.
 #[derive(Debug)]
 pub struct Feed {
     ring: Mutex<Ring>,
-    /// The number of the next record, for who waits for it.
+    /// The number of the next record, for tasks that wait for it.
     next: watch::Sender<u64>,
 }
 
@@ -27,9 +28,9 @@ struct Ring {
     slots: VecDeque<Slot>,
     bytes: usize,
     bytes_max: usize,
-    /// The number of the oldest record in the ring; numbers grow by one and never repeat.
+    /// The number of the oldest record in the ring; numbers grow by one and are never reused.
     oldest: u64,
-    /// How many readers have read all there is.
+    /// How many readers have read everything.
     readers_at_end: usize,
     last_seq: Seq,
     /// The last seq that is no longer in the ring.
@@ -43,10 +44,10 @@ struct Slot {
     readers: usize,
 }
 
-/// How many bytes a reader counts a record as.
+/// The function that gives the bytes a reader counts for a record.
 pub type Size = fn(&Record) -> usize;
 
-/// What a record takes in the ring.
+/// The bytes that a record takes in the ring.
 fn cost(record: &Record) -> usize {
     record.len() + size_of::<Record>() + size_of::<Slot>()
 }
@@ -57,7 +58,7 @@ impl Ring {
         self.oldest + self.slots.len() as u64
     }
 
-    /// How many readers stand at `place`; `None` when the ring has dropped it.
+    /// The number of readers at `place`; `None` when the ring has dropped that record.
     fn readers_at(&mut self, place: u64) -> Option<&mut usize> {
         if place == self.end() {
             return Some(&mut self.readers_at_end);
@@ -78,7 +79,7 @@ impl Ring {
         }
     }
 
-    /// The records from the `skip`th on, about `bytes_max` at the most, one at the least.
+    /// The records from index `skip` on: at least one, and about `bytes_max` bytes at most.
     fn fitting(&self, skip: usize, bytes_max: usize, size: Size) -> Vec<Arc<Record>> {
         let mut bytes = 0;
         let fitting = self.slots.iter().skip(skip).take_while(|slot| {
@@ -89,7 +90,8 @@ impl Ring {
         fitting.map(|slot| Arc::clone(&slot.record)).collect()
     }
 
-    /// Drops what nobody needs, and what is too much. The newest record stays, however large.
+    /// Drops the records that no reader needs, and those above the bound. The newest record stays,
+    /// however large.
     fn trim(&mut self) {
         let kept = KEPT_BYTES.min(self.bytes_max);
         while let Some(oldest) = self.slots.front()
@@ -104,7 +106,8 @@ impl Ring {
     }
 }
 
-/// A reader's place in the feed. The feed keeps what comes after it, as far as its bound allows.
+/// A reader's position in the feed. The feed keeps the records after it, as far as its bound
+/// allows.
 #[derive(Debug)]
 pub struct FeedReader {
     feed: Arc<Feed>,
@@ -112,30 +115,30 @@ pub struct FeedReader {
     seq: Seq,
 }
 
-/// What a reader finds at its place.
+/// The result of a read.
 #[derive(Debug, Clone)]
 pub struct FeedRead {
-    /// The records from that place on, those that fit.
+    /// The next records that fit.
     pub records: Vec<Arc<Record>>,
-    /// The last seq that was in the ring and is not any more, when the reader fell behind.
+    /// The last seq that was dropped from the ring unread, when the reader fell behind.
     pub lost: Option<Seq>,
-    /// The next record, when it alone is longer than asked for: it was not read.
+    /// The next record, when that record alone exceeds the limit: it was not read.
     pub large: Option<Arc<Record>>,
 }
 
 impl FeedReader {
-    /// The seq up to which everything was read.
+    /// Everything up to this seq was read.
     pub fn seq(&self) -> Seq {
         self.seq
     }
 
-    /// Reads on, about `bytes_max` at the most, one record at the least when there is one.
+    /// Reads the next records: at least one if there is one, and about `bytes_max` bytes at most.
     pub fn read(&mut self, bytes_max: usize) -> FeedRead {
         self.read_up_to(bytes_max, usize::MAX, Record::len)
     }
 
-    /// The same, counted by `size`, but a record that is longer by itself is only shown: there may
-    /// be no memory for it.
+    /// Like `read`, with bytes counted by `size`; a record that alone exceeds the limit is only
+    /// shown, because there may be no memory for it.
     pub fn read_small(&mut self, bytes_max: usize, size: Size) -> FeedRead {
         self.read_up_to(bytes_max, bytes_max, size)
     }
@@ -157,7 +160,7 @@ impl FeedReader {
         FeedRead { records, lost, large }
     }
 
-    /// Goes past a record that was shown.
+    /// Skips a record that was shown.
     pub fn pass(&mut self, shown: &Record) {
         let mut ring = self.feed.ring();
         ring.leave(self.place);
@@ -177,7 +180,8 @@ impl Drop for FeedReader {
 }
 
 impl Feed {
-    /// A feed that keeps `bytes_max` of records for readers that lag, and goes on after `seq`.
+    /// A feed that keeps `bytes_max` bytes of records for readers that lag, and continues after
+    /// `seq`.
     pub fn new(bytes_max: usize, seq: Seq) -> Self {
         let ring = Ring {
             slots: VecDeque::new(),
@@ -213,12 +217,12 @@ impl Feed {
         self.ring().last_seq
     }
 
-    /// How many bytes the records in the ring take.
+    /// The bytes that the records in the ring take.
     pub fn bytes(&self) -> usize {
         self.ring().bytes
     }
 
-    /// A reader of what comes from now on.
+    /// A reader of all records committed from now on.
     pub fn reader(self: Arc<Self>) -> FeedReader {
         let mut ring = self.ring();
         ring.readers_at_end += 1;
@@ -227,8 +231,8 @@ impl Feed {
         FeedReader { feed: self, place, seq }
     }
 
-    /// The records with writes later than `after`, about `bytes_max` at the most; `None` when the
-    /// ring does not reach back so far.
+    /// The records with writes later than `after`, about `bytes_max` bytes at most; `None` when the
+    /// ring does not reach back that far.
     pub fn later_than(&self, after: Seq, bytes_max: usize) -> Option<Vec<Arc<Record>>> {
         let ring = self.ring();
         if after < ring.dropped_seq {
@@ -238,8 +242,8 @@ impl Feed {
         Some(ring.fitting(skip, bytes_max, Record::len))
     }
 
-    /// Whether the records with writes later than `after` have no more bytes than `bytes_max`;
-    /// `None` when the ring does not reach back so far.
+    /// Whether the records with writes later than `after` have at most `bytes_max` bytes; `None`
+    /// when the ring does not reach back that far.
     pub fn has_little_after(&self, after: Seq, bytes_max: usize) -> Option<bool> {
         let ring = self.ring();
         if after < ring.dropped_seq {
@@ -259,7 +263,8 @@ impl Feed {
         self.ring().dropped_seq
     }
 
-    /// Changes whenever a record is added; its value is the place after it.
+    /// A channel that changes whenever a record is added; its value is the position after that
+    /// record.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.next.subscribe()
     }
@@ -288,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_fell_off_is_told_what_it_missed() {
+    fn a_reader_that_falls_behind_learns_the_last_seq_it_missed() {
         let feed = Arc::new(Feed::new(3 * cost(&record(1, 100)), 0));
         let mut reader = Arc::clone(&feed).reader();
         push(&feed, 1..=5, 100);
@@ -301,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_record_is_shown_and_stays_until_it_is_passed() {
+    fn a_large_record_is_shown_and_stays_until_it_is_skipped() {
         let feed = Arc::new(Feed::new(2 * cost(&record(1, 1_000)), 0));
         let mut reader = Arc::clone(&feed).reader();
         push(&feed, 1..=1, 100);
@@ -315,7 +320,8 @@ mod tests {
         }
         reader.pass(&record(2, 1_000));
         assert_eq!((reader.seq(), seqs(&reader.read_small(500, Record::len))), (2, vec![3]));
-        // Dropped while it was shown: it is told all the same, and then what was lost after it.
+        // The record was dropped while shown: the reader still learns of it, and of the loss after
+        // it.
         push(&feed, 4..=4, 1_000);
         assert_eq!(reader.read_small(500, Record::len).large.unwrap().last_seq, 4);
         push(&feed, 5..=7, 1_000);
@@ -326,12 +332,12 @@ mod tests {
     }
 
     #[test]
-    fn what_no_reader_needs_goes_and_what_one_needs_stays() {
+    fn the_feed_drops_what_all_readers_have_read_and_keeps_the_rest() {
         const MIB: usize = 1 << 20;
         let small = KEPT_BYTES + MIB;
         let feed = Arc::new(Feed::new(64 * MIB, 0));
         push(&feed, 1..=40, MIB);
-        assert!(feed.bytes() <= small, "nobody reads");
+        assert!(feed.bytes() <= small, "there is no reader");
         let (mut quick, mut slow) = (Arc::clone(&feed).reader(), Arc::clone(&feed).reader());
         let mut gone = Arc::clone(&feed).reader();
         for seq in 41..=70 {
@@ -347,7 +353,7 @@ mod tests {
         drop(gone);
         assert!(feed.bytes() < 12 * MIB, "{} given up while it catches up", feed.bytes());
         assert_eq!(seqs(&slow.read(usize::MAX)).len(), 10);
-        assert!(feed.bytes() <= small, "nobody lags any more");
+        assert!(feed.bytes() <= small, "no reader lags any more");
         drop((quick, slow));
         push(&feed, 71..=140, MIB);
         assert!(feed.bytes() <= small);
@@ -355,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_fell_off_holds_nothing_when_it_goes() {
+    fn a_dropped_reader_that_fell_behind_holds_no_records() {
         let feed = Arc::new(Feed::new(10 * cost(&record(1, 1 << 20)), 0));
         let (fallen, mut slow) = (Arc::clone(&feed).reader(), Arc::clone(&feed).reader());
         push(&feed, 1..=5, 1 << 20);

@@ -1,4 +1,4 @@
-//! The log read back: records from a seq on, checked.
+//! Reads the history from the log: records from a seq on, checked.
 
 use super::record::Record;
 use crate::protocol::{Seq, hex};
@@ -6,8 +6,8 @@ use crate::storage::{Space, Storage, StorageError};
 
 /// Reads the records that hold writes later than `after`, oldest first, until `each` returns false.
 ///
-/// What is trimmed meanwhile is missing: the caller looks afterwards whether the beginning of what
-/// it asked for is still held ([`super::Segments::first_seq`]).
+/// Records trimmed meanwhile are missing: the caller checks afterwards whether the log still holds
+/// the beginning of the requested range ([`super::Segments::first_seq`]).
 pub fn read(
     disk: &dyn Storage,
     after: Seq,

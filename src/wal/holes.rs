@@ -1,27 +1,27 @@
-//! Holes in the history: stretches of seqs whose records were lost with damaged files. A repair
-//! notes them, so that whoever reads the history is told where something is missing.
+//! Holes in the history: ranges of seqs whose records were lost with damaged files. A repair notes
+//! them, so that a reader of the history learns where records are missing.
 
 use super::tables::meta;
 use crate::protocol::Seq;
 use crate::storage::{Row, Space, Storage, StorageError};
 
-/// A stretch of seqs, from the first to the last, whose records are lost.
+/// A range of lost seqs, from the first to the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hole {
-    /// The first seq that is missing.
+    /// The first missing seq.
     pub first: Seq,
-    /// The last one.
+    /// The last missing seq.
     pub last: Seq,
 }
 
 impl Hole {
-    /// The row that notes it.
+    /// The row that notes the hole.
     pub fn row(&self) -> Row<'static> {
         let key = [meta::HOLE.as_bytes(), &self.first.to_be_bytes()].concat();
         Row { space: Space::Meta, key, value: Some(self.last.to_le_bytes().to_vec().into()) }
     }
 
-    /// Reads all that are noted, in order.
+    /// Reads all noted holes, in order.
     pub fn read_all(disk: &dyn Storage) -> Result<Vec<Self>, StorageError> {
         let (prefix, mut found) = (meta::HOLE.as_bytes(), Vec::new());
         disk.scan(Space::Meta, prefix, &mut |key, value| {
@@ -36,7 +36,7 @@ impl Hole {
     }
 }
 
-/// The hole that whoever reads on from `after` comes to, with or without records before it.
+/// The next hole after `after`, with or without records before the hole.
 pub fn next(holes: &[Hole], after: Seq) -> Option<Hole> {
     holes.iter().find(|hole| hole.last > after).copied()
 }

@@ -1,7 +1,8 @@
-//! The write queue as a log: every write is in one record, and what the tables hold can be trimmed.
+//! The write-ahead log: one record holds each group commit, and the log is trimmed of what the
+//! tables hold.
 //!
 //! A record is one group commit: everything that was pending, kept whole or not at all. Its key is
-//! the first seq in it, big-endian, so that a scan goes in the order of the writes.
+//! the first seq in it, big-endian, so a scan returns the writes in order.
 
 pub mod archive;
 pub mod archive_reader;
@@ -38,14 +39,14 @@ use crate::protocol::Seq;
 use crate::storage::{Durability, Row, Space, Storage, StorageError};
 use std::sync::Arc;
 
-/// The end of the log, at which one thread appends.
+/// The end of the log, where one thread appends.
 #[derive(Debug)]
 pub struct Log {
     disk: Arc<dyn Storage>,
     segments: Arc<Segments>,
-    /// A segment is closed, and a new one begun, when it holds so many bytes of records.
+    /// A segment is closed, and a new one begun, at this many bytes of records.
     segment_bytes: u64,
-    /// No seq above this has been promised to be new after a crash.
+    /// No seq above this is guaranteed to be unused after a crash.
     ceiling: Seq,
     has_unsynced: bool,
 }
@@ -62,8 +63,9 @@ impl Log {
         let ceiling = seq.saturating_add(SEQ_RESERVE);
         let mut rows = vec![tables::ceiling_row(ceiling)];
         if kept.last().is_none_or(|last| last.id != id) {
-            // All of them: a note may tell of records that were lost with the power, since the two
-            // are not durable together, and was made good by reading them.
+            // All records are read: a note may name records that a power failure lost. The note and
+            // the records are not made durable together, and a restart repairs the note from the
+            // records.
             rows.extend(kept.iter().map(Segment::row));
             rows.push(Segment::new(id).row());
             kept.push(Segment::new(id));
@@ -75,21 +77,22 @@ impl Log {
         Ok(Self { disk, segments, segment_bytes, ceiling, has_unsynced: false })
     }
 
-    /// The segments, for who trims them.
+    /// The segments, for the thread that trims them.
     pub fn segments(&self) -> Arc<Segments> {
         Arc::clone(&self.segments)
     }
 
-    /// Whether something was appended that is not synced yet.
+    /// Whether an appended record is not synced yet.
     pub fn has_unsynced(&self) -> bool {
         self.has_unsynced
     }
 
-    /// Appends one record. It is with the operating system when this returns, on the medium if
-    /// `sync` says so, and all of it or nothing in either case.
+    /// Appends one record, whole or not at all. When this returns, the operating system has the
+    /// record; with `sync` set to `Fsynced`, the disk has it.
     pub fn append(&mut self, record: &Record, sync: Durability) -> Result<(), StorageError> {
-        // Writes that are not persisted use up numbers too. No number above the ceiling may be seen
-        // before the new one is on the medium, and half of the reserve is left when it gets there.
+        // Writes that are not persisted use up seqs too. No seq above the ceiling may become
+        // visible before the new ceiling is on the disk; half of the reserve is left when it gets
+        // there.
         if record.last_seq.saturating_add(SEQ_RESERVE / 2) > self.ceiling {
             let ceiling = record.last_seq.saturating_add(SEQ_RESERVE);
             self.disk.commit(vec![tables::ceiling_row(ceiling)], Durability::Fsynced)?;
@@ -107,13 +110,13 @@ impl Log {
         Ok(())
     }
 
-    /// Whether a record up to `last_seq` can be appended now, unsynced, without a wait for the
-    /// medium.
+    /// Whether a record up to `last_seq` can be appended now, unsynced, without waiting for the
+    /// disk.
     pub fn appends_at_once(&self, last_seq: Seq) -> bool {
         last_seq.saturating_add(SEQ_RESERVE / 2) <= self.ceiling && self.disk.appends_at_once()
     }
 
-    /// Makes everything appended so far survive a loss of power.
+    /// Makes all appended records survive a power failure.
     pub fn sync(&mut self) -> Result<(), StorageError> {
         if self.has_unsynced {
             self.disk.sync()?;
@@ -122,12 +125,12 @@ impl Log {
         Ok(())
     }
 
-    /// Counts `record` into the last segment; a full one is closed, and a new one begun.
+    /// Counts `record` into the last segment; a full segment is closed, and a new one begun.
     ///
-    /// The checkpointer writes the notes of that some time later: an appender must not wait
-    /// for what they do to the tables. Where notes are lost and records are not, those are counted
-    /// into the segment before. Where notes are left and records are lost, those were not in the
-    /// tables, so the segment is read at a restart, and its note written anew.
+    /// The checkpointer writes the notes of this later: an appender must not wait for their effect
+    /// on the tables. If notes are lost and records are not, those records count into the segment
+    /// before. If notes stay and records are lost, the records were not in the tables; so a restart
+    /// reads the segment and rewrites its note.
     fn place(&self, record: &Record, bytes: u64) {
         let mut list = self.segments.list();
         if let Some(full) = list.back().filter(|last| last.bytes >= self.segment_bytes).copied() {
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_is_given_out_twice_whatever_level_used_it_up() {
+    fn no_seq_is_assigned_twice_whatever_level_used_it() {
         for level in [Level::Memory, Level::Queued] {
             let disk: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
             let mut log = Log::open(Arc::clone(&disk), vec![], 0, 1 << 20).unwrap();
@@ -172,12 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn a_note_on_records_that_were_lost_is_written_anew() {
+    fn the_note_of_a_segment_that_lost_records_is_rewritten() {
         let disk: Arc<dyn Storage> = Arc::new(MemoryStorage::default());
         let noted = Segment { id: 1, last_seq: 9, last_time: 5, bytes: 90 };
         let begun = Segment::new(10);
         disk.commit(vec![noted.row(), begun.row()], Durability::Fsynced).unwrap();
-        // What a restart counted: the last records were lost with the power, and the note was not.
+        // The counts of a restart: a power failure lost the last records, and not the note.
         let counted = Segment { last_seq: 7, bytes: 70, ..noted };
         Log::open(Arc::clone(&disk), vec![counted, begun], 99, 1 << 20).unwrap();
         let kept = Segment::read_all(disk.as_ref()).unwrap();

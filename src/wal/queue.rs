@@ -1,4 +1,4 @@
-//! The write queue: what was committed and is not in the tables yet, bounded in items and in bytes.
+//! The write queue: committed writes that are not in the tables yet, bounded in items and in bytes.
 
 use super::record::Record;
 use crate::config::WriteQueueConfig;
@@ -11,14 +11,14 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// A checkpoint begins at the latest so long after the oldest record came. The longer it
-/// waits, the more writes to one key become one row.
+/// A checkpoint begins at the latest this long after its oldest record came. The longer the delay,
+/// the more writes to one key become one row.
 const CHECKPOINT_AGE: Duration = Duration::from_secs(5);
 
 /// The write queue.
 ///
-/// Room is taken when a write is applied, and given back when the tables hold it, so the bound
-/// covers what waits for the log as well as what waits for the checkpointer.
+/// A write takes its room when it is applied, and gives the room back when the tables hold it. So
+/// the bound covers the writes that wait for the log and those that wait for the checkpointer.
 #[derive(Debug)]
 pub struct WriteQueue {
     config: WriteQueueConfig,
@@ -26,18 +26,18 @@ pub struct WriteQueue {
     bytes: AtomicUsize,
     state: Mutex<State>,
     work: Condvar,
-    /// Counts the times that room was given back, for writers that wait for it.
+    /// Counts how often room was given back, for writers that wait for room.
     room: watch::Sender<u64>,
 }
 
-/// What is known of a record that waits for the tables; the log has the rest.
+/// The facts about a record that waits for the tables; the log has the rest.
 #[derive(Debug, Clone, Copy)]
 pub struct Queued {
     /// The seq of its first write.
     pub first_seq: Seq,
     /// The seq of its last write.
     pub last_seq: Seq,
-    /// How many changes are in it.
+    /// How many changes the record has.
     pub items: usize,
     /// The bytes of its writes.
     pub bytes: usize,
@@ -50,21 +50,21 @@ impl From<&Record> for Queued {
     }
 }
 
-/// A checkpoint's work.
+/// The work of a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct Due {
-    /// All writes up to this seq are to be in the tables.
+    /// The tables are to hold all writes up to this seq.
     pub last_seq: Seq,
-    /// How many records they are in.
+    /// How many records hold these writes.
     pub records: usize,
 }
 
-/// What the checkpointer is to do.
+/// The next task of the checkpointer.
 #[derive(Debug, Clone, Copy)]
 pub enum Work {
     /// A checkpoint.
     Checkpoint(Due),
-    /// No write has come for a while.
+    /// No write has arrived for a while.
     Nothing,
 }
 
@@ -72,7 +72,7 @@ pub enum Work {
 struct State {
     waiting: VecDeque<Queued>,
     oldest_at: Option<Instant>,
-    /// Everything up to this seq is to be worked off without delay.
+    /// Everything up to this seq is to be checkpointed without delay.
     flush_to: Seq,
     is_closed: bool,
 }
@@ -99,13 +99,13 @@ impl WriteQueue {
         &self.config
     }
 
-    /// Changes and bytes that wait.
+    /// The changes and bytes that wait.
     pub fn load(&self) -> (usize, usize) {
         (self.items.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
     }
 
-    /// Whether a write of this weight fits, above what is applied already and has not taken its
-    /// room yet. One that is larger than the whole queue fits when it is empty.
+    /// Whether a write of this cost fits, on top of the applied writes that have not taken their
+    /// room yet. A write larger than the whole queue fits when the queue is empty.
     pub fn has_room(&self, weight: WriteCost, applied: WriteCost) -> bool {
         let (items, bytes) = self.load();
         let (items, bytes) = (items + applied.items, bytes + applied.bytes);
@@ -114,44 +114,44 @@ impl WriteQueue {
                 && bytes + weight.bytes <= self.config.bytes)
     }
 
-    /// How many keys may expire, above what is applied already and has not taken its room yet: they
-    /// do so beyond the queue's own bounds, but not beyond the seqs that are promised ahead.
+    /// How many keys may expire, on top of the applied writes that have not taken their room yet.
+    /// Expiries are not limited by the queue's bounds, but by the seqs reserved ahead.
     pub fn spare_expiries(&self, applied: WriteCost) -> usize {
         QUEUE_ITEMS_MAX.saturating_sub(self.load().0 + applied.items)
     }
 
-    /// Takes room for what was applied.
+    /// Takes room for applied writes.
     pub fn take(&self, items: usize, bytes: usize) {
         self.items.fetch_add(items, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
     }
 
-    /// Gives back the room of a record that waits no more.
+    /// Gives back the room of a record that no longer waits.
     pub fn give_back(&self, items: usize, bytes: usize) {
         self.items.fetch_sub(items, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         self.room.send_modify(|times| *times = times.wrapping_add(1));
     }
 
-    /// Changes whenever room was given back.
+    /// A channel that changes whenever room is given back.
     pub fn room(&self) -> watch::Receiver<u64> {
         self.room.subscribe()
     }
 
-    /// Adds a record that is in the log now; its room was taken before.
+    /// Adds a record that the log now holds; its room was taken before.
     pub fn push(&self, queued: Queued) {
         let mut state = self.state();
         state.oldest_at.get_or_insert_with(Instant::now);
         state.waiting.push_back(queued);
-        let is_due = self.is_round_due(&state);
+        let is_due = self.is_checkpoint_due(&state);
         drop(state);
         if is_due {
             self.work.notify_one();
         }
     }
 
-    /// Asks for everything up to `seq` to be worked off without delay, also what is still on its
-    /// way here.
+    /// Requests that everything up to `seq` be checkpointed without delay, including records not
+    /// yet pushed.
     pub fn want_flush(&self, seq: Seq) {
         let mut state = self.state();
         state.flush_to = state.flush_to.max(seq);
@@ -159,18 +159,18 @@ impl WriteQueue {
         self.work.notify_one();
     }
 
-    /// No record will come any more; what is there is still to be worked off.
+    /// Closes the queue for new records; those in the queue are still checkpointed.
     pub fn close(&self) {
         self.state().is_closed = true;
         self.work.notify_all();
     }
 
-    /// Whether no record will come any more.
+    /// Whether the queue is closed for new records.
     pub fn is_closed(&self) -> bool {
         self.state().is_closed
     }
 
-    fn is_round_due(&self, state: &State) -> bool {
+    fn is_checkpoint_due(&self, state: &State) -> bool {
         let (items, bytes) = self.load();
         state.waiting.front().is_some_and(|queued| queued.first_seq <= state.flush_to)
             || state.is_closed
@@ -178,8 +178,8 @@ impl WriteQueue {
             || bytes > self.config.bytes / 2
     }
 
-    /// Waits for a checkpoint's work. The records stay in the queue until [`WriteQueue::done`]: a
-    /// checkpointer that fails loses nothing. `None`: closed and empty.
+    /// Waits for the next work of a checkpoint. The records stay in the queue until
+    /// [`WriteQueue::done`], so a checkpointer that fails loses nothing. `None`: closed and empty.
     pub fn wait_for_work(&self) -> Option<Work> {
         let mut state = self.state();
         loop {
@@ -190,7 +190,7 @@ impl WriteQueue {
                 Some(oldest) => CHECKPOINT_AGE.saturating_sub(oldest.elapsed()),
                 None => CHECKPOINT_AGE,
             };
-            if !state.waiting.is_empty() && (rest.is_zero() || self.is_round_due(&state)) {
+            if !state.waiting.is_empty() && (rest.is_zero() || self.is_checkpoint_due(&state)) {
                 drop(state);
                 return self.due().map(Work::Checkpoint);
             }
@@ -203,14 +203,14 @@ impl WriteQueue {
         }
     }
 
-    /// What there is to do now, if anything is.
+    /// The work that is due now, if there is any.
     pub fn due(&self) -> Option<Due> {
         let state = self.state();
         let last_seq = state.waiting.back()?.last_seq;
         Some(Due { last_seq, records: state.waiting.len() })
     }
 
-    /// The first `records` are in the tables: they leave the queue, and their room is free.
+    /// The tables hold the first `records`: removes them from the queue and frees their room.
     pub fn done(&self, records: usize) {
         let mut state = self.state();
         let records = records.min(state.waiting.len());

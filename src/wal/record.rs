@@ -12,7 +12,8 @@ use crate::protocol::{ChangeBuffer, Level, Seq};
 pub const RECORD_VERSION: u8 = 1;
 const HEAD: usize = 1 + 4 + 8 + 4;
 
-/// One group commit, in memory: what the log keeps, the checkpointer apply and the publisher tells.
+/// One group commit, in memory: the log stores it, the checkpointer applies it and the publisher
+/// sends it.
 #[derive(Debug)]
 pub struct Record {
     /// The seq of its first write.
@@ -21,21 +22,21 @@ pub struct Record {
     pub last_seq: Seq,
     /// The time of its last write.
     pub last_time: Millis,
-    /// How many changes are in it.
+    /// How many changes the record has.
     pub items: usize,
-    /// The strongest level among its writes.
+    /// The strongest level of its writes.
     pub strongest: Level,
     has_memory: bool,
     bytes: Vec<u8>,
 }
 
-/// Why bytes are not a record.
+/// Why bytes do not decode to a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The bytes end before the record does.
     #[error("it is cut short")]
     Truncated,
-    /// A newer vatn wrote it.
+    /// A newer version of vatn wrote the record.
     #[error("its format has version {0}, and this vatn reads version {RECORD_VERSION}")]
     Version(u8),
     /// The checksum does not match.
@@ -65,19 +66,19 @@ impl Record {
         self.bytes.len()
     }
 
-    /// Whether it holds no write.
+    /// Whether the record holds no write.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// Its changes, those of level `memory` included.
+    /// Its changes, including those of level `memory`.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
-        // The bytes were made by this process, or checked when they were read.
+        // This process made the bytes, or checked them when it read them.
         ChangeReader::new(&self.bytes).map_while(Result::ok)
     }
 
     /// Its changes as they are persisted: a `memory` write over a persisted value deletes that
-    /// value, and leaves no other trace.
+    /// value and leaves no other trace.
     pub fn persisted(&self) -> impl Iterator<Item = Change<'_>> {
         self.changes().filter_map(|change| match change.level {
             Level::Memory if !change.covers || change.op == Op::Touch => None,
@@ -88,7 +89,7 @@ impl Record {
         })
     }
 
-    /// The record as the log keeps it; `None` when nothing of it is persisted.
+    /// The record's bytes in the log; `None` when no change of it is persisted.
     pub fn encode(&self) -> Option<Vec<u8>> {
         if !self.has_memory {
             return Some(seal(self.last_seq, self.items, &self.bytes));
@@ -114,7 +115,7 @@ impl Record {
         (!kept.is_empty()).then(|| seal(self.last_seq, kept.items(), kept.bytes()))
     }
 
-    /// Reads a record back, every change of it checked.
+    /// Decodes a record and checks every change in it.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let (version, rest) = bytes.split_first().ok_or(RecordError::Truncated)?;
         if *version != RECORD_VERSION {
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_memory_write_leaves_only_the_removal_of_what_it_hides() {
+    fn a_memory_write_is_logged_only_as_the_deletion_of_what_it_hides() {
         let decoded = Record::decode(&sample().encode().unwrap()).unwrap();
         let kept: Vec<_> = decoded.changes().map(|c| (c.seq, c.op, c.key.to_vec())).collect();
         let want = [
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_and_a_cut_are_found() {
+    fn a_flipped_bit_and_a_truncated_record_are_found() {
         let sealed = sample().encode().unwrap();
         for position in 0..sealed.len() {
             let mut damaged = sealed.clone();

@@ -1,10 +1,10 @@
-//! A damaged store made anew: everything of it that can be read goes into a new one, and each loss
-//! is said.
+//! Rebuilds a damaged store: copies everything readable into a new store, and reports each loss.
 //!
-//! Every row and every change has its seq, and the greater one holds. So rows that cannot be read
-//! are made of the log as far as it reaches, and writes that the log lost are in the tables if they
-//! got there. What is in neither is lost: the state after a repair is everything that was found,
-//! and no longer a prefix of the writes. Holes in the history are noted, and shown to who reads it.
+//! Every row and every change has its seq, and the greater seq holds. So an unreadable row is
+//! rebuilt from the log as far as the log reaches, and writes that the log lost are in the tables
+//! if they got there. A write found in neither is lost: the state after a repair is everything that
+//! was found, and no longer a prefix of the writes. Holes in the history are noted, and shown to
+//! readers of the history.
 
 use super::check::{Checked, check};
 use super::damaged_log::DamagedLog;
@@ -14,20 +14,20 @@ use crate::storage::files;
 use crate::storage::{FjallStorage, Storage, StorageError, StoreView};
 use std::path::{Path, PathBuf};
 
-/// A repair that came to its end.
+/// A completed repair.
 #[derive(Debug)]
 pub struct Ended {
-    /// What was done.
+    /// What the repair did.
     pub done: Repaired,
-    /// What the new store holds.
+    /// The contents of the new store.
     pub checked: Checked,
-    /// Where the damaged store is now.
+    /// The path of the damaged store now.
     pub kept: PathBuf,
 }
 
-/// Makes the store at `path` anew of what can be read of it, which `old` shows, and in which a
-/// check found `checked`. The new one is checked before it takes the place of the old one, which is
-/// kept. The caller holds `old` until this returns, and so its lock.
+/// Rebuilds the store at `path` from what can be read through `old`, in which a check found
+/// `checked`. The new store is checked before it replaces the old one, and the old one is kept. The
+/// caller holds `old`, and so its lock, until this returns.
 pub fn repair(
     path: &Path,
     old: &StoreView,
@@ -63,8 +63,8 @@ fn make(
     }
 }
 
-/// Fills `new`, an empty disk, with what can be read of `old`, in which a check found `checked`.
-/// `report` hears how many rows and records have been read.
+/// Fills `new`, an empty disk, from what can be read of `old`, in which a check found `checked`.
+/// `report` receives the number of rows and records read so far.
 fn rebuild(
     old: &StoreView,
     checked: &Checked,
@@ -73,7 +73,7 @@ fn rebuild(
 ) -> Result<Repaired, StorageError> {
     let mut log = DamagedLog::new(old, checked)?;
     log.copy(old, new, report)?;
-    // They show themselves when all is read.
+    // They show when everything has been read.
     let gaps = old.rows(&mut |_| true)?;
     log.is_table_whole = gaps.is_empty() && !old.lacks_facts();
     let mut tables = OldTables::new(&log, &gaps);

@@ -1,7 +1,7 @@
-//! A store made from a backup: the rows of its tables, and the facts that a restart asks for.
+//! Makes a store from a backup: the rows of its tables, and the facts that a restart needs.
 //!
-//! The log of such a store is empty: its history begins after the backup's seq. A mark stands in
-//! the store from the first row to the last, so that one which was not finished is never opened.
+//! The log of such a store is empty: its history begins after the backup's seq. The store carries a
+//! mark from the first row to the last, so an unfinished restore is never opened.
 
 use super::archive::{Origin, Summary};
 use super::archive_reader::{ArchiveError, ArchiveReader};
@@ -18,25 +18,25 @@ const BATCH_ROWS: usize = 1024;
 /// Bytes of rows in one batch.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// What was restored.
+/// The result of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
-    /// Where the backup came from.
+    /// The origin of the backup.
     pub origin: Origin,
-    /// What it held.
+    /// The contents of the backup.
     pub summary: Summary,
     /// How many keys the new store has.
     pub items: u64,
-    /// How many values had expired by now, and were left out.
+    /// How many values had already expired, and were left out.
     pub expired: u64,
     /// The new store's own id.
     pub store_id: [u8; 16],
 }
 
-/// Why nothing was restored.
+/// Why a restore failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The backup is not whole.
+    /// The backup is damaged or truncated.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// The new store cannot be written.
@@ -44,8 +44,9 @@ pub enum RestoreError {
     Storage(#[from] StorageError),
 }
 
-/// Makes a store on `disk`, which is empty, of the backup that `archive` reads. What has expired at
-/// `now` is left out. `report` hears how many keys and changes have been read, and how many bytes.
+/// Makes a store on `disk`, which is empty, from the backup that `archive` reads. Values expired at
+/// `now` are left out. `report` receives how many keys and changes, and how many bytes, have been
+/// read.
 pub fn restore<R: Read>(
     archive: &mut ArchiveReader<R>,
     disk: &dyn Storage,
@@ -64,7 +65,8 @@ pub fn restore<R: Read>(
     }
     rows.finish()?;
     let summary = archive.summary().unwrap_or_default();
-    // What had expired when the backup was made stays expired, though this clock is behind.
+    // A value that had expired at the time of the backup stays expired, even if this clock is
+    // behind.
     let now = now.max(summary.time_ms);
     let (items, expired) = drop_expired(disk, now)?;
     disk.sync()?;
@@ -82,7 +84,7 @@ pub fn restore<R: Read>(
     Ok(Restored { origin: *archive.origin(), summary, items, expired, store_id })
 }
 
-/// Rows on their way to the tables, the last one of each key.
+/// Rows not yet written to the tables, the last one of each key.
 struct Rows<'d> {
     disk: &'d dyn Storage,
     rows: BTreeMap<Vec<u8>, Row<'static>>,
@@ -104,7 +106,7 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Writes everything, touches last.
+    /// Writes everything, with the touches last.
     fn finish(&mut self) -> Result<(), StorageError> {
         self.flush()?;
         self.touches.apply(self.disk)
@@ -117,8 +119,8 @@ impl Rows<'_> {
     }
 }
 
-/// Takes out what has expired; returns how many rows stay, and how many went. Every row is read
-/// back, and checked, on the way.
+/// Removes expired rows; returns how many rows stay and how many were removed. Every row is read
+/// back and checked on the way.
 fn drop_expired(disk: &dyn Storage, now: Millis) -> Result<(u64, u64), StorageError> {
     let (mut items, mut expired, mut fault) = (0, Vec::new(), None);
     disk.scan(Space::Table, &[], &mut |key, value| match tables::decode(key, value) {
@@ -183,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn what_had_expired_when_the_backup_was_made_stays_so_where_the_clock_is_behind() {
+    fn a_value_expired_at_the_backup_stays_expired_where_the_clock_is_behind() {
         let entries = [set(1, b"a", Some(2)), set(2, b"b", Some(3))];
         // The backup was finished at 2.
         assert_eq!(restored(&entries, &[], 1), (vec!["b 2".to_owned()], 1));
     }
 
     #[test]
-    fn the_last_word_on_a_key_holds() {
+    fn the_last_change_of_a_key_wins() {
         let entries = [set(1, b"a", None), set(2, b"b", None), set(7, b"c", None)];
         let delete = Change { op: Op::Delete, value: b"", ..set(8, b"b", None) };
         let changes = [set(6, b"c", None), set(7, b"c", None), delete, set(9, b"a", None)];
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_touch_moves_the_end_of_what_is_there_and_makes_nothing() {
+    fn a_touch_moves_an_existing_expiry_and_creates_no_key() {
         let entries = [set(1, b"a", Some(100)), set(2, b"b", None), set(3, b"d", None)];
         let touch = |seq, key, expires_at| Change {
             op: Op::Touch,
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_is_left_out_and_uncovers_nothing() {
+    fn an_expired_value_is_left_out_and_no_older_value_reappears() {
         let entries = [set(1, b"a", None), set(2, b"b", Some(100)), set(3, b"c", Some(101))];
         let changes = [set(6, b"a", Some(100))];
         assert_eq!(restored(&entries, &changes, 100), (vec!["c 3".to_owned()], 2));

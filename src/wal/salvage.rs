@@ -1,5 +1,5 @@
-//! The rows of a damaged store on their way to a new one: those that can be read, and those that
-//! the log has.
+//! The rows of a damaged store, copied to a new one: those that can be read, and those that the log
+//! has.
 
 use super::archive_reader::is_value;
 use super::check::Place;
@@ -11,19 +11,19 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Batches that may be read ahead of those that are written.
 const BATCHES_AHEAD: usize = 4;
-/// A batch is sent on when it has so many bytes.
+/// A batch is sent on at this many bytes.
 const BATCH_BYTES: usize = 1 << 20;
 /// How many keys are listed one by one.
 const KEYS_LISTED: usize = 100;
 
-/// The rows of the old store on their way to the new one.
+/// Copies the rows of the old store to the new one.
 pub(super) struct OldTables<'l> {
     log: &'l DamagedLog,
     gaps: &'l [Gap],
     done: Repaired,
     /// Keys whose newest value may be lost.
     doubtful: Vec<Vec<u8>>,
-    /// Rows that the tables should have had.
+    /// Rows that are missing from the tables.
     from_log: u64,
     items: u64,
     last_seq: Seq,
@@ -37,13 +37,13 @@ struct OldRow {
 }
 
 impl<'l> OldTables<'l> {
-    /// Rows of which those between `gaps` cannot be read.
+    /// A copier of the old rows; those between `gaps` cannot be read.
     pub(super) fn new(log: &'l DamagedLog, gaps: &'l [Gap]) -> Self {
         let (done, doubtful) = (Repaired::default(), Vec::new());
         Self { log, gaps, done, doubtful, from_log: 0, items: 0, last_seq: 0 }
     }
 
-    /// Copies them.
+    /// Copies the rows.
     pub(super) fn copy(
         &mut self,
         old: &StoreView,
@@ -72,7 +72,7 @@ impl<'l> OldTables<'l> {
         let mut next = || {
             let mut out = Vec::new();
             while out.is_empty() && !(is_read && changes.peek().is_none()) {
-                // None come when all have been read.
+                // None are left when all have been read.
                 let batch = rows.recv().unwrap_or_default();
                 is_read |= batch.is_empty();
                 for row in batch {
@@ -104,7 +104,7 @@ impl<'l> OldTables<'l> {
         Row { space: Space::Table, key, value: Some(value.into()) }
     }
 
-    /// The row of a key that the log has and the tables have not.
+    /// The row of a key that is in the log and not in the tables.
     fn absent(&mut self, key: &[u8], (seq, value): &Change) -> Option<Row<'static>> {
         self.last_seq = self.last_seq.max(*seq);
         let value = value.clone()?;
@@ -112,7 +112,7 @@ impl<'l> OldTables<'l> {
         if *seq <= self.log.checkpointed {
             let is_in_gap = self.gaps.iter().any(|gap| gap.covers(key));
             if is_doubtful && !is_in_gap {
-                // It was deleted, by a write that the log lost.
+                // A write that the log lost deleted the key.
                 return None;
             }
             self.from_log += 1;
@@ -123,7 +123,7 @@ impl<'l> OldTables<'l> {
         Some(self.keep(key.to_vec(), *seq, value))
     }
 
-    /// The row of a key that the tables have, and perhaps the log.
+    /// The row of a key that is in the tables, and perhaps in the log.
     fn present(&mut self, row: OldRow, change: Option<&Change>) -> Option<Row<'static>> {
         let place = Place::Row(row.key.clone());
         let read = tables::decode(&row.key, &row.value).ok();
@@ -150,12 +150,12 @@ impl<'l> OldTables<'l> {
         }
     }
 
-    /// Whether nobody knows which rows are missing.
+    /// Whether the set of missing rows is unknown.
     fn is_unbounded(&self) -> bool {
         self.gaps.contains(&Gap::default())
     }
 
-    /// What was done, how many rows there are, and their greatest seq.
+    /// The result, the number of rows, and their greatest seq.
     pub(super) fn finish(self) -> (Repaired, u64, Seq) {
         let mut done = self.done;
         if self.from_log > 0 {
@@ -167,7 +167,7 @@ impl<'l> OldTables<'l> {
         for gap in self.gaps {
             let what = match (&gap.after, &gap.before) {
                 (None, None) => {
-                    let what = "rows of the tables, nobody knows which: where the log does not \
+                    let what = "rows of the tables, it is not known which: where the log does not \
                                 have a key's last write, it may be missing or have an older value";
                     done.lost.push(what.to_owned());
                     continue;
@@ -191,7 +191,7 @@ impl<'l> OldTables<'l> {
     }
 }
 
-/// A key on disk, for people.
+/// A key on disk, in readable form.
 fn shown(key: &[u8]) -> String {
     match key.split_first().map(|(_, key)| std::str::from_utf8(key)) {
         Some(Ok(text)) if !text.contains(char::is_control) => format!("'{text}'"),

@@ -1,7 +1,7 @@
-//! The log's segments: stretches of records, what they hold, and which may go.
+//! The log's segments: ranges of records, their contents, and which may be trimmed.
 //!
-//! A segment is bookkeeping alone: all records are in one space, ordered by their seqs, and the
-//! disk's own files of them are another matter.
+//! A segment is bookkeeping alone: all records are in one space, ordered by their seqs. The disk
+//! divides them into files independently of segments.
 
 use super::holes::{self, Hole};
 use super::tables;
@@ -12,7 +12,7 @@ use crate::storage::{Durability, Row, Space, Storage, StorageError};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What a segment holds.
+/// The facts about a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     /// Its name: no seq in it is smaller.
@@ -26,7 +26,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// A segment with nothing in it yet.
+    /// A new, empty segment.
     pub fn new(id: u64) -> Self {
         Self { id, last_seq: id.saturating_sub(1), last_time: 0, bytes: 0 }
     }
@@ -42,8 +42,8 @@ impl Segment {
         Row { space: Space::Meta, key: Self::key(self.id), value: Some(value.into()) }
     }
 
-    /// Reads the rows of all segments, oldest first. That of the newest one says only that it
-    /// began.
+    /// Reads the rows of all segments, oldest first. The row of the newest one says only that the
+    /// segment began.
     pub fn read_all(disk: &dyn Storage) -> Result<Vec<Self>, StorageError> {
         let (prefix, mut found) = (tables::meta::SEGMENT.as_bytes(), Vec::new());
         disk.scan(Space::Meta, prefix, &mut |key, value| {
@@ -58,13 +58,13 @@ impl Segment {
     }
 }
 
-/// The segments, oldest first; shared by who appends, who reads and who trims.
+/// The segments, oldest first; shared by the appender, the readers and the trimming thread.
 #[derive(Debug, Default)]
 pub struct Segments {
     list: Mutex<VecDeque<Segment>>,
-    /// What is to be noted of segments that were closed and begun.
+    /// Notes to be written about segments that were closed and begun.
     notes: Mutex<Vec<Row<'static>>>,
-    /// Where something is missing in them.
+    /// The holes in them.
     holes: Vec<Hole>,
 }
 
@@ -74,12 +74,12 @@ impl Segments {
         Self { list: Mutex::new(found.into()), ..Self::default() }
     }
 
-    /// The same, with `holes` in them.
+    /// The same segments, with `holes` in them.
     pub fn with_holes(self, holes: Vec<Hole>) -> Self {
         Self { holes, ..self }
     }
 
-    /// The hole that whoever reads on from `after` comes to.
+    /// The next hole after `after`.
     pub fn next_hole(&self, after: Seq) -> Option<Hole> {
         holes::next(&self.holes, after)
     }
@@ -92,12 +92,12 @@ impl Segments {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has it noted that one segment was closed and another begun.
+    /// Queues the note that one segment was closed and another begun.
     pub(super) fn note(&self, closed: Segment, begun: Segment) {
         self.notes().extend([closed.row(), begun.row()]);
     }
 
-    /// The notes to be written since the last time.
+    /// Takes the notes queued since the last call.
     pub fn take_notes(&self) -> Vec<Row<'static>> {
         std::mem::take(&mut *self.notes())
     }
@@ -107,17 +107,18 @@ impl Segments {
         self.list().iter().map(|segment| segment.bytes).sum()
     }
 
-    /// The first seq of which the history is still held.
+    /// The first seq of the held history.
     pub fn first_seq(&self) -> Seq {
         self.list().front().map_or(1, |segment| segment.id)
     }
 
-    /// Drops the oldest segments while those after them hold what is to be retained, and
-    /// `checkpointed` has come to the segment after: then the tables hold every write in them, and
-    /// that next one is noted on the disk. With no segment noted, or one that begins later than the
-    /// tables end, a restart could not tell what was trimmed from what it has to replay.
+    /// Drops the oldest segments, as long as the segments after them hold what is to be retained
+    /// and `checkpointed` has reached the next segment. Then the tables hold every write of the
+    /// dropped ones, and the next segment is noted on the disk. If no segment were noted, or only
+    /// one that begins after the end of the tables, a restart could not distinguish trimmed records
+    /// from records to replay.
     ///
-    /// The caller has made durable whatever replaces them.
+    /// The caller has made the replacement durable.
     pub fn trim(
         &self,
         disk: &dyn Storage,
@@ -143,17 +144,18 @@ impl Segments {
             list.pop_front();
             drop(list);
             let key = Segment::key(oldest.id);
-            // A note still to be written would outlive what it tells of.
+            // A note still to be written would outlive its segment.
             self.notes().retain(|note| note.key != key);
             let forget = Row { space: Space::Meta, key, value: None };
             disk.commit(vec![forget], Durability::Buffered)?;
-            // Who reads the history looks afterwards whether its beginning is still held.
+            // A reader of the history checks afterwards whether the beginning of its range is still
+            // held.
             self.sweep(disk)?;
             dropped += 1;
         }
     }
 
-    /// Gives back the room of the records that are before the first segment.
+    /// Removes the records before the first segment.
     pub fn sweep(&self, disk: &dyn Storage) -> Result<(), StorageError> {
         disk.trim_log(self.first_seq())
     }
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tables_lack_is_never_trimmed() {
+    fn records_missing_from_the_tables_are_never_trimmed() {
         let (disk, segments) = held(&[1, 11, 21]);
         let nothing = RetainConfig { bytes: 0, age_ms: 0, segment_bytes: 1 };
         assert_eq!(segments.trim(&disk, 15, nothing, 0).unwrap(), 1);
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_stays_until_the_tables_have_come_to_the_next_one() {
+    fn a_segment_is_kept_until_the_tables_reach_the_next_one() {
         let (disk, segments) = held(&[1, 11, 21]);
         let nothing = RetainConfig { bytes: 0, age_ms: 0, segment_bytes: 1 };
         assert_eq!(segments.trim(&disk, 20, nothing, 0).unwrap(), 1, "21 may not be noted yet");
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn no_note_of_a_trimmed_segment_is_written_afterwards() {
+    fn no_note_of_a_trimmed_segment_is_written() {
         let (disk, segments) = held(&[1, 11]);
         let both: Vec<Segment> = segments.list().iter().copied().collect();
         let (closed, begun) = (both[0], both[1]);
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn history_stays_by_bytes_and_by_age() {
+    fn history_is_retained_by_bytes_and_by_age() {
         let (disk, segments) = held(&[1, 11, 21]);
         let by_bytes = |bytes| RetainConfig { bytes, age_ms: 0, segment_bytes: 1 };
         assert_eq!(segments.trim(&disk, 99, by_bytes(21), 0).unwrap(), 0, "20 would be left");
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_facts_of_a_segment_come_back() {
+    fn the_facts_of_a_segment_are_read_back() {
         let disk = MemoryStorage::default();
         let segment = Segment { id: 7, last_seq: 9, last_time: 1_000, bytes: 12 };
         let begun = Segment::new(10);

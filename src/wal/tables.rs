@@ -19,36 +19,36 @@ const ROW_VERSION: u8 = 1;
 
 /// The store's facts, by name.
 pub mod meta {
-    /// [`super::FORMAT_VERSION`] of whoever made the store.
+    /// [`super::FORMAT_VERSION`] of the program that made the store.
     pub const FORMAT: &str = "format";
-    /// 16 random bytes that tell this store from every other.
+    /// 16 random bytes that identify the store.
     pub const STORE_ID: &str = "store_id";
-    /// All writes up to this seq are in the tables.
+    /// The tables hold all writes up to this seq.
     pub const CHECKPOINTED: &str = "in_tables";
-    /// How many keys there were when the tables were written last, about.
+    /// About how many keys there were when the tables were last written.
     pub const ITEMS: &str = "items";
-    /// No seq above this was given out before the last sync.
+    /// No seq above this was assigned before the last sync.
     pub const CEILING: &str = "ceiling";
-    /// What a closed log segment holds; its name follows.
+    /// The facts about a closed log segment; its id follows.
     pub const SEGMENT: &str = "segment/";
-    /// A stretch of seqs that the log lost; the first one follows.
+    /// A range of seqs that the log lost; the first seq follows.
     pub const HOLE: &str = "hole/";
-    /// The greatest time that was seen.
+    /// The greatest time seen.
     pub const CLOCK: &str = "clock";
-    /// Stands in a store while it is made from a backup.
+    /// Present while a store is being made from a backup.
     pub const RESTORING: &str = "restoring";
 }
 
-/// A row of the tables, read back.
+/// A decoded row of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableRow<'a> {
     /// The key.
     pub key: &'a [u8],
-    /// The durability its writer asked for.
+    /// The durability that its writer requested.
     pub level: Level,
     /// The seq of the write.
     pub seq: Seq,
-    /// When it expires; 0 never.
+    /// The time of expiry; 0 means never.
     pub expires_at: Millis,
     /// The bytes of one MessagePack value.
     pub value: &'a [u8],
@@ -65,7 +65,7 @@ pub fn key(key: &[u8]) -> Vec<u8> {
 /// The row that makes the tables show `change`.
 pub fn row(change: &Change<'_>) -> Row<'static> {
     let key = key(change.key);
-    // A touch has its value with it only in what older versions wrote.
+    // Only older versions stored the value with a touch.
     let is_there = matches!(change.op, crate::protocol::Op::Set | crate::protocol::Op::Touch);
     let value = is_there.then(|| encode(change).into());
     Row { space: Space::Table, key, value }
@@ -86,7 +86,7 @@ fn encode(change: &Change<'_>) -> Vec<u8> {
     out
 }
 
-/// Reads a row of the tables; what is wrong with it is said in words.
+/// Decodes a row of the tables; the error describes the fault.
 pub fn decode<'a>(key: &'a [u8], value: &'a [u8]) -> Result<TableRow<'a>, &'static str> {
     let Some((&TAG_VALUE, key)) = key.split_first() else {
         return Err("its key has an unknown tag");
@@ -113,7 +113,7 @@ pub fn number_row(name: &str, number: u64) -> Row<'static> {
     Row { space: Space::Meta, key: name.as_bytes().to_vec(), value }
 }
 
-/// What is said of a store whose making was cut short.
+/// The description of a store whose creation was interrupted.
 pub const NOT_RESTORED: &str =
     "it was being restored and is not whole: remove it, and restore it again";
 
@@ -142,9 +142,9 @@ pub fn store_id_row(id: [u8; 16]) -> Row<'static> {
     Row { space: Space::Meta, key: meta::STORE_ID.into(), value }
 }
 
-/// What is missing between the tables and the first segment of the log, if anything is: the log is
-/// trimmed only of what the tables hold. A larger gap is what a crash makes, which skips at least
-/// half of the reserve.
+/// The missing range between the tables and the first segment of the log, if there is one. The log
+/// is trimmed only of records that the tables hold. A larger gap comes from a crash, which skips at
+/// least half of the reserve.
 pub fn gap(first_segment: Option<u64>, checkpointed: Seq) -> Option<String> {
     let missing = checkpointed.saturating_add(2)..checkpointed.saturating_add(SEQ_RESERVE / 2);
     let first = first_segment.filter(|first| missing.contains(first))?;
@@ -154,7 +154,7 @@ pub fn gap(first_segment: Option<u64>, checkpointed: Seq) -> Option<String> {
     ))
 }
 
-/// The row that promises that no seq above `ceiling` is given out.
+/// The row that guarantees that no seq above `ceiling` is assigned.
 pub fn ceiling_row(ceiling: Seq) -> Row<'static> {
     number_row(meta::CEILING, ceiling)
 }

@@ -1,5 +1,5 @@
-//! Touches that are to be applied to rows of the tables: a touch changes the time of expiry of a
-//! value, and does not carry it.
+//! Touches to be applied to rows of the tables: a touch changes the time of expiry of a value, and
+//! does not carry the value.
 
 use super::tables;
 use crate::clock::Millis;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// Bytes of rows in one batch; one row always fits.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// The last touch of each key, where nothing came after it.
+/// The last touch of each key, where no other change followed it.
 #[derive(Debug, Default)]
 pub struct Touches {
     last: BTreeMap<Vec<u8>, Touch>,
@@ -24,10 +24,10 @@ struct Touch {
 }
 
 impl Touches {
-    /// Takes note of a change; they come in order. Returns whether it is a touch, whose row is not
-    /// known here; of another change the caller has the row.
+    /// Notes a change; changes come in order. Returns whether the change is a touch, whose row is
+    /// not known here; of any other change the caller has the row.
     pub fn note(&mut self, change: &Change<'_>) -> bool {
-        // Older versions kept the value with a touch.
+        // Older versions stored the value with a touch.
         if change.op != Op::Touch || !change.value.is_empty() {
             self.last.remove(change.key);
             return false;
@@ -42,7 +42,8 @@ impl Touches {
         self.last.len()
     }
 
-    /// Applies them to the rows on `disk`, and forgets them. A key that has no row stays without.
+    /// Applies the touches to the rows on `disk`, and forgets them. A key without a row stays
+    /// without.
     pub fn apply(&mut self, disk: &dyn Storage) -> Result<(), StorageError> {
         let (mut rows, mut bytes) = (Vec::new(), 0);
         for (key, touch) in std::mem::take(&mut self.last) {

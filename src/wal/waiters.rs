@@ -1,14 +1,13 @@
-//! Who waits for a barrier: each is woken when its own opens.
+//! Tasks that wait for a barrier: each is woken when its own barrier opens.
 //!
-//! A channel that tells of every step woke all who waited at each commit, and all but the few whose
-//! writes were in it went back to sleep.
+//! A commit wakes only the tasks that it satisfies, and not every waiting task.
 
 use crate::net::wake_queue::WakeQueue;
 use crate::protocol::DurabilityBarrier;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-/// Those who wait, in the order in which they came.
+/// The waiting tasks, in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     waiting: Mutex<Waiting>,
@@ -20,12 +19,12 @@ struct Waiting {
     entries: Vec<Entry>,
 }
 
-/// What somebody waits for.
+/// The event that a task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Awaits {
-    /// That all the writes of a barrier have come so far.
+    /// All writes of a barrier have reached their levels.
     All(DurabilityBarrier),
-    /// That the writes have come as far as one of its seqs says.
+    /// The writes have reached one of a barrier's seqs.
     Any(DurabilityBarrier),
 }
 
@@ -51,9 +50,9 @@ impl Waiters {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `waker` woken when what it awaits has come, unless `is_open` says that it has. It is
-    /// asked when nobody is being woken, so whoever brings it about first and wakes then misses
-    /// nobody. Returns the ticket with which to leave.
+    /// Registers `waker` for what it awaits, unless `is_open` returns true. `is_open` is called
+    /// under the lock that `wake` takes; so a thread that first opens a barrier and then wakes
+    /// misses no task. Returns the ticket to leave with.
     pub(super) fn join(
         &self,
         awaits: Awaits,
@@ -71,7 +70,7 @@ impl Waiters {
         Some(ticket)
     }
 
-    /// Forgets who came with `ticket`, if nobody did so before.
+    /// Removes the waiter with `ticket`, if it is still registered.
     pub(super) fn leave(&self, ticket: u64) {
         let mut waiting = self.waiting();
         let place = waiting.entries.binary_search_by_key(&ticket, |entry| entry.ticket);
@@ -80,7 +79,7 @@ impl Waiters {
         }
     }
 
-    /// Wakes all, to look again; those whose barriers are not open go on waiting.
+    /// Wakes all waiters to check again; those whose barriers are not open keep waiting.
     pub(super) fn wake_all(&self) {
         let waiting = self.waiting();
         let wakers: Vec<Waker> = waiting.entries.iter().map(|entry| entry.waker.clone()).collect();
@@ -88,7 +87,7 @@ impl Waiters {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Wakes, and forgets, those whose barriers are open.
+    /// Wakes and removes the waiters whose barriers are open.
     pub(super) fn wake(&self, is_open: impl Fn(Awaits) -> bool) {
         let mut waiting = self.waiting();
         let woken = waiting.entries.extract_if(.., |entry| is_open(entry.awaits));
@@ -121,7 +120,7 @@ mod tests {
         matches!(awaits, Awaits::All(barrier) if barrier.synced <= seq)
     }
 
-    /// One that waits for each of the barriers 1 to 3, with its ticket.
+    /// One waiter for each of the barriers 1 to 3, with its ticket.
     fn three(waiters: &Waiters) -> Vec<(Arc<Count>, u64)> {
         let join = |number| {
             let count = Arc::<Count>::default();
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_whose_gate_opens_are_woken_and_once() {
+    fn only_waiters_whose_barrier_opens_are_woken_and_once() {
         let waiters = Waiters::default();
         let all = three(&waiters);
         waiters.wake(|awaits| is_synced(awaits, 2));
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn who_left_is_not_woken_and_who_is_woken_to_look_stays() {
+    fn a_waiter_that_left_is_not_woken_and_one_woken_to_check_stays() {
         let waiters = Waiters::default();
         let all = three(&waiters);
         waiters.leave(all[1].1);
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_gate_is_not_joined() {
+    fn a_waiter_does_not_join_an_open_barrier() {
         let waiters = Waiters::default();
         assert_eq!(waiters.join(barrier(1), Waker::noop(), || true), None);
         assert!(waiters.waiting().entries.is_empty());

@@ -1,4 +1,4 @@
-//! How far the writes have come, level by level, and who waits to hear of it.
+//! Watermarks: how far the writes have come at each level, and the tasks that wait for them.
 
 use super::waiters::{Awaits, Waiters};
 use crate::protocol::{DurabilityBarrier, Seq};
@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::watch;
 
-/// How far the writes have come. All writes up to a seq have reached the level of that name.
+/// The progress of the writes. All writes up to a seq have reached the level of that name.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
-    /// With the operating system.
+    /// The operating system has them.
     pub stored: Seq,
-    /// On the medium.
+    /// The disk has them.
     pub synced: Seq,
-    /// In the tables, and those on the medium.
+    /// The tables have them, and the disk.
     pub checkpointed: Seq,
-    /// Why no write will come any further, when the disk has failed.
+    /// The failure of the disk, after which no write proceeds.
     pub failure: Option<StorageError>,
-    /// The committer has ended: what has not reached its level now never will.
+    /// The committer has ended: a write that has not reached its level now never will.
     pub is_settled: bool,
-    /// The broker is stopping: what was taken will be answered, nothing more will be taken.
+    /// The broker is stopping: accepted requests will be answered, and no more are accepted.
     pub is_stopping: bool,
 }
 
-/// What became of a barrier.
+/// The status of a barrier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BarrierStatus {
     /// The reply may be sent.
@@ -35,7 +35,7 @@ pub enum BarrierStatus {
     Failed,
 }
 
-/// The watermarks of a broker, cheap to read and possible to wait for.
+/// The watermarks of a broker: cheap to read, and possible to wait for.
 #[derive(Debug)]
 pub struct Watermarks {
     stored: AtomicU64,
@@ -47,8 +47,8 @@ pub struct Watermarks {
 }
 
 impl Watermarks {
-    /// Watermarks of a store just opened: all up to `seq` is on the medium, up to `checkpointed` in
-    /// the tables.
+    /// The watermarks of a store just opened: the disk has all writes up to `seq`, the tables those
+    /// up to `checkpointed`.
     pub fn at(seq: Seq, checkpointed: Seq) -> Self {
         let start = Progress { stored: seq, synced: seq, checkpointed, ..Progress::default() };
         Self {
@@ -61,12 +61,12 @@ impl Watermarks {
         }
     }
 
-    /// Tells whoever waits; the receiver changes with every step, a failure and the stop.
+    /// A channel that changes with every step, with a failure and with the stop.
     pub fn subscribe(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
     }
 
-    /// How far the writes have come.
+    /// The current progress.
     pub fn progress(&self) -> Progress {
         self.progress.borrow().clone()
     }
@@ -75,14 +75,15 @@ impl Watermarks {
     pub fn barrier_status(&self, barrier: DurabilityBarrier) -> BarrierStatus {
         match self.is_open(barrier) {
             true => BarrierStatus::Ready,
-            // Not the flag: who subscribes after the failure was told must find it here. What is on
-            // its way when the checkpointer fails may still get there.
+            // Reads the reason and not the flag: a task that subscribes after the failure was
+            // announced must find it here. A write in progress when the checkpointer fails may
+            // still reach its level.
             false if self.is_lost() => BarrierStatus::Failed,
             false => BarrierStatus::Waiting,
         }
     }
 
-    /// Whether what has not come so far never will.
+    /// Whether writes that have not reached their level never will.
     fn is_lost(&self) -> bool {
         let progress = self.progress.borrow();
         progress.failure.is_some() && progress.is_settled
@@ -105,7 +106,7 @@ impl Watermarks {
         }
     }
 
-    /// The first of the seqs that `barrier` still waits for; the others are as high as can be.
+    /// The first seq that `barrier` still waits for; the other seqs are set to the maximum.
     pub fn next_step(&self, barrier: DurabilityBarrier) -> DurabilityBarrier {
         let mut step =
             DurabilityBarrier { stored: Seq::MAX, synced: Seq::MAX, checkpointed: Seq::MAX };
@@ -119,12 +120,12 @@ impl Watermarks {
         step
     }
 
-    /// Someone who waits for one barrier after another.
+    /// A waiter for one barrier after another.
     pub fn waiter(&self) -> Waiter<'_> {
         Waiter { watermarks: self, joined: None, saw_stop: false }
     }
 
-    /// All writes up to `stored` are with the system, all up to `synced` on the medium.
+    /// The operating system has all writes up to `stored`, the disk those up to `synced`.
     pub fn committed(&self, stored: Seq, synced: Seq) {
         self.stored.fetch_max(stored, Ordering::AcqRel);
         self.synced.fetch_max(synced, Ordering::AcqRel);
@@ -135,8 +136,8 @@ impl Watermarks {
         self.waiters.wake(|awaits| self.has_come(awaits));
     }
 
-    /// Waits until all writes up to `seq` are with the operating system; fails when they will not
-    /// be. Blocks the thread.
+    /// Waits until the operating system has all writes up to `seq`; fails when it never will.
+    /// Blocks the thread.
     pub fn wait_stored(&self, seq: Seq) -> Result<(), StorageError> {
         let has_come = |progress: &Progress| progress.stored >= seq || progress.failure.is_some();
         if !has_come(&self.progress.borrow()) {
@@ -144,7 +145,7 @@ impl Watermarks {
             let runtime =
                 runtime.map_err(|error| StorageError::new("waiting for the log", error))?;
             let mut progress = self.subscribe();
-            // The sender lives as long as `self`, so there is no other error.
+            // The sender lives as long as `self`, so no other error is possible.
             let _ = runtime.block_on(progress.wait_for(has_come)).is_ok();
         }
         match self.failure() {
@@ -153,7 +154,7 @@ impl Watermarks {
         }
     }
 
-    /// All writes up to `seq` are in the tables.
+    /// The tables hold all writes up to `seq`.
     pub fn checkpointed(&self, seq: Seq) {
         self.checkpointed.fetch_max(seq, Ordering::AcqRel);
         self.progress
@@ -161,10 +162,12 @@ impl Watermarks {
         self.waiters.wake(|awaits| self.has_come(awaits));
     }
 
-    /// No write will come any further. The first reason stays; returns whether it is this one.
+    /// Records the failure that stops all writes. The first reason stays; returns whether this is
+    /// the first.
     pub fn fail(&self, reason: &StorageError) -> bool {
-        // Whoever waits is told first: where the disk is full, the log may be too. The flag is up
-        // before they wake, or they would go to sleep again; the reason is there before the flag.
+        // Waiting tasks are notified first: where the disk is full, the log may be full too. The
+        // flag is set before they wake, or they would sleep again; the reason is set before the
+        // flag.
         let is_first = self.progress.send_if_modified(|progress| {
             let is_first = progress.failure.is_none();
             if is_first {
@@ -180,13 +183,13 @@ impl Watermarks {
         is_first
     }
 
-    /// The committer has ended.
+    /// Records that the committer has ended.
     pub fn settle(&self) {
         self.progress.send_modify(|progress| progress.is_settled = true);
         self.waiters.wake_all();
     }
 
-    /// The broker is stopping.
+    /// Records that the broker is stopping.
     pub fn stopping(&self) {
         self.progress.send_modify(|progress| progress.is_stopping = true);
         self.waiters.wake_all();
@@ -197,7 +200,7 @@ impl Watermarks {
         self.progress.borrow().is_stopping
     }
 
-    /// All writes up to this are with the operating system.
+    /// The operating system has all writes up to this seq.
     pub fn stored(&self) -> Seq {
         self.stored.load(Ordering::Acquire)
     }
@@ -213,25 +216,25 @@ impl Watermarks {
     }
 }
 
-/// Someone who waits for one barrier after another, and hears of no other.
+/// A waiter for one barrier after another, notified of its own barrier only.
 #[derive(Debug)]
 pub struct Waiter<'w> {
     watermarks: &'w Watermarks,
     joined: Option<(u64, Awaits)>,
-    /// It knows that the broker stops.
+    /// Whether it has already reported that the broker stops.
     saw_stop: bool,
 }
 
 impl Waiter<'_> {
-    /// Ready when `barrier` is open, and when it never will be. One task alone polls it.
+    /// Ready when `barrier` is open or can no longer open. Only one task polls it.
     pub fn poll_released(&mut self, context: &Context<'_>, barrier: DurabilityBarrier) -> Poll<()> {
         let watermarks = self.watermarks;
         let is_released = || watermarks.barrier_status(barrier) != BarrierStatus::Waiting;
         self.poll(context, Awaits::All(barrier), is_released)
     }
 
-    /// Ready when the writes have come as far as one of the seqs of `step` says, when they never
-    /// will, and once when the broker stops. Always to be polled by the same task.
+    /// Ready when the writes reach one of the seqs of `step`, when they never will, and once when
+    /// the broker stops. Always polled by the same task.
     pub fn poll_step(&mut self, context: &Context<'_>, step: DurabilityBarrier) -> Poll<()> {
         let watermarks = self.watermarks;
         if !self.saw_stop && watermarks.is_stopping() {
@@ -288,25 +291,25 @@ mod tests {
     }
 
     #[test]
-    fn the_first_failure_stays_and_nobody_hears_of_the_next() {
+    fn the_first_failure_is_kept_and_a_second_is_not_announced() {
         let watermarks = Watermarks::at(3, 3);
         let mut progress = watermarks.subscribe();
         assert!(watermarks.fail(&failure("the first")));
-        let told = progress.borrow_and_update().failure.clone();
-        assert!(told.unwrap().to_string().ends_with("the first"));
+        let seen = progress.borrow_and_update().failure.clone();
+        assert!(seen.unwrap().to_string().ends_with("the first"));
         assert!(!watermarks.fail(&failure("the second")));
         assert!(!progress.has_changed().unwrap());
         assert!(watermarks.failure().unwrap().to_string().ends_with("the first"));
         assert!(watermarks.has_failed());
     }
-    /// Whether `waiter` may go on; nothing is really woken.
+    /// Whether `waiter` may go on; the waker does nothing.
     fn is_released(waiter: &mut Waiter<'_>, synced: Seq) -> bool {
         let barrier = DurabilityBarrier { synced, ..DurabilityBarrier::OPEN };
         waiter.poll_released(&Context::from_waker(std::task::Waker::noop()), barrier).is_ready()
     }
 
     #[test]
-    fn a_step_that_is_far_is_not_heard_of_and_the_stop_is_once() {
+    fn a_distant_step_does_not_wake_and_the_stop_wakes_once() {
         #[derive(Default)]
         struct Count(std::sync::atomic::AtomicUsize);
         impl std::task::Wake for Count {
@@ -340,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_hears_of_its_gate_and_of_the_end_of_hope() {
+    fn a_waiter_wakes_when_its_barrier_opens_or_can_no_longer_open() {
         let watermarks = Watermarks::at(3, 3);
         let (mut first, mut second) = (watermarks.waiter(), watermarks.waiter());
         assert!(is_released(&mut first, 3));

@@ -1,11 +1,11 @@
-//! What a check finds in stores that pass every checksum, and what it leaves in peace.
+//! Which faults a check finds in stores that pass every checksum, and what it accepts.
 
 use super::*;
 use crate::limits::SEQ_RESERVE;
 use crate::protocol::{ChangeBuffer, Level};
 use crate::storage::{Durability, MemoryStorage, Row};
 
-/// A write of one key: nothing of it is a delete.
+/// A change buffer of sets, without a delete.
 type Write<'w> = (Seq, &'w [u8], Option<&'w [u8]>);
 
 fn buffer(writes: &[Write<'_>]) -> ChangeBuffer {
@@ -23,7 +23,7 @@ fn record(writes: &[Write<'_>]) -> Vec<u8> {
     Record::new(buffer(writes)).encode().unwrap()
 }
 
-/// A record whose head says something else, under a checksum that is right.
+/// A record with a changed header and a correct checksum.
 fn resealed(mut record: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
     record[at] = byte;
     let checksum = crc32fast::hash(&record[5..]).to_le_bytes();
@@ -31,7 +31,7 @@ fn resealed(mut record: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
     record
 }
 
-/// A store of keys that are in the tables up to seq 5, with nothing in it.
+/// An empty store whose tables are complete up to seq 5.
 fn store() -> MemoryStorage {
     let disk = MemoryStorage::default();
     let rows = vec![
@@ -70,7 +70,7 @@ fn faults(disk: &MemoryStorage) -> Vec<String> {
 const ONE: Option<&[u8]> = Some(b"\x01");
 
 #[test]
-fn a_store_that_agrees_with_its_log_has_no_fault() {
+fn a_store_that_matches_its_log_has_no_fault() {
     let disk = store();
     log(&disk, 1, record(&[(1, b"a", ONE), (2, b"b", ONE), (3, b"a", None)]));
     rows(&disk, &[(2, b"b", ONE)]);
@@ -101,14 +101,14 @@ fn a_record_that_contradicts_itself_is_a_fault() {
 }
 
 #[test]
-fn a_row_that_is_no_value_is_a_fault() {
+fn a_row_that_does_not_decode_is_a_fault() {
     let disk = store();
     rows(&disk, &[(2, b"a", Some(b"\x91"))]);
     assert_eq!(faults(&disk), ["row 0161 of the tables (key 'a'): its value is not MessagePack"]);
 }
 
 #[test]
-fn a_segment_that_does_not_end_where_it_is_noted_is_a_fault() {
+fn a_segment_whose_end_differs_from_its_note_is_a_fault() {
     let disk = store();
     log(&disk, 1, record(&[(1, b"a", ONE), (2, b"b", ONE)]));
     rows(&disk, &[(1, b"a", ONE), (2, b"b", ONE)]);
@@ -122,21 +122,21 @@ fn a_segment_that_does_not_end_where_it_is_noted_is_a_fault() {
 }
 
 #[test]
-fn a_record_that_is_being_removed_is_passed_over() {
+fn a_record_before_the_first_segment_is_skipped() {
     let disk = store();
     log(&disk, 1, record(&[(1, b"a", ONE), (2, b"b", ONE)]));
-    // Of seq 3 nothing is left, so this is read on the way to what comes after it.
+    // Nothing of seq 3 is left, so this record is read on the way to the next one.
     log(&disk, 4, record(&[(4, b"c", ONE)]));
     let forget = Row { value: None, ..Segment::new(1).row() };
     disk.commit(vec![forget, Segment::new(3).row()], Durability::Fsynced).unwrap();
     rows(&disk, &[(4, b"c", ONE)]);
     assert_eq!(faults(&disk), Vec::<String>::new());
     log(&disk, 1, b"damaged".to_vec());
-    assert_eq!(faults(&disk).len(), 1, "one that cannot be read is told");
+    assert_eq!(faults(&disk).len(), 1, "an unreadable record is reported");
 }
 
 #[test]
-fn what_the_tables_need_not_have_yet_is_not_missed() {
+fn a_write_after_the_last_checkpoint_may_be_missing_from_the_tables() {
     let disk = store();
     log(&disk, 1, record(&[(1, b"a", ONE), (2, b"b", ONE), (6, b"a", ONE), (7, b"c", ONE)]));
     rows(&disk, &[(2, b"b", ONE)]);
@@ -159,7 +159,7 @@ fn a_row_that_lacks_a_touch_is_found() {
 }
 
 #[test]
-fn what_a_record_that_cannot_be_read_may_have_removed_is_not_missed() {
+fn rows_that_an_unreadable_record_may_have_deleted_are_no_fault() {
     let disk = store();
     log(&disk, 1, record(&[(1, b"a", ONE)]));
     log(&disk, 2, b"damaged".to_vec());
