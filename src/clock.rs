@@ -1,4 +1,4 @@
-//! Time as an argument: whoever needs it is given a [`Clock`], so a test can turn it.
+//! Time as an argument: code that needs the time is given a [`Clock`], so a test can set it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,33 +6,33 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use crate::protocol::Millis;
 
-/// Nanoseconds. All of them until the year 2554 fit.
+/// Nanoseconds; `u64` holds them until the year 2554.
 type Nanos = u64;
 
 const NANOS_PER_MILLI: Nanos = 1_000_000;
 
 /// The broker's time: it never runs backwards, and it never stands still.
 ///
-/// It begins at the greatest time that the store or the system's wall clock has shown, and goes on
-/// with the time that has passed since the machine was booted. Where the wall clock is ahead of
-/// that, the broker's time moves forward to it; where the wall clock is behind, it has no effect.
-/// So a wall clock that was wrong once, or is set back, neither stops an expiry nor brings a value
+/// It starts at the greatest time that the store or the system's wall clock has shown, and advances
+/// with the time since the machine was booted. Where the wall clock is ahead of that, the broker's
+/// time moves forward to the wall clock; where the wall clock is behind, it has no effect. So a
+/// wall clock that was wrong once, or is set back, neither delays an expiry nor brings a value
 /// back.
 #[derive(Debug, Clone)]
 pub struct Clock {
     hands: Hands,
-    /// The greatest distance seen from the time since boot to the broker's time.
+    /// The greatest offset seen between the time since boot and the broker's time.
     offset: Arc<AtomicU64>,
 }
 
-/// Where a clock reads.
+/// The source of a clock's readings.
 #[derive(Debug, Clone)]
 enum Hands {
     System,
     Manual(Arc<ManualHands>),
 }
 
-/// What a test shows a clock.
+/// The readings of a clock in a test.
 #[derive(Debug, Default)]
 pub struct ManualHands {
     wall: AtomicU64,
@@ -45,15 +45,15 @@ impl ManualHands {
         self.wall.store(time.saturating_mul(NANOS_PER_MILLI), Ordering::Release);
     }
 
-    /// Lets time pass. The wall clock stays as it is.
+    /// Advances the time since boot. The wall clock stays as it is.
     pub fn pass(&self, time: Millis) {
         self.since_boot.fetch_add(time.saturating_mul(NANOS_PER_MILLI), Ordering::AcqRel);
     }
 }
 
 impl Hands {
-    /// The wall clock, and the time since boot. In this order: a thread that is interrupted between
-    /// the two must not take the pause for a step of the wall clock.
+    /// The wall clock, and the time since boot. In this order: a thread interrupted between the two
+    /// reads must not take the pause for a step of the wall clock.
     fn read(&self) -> (Nanos, Nanos) {
         match self {
             Self::System => (wall(), since_boot()),
@@ -69,7 +69,7 @@ fn wall() -> Nanos {
     Nanos::try_from(since_epoch.as_nanos()).unwrap_or(Nanos::MAX)
 }
 
-/// Goes on while the machine is suspended, where the system has such a clock.
+/// Continues while the machine is suspended, where the system has such a clock.
 fn since_boot() -> Nanos {
     use rustix::time::{ClockId, clock_gettime};
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -95,26 +95,26 @@ impl Clock {
         clock
     }
 
-    /// A clock that reads what a test shows it.
+    /// A clock that reads the times set by a test.
     pub fn reading(hands: &Arc<ManualHands>) -> Self {
         Self { hands: Hands::Manual(Arc::clone(hands)), offset: Arc::default() }
     }
 
-    /// The time now, never less than an earlier answer.
+    /// The current time, never less than an earlier result.
     pub fn now(&self) -> Millis {
         let (wall, since_boot) = self.hands.read();
         let offset = self.offset_of(wall.saturating_sub(since_boot));
         since_boot.saturating_add(offset) / NANOS_PER_MILLI
     }
 
-    /// Moves time forward to `time`, from where it goes on; a time already past is ignored.
+    /// Moves time forward to `time`, and continues from there; a time already past is ignored.
     pub fn advance_to(&self, time: Millis) {
         let (_, since_boot) = self.hands.read();
         let time = time.saturating_mul(NANOS_PER_MILLI);
         self.offset_of(time.saturating_sub(since_boot));
     }
 
-    /// The greatest offset seen, this one included.
+    /// The greatest offset seen, including `offset`.
     fn offset_of(&self, offset: Nanos) -> Nanos {
         let greatest = self.offset.load(Ordering::Acquire);
         if offset <= greatest {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn time_goes_on_though_the_wall_clock_was_ahead_once_or_is_set_back() {
+    fn time_advances_although_the_wall_clock_was_ahead_or_is_set_back() {
         let hands = Arc::<ManualHands>::default();
         let clock = Clock::reading(&hands);
         hands.set_wall(10 * DAY);
@@ -152,13 +152,13 @@ mod tests {
         hands.set_wall(10 * DAY - 3_600_000);
         hands.pass(700);
         assert_eq!(clock.now(), 10 * DAY + 700);
-        // Ahead by a day: taken for true, as after a suspension.
+        // Ahead by a day: accepted, as after a suspension.
         hands.set_wall(11 * DAY);
         assert_eq!(clock.now(), 11 * DAY);
         hands.set_wall(10 * DAY);
         hands.pass(1_000);
         assert_eq!(clock.now(), 11 * DAY + 1_000);
-        // Both go on together: no step.
+        // Both clocks advance together: no step.
         hands.set_wall(11 * DAY + 1_000);
         hands.pass(5);
         hands.set_wall(11 * DAY + 1_005);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn time_goes_on_from_what_a_store_has_seen() {
+    fn time_continues_from_the_greatest_time_that_the_store_has_seen() {
         let hands = Arc::<ManualHands>::default();
         hands.pass(77);
         hands.set_wall(DAY);

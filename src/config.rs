@@ -1,44 +1,44 @@
-//! What a broker is told at start, after the command line has been read and checked.
+//! The configuration of a broker, after the command line has been read and checked.
 
 use crate::limits::Limits;
 use crate::protocol::Level;
 use std::path::PathBuf;
 
-/// Everything a broker needs to know before it starts.
+/// The configuration of a broker.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The store's directory; created when it does not exist.
     pub database: PathBuf,
     /// The address of the HTTP edge (host part only).
     pub http_host: String,
-    /// The port of the HTTP edge; 0 asks the system for one.
+    /// The port of the HTTP edge; 0 lets the system choose one.
     pub http_port: u16,
-    /// Further names under which the HTTP edge may be called (the `Host` header).
+    /// Further names by which clients may address the HTTP edge (the `Host` header).
     pub http_host_names: Vec<String>,
-    /// Whether a URL that is opened in a browser may write.
+    /// Whether a URL opened in a browser may write.
     pub allow_browser_writes: bool,
     /// Endpoints of the command edge: `tcp://host:port` or `ipc://path`.
     pub routers: Vec<String>,
     /// Endpoints of the change edge.
     pub publishers: Vec<String>,
-    /// Whether other machines may reach it, which needs no password.
+    /// Whether other machines may reach the broker, which has no password.
     pub insecure: bool,
-    /// What an operator should know of how it was started, as `stats` tells it.
+    /// Warnings for the operator about how the broker was started, as `stats` shows them.
     pub warnings: Vec<String>,
     /// The durability of writes that do not name one.
     pub durability: Level,
     /// Bounds of the write queue.
     pub write_queue: WriteQueueConfig,
-    /// How much history stays.
+    /// How much history is retained.
     pub retain: RetainConfig,
-    /// How many threads bring the tables up to date.
+    /// How many checkpointer threads there are.
     pub checkpoint_threads: usize,
-    /// All other bounds.
+    /// All other limits.
     pub limits: Limits,
 }
 
 impl Config {
-    /// One checkpoint thread, no edges, and defaults for all that has some.
+    /// One checkpoint thread, no edges, and the defaults of everything that has a default.
     pub fn without_edges(database: impl Into<PathBuf>) -> Self {
         Self {
             database: database.into(),
@@ -76,15 +76,15 @@ impl Default for WriteQueueConfig {
     }
 }
 
-/// How much of the log stays after the tables hold it, for `changes`.
+/// How much of the log is retained for `changes` after the tables hold it.
 #[derive(Debug, Clone, Copy)]
 pub struct RetainConfig {
-    /// Bytes of log that stay at least, unless they are too old; what the tables do not hold yet
-    /// stays in any case.
+    /// Bytes of log to retain, unless they are too old. Records that the tables do not hold yet are
+    /// always kept.
     pub bytes: u64,
-    /// What is older goes too, in milliseconds; 0 sets no bound.
+    /// The greatest age of retained records, in milliseconds; 0 sets no bound.
     pub age_ms: u64,
-    /// The log is kept count of, and trimmed, in stretches of about so many bytes.
+    /// The log is counted and trimmed in segments of about this many bytes.
     pub segment_bytes: u64,
 }
 
@@ -92,8 +92,8 @@ pub struct RetainConfig {
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
 impl RetainConfig {
-    /// When a segment is full. What stays beyond `bytes` is one segment, so where little is to
-    /// stay they are short.
+    /// The size of a full segment. The log exceeds `bytes` by up to one segment, so segments are
+    /// short where little is to be retained.
     pub fn full_segment_bytes(&self) -> u64 {
         self.segment_bytes.min((self.bytes / 4).max(SEGMENT_BYTES_MIN))
     }

@@ -74,7 +74,7 @@ impl Changes {
             let wait = if self.follow { WAIT } else { Duration::ZERO };
             let page = tokio::select! {
                 page = replay.next(left, wait) => page,
-                () = stop.asked() => break,
+                () = stop.requested() => break,
             };
             match page {
                 Ok(page) => {
@@ -91,7 +91,7 @@ impl Changes {
                     self.report_gone(&error, &mut is_gone);
                     tokio::select! {
                         () = sleep(PAUSE) => {}
-                        () = stop.asked() => break,
+                        () = stop.requested() => break,
                     }
                 }
                 Err(error) => return Err(error.into()),

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Failure;
 use super::output::Output;
 use super::progress::Progress;
-use super::stop::exit_when_asked;
+use super::stop::exit_on_interrupt;
 use crate::storage::files;
 use crate::storage::{StorageError, StoreView};
 use crate::wal::archive_reader::ArchiveReader;
@@ -125,7 +125,7 @@ impl Check {
         }
         let mut progress = Progress::begin(Some(size));
         let (read, path) = (progress.counter(), self.path.clone());
-        exit_when_asked(move || {
+        exit_on_interrupt(move || {
             let (read, path) = (read.load(Ordering::Relaxed), path.display());
             format!("{path}: interrupted after {read} items were read, in which nothing was wrong")
         })?;
@@ -166,7 +166,7 @@ impl Check {
     /// Looks at the files, then at what is in them; repairs what is wrong, if asked to.
     fn store(&self, progress: &mut Progress, findings: &mut Findings) -> Result<(), Failure> {
         let (read, path, is_repair) = (progress.counter(), self.path.clone(), self.repair);
-        exit_when_asked(move || {
+        exit_on_interrupt(move || {
             let (read, path) = (read.load(Ordering::Relaxed), path.display());
             let rest = match is_repair {
                 true => "repair was cut short: run it again",

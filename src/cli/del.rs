@@ -10,7 +10,7 @@ use super::Failure;
 use super::connection::{Connection, Writing, condition};
 use super::key::{self, Key};
 use super::output::Output;
-use super::stop::exit_when_asked;
+use super::stop::exit_on_interrupt;
 use crate::client::{Client, Condition, Range, WriteOptions};
 
 const NOTE: &str = "\
@@ -65,7 +65,7 @@ impl Del {
         let deleted = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&deleted);
         let is_one_write = !self.keys.is_empty();
-        exit_when_asked(move || match counted.load(Relaxed) {
+        exit_on_interrupt(move || match counted.load(Relaxed) {
             _ if is_one_write => "interrupted; whether it took place is not known".to_owned(),
             count => format!("interrupted; {count} keys were deleted, and perhaps a page more"),
         })?;

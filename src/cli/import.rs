@@ -154,7 +154,7 @@ impl Transfer {
     async fn next(&mut self, source: &mut Source) -> Result<Option<Item>, Failure> {
         let soon = tokio::select! {
             biased;
-            () = self.stop.asked() => return Err(self.interrupted().await),
+            () = self.stop.requested() => return Err(self.interrupted().await),
             item = source.soon(LINGER) => item?,
         };
         if soon.is_some() {
@@ -165,7 +165,7 @@ impl Transfer {
         }
         tokio::select! {
             biased;
-            () = self.stop.asked() => Err(self.interrupted().await),
+            () = self.stop.requested() => Err(self.interrupted().await),
             item = source.next() => item,
         }
     }
@@ -179,7 +179,7 @@ impl Transfer {
             loop {
                 tokio::select! {
                     outcomes = &mut received => break outcomes?,
-                    () = self.stop.asked() => {
+                    () = self.stop.requested() => {
                         if is_interrupted {
                             let lines = sent.items.lines();
                             let text = format!("interrupted; {lines}: there was no answer yet");

@@ -176,7 +176,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Failu
 pub fn run(cli: Cli) -> Result<(), Failure> {
     prepare(&cli)?;
     if let Some(said) = cli.command.said_when_interrupted() {
-        stop::exit_when_asked(move || said.to_owned())?;
+        stop::exit_on_interrupt(move || said.to_owned())?;
     }
     let mut output = Output::new(cli.json);
     let out = &mut output;

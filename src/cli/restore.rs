@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Failure;
 use super::output::Output;
 use super::progress::Progress;
-use super::stop::exit_when_asked;
+use super::stop::exit_on_interrupt;
 use crate::clock::Clock;
 use crate::protocol::hex;
 use crate::storage::{FjallStorage, files};
@@ -43,7 +43,7 @@ impl Restore {
     pub(super) fn run(self, out: &mut Output) -> Result<(), Failure> {
         let is_begun = Arc::new(AtomicBool::new(false));
         let (has_part, path) = (Arc::clone(&is_begun), self.database.clone());
-        exit_when_asked(move || match has_part.load(Relaxed) {
+        exit_on_interrupt(move || match has_part.load(Relaxed) {
             true => {
                 format!("interrupted; {} holds a part of the backup: remove it", path.display())
             }

@@ -12,7 +12,7 @@ pub(super) async fn unless_asked<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     if !has_remains {
-        exit_when_asked(|| "interrupted; what was printed is not all of it".to_owned())?;
+        exit_on_interrupt(|| "interrupted; what was printed is not all of it".to_owned())?;
         return work.await;
     }
     unless_interrupted(work).await
@@ -25,12 +25,12 @@ pub(super) async fn unless_interrupted<T>(
     let mut stop = Stop::new()?;
     tokio::select! {
         done = work => done,
-        () = stop.asked() => Err(Failure::interrupted("interrupted; nothing was written")),
+        () = stop.requested() => Err(Failure::interrupted("interrupted; nothing was written")),
     }
 }
 
 /// Ends the process on Ctrl-C with what is `said` then, where work goes on that cannot be asked.
-pub(super) fn exit_when_asked(said: impl Fn() -> String + Send + 'static) -> Result<(), Failure> {
+pub(super) fn exit_on_interrupt(said: impl Fn() -> String + Send + 'static) -> Result<(), Failure> {
     let cannot = |error| Failure::failed(format!("cannot listen for signals: {error}"));
     let (sender, listens) = std::sync::mpsc::sync_channel(1);
     let watch = move || {
@@ -44,7 +44,7 @@ pub(super) fn exit_when_asked(said: impl Fn() -> String + Send + 'static) -> Res
             Err(failure) => return drop(sender.send(Err(failure))),
         };
         let _ = sender.send(Ok(()));
-        runtime.block_on(stop.asked());
+        runtime.block_on(stop.requested());
         Failure::interrupted(said()).exit();
     };
     std::thread::Builder::new().name("vatn-stop".to_owned()).spawn(watch).map_err(cannot)?;
@@ -64,7 +64,7 @@ impl Stop {
     }
 
     /// Returns when one of them has come.
-    pub(super) async fn asked(&mut self) {
-        self.0.asked().await;
+    pub(super) async fn requested(&mut self) {
+        self.0.received().await;
     }
 }

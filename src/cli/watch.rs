@@ -62,7 +62,7 @@ impl Watch {
         while left > 0 {
             let event = tokio::select! {
                 event = follower.next() => event,
-                () = stop.asked() => break,
+                () = stop.requested() => break,
             };
             match event {
                 Ok(Event::Change(change)) => {

@@ -1,9 +1,9 @@
-//! How much memory the process may use: that of the machine, of its control group, or of its own
-//! limit, whichever is least; and the shares of it that limits have by default.
+//! How much memory the process may use: the least of the machine's, its control group's and its own
+//! limit; and the default shares of it for the limits.
 //!
-//! All shares together, with what a limit does not count, fit: what waits for the tables is in
-//! memory up to four times, as a record that grows, as one on its way to the log, and as rows that
-//! the tables have not written yet.
+//! All shares together fit, with the memory that no limit counts. Writes that wait for the tables
+//! are in memory up to four times: as a growing record, as a record on its way to the log, and as
+//! rows not yet written to the tables.
 
 use std::fs;
 use std::path::Path;
@@ -12,16 +12,16 @@ use std::sync::LazyLock;
 static USABLE: LazyLock<Option<usize>> =
     LazyLock::new(|| usable(&|path| fs::read_to_string(path).ok()));
 
-/// Where control groups are.
+/// The directory of the control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The default of `--max-data-bytes`: three eighths of the memory that the process may use. `None`
-/// where nothing is known of it.
+/// where that is not known.
 pub fn default_data_bytes() -> Option<usize> {
     USABLE.map(|bytes| bytes / 8 * 3)
 }
 
-/// One part of so many of the memory that the process may use, and `most` at the most.
+/// The memory that the process may use, divided by `parts`, and at most `most`.
 pub fn share(parts: usize, most: usize) -> usize {
     USABLE.map_or(most, |bytes| (bytes / parts).min(most))
 }
@@ -47,7 +47,7 @@ fn address_space(limits: &str) -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The limit of a group that the process is in, or of one above it: `0::/path` (version 2), or
+/// The limit of a group that the process is in, or of a parent group: `0::/path` (version 2), or
 /// `4:memory:/path` (version 1).
 fn group_limit(line: &str, read: &dyn Fn(&Path) -> Option<String>) -> Option<usize> {
     let mut parts = line.splitn(3, ':');
@@ -62,7 +62,7 @@ fn group_limit(line: &str, read: &dyn Fn(&Path) -> Option<String>) -> Option<usi
     let folder = Path::new(path.trim_start_matches('/'));
     let limit = |folder: &Path| {
         let text = read(&Path::new(&root).join(folder).join(name))?;
-        // `max` where there is none.
+        // The value is `max` where there is no limit.
         text.trim().parse().ok()
     };
     folder.ancestors().filter_map(limit).min()
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// What is usable where there are these files.
+    /// The usable memory on a system with these files.
     fn found(files: &[(&str, &str)]) -> Option<usize> {
         let files: BTreeMap<&str, &str> = files.iter().copied().collect();
         usable(&|path| files.get(path.to_str()?).map(|text| (*text).to_owned()))
@@ -84,7 +84,7 @@ mod tests {
     const GROUPS: &str = "/proc/self/cgroup";
 
     #[test]
-    fn the_least_of_all_limits_counts() {
+    fn the_least_of_all_memory_limits_is_used() {
         assert_eq!(found(&[]), None);
         assert_eq!(found(&[MEMINFO]), Some(8_192_000));
         let unlimited =
@@ -107,13 +107,13 @@ mod tests {
             ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
         ];
         assert_eq!(found(&one), Some(2_000_000));
-        // In a container the group that is named may not be seen, and its files are at the root.
+        // In a container the named group may be invisible, and its files are at the root.
         let root = [MEMINFO, (GROUPS, "0::/\n"), ("/sys/fs/cgroup/memory.max", "3000000\n")];
         assert_eq!(found(&root), Some(3_000_000));
     }
 
     #[test]
-    fn this_machine_has_some() {
+    fn this_machine_has_a_memory_limit() {
         assert!(default_data_bytes().is_none_or(|bytes| bytes > 1 << 20));
         assert!(share(16, 512 << 20) <= 512 << 20 && share(usize::MAX, 1) <= 1);
     }

@@ -164,7 +164,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What cannot work, as a sentence that names the flag; `None` when all is well.
+    /// A contradiction between limits, as a sentence that names the flag; `None` when there is
+    /// none.
     pub fn fault(&self) -> Option<String> {
         let least = [
             ("--max-connections", self.max_connections, 1),
@@ -189,7 +190,8 @@ impl Limits {
         fault.or_else(|| at_most("--max-message-bytes", self.max_message_bytes, MESSAGE_BYTES_MAX))
     }
 
-    /// The most that the keys and values of one write may take: what fits into one message does.
+    /// The most bytes that the keys and values of one write may take: as many as fit into one
+    /// message.
     pub fn write_bytes(&self) -> usize {
         self.max_message_bytes
     }
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_default_to_what_the_code_defaults_to() {
+    fn the_flags_have_the_defaults_of_the_code() {
         let parsed = Harness::parse_from(["vatn"]).limits;
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Limits::default()));
     }
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_cannot_work_names_its_flag() {
+    fn the_fault_of_a_limit_names_its_flag() {
         let limits = Limits { max_incoming_bytes: 10, ..Limits::default() };
         assert!(limits.fault().is_some_and(|text| text.starts_with("--max-incoming-bytes 10")));
         let (max_message_bytes, max_incoming_bytes) = (MESSAGE_BYTES_MAX + 1, 1 << 40);

@@ -1,6 +1,6 @@
 //! Sizes and durations as people write them: `64MiB`, `1GB`, `10s`, `1h30m`.
 //!
-//! A plain number stays what it was: bytes for a size, the flag's own unit for a duration.
+//! A plain number is in bytes for a size, and in the flag's own unit for a duration.
 
 const SIZE_UNITS: [(&str, u64); 14] = [
     ("", 1),
@@ -92,7 +92,7 @@ struct Decimal {
 }
 
 impl Decimal {
-    /// The product, where it is a whole number.
+    /// The product, where it is an integer.
     fn times(&self, unit: u64) -> Result<Option<u64>, String> {
         let product = self.digits.checked_mul(u128::from(unit)).ok_or("it is too large")?;
         if !product.is_multiple_of(self.scale) {
@@ -108,7 +108,7 @@ fn split(text: &str) -> Option<(Decimal, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    // A number of more digits is too large, or too fine, for anything here.
+    // A number with more digits is too large, or too precise, for any use here.
     if whole.is_empty() || fraction.is_empty() || fraction.contains('.') || number.len() > 30 {
         return None;
     }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_units_and_may_be_put_together() {
+    fn durations_have_units_and_may_be_combined() {
         for (text, expected) in [
             ("250", 250),
             ("10s", 10_000),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_refused_with_what_would_be_one() {
+    fn text_that_is_no_size_or_duration_is_refused_with_an_example() {
         for text in ["", " ", "GB", "-1", "1XB", "1..5", ".", "1.", ".5", "0.5", "1e3", "0x10"] {
             assert!(bytes::<u64>(text).is_err(), "{text}");
         }

@@ -1,18 +1,19 @@
-//! File descriptors: connections may not take the last ones, or the store could not open its files,
-//! and a store that cannot write stops all writes for good.
+//! File descriptors: connections may not take the last ones. Without descriptors the store could
+//! not open its files, and a store that cannot write stops all writes for good.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Kept for the store, or a quarter of all where that is fewer.
+/// Descriptors reserved for the store, or a quarter of all where that is fewer.
 const RESERVE: u64 = 64;
 
 /// Fails when no further connection may be accepted.
 pub fn check_spare() -> io::Result<()> {
-    // The system gives the lowest number that is free.
+    // The system gives the lowest free number.
     let next = File::open("/dev/null")?.as_raw_fd();
-    // Read each time: it may be changed from outside. Where it cannot be read, nothing is kept.
+    // Read each time: the limit may be changed from outside. Where it cannot be read, none are
+    // reserved.
     let limit = fs::read_to_string("/proc/self/limits").ok().and_then(|limits| soft_limit(&limits));
     match limit.zip(u64::try_from(next).ok()) {
         Some((limit, next)) if next + RESERVE.min(limit / 4) >= limit => {
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_read_from_what_the_system_prints() {
+    fn the_limit_is_parsed_from_the_system_s_text() {
         let limits = "Limit            Soft Limit   Hard Limit   Units\n\
                       Max open files            1024                 524288               files\n";
         assert_eq!(soft_limit(limits), Some(1024));

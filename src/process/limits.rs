@@ -1,25 +1,28 @@
-//! The limits that the system sets the process (`ulimit`), held against what a broker needs: too
-//! little is said at the start, and not found out later by a signal or an abort.
+//! The limits that the system sets the process (`ulimit`), compared with the needs of a broker. A
+//! limit that is too low is reported at the start, and not discovered later by a signal or an
+//! abort.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that a broker needs without a single connection: its store's, and those kept for it.
+/// Descriptors that a broker without connections needs: the store's open files, and the reserved
+/// ones.
 pub const OPEN_FILES_MIN: u64 = 128;
-/// The largest file of a store, without what a very large write adds: fjall's journal and some.
+/// The largest file of a store, without the excess of a very large write: fjall's journal and a
+/// margin.
 pub const FILE_BYTES_MIN: u64 = 160 << 20;
-/// Address space that an empty broker takes: stacks, and what the allocator reserves a thread.
+/// Address space of an empty broker: stacks, and the allocator's reservation for each thread.
 pub const ADDRESS_BYTES_MIN: u64 = 1 << 30;
 
-/// Allows as many open files as the system lets this process have; returns how many that are.
+/// Raises the limit of open files as far as the system allows; returns the limit.
 pub fn raise_open_files() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: maximum, maximum };
-    // Where it cannot be raised, what there was is what there is.
+    // Where it cannot be raised, the current limit stays.
     let _ = if current == maximum { Ok(()) } else { setrlimit(Resource::Nofile, wanted) };
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Why a broker cannot run within the limits, in words that name the limit and the cure.
+/// Why a broker cannot run within the limits, as a sentence that names the limit and the cure.
 pub fn fault() -> Option<String> {
     let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     if open_files < OPEN_FILES_MIN {
@@ -42,7 +45,7 @@ pub fn fault() -> Option<String> {
         .or_else(|| least(Resource::Data, ADDRESS_BYTES_MIN / 4, "data", "ulimit -d"))
 }
 
-/// How many connections of one edge `open_files` allow beside what the store needs.
+/// How many connections `open_files` allow one edge, besides the files of the store.
 pub fn connections(open_files: u64) -> usize {
     usize::try_from(open_files.saturating_sub(OPEN_FILES_MIN / 2)).unwrap_or(usize::MAX).max(1)
 }
@@ -52,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_leave_the_store_its_files() {
+    fn the_limit_of_connections_leaves_descriptors_for_the_store() {
         assert_eq!(connections(1024), 960);
         assert_eq!(connections(OPEN_FILES_MIN), 64);
         assert_eq!(connections(0), 1);

@@ -1,4 +1,4 @@
-//! The process itself: its signals, the limits that the system sets it, who may read its files.
+//! The process itself: its signals, its system limits, and the permissions of its files.
 
 pub mod descriptors;
 pub mod limits;
@@ -6,8 +6,8 @@ pub mod signals;
 
 use rustix::fs::Mode;
 
-/// Has all files that this process makes be readable by their owner alone, whatever the umask of
-/// who started it: 0600, and 0700 for directories.
+/// Makes all files of this process readable by their owner alone, whatever umask it inherited:
+/// 0600, and 0700 for directories.
 pub fn make_files_private() {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }

@@ -1,4 +1,4 @@
-//! Signals: what each asks of a broker, and what interrupts a command.
+//! Signals: what each means to a broker, and which ones interrupt a command.
 //!
 //! | signal | a broker |
 //! |---|---|
@@ -7,8 +7,8 @@
 //! | USR1, USR2, ALRM, PIPE, IO, PROF, VTALRM, STKFLT, real-time | ignores it |
 //! | XFSZ | a write past `ulimit -f` is an error, in every command |
 //!
-//! Once a signal is listened for, the system no longer ends the process by it, whether somebody
-//! reads what came or not.
+//! Once the process listens for a signal, the system no longer ends it by that signal, whether or
+//! not the signal is read.
 
 use rustix::process::Signal as Kind;
 use std::fs::File;
@@ -17,12 +17,12 @@ use std::io;
 use std::task::Poll;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a signal asks of a broker.
+/// The request that a signal makes of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
     /// Stop in order.
     Stop(&'static str),
-    /// Read anew what can change while it runs.
+    /// Reload what can change at run time.
     Reload,
     /// Nothing.
     Ignored(&'static str),
@@ -45,7 +45,7 @@ const IGNORED: [(&str, Kind); 8] = [
     ("SIGVTALRM", Kind::VTALARM),
     ("SIGSTKFLT", Kind::STKFLT),
 ];
-/// Those that a C library leaves to programs on Linux; the first ones are its own.
+/// The signals that a C library leaves to programs on Linux; the first ones are its own.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
 /// The signals of a broker.
@@ -53,7 +53,7 @@ const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 pub struct Signals(Vec<(Notice, Signal)>);
 
 impl Signals {
-    /// Listens from now on.
+    /// Starts to listen.
     pub fn of_broker() -> io::Result<Self> {
         let mut all: Vec<(Notice, i32)> = Vec::new();
         all.extend(STOPS.map(|(name, kind)| (Notice::Stop(name), kind.as_raw())));
@@ -67,7 +67,7 @@ impl Signals {
         all.into_iter().map(listen).collect::<io::Result<_>>().map(Self)
     }
 
-    /// The next one.
+    /// The next signal's request.
     pub async fn next(&mut self) -> Notice {
         poll_fn(|context| {
             for (notice, signal) in &mut self.0 {
@@ -81,7 +81,7 @@ impl Signals {
     }
 }
 
-/// What interrupts a command: Ctrl-C, and what systemd sends.
+/// The signals that interrupt a command: Ctrl-C, and the one that systemd sends.
 #[derive(Debug)]
 pub struct Interrupt {
     interrupt: Option<Signal>,
@@ -89,8 +89,8 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Listens from now on. What is ignored by the wish of whoever started the process, as a shell
-    /// has jobs in the background ignore Ctrl-C, stays so.
+    /// Starts to listen. A signal that the parent process set to be ignored, as a shell does with
+    /// Ctrl-C for jobs in the background, stays ignored.
     pub fn new() -> io::Result<Self> {
         let listen = |kind: Kind| match is_ignored(kind) {
             true => Ok(None),
@@ -99,8 +99,8 @@ impl Interrupt {
         Ok(Self { interrupt: listen(Kind::INT)?, terminate: listen(Kind::TERM)? })
     }
 
-    /// Returns when one of them has come.
-    pub async fn asked(&mut self) {
+    /// Returns when one of the signals has arrived.
+    pub async fn received(&mut self) {
         poll_fn(|context| {
             for signal in [&mut self.interrupt, &mut self.terminate].into_iter().flatten() {
                 if signal.poll_recv(context) == Poll::Ready(Some(())) {
@@ -113,7 +113,7 @@ impl Interrupt {
     }
 }
 
-/// Makes a write past the limit of a file's size an error like others, not the end of the process.
+/// Makes a write past the file size limit an ordinary error instead of the end of the process.
 pub fn survive_file_limit() -> io::Result<()> {
     signal(SignalKind::from_raw(Kind::XFSZ.as_raw())).map(drop)
 }
@@ -123,7 +123,7 @@ fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
-/// Whether who started the process has had this signal ignored, as `nohup` does.
+/// Whether the parent process set this signal to be ignored, as `nohup` does.
 fn is_ignored(kind: Kind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignored_mask(&status) >> (kind.as_raw() - 1) & 1 == 1
@@ -139,14 +139,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_ignored_is_read_from_what_the_system_prints() {
+    fn ignored_signals_are_parsed_from_the_system_s_text() {
         let status = "Name:\tvatn\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n";
         assert_eq!(ignored_mask(status), 0x1001);
         assert_eq!(ignored_mask(""), 0);
     }
 
     #[test]
-    fn no_signal_is_asked_for_twice() {
+    fn no_signal_is_registered_twice() {
         let mut numbers: Vec<i32> =
             STOPS.iter().chain(&IGNORED).map(|(_, kind)| kind.as_raw()).collect();
         numbers.extend(REAL_TIME);

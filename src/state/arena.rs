@@ -1,4 +1,5 @@
-//! Entries in pages: no allocation for each, no header of an allocator, overwritten in place.
+//! Entries in pages: no allocation and no allocator header for each entry, and overwriting in
+//! place.
 //!
 //! A page holds slots of one size; an emptied page can serve another size. A slot holds one entry:
 //!
@@ -6,9 +7,8 @@
 //! seq u64 | value_len u32 | key_len u16 | flags u8 | [expires_at_ms u64] | key | value
 //! ```
 //!
-//! A large value has an allocation of its own, which readers share: it leaves the lock without a
-//! copy. Its slot holds its number. A handle names a slot in four bytes, so that the indexes above
-//! stay small.
+//! A large value has its own allocation, which readers share: it leaves the lock without a copy.
+//! Its slot holds its number. A handle names a slot in four bytes, so the indexes stay small.
 
 use crate::clock::Millis;
 use crate::limits::KEY_BYTES_MAX;
@@ -16,22 +16,23 @@ use crate::protocol::{Level, Seq, Shared};
 
 /// Bytes in a page.
 const PAGE_BYTES: usize = 1 << 20;
-/// Emptied pages whose memory is kept for the next ones; that of others goes back.
+/// How many emptied pages keep their memory for reuse; the memory of others is freed.
 const SPARE_PAGES: usize = 8;
 /// Slots begin at multiples of this, and a handle counts in it.
 const UNIT: usize = 8;
-/// No slot is smaller than so many units.
+/// The least size of a slot, in units.
 pub const SLOT_UNITS_MIN: usize = HEAD.div_ceil(UNIT);
 const UNITS_PER_PAGE: usize = PAGE_BYTES / UNIT;
-/// Head, key and value together take no more than this in a slot.
+/// The most bytes that header, key and value together take in a slot.
 const SLOT_BYTES_MAX: usize = 64 << 10;
-/// A longer value has an allocation of its own, and is shared instead of copied.
+/// A longer value has its own allocation, and is shared instead of copied.
 pub const INLINE_BYTES_MAX: usize = 4 << 10;
-/// What an allocation takes besides the value, about: two counters, and what the allocator adds.
+/// About how many bytes an allocation takes besides the value: two counters and the allocator's
+/// overhead.
 const LARGE_OVERHEAD: usize = 48;
 const HEAD: usize = 8 + 4 + 2 + 1;
 const CACHE_LINE: usize = 64;
-/// What a slot holds of a large value: its number.
+/// The slot's content for a large value: its number.
 const LARGE_REFERENCE: usize = 4;
 
 const LEVEL_BITS: u8 = 0b0000_0011;
@@ -42,51 +43,51 @@ const LARGE: u8 = 0b0001_0000;
 /// Names a slot.
 pub type Handle = u32;
 
-/// More pages have no handles.
+/// The number of pages that handles can address.
 const PAGES_MAX: usize = (1 << Handle::BITS) / UNITS_PER_PAGE;
-/// So many are left to whatever is no new write: what expires, is taken back or replayed; and one
-/// page for each class, since a class begins one however little it is to hold.
+/// Pages reserved for operations that are no new writes: expiry, rollback and replay. One page more
+/// for each class, since even the smallest class begins a page.
 const PAGES_LEFT: usize = 1 << 10;
-/// What new writes may fill of all pages.
+/// The number of pages that new writes may fill.
 pub const PAGES_BYTES_MAX: usize = (PAGES_MAX - PAGES_LEFT) * PAGE_BYTES;
 
-/// What is known of an entry besides its key and value.
+/// The facts about an entry besides its key and value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// The seq of the write that made it.
     pub seq: Seq,
     /// When it expires; 0 never.
     pub expires_at: Millis,
-    /// The durability its writer asked for.
+    /// The durability that its writer requested.
     pub level: Level,
     /// Whether this value, or an older one of the key, is in the log or the tables.
     pub persisted: bool,
 }
 
-/// An entry as it lies in its slot.
+/// An entry as stored in its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot<'a> {
-    /// What is known of it.
+    /// The facts about the entry.
     pub head: Head,
     /// Its key.
     pub key: &'a [u8],
     /// The bytes of one MessagePack value.
     pub value: &'a [u8],
-    /// The allocation that holds it, where it has one of its own.
+    /// The allocation of the value, where it has its own.
     pub shared: Option<&'a Shared>,
 }
 
 #[derive(Debug, Default)]
 struct Page {
     bytes: Box<[u8]>,
-    /// The size of its slots; 0 for a page that is free.
+    /// The size of its slots; 0 for a free page.
     slot_bytes: usize,
     live: usize,
     /// Slots before this have been used.
     used: usize,
     /// Slots that were used and are free again.
     free: Vec<u16>,
-    /// It is in its class's list of pages with room.
+    /// Whether the page is in its class's list of pages with room.
     is_listed: bool,
 }
 
@@ -96,25 +97,25 @@ impl Page {
     }
 }
 
-/// The pages, and the values that live on their own.
+/// The pages, and the values with their own allocations.
 #[derive(Debug, Default)]
 pub struct Arena {
     pages: Vec<Page>,
     free_pages: Vec<usize>,
-    /// For each size of slot, pages that have room; some may have changed since.
+    /// For each slot size, pages that have room; the list may be stale.
     with_room: Vec<Vec<usize>>,
     large: Vec<Shared>,
     large_bytes: usize,
     /// Bytes of slots that hold an entry.
     slot_bytes: usize,
     free_large: Vec<u32>,
-    /// Buffers of emptied pages, for the next ones.
+    /// Buffers of emptied pages, kept for reuse.
     spare: Vec<Box<[u8]>>,
     dropped: Vec<Shared>,
 }
 
-/// The number and the size of the class of slots that hold `bytes`: steps of 8 up to 1 KiB, then of
-/// an eighth of the power of two below.
+/// The index and the slot size of the class for `bytes`: steps of 8 up to 1 KiB, then steps of an
+/// eighth of the next lower power of two.
 fn class(bytes: usize) -> (usize, usize) {
     if bytes <= 1024 {
         let class = bytes.div_ceil(UNIT);
@@ -127,7 +128,7 @@ fn class(bytes: usize) -> (usize, usize) {
 }
 
 impl Arena {
-    /// Puts an entry into a slot. A large value that is `shared` already is not copied.
+    /// Puts an entry into a slot. A large value that is already `shared` is not copied.
     pub fn insert(
         &mut self,
         head: &Head,
@@ -150,9 +151,9 @@ impl Arena {
         handle
     }
 
-    /// Puts another head on an entry, and leaves its value. Where the head takes another number of
-    /// bytes than before, the entry gets another slot, which is returned; the old one is then to be
-    /// [vacated](Self::vacate).
+    /// Replaces the head of an entry, and keeps its value. Where the new head has another length,
+    /// the entry moves to another slot, which is returned; the caller then [vacates](Self::vacate)
+    /// the old one.
     pub fn set_head(&mut self, handle: Handle, head: &Head) -> Option<Handle> {
         let (slot, layout) = self.slot(handle)?;
         let is_large = layout.flags & LARGE != 0;
@@ -171,7 +172,7 @@ impl Arena {
         None
     }
 
-    /// Puts another head and value into the slot of an entry, if they fit as if made for it.
+    /// Replaces the head and value of an entry in its slot, if they fit the slot's class.
     pub fn replace(&mut self, handle: Handle, head: &Head, value: &[u8]) -> bool {
         let Some(page) = self.pages.get_mut(page_of(handle)) else { return false };
         let slot_size = page.slot_bytes;
@@ -205,20 +206,20 @@ impl Arena {
         self.vacate(handle);
     }
 
-    /// Large values that are gone from the map, to be freed where nobody waits for it: giving pages
-    /// back to the system takes as long as a copy.
+    /// Takes the large values removed from the map, to be freed outside the lock: returning pages
+    /// to the system takes as long as a copy.
     pub fn take_dropped(&mut self) -> Vec<Shared> {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Frees the slot of an entry alone.
+    /// Frees the slot of an entry, and not its value.
     pub fn vacate(&mut self, handle: Handle) {
         let number = page_of(handle);
         let Some(page) = self.pages.get_mut(number) else { return };
         self.slot_bytes -= page.slot_bytes;
         page.live -= 1;
         if page.live == 0 {
-            // An entry in a list of pages with room is found stale there.
+            // If the entry is in a list of pages with room, it is found stale there.
             let emptied = std::mem::take(page);
             if self.spare.len() < SPARE_PAGES {
                 self.spare.push(emptied.bytes);
@@ -241,7 +242,8 @@ impl Arena {
         self.find(handle).unwrap_or(Slot { head: EMPTY, key: &[], value: &[], shared: None })
     }
 
-    /// Reads a byte of each of a slot's first cache lines: for the caches, not for the bytes.
+    /// Reads a byte of each of a slot's first cache lines, to load them into the processor's
+    /// caches.
     pub fn touch(&self, handle: Handle) -> u8 {
         let Some(page) = self.pages.get(page_of(handle)) else { return 0 };
         let byte = |at: usize| page.bytes.get(offset_of(handle) + at).copied().unwrap_or_default();
@@ -256,21 +258,21 @@ impl Arena {
         key.unwrap_or_default()
     }
 
-    /// Bytes of pages and large values.
+    /// The bytes of pages and large values.
     pub fn bytes(&self) -> usize {
         let pages = self.pages.len() - self.free_pages.len();
         pages * PAGE_BYTES + self.large_bytes
     }
 
-    /// Bytes of entries: those of slots that are free in a page are not counted.
+    /// The bytes of entries, without the free slots of pages.
     pub fn held_bytes(&self) -> usize {
         self.slot_bytes + self.large_bytes
     }
 
-    /// Whether entries of so many bytes find a place, whatever their sizes.
+    /// Whether entries of `bytes` bytes fit, whatever their sizes.
     pub fn has_room(&self, bytes: usize) -> bool {
         let pages = self.pages.len() - self.free_pages.len();
-        // A slot is up to an eighth larger than what it holds, and the end of a page may be lost.
+        // A slot is up to an eighth larger than its content, and the end of a page may be unused.
         pages + PAGES_LEFT + bytes.div_ceil(PAGE_BYTES) * 2 <= PAGES_MAX
     }
 
@@ -334,7 +336,7 @@ impl Arena {
         }
     }
 
-    /// A free slot of at least so many bytes.
+    /// Allocates a slot of at least `bytes` bytes.
     fn allocate(&mut self, bytes: usize) -> Handle {
         let (class, slot_bytes) = class(bytes);
         if self.with_room.len() <= class {
@@ -368,7 +370,7 @@ impl Arena {
             }
         }
         let number = self.free_pages.pop().unwrap_or_else(|| {
-            // Its handles would be those of the first page.
+            // Its handles would repeat those of the first page.
             assert!(self.pages.len() < PAGES_MAX, "the map has no further page");
             self.pages.push(Page::default());
             self.pages.len() - 1
@@ -422,7 +424,7 @@ fn write_head(slot: &mut [u8], head: &Head, value_len: usize, key_len: usize, fl
     }
 }
 
-/// Where things are in a slot.
+/// The layout of a slot.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     seq: Seq,
@@ -480,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn every_size_has_a_class_that_holds_it_and_no_other_size() {
+    fn every_size_belongs_to_exactly_one_class_that_fits_it() {
         let mut last = (0, 0);
         for bytes in 1..=SLOT_BYTES_MAX {
             let (number, size) = class(bytes);
@@ -493,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_all_sizes_come_back_and_leave_nothing() {
+    fn entries_of_all_sizes_are_read_back_and_removed_completely() {
         let mut random = fastrand::Rng::with_seed(7);
         let mut arena = Arena::default();
         let mut held = Vec::new();
@@ -536,14 +538,14 @@ mod tests {
         assert_eq!((arena.bytes(), arena.held_bytes()), (0, 0));
     }
 
-    /// An arena of so many pages, without the bytes of them.
+    /// An arena of `count` pages, without their bytes.
     fn of_pages(count: usize) -> Arena {
         let pages = (0..count).map(|_| Page { live: 1, ..Page::default() }).collect();
         Arena { pages, ..Arena::default() }
     }
 
     #[test]
-    fn there_is_no_room_before_there_are_no_handles() {
+    fn the_arena_is_full_before_the_handles_run_out() {
         assert!(of_pages(PAGES_MAX - PAGES_LEFT - 2).has_room(PAGE_BYTES));
         assert!(!of_pages(PAGES_MAX - PAGES_LEFT - 2).has_room(PAGE_BYTES + 1));
         assert!(!of_pages(0).has_room(usize::MAX));
@@ -555,7 +557,7 @@ mod tests {
 
     #[test]
     #[should_panic = "no further page"]
-    fn no_page_gets_the_handles_of_another() {
+    fn no_two_pages_share_a_handle() {
         of_pages(PAGES_MAX).insert(&head(1, 0), b"key", b"value", None);
     }
 }

@@ -1,9 +1,9 @@
 //! A checkpoint: one pass, in key order, over the keys whose rows in the tables are out of date.
 //!
-//! A checkpoint takes little at a time, and others write in between. Each key is written as it is
-//! when the pass reaches it: as it was at the beginning, or newer. So when the checkpoint ends, the
-//! tables hold every write up to its begin, and of some keys a later one; the log has that too, and
-//! applying it again changes nothing.
+//! A checkpoint takes a few keys at a time, and other writes run in between. Each key is written
+//! with its value at the time when the pass reaches it: the value at the start, or a newer one. So
+//! when the checkpoint ends, the tables hold every write up to its start, and for some keys a later
+//! one. The log has that later write too, and replaying it changes nothing.
 
 use super::Store;
 use super::map::Entry;
@@ -11,23 +11,23 @@ use crate::protocol::change::Op;
 use crate::protocol::{ChangeBuffer, Level};
 use std::ops::Bound;
 
-/// Keys that are looked at, and written out, before others get their turn.
+/// Keys that are visited, and written out, before other writers get their turn.
 const LOOK_AT_ONCE: usize = 2048;
 const WRITE_AT_ONCE: usize = 128;
-/// The same, in bytes written out; one key always fits.
+/// The same limit in bytes written out; one key always fits.
 const BYTES_AT_ONCE: usize = 64 * 1024;
 
-/// One pass over a stretch of the keys.
+/// One pass over a range of the keys.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Where the keys begin that are not done.
+    /// The start of the remaining keys.
     start: Bound<Box<[u8]>>,
-    /// Where the stretch ends.
+    /// The end of the range.
     end: Bound<Box<[u8]>>,
-    /// Keys to write out besides those found on the way, the last one first: those removed, and all
-    /// where they are few.
+    /// Keys to write out besides those found by the pass, in descending order: the removed keys,
+    /// and all keys where they are few.
     listed: Vec<Box<[u8]>>,
-    /// Whether the map is still to be looked through.
+    /// Whether the map is still to be walked.
     walks: bool,
 }
 
@@ -39,7 +39,7 @@ impl Checkpoint {
 }
 
 impl Store {
-    /// Begins a checkpoint over all keys, in `parts` stretches of about as many keys each.
+    /// Begins a checkpoint over all keys, in `parts` ranges of about as many keys each.
     pub fn begin_checkpoint(&mut self, parts: usize) -> Vec<Checkpoint> {
         let (mut listed, few) = self.map.take_unwritten();
         let walks = few.is_none();
@@ -58,8 +58,8 @@ impl Store {
         checkpoints
     }
 
-    /// Appends the next keys of a checkpoint to `out` as they are now, in order. False when it
-    /// has come to its end.
+    /// Appends the next keys of a checkpoint to `out` with their current values, in key order.
+    /// Returns false at the end of the checkpoint.
     pub fn next_in_checkpoint(
         &mut self,
         checkpoint: &mut Checkpoint,
@@ -68,7 +68,7 @@ impl Store {
         if checkpoint.walks { self.walk(checkpoint, out) } else { self.look_up(checkpoint, out) }
     }
 
-    /// The keys in the list alone.
+    /// Handles the keys of the list alone.
     fn look_up(&mut self, checkpoint: &mut Checkpoint, out: &mut ChangeBuffer) -> bool {
         while !is_full(out) {
             let Some(key) = checkpoint.listed.pop() else { return false };
@@ -77,13 +77,13 @@ impl Store {
         true
     }
 
-    /// The next stretch of the map, with what the list has in between.
+    /// Walks the next part of the map, together with the keys of the list in between.
     fn walk(&mut self, checkpoint: &mut Checkpoint, out: &mut ChangeBuffer) -> bool {
         let bounds = (as_ref(&checkpoint.start), as_ref(&checkpoint.end));
         let (dirty, next) = self.map.dirty_between(bounds, LOOK_AT_ONCE, WRITE_AT_ONCE);
         for handle in dirty {
             while let Some(removed) = checkpoint.listed_before(self.map.at(handle).0) {
-                // It may be there again, and the tables may show it since the checkpoint before.
+                // The key may exist again, and the previous checkpoint may have written it.
                 append(&removed, self.map.take_dirty(&removed), out);
                 if is_full(out) {
                     checkpoint.start = Bound::Excluded(removed);
@@ -114,7 +114,7 @@ fn is_full(out: &ChangeBuffer) -> bool {
     out.items() >= WRITE_AT_ONCE || out.bytes().len() >= BYTES_AT_ONCE
 }
 
-/// A key as the tables are to show it. What is not persisted, they do not show.
+/// Appends a key as the tables are to show it. They do not show a value that is not persisted.
 fn append(key: &[u8], entry: Option<Entry<'_>>, out: &mut ChangeBuffer) {
     match entry.filter(|entry| entry.head.persisted) {
         Some(Entry { head, value, .. }) => {
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// Now and then sets a stretch of keys, and as often removes it.
+    /// Now and then sets a range of keys, and as often removes it.
     fn disturb_stretch(store: &mut Store, random: &mut fastrand::Rng, seq: u64, keys: u32) {
         let (kind, from) = (random.u8(..6), random.u32(..keys));
         for number in from..keys.min(from + random.u32(..keys / 4)) {
@@ -216,13 +216,13 @@ mod tests {
         !dirty.is_empty() || !removed.is_empty() || few != Some(vec![])
     }
 
-    /// A key that is deleted and set again before a checkpoint reaches it is written by it, and
-    /// the next one has it in its list of those that are gone.
+    /// A key that is deleted and set again before a checkpoint reaches it is written by that
+    /// checkpoint, and is in the next one's list of removed keys.
     #[test]
-    fn a_key_that_came_back_during_a_round_stays_in_the_next() {
+    fn a_key_set_again_during_a_checkpoint_stays_dirty_for_the_next() {
         let (mut store, mut table) = (Store::default(), Table::default());
         let key = |number: u32| number.to_be_bytes();
-        // So many that a checkpoint looks through the map.
+        // Enough keys that a checkpoint walks the map.
         let set_all = |store: &mut Store, seq| {
             for number in (0..6_000).filter(|number| *number != 5_000 || seq == 1) {
                 store.map.insert(&key(number), head(seq, Level::Stored), &[seq as u8]);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_round_the_table_holds_what_the_map_holds() {
+    fn after_a_checkpoint_the_table_equals_the_map() {
         for seed in 0..6 {
             let mut random = fastrand::Rng::with_seed(seed);
             let (mut store, mut table, mut seq) = (Store::default(), Table::default(), 0);

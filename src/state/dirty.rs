@@ -1,41 +1,42 @@
-//! Which entries the tables do not show as they are.
+//! The dirty entries: those whose rows in the tables are out of date.
 
 use super::arena::{Handle, SLOT_UNITS_MIN};
 
 const BITS: usize = u64::BITS as usize;
-/// So many handles are kept in a list as well, so that few of them among many keys are found
-/// without a look at all keys.
+/// This many handles are also kept in a list, so that a few dirty ones among many keys are found
+/// without a walk over all keys.
 const LISTED_MAX: usize = 4096;
 
-/// A set of handles: a bit for each place where an entry can begin.
+/// A set of handles: a bit for each offset where an entry can begin.
 #[derive(Debug, Default)]
 pub struct Dirty {
     words: Vec<u64>,
-    /// Those that came since the list was taken, if there is room; some may be gone again.
+    /// The handles added since the list was last taken, as far as there is room; some may have been
+    /// removed again.
     list: Vec<Handle>,
     is_list_full: bool,
 }
 
-/// The word and the bit of a handle. No two entries share one: none is smaller than what it stands
-/// for.
+/// The word and the bit of a handle. No two entries share a bit: no entry is smaller than the unit
+/// that a bit stands for.
 fn place(handle: Handle) -> (usize, u64) {
     let bit = handle as usize / SLOT_UNITS_MIN;
     (bit / BITS, 1 << (bit % BITS))
 }
 
 impl Dirty {
-    /// Whether `handle` is in.
+    /// Whether the set contains `handle`.
     pub fn has(&self, handle: Handle) -> bool {
         let (word, bit) = place(handle);
         self.words.get(word).is_some_and(|word| word & bit != 0)
     }
 
-    /// Reads what is known of `handle`: for the caches, not for the bits.
+    /// Reads the word of `handle`, to load it into the processor's caches.
     pub fn touch(&self, handle: Handle) -> u8 {
         self.words.get(place(handle).0).map_or(0, |word| *word as u8)
     }
 
-    /// Puts `handle` in.
+    /// Adds `handle`.
     pub fn add(&mut self, handle: Handle) {
         let (number, bit) = place(handle);
         if number >= self.words.len() {
@@ -52,7 +53,7 @@ impl Dirty {
         }
     }
 
-    /// Takes `handle` out; returns whether it was in.
+    /// Removes `handle`; returns whether the set contained it.
     pub fn take(&mut self, handle: Handle) -> bool {
         let (number, bit) = place(handle);
         let Some(word) = self.words.get_mut(number) else { return false };
@@ -61,8 +62,8 @@ impl Dirty {
         was_in
     }
 
-    /// The handles that came since this was called last, or `None` if they are too many for a list.
-    /// One may be in it twice.
+    /// Takes the handles added since the last call, or `None` if they are too many for a list. A
+    /// handle may be in the list twice.
     pub fn take_list(&mut self) -> Option<Vec<Handle>> {
         let mut list = std::mem::take(&mut self.list);
         list.retain(|handle| self.has(*handle));
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_holds_what_a_plain_set_holds() {
+    fn the_dirty_set_agrees_with_a_plain_set() {
         let mut random = fastrand::Rng::with_seed(5);
         let (mut dirty, mut model) = (Dirty::default(), std::collections::BTreeSet::new());
         for _ in 0..20_000 {
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn few_are_listed_and_many_are_not() {
+    fn few_dirty_handles_are_listed_and_many_are_not() {
         let mut dirty = Dirty::default();
         (1..=10).for_each(|number| dirty.add(number * 100));
         dirty.take(300);

@@ -1,4 +1,4 @@
-//! Expiry: a change like others, with its own seq.
+//! Expiry: a change like any other, with its own seq.
 
 use super::write::Write;
 use super::{Context, Store};
@@ -7,8 +7,8 @@ use crate::protocol::change::Op;
 use crate::protocol::{ChangeBuffer, DurabilityBarrier, Level};
 
 impl Store {
-    /// Takes out keys that have expired at the context's time, `most` of them at the farthest, each
-    /// with its own seq. Returns how many.
+    /// Removes at most `most` keys that have expired at the context's time, each with its own seq.
+    /// Returns how many.
     pub fn expire(&mut self, context: &Context, most: usize, changes: &mut ChangeBuffer) -> usize {
         let mut expired = 0;
         while expired < most {
@@ -33,7 +33,7 @@ impl Store {
         expired
     }
 
-    /// When the next key expires.
+    /// The time at which the next key expires.
     pub fn next_expiry(&self) -> Option<Millis> {
         self.map.first_expiry().map(|(time, _)| time)
     }

@@ -1,15 +1,15 @@
-//! Keys with their hashes: a key is hashed once, however often it is looked for, and before the
+//! Keys with their hashes: a key is hashed once, however often it is looked up, and before the
 //! engine's lock is taken.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// Hashes the keys of one map; seeded anew in each process, so that nobody can choose keys that
-/// collide.
+/// Hashes the keys of one map. The seed is new in each process, so that no client can choose keys
+/// that collide.
 #[derive(Debug, Clone, Default)]
 pub struct KeyHasher(RandomState);
 
 impl KeyHasher {
-    /// The hash of a key: of its bytes alone, since no two keys are hashed as one.
+    /// The hash of a key: of its bytes alone, since two keys are never hashed as one.
     pub fn hash(&self, key: &[u8]) -> u64 {
         let mut hasher = self.0.build_hasher();
         hasher.write(key);
@@ -27,6 +27,6 @@ impl KeyHasher {
 pub struct HashedKey<'k> {
     /// The key.
     pub bytes: &'k [u8],
-    /// What the map's hasher makes of it.
+    /// The key's hash by the map's hasher.
     pub hash: u64,
 }

@@ -1,8 +1,7 @@
 //! Finds an entry by its key: a hash table in many parts, each of which grows by itself.
 //!
-//! A table that grows takes every key in hand, and everybody waits: half a second where there are
-//! two million. Redis moves its keys a few at a time instead; here a thousandth of them moves at
-//! once.
+//! A table that grows rehashes all its keys while every client waits: half a second for two million
+//! keys. Redis moves its keys a few at a time; here each growth moves a thousandth of them at once.
 
 use super::arena::{Arena, Handle};
 use super::hashed::{HashedKey, KeyHasher};
@@ -11,10 +10,11 @@ use hashbrown::hash_table::OccupiedEntry;
 
 /// How many parts there are: a power of two.
 const PARTS: usize = 1024;
-/// The bits of a hash that tell the part. A part looks at the lowest and the seven highest.
+/// The bits of a hash that select the part. A part's table uses the lowest bits and the seven
+/// highest.
 const PART_SHIFT: u32 = 40;
 
-/// The handles of an arena's entries, found by their keys.
+/// The handles of an arena's entries, indexed by their keys.
 #[derive(Debug)]
 pub struct Index {
     parts: Box<[HashTable<Handle>]>,
@@ -40,7 +40,7 @@ impl Index {
         self.parts.get_mut(number(hash))
     }
 
-    /// How many there are.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -50,25 +50,25 @@ impl Index {
         self.part(key.hash)?.find(key.hash, |handle| arena.key(*handle) == key.bytes).copied()
     }
 
-    /// The first that may have this hash: most often it does.
+    /// The first handle that may have this hash: most often it has.
     pub fn guess(&self, hash: u64) -> Option<Handle> {
         self.part(hash)?.find(hash, |_| true).copied()
     }
 
-    /// Finds `key`, to put another handle in the place of its own.
+    /// Finds `key`, so that the caller can replace its handle.
     pub fn find_mut(&mut self, arena: &Arena, key: HashedKey<'_>) -> Option<&mut Handle> {
         let part = self.part_mut(key.hash)?;
         part.find_mut(key.hash, |handle| arena.key(*handle) == key.bytes)
     }
 
-    /// Adds a key that is not in.
+    /// Adds a key that is not in the index.
     pub fn insert(&mut self, arena: &Arena, hasher: &KeyHasher, hash: u64, handle: Handle) {
         let Some(part) = self.part_mut(hash) else { return };
         part.insert_unique(hash, handle, |handle| hasher.hash(arena.key(*handle)));
         self.len += 1;
     }
 
-    /// Takes `key` out.
+    /// Removes `key`.
     pub fn remove(&mut self, arena: &Arena, key: HashedKey<'_>) -> Option<Handle> {
         let part = self.part_mut(key.hash)?;
         let found = part.find_entry(key.hash, |handle| arena.key(*handle) == key.bytes).ok();
@@ -77,7 +77,7 @@ impl Index {
         Some(handle)
     }
 
-    /// Makes room for so many more.
+    /// Makes room for `more` keys.
     pub fn reserve(&mut self, arena: &Arena, hasher: &KeyHasher, more: usize) {
         for part in &mut self.parts {
             part.reserve(more / PARTS, |handle| hasher.hash(arena.key(*handle)));
@@ -95,7 +95,7 @@ mod tests {
     const HEAD: Head = Head { seq: 1, expires_at: 0, level: Level::Memory, persisted: false };
 
     #[test]
-    fn it_finds_what_a_plain_map_finds() {
+    fn the_index_agrees_with_a_plain_map() {
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn no_part_has_much_more_than_its_share() {
+    fn keys_are_spread_evenly_over_the_parts() {
         let (hasher, mut arena, mut index) =
             (KeyHasher::default(), Arena::default(), Index::default());
         for number in 0..PARTS as u32 * 64 {

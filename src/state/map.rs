@@ -1,4 +1,4 @@
-//! The ordered map: entries in an arena, a hash of the keys, their order, and their expiry times.
+//! The ordered map: entries in an arena, a hash index, their order, and their expiry times.
 
 use super::arena::{Arena, Handle, Slot};
 use super::dirty::Dirty;
@@ -16,17 +16,17 @@ use std::ops::Bound;
 
 pub use super::arena::{Head, INLINE_BYTES_MAX, PAGES_BYTES_MAX};
 
-/// Keys of their own.
+/// Owned keys.
 pub type Keys = Vec<Box<[u8]>>;
 
-/// What the map holds for a key.
+/// An entry of the map.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'m> {
-    /// What is known of it.
+    /// The facts about the entry.
     pub head: Head,
     /// The bytes of one MessagePack value.
     pub value: &'m [u8],
-    /// The allocation that holds them, where it can be shared.
+    /// The allocation of the value, where it can be shared.
     pub shared: Option<&'m Shared>,
 }
 
@@ -46,29 +46,29 @@ impl Head {
 }
 
 impl<'m> Entry<'m> {
-    /// An entry whose value is in no allocation of its own.
+    /// An entry whose value has no allocation of its own.
     pub fn new(head: Head, value: &'m [u8]) -> Self {
         Self { head, value, shared: None }
     }
 
-    /// The value as a reply shows it.
+    /// The value as in a reply.
     pub fn shown(&self) -> Value<'m> {
         Value { bytes: self.value, shared: self.shared }
     }
 
-    /// The value, for when the entry is gone.
+    /// A copy of the value that outlives the entry.
     pub fn kept(&self) -> ReplyBuffer {
         let mut kept = ReplyBuffer::default();
         kept.value(&self.shown());
         kept
     }
 
-    /// How many bytes are copied for a reply, or for the way back: none of a value that is shared.
+    /// How many bytes are copied for a reply, or for the undo buffer: none of a shared value.
     pub fn copied_bytes(&self) -> usize {
         if self.shared.is_some() { 0 } else { self.value.len() }
     }
 
-    /// The entry as a reply tells of it at `now`.
+    /// The entry's metadata in a reply at `now`.
     pub fn meta(&self, now: Millis) -> Meta<'m> {
         let Head { seq, expires_at, level, .. } = self.head;
         let ttl_ms = (expires_at != 0).then(|| expires_at.saturating_sub(now));
@@ -76,20 +76,20 @@ impl<'m> Entry<'m> {
     }
 }
 
-/// What a row of the tables takes besides its key and its value, about.
+/// About how many bytes a row of the tables takes besides its key and its value.
 const ROW_BYTES: u64 = 40;
 
-/// The bytes that an entry takes in the tables, about.
+/// About how many bytes the entry takes in the tables.
 fn row_bytes(key: &[u8], head: &Head, value_len: usize) -> u64 {
     if head.persisted { key.len() as u64 + value_len as u64 + ROW_BYTES } else { 0 }
 }
 
-/// What the hash table, the order and the bits take of each key, about.
+/// About how many bytes the hash table, the order and the dirty bits take for each key.
 const INDEX_BYTES: usize = 16;
-/// What a key in a list takes besides its bytes: its place, and its allocation.
+/// How many bytes a key in a list takes besides its own: its element, and its allocation.
 const LISTED_BYTES: usize = 48;
 
-/// Keys whose memory is fetched together.
+/// Keys whose memory is prefetched together.
 const WARM_AT_ONCE: usize = 32;
 
 /// Keys in bytewise order, with their entries.
@@ -99,20 +99,20 @@ pub struct Map {
     index: Index,
     hasher: KeyHasher,
     order: Order,
-    /// The entries that the tables do not show as they are.
+    /// The entries whose rows in the tables are out of date.
     dirty: Dirty,
-    /// Keys that are gone, and that the tables may still have.
+    /// Removed keys that the tables may still have.
     removed: Vec<Box<[u8]>>,
     /// The entries that expire, soonest first.
     expiries: BTreeSet<(Millis, Box<[u8]>)>,
-    /// What the last two take, about.
+    /// About how many bytes the last two fields take.
     listed_bytes: usize,
-    /// Bytes of all persisted entries, as rows of the tables.
+    /// The bytes of all persisted entries, as rows of the tables.
     row_bytes: u64,
 }
 
 impl Map {
-    /// How many keys there are, those that have expired unseen included.
+    /// The number of keys, including those that have expired and were not removed yet.
     pub fn len(&self) -> usize {
         self.index.len()
     }
@@ -122,27 +122,29 @@ impl Map {
         self.len() == 0
     }
 
-    /// Bytes of memory that entries and keys take, about; the indexes some fourteen more a key.
+    /// About how many bytes of memory entries and keys take; the indexes take about fourteen more
+    /// for each key.
     pub fn bytes(&self) -> usize {
         self.arena.bytes()
     }
 
-    /// Bytes that the persisted entries take as rows of the tables, about.
+    /// About how many bytes the persisted entries take as rows of the tables.
     pub fn row_bytes(&self) -> u64 {
         self.row_bytes
     }
 
-    /// Bytes that entries take with all that is kept for them: what `--max-data-bytes` bounds.
+    /// The bytes of entries with all their bookkeeping: the quantity that `--max-data-bytes`
+    /// limits.
     pub fn data_bytes(&self) -> usize {
         self.arena.held_bytes() + self.len() * INDEX_BYTES + self.listed_bytes
     }
 
-    /// Whether entries of so many bytes find a place.
+    /// Whether entries of `bytes` bytes fit.
     pub fn has_place(&self, bytes: usize) -> bool {
         self.arena.has_room(bytes)
     }
 
-    /// What hashes the keys.
+    /// The hasher of the keys.
     pub fn hasher(&self) -> &KeyHasher {
         &self.hasher
     }
@@ -161,9 +163,9 @@ impl Map {
         self.find(key).map(|handle| self.at(handle))
     }
 
-    /// Brings what lookups of keys will read into the processor's caches, and, where they are
-    /// `for_writes`, what a write reads besides. One after the other, lookups wait for memory twice
-    /// each; here the waits of all of them overlap.
+    /// Loads the memory that lookups of keys will read into the processor's caches and, with
+    /// `for_writes`, the memory that a write reads besides. One after the other, lookups wait for
+    /// memory twice each; here all these waits overlap.
     pub fn prefetch(&self, mut hashes: impl Iterator<Item = u64>, for_writes: bool) {
         let mut handles = [0; WARM_AT_ONCE];
         loop {
@@ -185,17 +187,17 @@ impl Map {
         }
     }
 
-    /// Puts an entry at `key`; returns the head of the one that was there.
+    /// Sets the entry of `key`; returns the head of the previous one.
     pub fn insert(&mut self, key: &[u8], head: Head, value: &[u8]) -> Option<Head> {
         self.replace(self.hasher.of(key), Entry::new(head, value), |_| {})
     }
 
-    /// Puts an entry back that was at `key`.
+    /// Restores a previous entry of `key`.
     pub fn restore(&mut self, key: &[u8], entry: Entry<'_>) -> Option<Head> {
         self.replace(self.hasher.of(key), entry, |_| {})
     }
 
-    /// Puts an entry at a key; `before` is shown what is there, before it goes.
+    /// Sets the entry of a key; `before` receives the previous entry before it is removed.
     pub fn replace(
         &mut self,
         hashed: HashedKey<'_>,
@@ -236,7 +238,7 @@ impl Map {
         old
     }
 
-    /// Puts an entry at a key that is not there.
+    /// Adds an entry for a new key.
     fn add(&mut self, key: HashedKey<'_>, entry: &Entry<'_>) -> Handle {
         let Self { arena, index, hasher, order, .. } = self;
         let handle = arena.insert(&entry.head, key.bytes, entry.value, entry.shared);
@@ -246,8 +248,8 @@ impl Map {
         handle
     }
 
-    /// Puts another head on the entry of a key, and leaves its value; `before` is shown what is
-    /// there. Returns the head that was there.
+    /// Replaces the head of a key's entry, and keeps its value; `before` receives the previous
+    /// entry. Returns the previous head.
     pub fn set_head(
         &mut self,
         hashed: HashedKey<'_>,
@@ -272,17 +274,17 @@ impl Map {
         Some(old)
     }
 
-    /// Large values that are gone, to be freed without the lock.
+    /// Takes the removed large values, to be freed outside the lock.
     pub fn take_dropped(&mut self) -> Vec<Shared> {
         self.arena.take_dropped()
     }
 
-    /// Takes the entry of `key` out; returns its head.
+    /// Removes the entry of `key`; returns its head.
     pub fn remove(&mut self, key: &[u8]) -> Option<Head> {
         self.take(self.hasher.of(key), |_| {})
     }
 
-    /// The same; `before` is shown the entry, before it goes.
+    /// Like `remove`; `before` receives the entry before it is removed.
     pub fn take(&mut self, hashed: HashedKey<'_>, before: impl FnOnce(Entry<'_>)) -> Option<Head> {
         let Self { arena, index, order, dirty, .. } = self;
         let key = hashed.bytes;
@@ -300,14 +302,13 @@ impl Map {
         Some(head)
     }
 
-    /// Makes room for so many keys.
+    /// Makes room for `keys` keys.
     pub fn reserve(&mut self, keys: usize) {
         let Self { arena, index, hasher, .. } = self;
         index.reserve(arena, hasher, keys);
     }
 
-    /// Puts in an entry that the tables show as it is. Entries that come in the order of their keys
-    /// cost least.
+    /// Adds an entry that agrees with the tables. Entries added in key order cost least.
     pub fn load(&mut self, key: &[u8], head: Head, value: &[u8]) {
         if self.order.is_after_all(&self.arena, key) {
             self.add(self.hasher.of(key), &Entry::new(head, value));
@@ -341,8 +342,7 @@ impl Map {
         self.first_expiry().is_some_and(|(time, _)| time <= now)
     }
 
-    /// The entries between two bounds, in order. Bounds that hold nothing between them give
-    /// nothing.
+    /// The entries between two bounds, in order. Crossed bounds give nothing.
     pub fn range<'m>(
         &'m self,
         lower: Bound<&[u8]>,
@@ -352,8 +352,8 @@ impl Map {
         inner.into_iter().flatten().map(|handle| self.at(handle))
     }
 
-    /// Takes the list of the keys that are gone, and, where they are few, that of the others which
-    /// the tables do not show as they are.
+    /// Takes the list of the removed keys and, where they are few, that of the other keys whose
+    /// rows in the tables are out of date.
     pub fn take_unwritten(&mut self) -> (Keys, Option<Keys>) {
         let few = self.dirty.take_list();
         let key = |handle: Handle| Box::from(self.arena.key(handle));
@@ -363,7 +363,7 @@ impl Map {
         (removed, few)
     }
 
-    /// The key that has so many before it.
+    /// The key at this position in the order.
     pub fn key_at(&self, index: usize) -> Option<&[u8]> {
         self.order.nth(index).map(|handle| self.arena.key(handle))
     }
@@ -374,20 +374,20 @@ impl Map {
         (key, Entry { head, value, shared })
     }
 
-    /// The tables are going to show this entry as it is.
+    /// Marks the entry as written: the tables are about to hold its current value.
     pub fn written(&mut self, handle: Handle) {
         self.dirty.take(handle);
     }
 
-    /// The entry of `key`; the tables are going to show it as it is.
+    /// The entry of `key`, if it is dirty; marks it as written.
     pub fn take_dirty(&mut self, key: &[u8]) -> Option<Entry<'_>> {
         let handle = self.find(self.hasher.of(key))?;
         self.dirty.take(handle);
         Some(self.at(handle).1)
     }
 
-    /// The first entries between two bounds that the tables do not show as they are, `most` at the
-    /// farthest, among the first `looks` entries; and the key to go on from, if there are more.
+    /// Up to `most` dirty entries between two bounds, among the first `looks` entries; and the key
+    /// to continue from, if there are more.
     pub fn dirty_between(
         &self,
         (lower, upper): (Bound<&[u8]>, Bound<&[u8]>),
@@ -406,13 +406,14 @@ impl Map {
         (found, next)
     }
 
-    /// The keys that have expired unseen at `now`.
+    /// The keys that have expired at `now` and were not removed yet.
     pub fn expired(&self, now: Millis) -> impl Iterator<Item = &[u8]> {
         let expired = self.expiries.iter().take_while(move |(time, _)| *time <= now);
         expired.map(|(_, key)| key.as_ref())
     }
 
-    /// How many keys begin with `prefix`, those that have expired unseen included.
+    /// How many keys begin with `prefix`, including those that have expired and were not removed
+    /// yet.
     pub fn count(&self, prefix: &[u8]) -> usize {
         let end = prefix_end(prefix);
         match (prefix, &end) {

@@ -1,7 +1,7 @@
-//! The ordered map, and what a write is made of: entries that are looked up, put, retimed and taken
-//! out, each with what the reply waits for and what it costs.
+//! The ordered map, and the primitives of a write: entries are looked up, put, retimed and removed,
+//! each with its durability barrier and its cost.
 //!
-//! No I/O, no clock, no randomness, and no command: those are in [`commands`](crate::commands).
+//! No I/O, no clock, no randomness, and no commands: those are in [`commands`](crate::commands).
 
 mod arena;
 pub mod checkpoint;
@@ -27,7 +27,7 @@ use map::Map;
 use undo::Undo;
 use write::Write;
 
-/// What `apply` needs to know besides the state and the command.
+/// The inputs of `apply` besides the state and the command.
 #[derive(Debug, Clone, Copy)]
 pub struct Context {
     /// The time of the command.
@@ -40,10 +40,10 @@ pub struct Context {
     pub page_bytes: usize,
     /// Most bytes in the reply of `get_multi`, and of `batch`.
     pub reply_bytes: usize,
-    /// Most entries that the reads of a batch pass over.
+    /// Most entries that the reads of a batch may visit.
     pub command_items: usize,
-    /// A walk that passes more entries than this, or shows more bytes, is refused for the limit
-    /// that [`REPLY_LIMIT`] names: it is left for a turn in which it may.
+    /// A walk that visits more entries than this, or returns more bytes, is refused for the limit
+    /// that [`REPLY_LIMIT`] names: the walk is left for a turn with larger limits.
     pub walk: Cost,
     /// Most bytes of the keys and values that a batch writes.
     pub write_bytes: usize,
@@ -51,7 +51,7 @@ pub struct Context {
 
 #[cfg(test)]
 impl Context {
-    /// One that bounds nothing.
+    /// A context without limits.
     pub(crate) fn unbounded(now: Millis, durability: Level) -> Self {
         let most = usize::MAX;
         Self {
@@ -67,12 +67,12 @@ impl Context {
     }
 }
 
-/// The limit that [`Context::reply_bytes`] is, as refusals name it.
+/// The name of the limit [`Context::reply_bytes`] in refusals.
 pub const REPLY_LIMIT: &str = "max_message_bytes";
 
-/// What replies to reads of many keys wait for.
+/// The barriers of replies to reads of many keys.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Gates {
+pub(crate) struct Barriers {
     removals: DurabilityBarrier,
     writes: DurabilityBarrier,
 }
@@ -82,11 +82,11 @@ pub(crate) struct Gates {
 pub struct Store {
     map: Map,
     seq: Seq,
-    /// What a reply that shows an absence waits for: the newest removals.
+    /// The barrier of a reply that shows an absence: the newest removals.
     removals: DurabilityBarrier,
-    /// What a reply that shows the whole map waits for: the newest writes.
+    /// The barrier of a reply that shows the whole map: the newest writes.
     writes: DurabilityBarrier,
-    /// What the writes that wait for their level have replaced, since it was last taken.
+    /// The values replaced by writes that have not reached their level, since they were last taken.
     undo: Undo,
 }
 
@@ -96,28 +96,28 @@ impl Store {
         self.seq
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.map.len()
     }
 
-    /// Bytes of memory that the entries take, about.
+    /// About how many bytes of memory the entries take.
     pub fn bytes(&self) -> usize {
         self.map.bytes()
     }
 
-    /// Bytes that the persisted entries take as rows of the tables, about.
+    /// About how many bytes the persisted entries take as rows of the tables.
     pub fn row_bytes(&self) -> u64 {
         self.map.row_bytes()
     }
 
-    /// Bytes that entries take with all that is kept for them, and what they have replaced that may
-    /// come back: what `--max-data-bytes` bounds.
+    /// The bytes of entries with all their bookkeeping, and of replaced values that a rollback may
+    /// restore: the quantity that `--max-data-bytes` limits.
     pub fn data_bytes(&self) -> usize {
         self.map.data_bytes() + self.undo.held_bytes()
     }
 
-    /// Whether entries of so many bytes may come, where all together may have `max`.
+    /// Whether entries of `bytes` bytes can be added, under a limit of `max` bytes for all.
     pub fn has_room(&self, bytes: usize, max: usize) -> bool {
         self.data_bytes().saturating_add(bytes) <= max && self.map.has_place(bytes)
     }
@@ -138,7 +138,7 @@ impl Store {
         Write::open(self.seq + 1, level, context, changes)
     }
 
-    /// Ends it.
+    /// Ends a write.
     #[inline]
     pub(crate) fn end(&mut self, write: Write<'_>) {
         self.undo.end(write.own != DurabilityBarrier::OPEN);
@@ -147,38 +147,38 @@ impl Store {
         }
     }
 
-    /// What a reply that shows an absence waits for: the newest removals.
+    /// The barrier of a reply that shows an absence: the newest removals.
     pub(crate) fn removals(&self) -> DurabilityBarrier {
         self.removals
     }
 
-    /// What a reply that shows the whole map waits for: the newest writes.
+    /// The barrier of a reply that shows the whole map: the newest writes.
     pub(crate) fn writes(&self) -> DurabilityBarrier {
         self.writes
     }
 
-    /// What these two wait for, to go back to with [`Store::roll_back`].
-    pub(crate) fn barriers(&self) -> Gates {
-        Gates { removals: self.removals, writes: self.writes }
+    /// Both barriers, to be restored by [`Store::roll_back`].
+    pub(crate) fn barriers(&self) -> Barriers {
+        Barriers { removals: self.removals, writes: self.writes }
     }
 
-    /// What hashes the keys.
+    /// The hasher of the keys.
     pub fn hasher(&self) -> KeyHasher {
         self.map.hasher().clone()
     }
 
-    /// Large values that are gone, to be freed without the lock.
+    /// Takes the removed large values, to be freed outside the lock.
     pub fn take_dropped(&mut self) -> Vec<Shared> {
         self.map.take_dropped()
     }
 
-    /// Brings what is known of the keys with these hashes into the processor's caches, for reads or
+    /// Loads the entries of the keys with these hashes into the processor's caches, for reads or
     /// for writes.
     pub fn prefetch(&self, hashes: impl Iterator<Item = u64>, for_writes: bool) {
         self.map.prefetch(hashes, for_writes);
     }
 
-    /// A key whose hash may be known.
+    /// A key whose hash may be known already.
     #[inline]
     pub(crate) fn hashed<'k>(&self, key: &'k [u8], hash: Option<u64>) -> HashedKey<'k> {
         match hash {
@@ -187,7 +187,7 @@ impl Store {
         }
     }
 
-    /// Whether a key has expired at `now`, and waits to be taken out.
+    /// Whether a key has expired at `now` and was not removed yet.
     pub fn has_expired(&self, now: Millis) -> bool {
         self.map.has_expired(now)
     }

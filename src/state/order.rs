@@ -1,20 +1,21 @@
-//! The order of the keys: handles in leaves, the leaves on branches, sorted by the keys they name.
+//! The order of the keys: a B+ tree of two levels, with handles in leaves and leaves on branches,
+//! sorted by the keys that the handles name.
 //!
-//! Eight bytes a key and a little slack. Point reads and overwrites do not come here (the map has a
-//! hash for them); inserts, removals and ranges do.
+//! It takes eight bytes a key and a little slack. Point reads and overwrites use the map's hash
+//! index; inserts, removals and ranges use the order.
 
 use super::arena::{Arena, Handle};
 use super::sorted::{Keyed, Sorted};
 use std::ops::Bound;
 
-/// Handles in a leaf, and leaves on a branch, at the most. Few in its tests, for many branches.
+/// The most handles in a leaf, and leaves on a branch. Few in the tests, for many branches.
 const ITEMS_MAX: usize = if cfg!(test) { 16 } else { 512 };
-/// A leaf smaller than this is joined with its neighbour where both fit.
+/// A leaf smaller than this is merged with its neighbour where both fit.
 const BLOCK_SMALL: usize = ITEMS_MAX / 8;
 
 type Leaf = Sorted<Handle>;
 
-/// Blocks, and how many keys they hold together.
+/// The leaves of a branch, and how many keys they hold together.
 #[derive(Debug)]
 struct Branch {
     leaves: Sorted<Leaf>,
@@ -41,11 +42,11 @@ impl Keyed for Branch {
 /// The handles of an arena's entries, in the order of their keys.
 #[derive(Debug, Default)]
 pub struct Order {
-    /// None is empty, and no leaf on one is.
+    /// No branch is empty, and no leaf is.
     branches: Sorted<Branch>,
 }
 
-/// A place before a handle: the branch, the leaf on it, and the index in that.
+/// A position before a handle: the branch, its leaf, and the index in the leaf.
 type Place = (usize, usize, usize);
 
 impl Order {
@@ -61,7 +62,7 @@ impl Order {
         self.branches.items().iter().flat_map(|branch| branch.leaves.items()).map(Leaf::items)
     }
 
-    /// The place after all keys before `key`, and, with `or_equal`, after `key`.
+    /// The position after all keys before `key`, and, with `or_equal`, after `key`.
     fn place(&self, arena: &Arena, key: &[u8], or_equal: bool) -> Place {
         let number = self.branches.index_for(arena, key, or_equal);
         let Some(branch) = self.branches.items().get(number) else { return (0, 0, 0) };
@@ -71,7 +72,7 @@ impl Order {
         (number, leaf, index)
     }
 
-    /// The place of `key`, if it is in.
+    /// The position of `key`, if the order contains it.
     fn place_of(&self, arena: &Arena, key: &[u8]) -> Option<Place> {
         let (branch, leaf, after) = self.place(arena, key, true);
         let index = after.checked_sub(1)?;
@@ -84,7 +85,7 @@ impl Order {
         self.branches.items().is_empty() || self.branches.last_key(arena) < key
     }
 
-    /// Adds the handle of a key that is not in yet.
+    /// Adds the handle of a new key.
     pub fn insert(&mut self, arena: &Arena, handle: Handle) {
         let key = arena.key(handle);
         let is_last = self.is_after_all(arena, key);
@@ -105,7 +106,7 @@ impl Order {
         }
     }
 
-    /// The handle that has so many before it.
+    /// The handle at this position in the order.
     pub fn nth(&self, mut index: usize) -> Option<Handle> {
         for leaf in self.leaves() {
             match leaf.get(index) {
@@ -116,7 +117,7 @@ impl Order {
         None
     }
 
-    /// Puts another handle in the place of one with the same key.
+    /// Replaces a handle with another of the same key.
     pub fn replace(&mut self, arena: &Arena, key: &[u8], handle: Handle) {
         let Some((branch, leaf, index)) = self.place_of(arena, key) else { return };
         let branch = self.branches.item_mut(branch);
@@ -125,7 +126,7 @@ impl Order {
         }
     }
 
-    /// Takes out the handle of `key`; the arena still has it.
+    /// Removes the handle of `key`; the arena still has the entry.
     pub fn remove(&mut self, arena: &Arena, key: &[u8]) {
         let Some((number, place, index)) = self.place_of(arena, key) else { return };
         let Some(branch) = self.branches.item_mut(number) else { return };
@@ -166,7 +167,7 @@ impl Order {
         (self.branches.items().len(), 0, 0)
     }
 
-    /// What lies between two places, leaf by leaf.
+    /// The handles between two positions, leaf by leaf.
     fn blocks_between<'o>(
         &'o self,
         start: Place,
@@ -186,8 +187,7 @@ impl Order {
         })
     }
 
-    /// How many keys lie between two bounds; costs no look at those in between, nor at their
-    /// leaves.
+    /// How many keys lie between two bounds; reads neither the keys in between nor their leaves.
     pub fn count(&self, arena: &Arena, lower: &[u8], upper: Option<&[u8]>) -> usize {
         let start = self.place(arena, lower, false);
         let end = upper.map_or_else(|| self.end(), |key| self.place(arena, key, false));
@@ -203,12 +203,12 @@ impl Order {
     }
 }
 
-/// Adds the handle of a key to a branch; with `is_last` it is after all others.
+/// Adds the handle of a key to a branch; with `is_last` the key comes after all others.
 fn insert_on(branch: &mut Sorted<Leaf>, arena: &Arena, key: &[u8], handle: Handle, is_last: bool) {
     let mut place = branch.admit(arena, key, is_last).saturating_sub(1);
     let is_full = branch.items().get(place).is_some_and(|leaf| leaf.items().len() == ITEMS_MAX);
     if is_full && is_last {
-        // Keys that come in order fill their leaves.
+        // Keys inserted in order fill their leaves completely.
         branch.insert(arena, place + 1, Leaf::one(handle, arena));
         return;
     }
@@ -223,7 +223,7 @@ fn insert_on(branch: &mut Sorted<Leaf>, arena: &Arena, key: &[u8], handle: Handl
     leaf.insert(arena, index, handle);
 }
 
-/// Joins a small leaf with the one after it, where both fit in half a leaf.
+/// Merges a small leaf with the next one, where both fit in half a leaf.
 fn join(branch: &mut Sorted<Leaf>, arena: &Arena, place: usize) {
     let lengths = branch.items().get(place).zip(branch.items().get(place + 1));
     let fit = |(one, next): (&Leaf, &Leaf)| one.items().len() + next.items().len() <= ITEMS_MAX / 2;
@@ -283,14 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn it_keeps_the_order_that_a_plain_map_keeps() {
+    fn the_order_agrees_with_a_plain_map() {
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
         let (mut arena, mut order, mut model) =
             (Arena::default(), Order::default(), BTreeMap::new());
         for step in 0..40_000_u32 {
-            // It fills, and is emptied, again and again.
+            // The order fills, and is emptied, again and again.
             let (is_filling, is_in_order) = (step % 10_000 < 6_000, step % 10_000 < 2_000);
             let key = match is_in_order {
                 true => step.to_be_bytes().to_vec(),
@@ -324,7 +324,7 @@ mod tests {
         }
     }
 
-    /// A key that is in, at or after `key` where there is one.
+    /// The first key at or after `key`, where there is one.
     fn nearest(model: &BTreeMap<Vec<u8>, Handle>, key: &Vec<u8>) -> Vec<u8> {
         let found = model.range::<Vec<u8>, _>(key..).next().or_else(|| model.first_key_value());
         found.map(|(key, _)| key.clone()).unwrap_or_default()

@@ -1,25 +1,26 @@
-//! A failure: what never reached its level is taken back, and everything left may be shown.
+//! Rollback after a failure of the disk: writes that never reached their level are undone, and
+//! everything left may be shown.
 
 use super::map::Entry;
 use super::undo::{Replaced, Undo};
 use super::write::Write;
-use super::{Gates, Store};
+use super::{Barriers, Store};
 use crate::protocol::change::Op;
 use crate::protocol::{Change, DurabilityBarrier};
 use std::collections::BTreeMap;
 
 impl Store {
-    /// Hands out what the writes since the last time have replaced, and goes on with `empty`. It
-    /// belongs to the changes that they appended.
+    /// Takes the undo buffer of the writes since the last call, and continues with `empty`. The
+    /// buffer belongs to the changes that these writes appended.
     pub fn take_undo(&mut self, empty: Undo) -> Undo {
         std::mem::replace(&mut self.undo, empty)
     }
 
-    /// Puts every key back whose newest change never reached its level, to what the newest change
-    /// that did left there. `changes` and `undo` are of the same writes, all those that were not
-    /// committed. Returns how many keys were put back.
+    /// Restores every key whose newest change never reached its level to the value of the newest
+    /// change that did. `changes` and `undo` are of the same writes: all those that were not
+    /// committed. Returns how many keys were restored.
     ///
-    /// Nothing that is left waits for anything, so no more writes may come.
+    /// No barrier is left afterwards, so no more writes may come.
     pub fn rollback<'a>(
         &mut self,
         changes: impl Iterator<Item = Change<'a>>,
@@ -28,7 +29,7 @@ impl Store {
         let mut lost = undo.iter().flat_map(Undo::replaced).peekable();
         let mut back: BTreeMap<&[u8], Option<Entry<'_>>> = BTreeMap::new();
         for change in changes {
-            // All changes of a lost write are among those, in the same order.
+            // All changes of a lost write are among these, in the same order.
             let is_this = |one: &Replaced<'_>| one.by == change.seq && one.key == change.key;
             if let Some(Replaced { key, old, .. }) = lost.next_if(is_this) {
                 back.entry(key).or_insert(old);
@@ -36,19 +37,19 @@ impl Store {
             }
             match change.op {
                 Op::Set | Op::Delete => drop(back.remove(change.key)),
-                // What was touched is lost, the new time to live is not: what is put back gets it,
-                // if there was anything left to touch.
+                // The touched value is lost, and the touch is not: the restored value gets the new
+                // expiry, if a value was left to touch.
                 Op::Touch => {
                     if let Some(old) = back.get_mut(change.key) {
                         let left = old.filter(|old| old.head.is_live(change.time_ms));
                         *old = left.map(|old| Entry { head: old.head.touched(&change), ..old });
                     }
                 }
-                // What expired is lost, and so it is not what took the older value away.
+                // The expired value is lost, so its expiry did not remove the older value.
                 Op::Expire => {}
             }
         }
-        // Of a write that was never finished.
+        // Of a write that never finished.
         for Replaced { key, old, .. } in lost {
             back.entry(key).or_insert(old);
         }
@@ -62,9 +63,9 @@ impl Store {
         back.len()
     }
 
-    /// Puts everything back that the open write has replaced, and the barriers that were there
-    /// `before`.
-    pub(crate) fn roll_back(&mut self, write: &mut Write<'_>, before: Gates) {
+    /// Restores everything that the open write has replaced, and the barriers from `before` the
+    /// write.
+    pub(crate) fn roll_back(&mut self, write: &mut Write<'_>, before: Barriers) {
         let undo = self.undo.take_open();
         let replaced: Vec<_> = undo.replaced().collect();
         for Replaced { key, old, .. } in &replaced {
@@ -78,7 +79,8 @@ impl Store {
         }
         (self.removals, self.writes) = (before.removals, before.writes);
         write.undo();
-        // The error may tell of what earlier writes made; nothing of this one remains to wait for.
+        // The error may reveal the effects of earlier writes; of this write nothing remains to wait
+        // for.
         write.barrier = self.writes;
         write.barrier.join(self.removals);
     }

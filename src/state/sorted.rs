@@ -1,19 +1,19 @@
-//! A sorted list that is searched by a few bytes of each key, kept beside it.
+//! A sorted list, searched by a few bytes of each key that are kept beside it.
 //!
-//! The keys are elsewhere in memory, and to look at one costs a wait for it. So the list has what
-//! all its keys begin with, and the four bytes that follow of each: a search looks only at keys
-//! that are alike there. A B-tree's nodes with prefixes cut off, and
-//! the "poor man's normalized keys" of its entries (Graefe, Modern B-Tree Techniques, 2011).
+//! The keys are elsewhere in memory, and reading one costs a cache miss. So the list keeps the
+//! common prefix of all its keys, and the next four bytes of each key: a search reads only keys
+//! that are equal there. This is a B-tree node with prefix truncation, and the "poor man's
+//! normalized keys" of its entries (Graefe, Modern B-Tree Techniques, 2011).
 
 use super::arena::{Arena, Handle};
 use std::cmp::Ordering;
 
-/// The first bytes of a key after those that all have, as a number that is ordered as they are.
+/// The first bytes of a key after the common prefix, as a number of the same order.
 type Head = u32;
-/// A list that is full grows by this part of its length.
+/// A full list grows by this part of its length.
 const GROWTH: usize = 4;
 
-/// What has keys: an entry, or a list of what has.
+/// An item with keys: an entry, or a list of items.
 pub(super) trait Keyed {
     /// The first of its keys.
     fn first_key<'k>(&'k self, arena: &'k Arena) -> &'k [u8];
@@ -35,8 +35,8 @@ impl Keyed for Handle {
 #[derive(Debug)]
 pub(super) struct Sorted<T> {
     items: Vec<T>,
-    /// Of each item's first key, or of one before it and after all keys of the item before: what
-    /// was first may be gone.
+    /// The head of each item's first key, or of a key before it and after all keys of the item
+    /// before: the original first key may have been removed.
     heads: Vec<Head>,
     /// All keys begin with these bytes.
     shared: Box<[u8]>,
@@ -59,7 +59,7 @@ impl<T: Keyed> Keyed for Sorted<T> {
 }
 
 impl<T: Keyed> Sorted<T> {
-    /// A list of one.
+    /// A list of one item.
     pub(super) fn one(item: T, arena: &Arena) -> Self {
         let mut list = Self::default();
         list.items.push(item);
@@ -71,13 +71,13 @@ impl<T: Keyed> Sorted<T> {
         &self.items
     }
 
-    /// An item, to be changed. A key that comes into it is told with [`Sorted::admit`] first.
+    /// An item, to be changed. The caller announces a new key with [`Sorted::admit`] first.
     pub(super) fn item_mut(&mut self, index: usize) -> Option<&mut T> {
         self.items.get_mut(index)
     }
 
     /// How many items have a first key before `key`, or, with `or_equal`, at `key`. Where the first
-    /// key of an item is gone, the item may count though those that are left come after `key`.
+    /// key of an item was removed, the item may count although its other keys come after `key`.
     pub(super) fn rank(&self, arena: &Arena, key: &[u8], or_equal: bool) -> usize {
         match key.get(..self.shared.len()).unwrap_or(key).cmp(&self.shared) {
             Ordering::Less => return 0,
@@ -96,13 +96,13 @@ impl<T: Keyed> Sorted<T> {
             })
     }
 
-    /// The item that holds `key`, or would.
+    /// The index of the item that holds `key`, or would hold it.
     pub(super) fn index_for(&self, arena: &Arena, key: &[u8], or_equal: bool) -> usize {
         self.rank(arena, key, or_equal).saturating_sub(1)
     }
 
-    /// Readies the list for a key that it does not hold yet; returns its rank. One that is known to
-    /// come after all others needs no search.
+    /// Prepares the list for a new key; returns its rank. A key known to come after all others
+    /// needs no search.
     pub(super) fn admit(&mut self, arena: &Arena, key: &[u8], is_last: bool) -> usize {
         if !key.starts_with(&self.shared) {
             self.shared = common(&self.shared, key).into();
@@ -111,10 +111,10 @@ impl<T: Keyed> Sorted<T> {
         if is_last { self.items.len() } else { self.rank(arena, key, false) }
     }
 
-    /// Puts an item in; its keys are admitted, and come after those of the items before `index`.
+    /// Inserts an item; its keys are admitted, and come after those of the items before `index`.
     pub(super) fn insert(&mut self, arena: &Arena, index: usize, item: T) {
         if self.items.len() == self.items.capacity() {
-            // Doubled, a third of the memory would be room on average.
+            // With doubling, a third of the memory would be unused on average.
             let more = (self.items.len() / GROWTH).max(GROWTH);
             self.items.reserve_exact(more);
             self.heads.reserve_exact(more);
@@ -123,20 +123,20 @@ impl<T: Keyed> Sorted<T> {
         self.items.insert(index, item);
     }
 
-    /// Puts an item in the place of one with the same keys.
+    /// Replaces an item by another with the same keys.
     pub(super) fn replace(&mut self, index: usize, item: T) {
         if let Some(place) = self.items.get_mut(index) {
             *place = item;
         }
     }
 
-    /// Takes an item out.
+    /// Removes an item.
     pub(super) fn remove(&mut self, index: usize) -> T {
         self.heads.remove(index);
         self.items.remove(index)
     }
 
-    /// Takes out the items from `index` on.
+    /// Removes the items from `index` on, and returns them.
     pub(super) fn split_off(&mut self, arena: &Arena, index: usize) -> Self {
         let mut upper = Self { items: self.items.split_off(index), ..Self::default() };
         self.heads.truncate(index);
@@ -147,13 +147,13 @@ impl<T: Keyed> Sorted<T> {
         upper
     }
 
-    /// Puts the items of `next` after its own.
+    /// Appends the items of `next`.
     pub(super) fn join(&mut self, arena: &Arena, next: Self) {
         self.items.extend(next.items);
         self.survey(arena);
     }
 
-    /// Looks at the first key of an item anew.
+    /// Reads the first key of an item again.
     pub(super) fn look(&mut self, arena: &Arena, index: usize) {
         let head = self.items.get(index).map(|item| self.head(item.first_key(arena)));
         if let Some((place, head)) = self.heads.get_mut(index).zip(head) {
@@ -161,7 +161,7 @@ impl<T: Keyed> Sorted<T> {
         }
     }
 
-    /// Looks at all keys anew.
+    /// Reads all keys again.
     fn survey(&mut self, arena: &Arena) {
         self.shared = common(self.first_key(arena), self.last_key(arena)).into();
         self.read_heads(arena);
@@ -174,7 +174,7 @@ impl<T: Keyed> Sorted<T> {
         self.heads = heads;
     }
 
-    /// Of two keys the one with the smaller head is the smaller; where the heads are the same, the
+    /// Of two keys, the one with the smaller head is the smaller; where the heads are equal, the
     /// rest decides.
     fn head(&self, key: &[u8]) -> Head {
         let rest = key.get(self.shared.len()..).unwrap_or_default();
@@ -187,7 +187,7 @@ impl<T: Keyed> Sorted<T> {
     }
 }
 
-/// What both begin with.
+/// The common prefix of two keys.
 fn common<'k>(one: &'k [u8], other: &[u8]) -> &'k [u8] {
     let alike = one.iter().zip(other).take_while(|(one, other)| one == other).count();
     one.get(..alike).unwrap_or_default()

@@ -1,21 +1,22 @@
-//! What writes on their way to their level have replaced: the way back, should they never get
-//! there. A batch that is refused half way goes back by it too.
+//! The undo buffer: what writes have replaced that have not reached their level, to be restored if
+//! they never do. A batch that is refused half way is rolled back with it too.
 //!
-//! One buffer, appended to, for the same writes as a buffer of changes: whoever takes those along
-//! takes this too, and drops it when they have reached their level. All integers are little-endian.
+//! One buffer, appended to, for the same writes as a buffer of changes: both are taken together,
+//! and the undo buffer is dropped when the writes have reached their level. All integers are
+//! little-endian.
 //!
 //! ```text
 //! entry  write u64 | key_len u16 | key | was u8 | [head | value_len u32 | value]
 //! head   seq u64 | expires_at_ms u64 | level u8
 //! ```
 //!
-//! `was` says whether there was an entry, and if so, whether something of it was persisted, and
-//! whether its value is none of these bytes, but the next of those that are shared with the map.
+//! `was` says whether there was an entry. If so, it says whether a value was persisted, and whether
+//! the value is stored outside these bytes, as the next of the values shared with the map.
 
 use super::map::{Entry, Head};
 use crate::protocol::{Fields, Level, Seq, Shared};
 
-/// An emptied buffer keeps its memory for the next writes, if it is no larger.
+/// An emptied buffer of at most this size keeps its memory for the next writes.
 const SPARE_BYTES: usize = 4 << 20;
 
 const ABSENT: u8 = 0;
@@ -23,30 +24,30 @@ const UNPERSISTED: u8 = 1;
 const PERSISTED: u8 = 2;
 const SHARED: u8 = 4;
 
-/// What writes have replaced, in the order in which they did.
+/// The replaced entries, in the order of the writes.
 #[derive(Debug, Default)]
 pub struct Undo {
     bytes: Vec<u8>,
-    /// Large values, which are not copied.
+    /// Large values, which are shared and not copied.
     shared: Vec<Shared>,
     shared_bytes: usize,
-    /// Where what the open write has replaced begins, in both.
+    /// The start of the open write's entries, in both buffers.
     open_at: (usize, usize),
 }
 
-/// What was at a key before a write changed it.
+/// The entry of a key before a write changed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replaced<'u> {
     /// The seq of that write.
     pub by: Seq,
     /// The key.
     pub key: &'u [u8],
-    /// What was there; `None` where nothing was.
+    /// The replaced entry; `None` where there was none.
     pub old: Option<Entry<'u>>,
 }
 
 impl Undo {
-    /// Keeps what the open write `by` is about to replace.
+    /// Records the entry that the open write `by` is about to replace.
     pub(super) fn push(&mut self, by: Seq, key: &[u8], old: Option<Entry<'_>>) {
         self.bytes.extend_from_slice(&by.to_le_bytes());
         self.bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
@@ -72,12 +73,13 @@ impl Undo {
         }
     }
 
-    /// Bytes of memory that it keeps, large values that the map may have as well included.
+    /// The bytes of memory that the buffer keeps, including large values that the map may share.
     pub fn held_bytes(&self) -> usize {
         self.bytes.len() + self.shared_bytes
     }
 
-    /// Closes the open write. What it has replaced is forgotten, unless it still has a way to go.
+    /// Closes the open write. Its entries are forgotten, unless the write has not reached its
+    /// level.
     pub(super) fn end(&mut self, is_on_its_way: bool) {
         if !is_on_its_way {
             drop(self.take_open());
@@ -85,7 +87,7 @@ impl Undo {
         self.open_at = (self.bytes.len(), self.shared.len());
     }
 
-    /// What the open write has replaced; it is forgotten here.
+    /// Takes the entries of the open write out of the buffer.
     pub(super) fn take_open(&mut self) -> Self {
         let (bytes, shared) = self.open_at;
         if self.bytes.len() == bytes {
@@ -97,21 +99,21 @@ impl Undo {
         Self { bytes: self.bytes.split_off(bytes), shared, shared_bytes, open_at: (0, 0) }
     }
 
-    /// The same without its entries: a buffer for later writes, the memory of which is at hand.
+    /// The emptied buffer for later writes, with its memory.
     pub fn emptied(mut self) -> Self {
         self.bytes.clear();
         let bytes = if self.bytes.capacity() > SPARE_BYTES { Vec::new() } else { self.bytes };
         Self { bytes, ..Self::default() }
     }
 
-    /// Everything that was replaced, in that order.
+    /// All replaced entries, in order.
     pub fn replaced(&self) -> impl Iterator<Item = Replaced<'_>> {
         let (mut fields, mut shared) = (Fields::new(&self.bytes), self.shared.iter());
         std::iter::from_fn(move || read(&mut fields, &mut shared))
     }
 }
 
-/// The next that was replaced; `None` at the end.
+/// Reads the next replaced entry; `None` at the end.
 fn read<'u>(
     fields: &mut Fields<'u>,
     shared: &mut impl Iterator<Item = &'u Shared>,
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_replaced_comes_back_unless_its_write_has_arrived() {
+    fn replaced_entries_are_kept_until_their_write_reaches_its_level() {
         let all = [one(5, b"a", 1), one(5, b"", 0), one(6, b"a", 4), one(8, b"bcd", 2)];
         let mut undo = Undo::default();
         for one in &all {

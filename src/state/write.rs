@@ -1,4 +1,4 @@
-//! A write while it happens: its seq, its changes so far, and the way back.
+//! A write in progress: its seq, its changes so far, and their undo.
 
 use super::map::{Entry, Head};
 use super::read_set::ReadSet;
@@ -14,17 +14,17 @@ pub(crate) struct Write<'w> {
     pub(crate) seq: Seq,
     pub(crate) level: Level,
     pub(crate) context: &'w Context,
-    /// What its reply waits for.
+    /// The barrier of its reply.
     pub(crate) barrier: DurabilityBarrier,
-    /// What its changes wait for: until then it may still be lost.
+    /// The barrier of its changes: before it opens they may still be lost.
     pub(crate) own: DurabilityBarrier,
-    /// The hash of the one key that its command names, where it is known.
+    /// The hash of the only key that the command names, where it is known.
     pub(crate) hash: Option<u64>,
-    /// How many entries it passed over in their order.
+    /// How many entries it visited in key order.
     pub(crate) looks: usize,
-    /// What it has cost so far.
+    /// Its cost so far.
     pub(crate) cost: Cost,
-    /// Everything that it replaces is kept, to go back to.
+    /// Whether every replaced entry is kept, for a rollback.
     pub(crate) keeps_all: bool,
     changes: &'w mut ChangeBuffer,
     mark: Mark,
@@ -47,8 +47,8 @@ impl<'w> Write<'w> {
         self.context.now
     }
 
-    /// Whether its keys and values take more than a write may. What a command weighs is known
-    /// before it runs, but for what it finds: a touch writes the value that is there again.
+    /// Whether its keys and values exceed the limit of a write. The cost of a command is known
+    /// before it runs, except for what it finds: a touch writes the existing value again.
     pub(crate) fn is_over(&self) -> bool {
         let (items, bytes) = self.changes.since(self.mark);
         WriteCost { items, bytes }.is_over(self.context.write_bytes)
@@ -59,7 +59,7 @@ impl<'w> Write<'w> {
         self.cost = self.cost.plus(Cost::new(entries, bytes));
     }
 
-    /// Takes in what a read within the write came to see.
+    /// Adds what a read within the write has seen.
     pub(crate) fn saw(&mut self, seen: &ReadSet) {
         self.barrier.join(seen.barrier);
         self.cost = self.cost.plus(seen.cost);
@@ -70,22 +70,22 @@ impl<'w> Write<'w> {
         self.changes.end(self.mark)
     }
 
-    /// Takes back the changes made so far.
+    /// Rolls back the changes made so far.
     pub(crate) fn undo(&mut self) {
         self.changes.undo(self.mark);
         self.mark = self.changes.begin(self.seq, self.level, self.context.now);
         self.own = DurabilityBarrier::OPEN;
     }
 
-    /// More than one key will change, and they reach their level together. Of a `memory` write any
-    /// of them may turn out to be the one that waits.
+    /// Declares that more than one key will change, and that the changes reach their level
+    /// together. Of a `memory` write, any change may have to wait.
     pub(crate) fn has_many(&mut self) {
         self.keeps_all |= self.level == Level::Memory;
     }
 
-    /// What a change waits for that replaces `below`: for this write's level. A `memory` write that
-    /// hides a persisted value waits until its removal is as durable as that value was, or a crash
-    /// would bring it back.
+    /// The barrier of a change that replaces `below`: this write's level. A `memory` write that
+    /// hides a persisted value waits until its removal is as durable as that value was; otherwise a
+    /// crash would bring the value back.
     fn wait_for(&self, below: Option<&Head>) -> DurabilityBarrier {
         let mut barrier = DurabilityBarrier::OPEN;
         barrier.require(self.level, self.seq);
@@ -95,7 +95,7 @@ impl<'w> Write<'w> {
         barrier
     }
 
-    /// Notes a change. The reply waits for what the change waits for.
+    /// Records a change. The reply waits for the barrier of the change.
     fn note(
         &mut self,
         op: Op,
@@ -104,7 +104,7 @@ impl<'w> Write<'w> {
         key: &[u8],
         value: &[u8],
     ) -> DurabilityBarrier {
-        // In the map, and in the log; a touch leaves the value where it is.
+        // In the map, and in the log; a touch keeps the value where it is.
         self.charge(1, 2 * (key.len() + value.len()));
         let covers = below.is_some_and(|head| head.persisted);
         let expires_at = (expires_at != 0).then_some(expires_at);
@@ -117,8 +117,8 @@ impl<'w> Write<'w> {
 }
 
 impl Store {
-    /// The entry of `key` if it is live. One that has expired unnoticed expires now, within
-    /// `write`.
+    /// The entry of `key` if it is live. An expired entry that was not removed yet expires now,
+    /// within `write`.
     pub(crate) fn current(
         &mut self,
         key: HashedKey<'_>,
@@ -133,7 +133,7 @@ impl Store {
         self.map.get(key)
     }
 
-    /// Puts a value at `key`; notes the change.
+    /// Sets the value of `key`; records the change.
     pub(crate) fn put(
         &mut self,
         op: Op,
@@ -153,7 +153,7 @@ impl Store {
         self.writes.join(barrier);
     }
 
-    /// Gives the entry of a key another time of expiry, and leaves its value; notes the change.
+    /// Changes the expiry of a key's entry, and keeps its value; records the change.
     pub(crate) fn retime(
         &mut self,
         hashed: HashedKey<'_>,
@@ -169,8 +169,8 @@ impl Store {
         self.writes.join(barrier);
     }
 
-    /// Deletes a key; the reply tells of what was there, and so waits for it. Returns whether it
-    /// was.
+    /// Deletes a key. The reply reveals whether the key existed, and so waits for the barrier of
+    /// that. Returns whether it existed.
     pub(crate) fn delete(&mut self, key: HashedKey<'_>, write: &mut Write<'_>) -> bool {
         let old = match self.current(key, write) {
             Some(_) => self.take(Op::Delete, key, write),
@@ -183,7 +183,7 @@ impl Store {
         old.is_some()
     }
 
-    /// Takes `key` out, if it is there; notes the change.
+    /// Removes `key`, if it exists; records the change.
     pub(crate) fn take(
         &mut self,
         op: Op,
@@ -195,8 +195,8 @@ impl Store {
         let old = map.take(hashed, |old| remember(undo, key, Some(old), write))?;
         let mut barrier = write.note(op, Some(old), 0, key, &[]);
         if op == Op::Expire {
-            // Whoever misses it sees that it was there, and that its time is over: a restart goes
-            // on from the times in the log.
+            // A client that misses the key learns that it existed and that its time is over: a
+            // restart continues from the times in the log.
             barrier.require(old.level, old.seq);
             if old.persisted {
                 barrier.require(Level::Stored, write.seq);
@@ -208,7 +208,7 @@ impl Store {
     }
 }
 
-/// Keeps what is at `key`, where the change about to be made may have to be taken back.
+/// Keeps the entry of `key`, where the coming change may have to be rolled back.
 fn remember(undo: &mut Undo, key: &[u8], old: Option<Entry<'_>>, write: &mut Write<'_>) {
     if write.level == Level::Queued && !write.keeps_all {
         return;

@@ -1,4 +1,4 @@
-//! What a command says of itself before it runs, held against what it then does.
+//! What a command declares before it runs, compared with what it then does.
 
 use crate::support::commands::Generator;
 use std::collections::BTreeSet;
@@ -51,7 +51,7 @@ fn logged(change: &Change<'_>) -> usize {
 }
 
 #[test]
-fn a_command_names_what_it_changes_and_knows_what_that_costs() {
+fn a_command_declares_the_keys_it_changes_and_their_cost() {
     let seed =
         std::env::var("VATN_SEED").map_or_else(|_| fastrand::u64(..), |s| s.parse().unwrap());
     println!("VATN_SEED={seed}");
@@ -75,7 +75,7 @@ fn a_command_names_what_it_changes_and_knows_what_that_costs() {
             assert!(is_named, "{command:?} does not name {:?}", change.key);
             assert!(effects.adds || !matches!(change.op, Op::Set | Op::Touch), "{command:?} adds");
         }
-        // What a page finds, and what a batch finds of its own, is known only when it runs.
+        // What a page finds, and what a batch finds of its own changes, is known only at run time.
         let is_known = !matches!(command, Command::Batch(_) | Command::DeleteRange(_));
         let written = changes.iter().filter(|change| change.op != Op::Expire);
         let bytes: usize = written.map(logged).sum();

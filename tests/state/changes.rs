@@ -1,5 +1,5 @@
-//! The history of a real broker: from any seq, by prefix, awaited, from memory and from the log;
-//! and what is made of it: a watch without hole or repeat, an export that is exact, a mirror.
+//! The history of a real broker: from any seq, by prefix, with a wait, from memory and from the
+//! log. And its uses: a watch without a hole or a repeat, an exact export, a mirror.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use vatn::client::{
     Change, Client, ClientError, ClientOptions, HistoryOptions, Range, RawValue, WriteOptions,
 };
 
-/// No test waits longer than this for anything.
+/// The longest wait of any test here.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn broker(arguments: &[&str]) -> Broker {
@@ -32,7 +32,7 @@ fn under(prefix: &[u8], limit: Option<u64>) -> HistoryOptions {
     HistoryOptions { prefix: prefix.to_vec(), limit, wait: Duration::ZERO }
 }
 
-/// Everything after `after`, page by page. Each page is checked for itself.
+/// All changes after `after`, page by page. Each page is checked by itself.
 async fn replay(client: &mut Client, after: u64, options: &HistoryOptions) -> Vec<Change> {
     let (mut all, mut after) = (Vec::new(), after);
     loop {
@@ -62,8 +62,8 @@ fn knowns(changes: &[Change]) -> Vec<Known> {
     changes.iter().map(known).collect()
 }
 
-/// What a line of JSON says of a change.
-fn told(line: &Value) -> (u64, u64) {
+/// The seq and the number of a change in a line of JSON.
+fn place_of(line: &Value) -> (u64, u64) {
     (line["seq"].as_u64().unwrap(), line["index"].as_u64().unwrap())
 }
 
@@ -75,7 +75,7 @@ mod history {
     use super::*;
 
     #[tokio::test]
-    async fn begins_at_any_seq_and_keeps_writes_whole() {
+    async fn history_begins_at_any_seq_and_keeps_writes_whole() {
         let broker = broker(&[]);
         let mut client = connect(&broker).await;
         let mut scribe = Scribe::new(1);
@@ -95,7 +95,7 @@ mod history {
     }
 
     #[tokio::test]
-    async fn shows_only_what_is_under_the_prefix() {
+    async fn history_shows_only_changes_under_the_prefix() {
         let broker = broker(&["--range-items", "5"]);
         let mut client = connect(&broker).await;
         let mut scribe = Scribe::new(2);
@@ -111,13 +111,13 @@ mod history {
     }
 
     #[tokio::test]
-    async fn is_told_as_soon_as_there_is_some() {
+    async fn a_waiting_request_is_answered_by_the_first_change() {
         let broker = broker(&[]);
         let (mut waiting, mut client) = (connect(&broker).await, connect(&broker).await);
         let began = Instant::now();
         let wait = HistoryOptions { wait: PATIENCE, ..under(b"a", None) };
         let answer = tokio::spawn(async move { waiting.changes(0, &wait).await.unwrap() });
-        // Nothing but a change under the prefix ends the wait: an early answer would be empty.
+        // Only a change under the prefix ends the wait: an early reply would be empty.
         for n in 0..50 {
             client.set(b"other", &RawValue::from(n), &any()).await.unwrap();
         }
@@ -129,7 +129,7 @@ mod history {
     }
 
     #[tokio::test]
-    async fn ends_a_wait_that_is_over() {
+    async fn a_wait_ends_at_its_timeout() {
         let broker = broker(&[]);
         let mut client = connect(&broker).await;
         let seq = client.set(b"other", &RawValue::from(1), &any()).await.unwrap();
@@ -137,11 +137,11 @@ mod history {
         let began = Instant::now();
         let page = client.changes(0, &wait).await.unwrap();
         assert!(began.elapsed() >= wait.wait && page.changes.is_empty());
-        assert_eq!(page.next, seq, "what did not match need not be asked for again");
+        assert_eq!(page.next, seq, "changes that did not match need not be requested again");
     }
 
     #[tokio::test]
-    async fn comes_from_the_log_after_a_crash() {
+    async fn history_is_read_from_the_log_after_a_crash() {
         let folder = tempfile::tempdir().unwrap();
         let arguments = ["--durability", "stored"];
         let mut scribe = Scribe::new(3);
@@ -165,7 +165,7 @@ mod history {
         }
     }
 
-    /// A broker that keeps as little history as can be, and a seq from which it is held.
+    /// A broker that keeps as little history as possible, and the first seq of the held history.
     async fn trimmed() -> (Broker, Client, Scribe, u64) {
         let small =
             ["--retain-bytes", "1", "--segment-bytes", "4096", "--subscriber-bytes", "1024"];
@@ -191,7 +191,7 @@ mod history {
     }
 
     #[tokio::test]
-    async fn that_is_trimmed_is_refused_with_the_first_seq_that_is_held() {
+    async fn trimmed_history_is_refused_with_the_first_held_seq() {
         let (broker, mut client, scribe, first) = trimmed().await;
         assert!(first > 1 && first <= scribe.last_seq() + 1);
         let changes = replay(&mut client, first - 1, &under(b"", None)).await;
@@ -214,7 +214,7 @@ mod history {
     }
 
     #[tokio::test]
-    async fn of_another_store_is_not_taken_for_this_one() {
+    async fn the_history_of_another_store_is_refused() {
         let broker = broker(&[]);
         broker.vatn(&["set", "a", "1"]).text();
         for command in ["changes", "watch"] {
@@ -224,7 +224,7 @@ mod history {
         }
     }
 
-    /// The last seq of the store, as it says where it refuses to tell what comes after `after`.
+    /// The last seq of the store, from its refusal to show changes after `after`.
     async fn refused(client: &mut Client, after: u64, wait: Duration) -> u64 {
         let options = HistoryOptions { wait, ..under(b"a", None) };
         match client.changes(after, &options).await {
@@ -237,7 +237,7 @@ mod history {
     }
 
     #[tokio::test]
-    async fn that_the_store_never_reached_is_refused_and_not_waited_for() {
+    async fn a_seq_that_the_store_never_reached_is_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let mut broker = Broker::open(folder.path(), &["--durability", "memory"]);
         let mut client = connect(&broker).await;
@@ -248,7 +248,7 @@ mod history {
             assert_eq!(refused(&mut client, after, PATIENCE).await, seq);
         }
         assert!(replay(&mut client, seq, &under(b"", None)).await.is_empty(), "its own last one");
-        // A crash takes writes back, and leaves every position that anybody may have seen.
+        // A crash undoes writes, and keeps every position that a client may have seen.
         broker.kill();
         broker = Broker::open(folder.path(), &[]);
         client = connect(&broker).await;
@@ -262,7 +262,7 @@ mod history {
     }
 
     #[tokio::test]
-    async fn is_printed_for_people_and_for_programs() {
+    async fn history_is_printed_as_text_and_as_json() {
         let broker = broker(&[]);
         broker.vatn(&["set", "boat:1", "{\"oars\":2}", "--ttl-ms", "3600000"]).text();
         broker.vatn(&["set", "other", "1"]).text();
@@ -283,7 +283,7 @@ mod history {
 mod watching {
     use super::*;
 
-    /// Writes until it is told to stop.
+    /// Writes until `stop` is set.
     fn write_on(broker: &Broker, seed: u64, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
         let (router, stop) = (broker.router.clone(), Arc::clone(stop));
         tokio::spawn(async move {
@@ -296,7 +296,7 @@ mod watching {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn from_a_seq_has_no_hole_and_no_repeat_while_writes_go_on() {
+    async fn a_watch_from_a_seq_has_no_hole_and_no_repeat_during_writes() {
         let broker = broker(&["--range-items", "50"]);
         let mut client = connect(&broker).await;
         let mut scribe = Scribe::new(5);
@@ -311,7 +311,7 @@ mod watching {
             let watch = broker.follow(&arguments);
             let lines = tokio::task::spawn_blocking(move || watch.rest()).await.unwrap();
             let expected = replay(&mut client, from, &under(prefix.as_bytes(), None)).await;
-            let watched: Vec<_> = lines.iter().map(told).collect();
+            let watched: Vec<_> = lines.iter().map(place_of).collect();
             assert_eq!(watched, places(&expected)[..2000], "from {from}");
             let prevs = lines.iter().map(|line| line["prev"].as_u64().unwrap());
             let before = std::iter::once(from).chain(watched.iter().map(|place| place.0));
@@ -322,23 +322,23 @@ mod watching {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn fetches_what_the_publisher_gave_up_on() {
+    async fn a_watch_fetches_changes_that_the_publisher_dropped() {
         let broker = broker(&["--subscriber-bytes", "65536"]);
         let mut client = connect(&broker).await;
         let mut watch = broker.follow(&["watch", "--json"]);
         assert_eq!(watch.json()["watching"], "");
-        // Nobody reads what it prints, so it stops reading, and falls behind.
+        // The test reads none of its output, so the watch stops reading and falls behind.
         let large = RawValue::from("x".repeat(20_000).as_str());
         for _ in 0..2_000 {
             client.set(b"a", &large, &any()).await.unwrap();
         }
-        let watched: Vec<u64> = (0..2_000).map(|_| told(&watch.json()).0).collect();
+        let watched: Vec<u64> = (0..2_000).map(|_| place_of(&watch.json()).0).collect();
         assert!(watched.iter().copied().eq(1..=2_000), "{watched:?}");
         assert!(client.stats().await.unwrap()["lost"].as_u64() > Some(0), "nothing was lost");
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn goes_on_without_a_hole_when_the_broker_was_killed() {
+    async fn a_watch_continues_without_a_hole_after_the_broker_was_killed() {
         let folder = tempfile::tempdir().unwrap();
         let endpoint = |name: &str| format!("ipc://{}/{name}", folder.path().display());
         let (router, publisher) = (endpoint("r"), endpoint("p"));
@@ -357,13 +357,13 @@ mod watching {
             broker.kill();
             broker = Broker::open(folder.path(), &arguments);
             let mut client = connect(&broker).await;
-            // Most likely before the watch has found its way back.
+            // Most likely before the watch has reconnected.
             for _ in 0..50 {
                 scribe.write(&mut client).await;
             }
             let expected = scribe.after(0, b"");
             while watched.len() < expected.len() {
-                watched.push(told(&watch.json()));
+                watched.push(place_of(&watch.json()));
             }
             let expected: Vec<_> = expected.iter().map(|known| (known.seq, known.index)).collect();
             assert_eq!(watched, expected);
@@ -391,7 +391,7 @@ mod copies {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn of_an_export_are_exact_at_its_seq_while_writes_go_on() {
+    async fn an_export_is_exact_at_its_seq_during_writes() {
         let broker = broker(&["--range-items", "100"]);
         let mut client = connect(&broker).await;
         let pairs: Vec<_> = (0..20_000).map(|n| (format!("k{n:05}"), RawValue::from(0))).collect();
@@ -443,7 +443,7 @@ mod copies {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn that_follow_equal_the_original_also_after_it_was_killed() {
+    async fn a_follower_equals_the_original_also_after_a_kill() {
         let folder = tempfile::tempdir().unwrap();
         let router = format!("ipc://{}/r", folder.path().display());
         let arguments = ["--router", &router, "--durability", "stored"];
@@ -470,7 +470,7 @@ mod copies {
         for _ in 0..100 {
             scribe.write(&mut client).await;
         }
-        // When all that expires has done so, one more write tells that the copy has it all.
+        // When everything that expires has expired, one more write shows that the copy is complete.
         let deadline = Instant::now() + PATIENCE;
         let is_mortal = |items: &Items| items.values().any(|(_, is_mortal)| *is_mortal);
         while is_mortal(&items(&mut client).await) {
@@ -487,7 +487,7 @@ mod copies {
     }
 
     #[tokio::test]
-    async fn keep_what_time_is_left() {
+    async fn copies_keep_the_remaining_time_to_live() {
         let (one, two) = (broker(&[]), broker(&[]));
         one.vatn(&["set", "mortal", "1", "--ttl-ms", "3600000"]).text();
         one.vatn(&["set", "other", "1"]).text();

@@ -1,5 +1,5 @@
-//! Every command, held together: the list in `proto/commands.json`, the decoder, the vectors, the
-//! pages of `PROTOCOL.md`, and a method in each client.
+//! Every command is consistent between the list in `proto/commands.json`, the decoder, the vectors,
+//! the pages of `PROTOCOL.md`, and a method in each client.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use vatn::commands::{METHODS, Request};
 use vatn::protocol::{Code, Reader, Refusal, writer};
 
-/// What the decoder alone can refuse; everything else takes a store.
+/// The codes that the decoder alone can refuse with; all others need a store.
 const DECODED: [&str; 4] = ["BAD_REQUEST", "UNKNOWN_METHOD", "BAD_ARGUMENT", "BAD_KEY"];
 
 fn text(path: &str) -> String {
@@ -73,8 +73,8 @@ pub(super) fn vectors() -> Vec<Step> {
     steps
 }
 
-/// The requests of a step with the reply of each; without delimiters, notifications and what they
-/// do.
+/// The requests of a step with the reply of each; without delimiters, and without notifications and
+/// their effects.
 fn exchanges(step: &Step) -> Vec<(&[u8], &Value)> {
     let delimited = step.request.first().is_some_and(Vec::is_empty);
     let frames = step.request.iter().skip(usize::from(delimited));
@@ -128,7 +128,7 @@ fn bare(method: &str, arguments: usize, option: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_list_is_the_one_in_the_code() {
+fn commands_json_lists_the_commands_of_the_code() {
     let listed: Value = serde_json::from_str(&text("proto/commands.json")).unwrap();
     let (mut listed_names, mut methods) = (names(&listed["commands"]), METHODS.to_vec());
     listed_names.sort_unstable();
@@ -144,7 +144,7 @@ fn the_list_is_the_one_in_the_code() {
 }
 
 #[test]
-fn the_code_takes_the_options_that_are_listed_and_no_others() {
+fn the_code_accepts_exactly_the_listed_options() {
     for command in commands() {
         let name = command["name"].as_str().unwrap();
         let arguments = command["arguments"].as_array().unwrap().len();
@@ -204,7 +204,7 @@ fn every_command_has_an_accepted_and_a_refused_vector() {
             }
         }
     }
-    // These take a disk that fails, a full queue, a stop or a trimmed log: other tests have them.
+    // These need a failing disk, a full queue, a stop or a trimmed log: other tests cover them.
     let elsewhere = ["WRITE_QUEUE_FULL", "STORAGE", "STOPPING", "TOO_LARGE", "COMPACTED"];
     for command in commands() {
         let name = command["name"].as_str().unwrap();
@@ -219,7 +219,7 @@ fn every_command_has_an_accepted_and_a_refused_vector() {
 }
 
 #[test]
-fn what_writes_and_what_a_batch_may_hold_is_as_listed() {
+fn writes_and_batch_members_are_those_listed() {
     let accepted: BTreeMap<_, _> = vectors()
         .iter()
         .flat_map(|step| {

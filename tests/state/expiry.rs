@@ -1,5 +1,5 @@
-//! Times to live on a real broker: never seen after their time, told as a change of their own, also
-//! over a restart.
+//! Times to live on a real broker: a value is never read after its time, and its expiry is
+//! published as a change, also after a restart.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use vatn::client::{
     Change, Client, ClientOptions, Event, HistoryOptions, Op, RawValue, Subscriber, WriteOptions,
 };
 
-/// No test waits longer than this for anything.
+/// The longest wait of any test here.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn connect(broker: &Broker) -> Client {
@@ -45,27 +45,27 @@ fn any() -> WriteOptions {
     WriteOptions::default()
 }
 
-/// Sleeps for the time that the test is about: what is due after it, is due.
+/// Sleeps for the duration that the test is about.
 async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
 #[tokio::test]
-async fn a_value_is_never_read_after_its_time() {
+async fn a_value_is_never_read_after_its_expiry() {
     let broker = Broker::start(&["--durability", "stored"]);
     let mut client = connect(&broker).await;
     for round in 0..30_u64 {
         let life = Duration::from_millis(5 + round);
         let key = format!("k{round}");
         client.set(key.as_bytes(), &RawValue::from(round), &ttl(5 + round)).await.unwrap();
-        // The broker's clock began before this answer came.
+        // The broker's clock started before this reply came.
         let end = Instant::now() + life;
         let mut was_seen = false;
         loop {
-            let asked = Instant::now();
+            let sent = Instant::now();
             let value = client.get(key.as_bytes()).await.unwrap();
             let listed = client.count(key.as_bytes()).await.unwrap();
-            if asked >= end {
+            if sent >= end {
                 assert_eq!((value, listed), (None, 0), "read after its time");
                 break;
             }
@@ -76,7 +76,7 @@ async fn a_value_is_never_read_after_its_time() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_value_is_a_change_of_its_own() {
+async fn an_expiry_is_a_change_with_its_own_seq() {
     let broker = Broker::start(&["--durability", "stored"]);
     let mut client = connect(&broker).await;
     let mut subscriber = subscribe(&broker).await;
@@ -104,7 +104,7 @@ async fn the_end_of_a_value_is_a_change_of_its_own() {
 }
 
 #[tokio::test]
-async fn many_that_end_at_once_each_end_once() {
+async fn keys_that_expire_together_each_expire_once() {
     let broker = Broker::start(&["--durability", "stored"]);
     let mut client = connect(&broker).await;
     let mut subscriber = subscribe(&broker).await;
@@ -163,7 +163,7 @@ async fn a_restart_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_touch_moves_the_end() {
+async fn a_touch_moves_the_expiry() {
     let broker = Broker::start(&["--durability", "stored"]);
     let mut client = connect(&broker).await;
     let mut subscriber = subscribe(&broker).await;
@@ -197,14 +197,14 @@ fn fake_clock_library() -> Option<PathBuf> {
 }
 
 #[tokio::test]
-async fn a_wall_clock_that_was_wrong_once_stops_no_expiry() {
+async fn a_wall_clock_that_was_wrong_once_delays_no_expiry() {
     let Some(library) = fake_clock_library() else {
         println!("skipped: libfaketime is not installed");
         return;
     };
     let folder = tempfile::tempdir().unwrap();
     let wall = folder.path().join("wall");
-    // Replaced as a whole, since the broker may read it at any moment.
+    // Replaced in one step, since the broker may read it at any moment.
     let set_wall = |offset: &str| {
         let new = folder.path().join("new");
         std::fs::write(&new, offset).unwrap();

@@ -11,7 +11,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
-/// Some bytes of `frame` are changed, removed, doubled, or replaced by those of `other`.
+/// Changes, removes or doubles some bytes of `frame`, or replaces them by bytes of `other`.
 fn change(random: &mut fastrand::Rng, frame: &mut Vec<u8>, other: &[u8]) {
     for _ in 0..random.usize(1..4) {
         let at = random.usize(..frame.len().max(1)).min(frame.len());
@@ -22,7 +22,7 @@ fn change(random: &mut fastrand::Rng, frame: &mut Vec<u8>, other: &[u8]) {
             3 => frame.splice(at.., other.iter().copied().skip(at)).for_each(drop),
             _ => frame.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.u8(..8)),
         }
-        // Doubling must not add up.
+        // Repeated doubling must not add up.
         frame.truncate(64 * 1024);
     }
 }

@@ -1,8 +1,9 @@
-//! Linearizability, through crashes: what concurrent clients saw of a key can be put in one order
-//! that fits the times of their calls and replies, kills in between included (promises 1 and 3).
+//! Linearizability, through crashes: the operations of concurrent clients on a key fit one order
+//! that agrees with the times of their calls and replies, kills in between included (promises 1 and
+//! 3).
 //!
-//! Histories are checked key by key, since single keys that are linearizable make a whole that is;
-//! a pair of keys that only batches write is checked as one.
+//! Histories are checked key by key, since linearizability composes over keys; a pair of keys that
+//! only batches write is checked as one.
 
 use crate::support::broker::Broker;
 use crate::support::dealer::Connection;
@@ -18,11 +19,11 @@ use vatn::protocol::Level;
 
 const CLIENTS: usize = 6;
 const REGISTERS: usize = 3;
-/// What all keys' histories are cut at, so that the search stays small: a kill, and then a restart.
+/// The histories of all keys are cut at a kill with its restart, so that the search stays small.
 const ROUNDS: usize = 12;
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
-/// A key that holds a value or nothing; the pair of keys that batches write together is one, too,
+/// A key with a value or none. The pair of keys that batches write together counts as one key,
 /// whose two halves are always read equal.
 struct Register;
 
@@ -30,11 +31,11 @@ struct Register;
 enum Action {
     Read(Option<u64>),
     Write(u64),
-    /// Whether there was something to delete; `None` when nobody heard.
+    /// Whether there was something to delete; `None` when the reply was lost.
     Delete(Option<bool>),
-    /// Written only where there was nothing; whether that held.
+    /// Written only where there was no value; whether that held.
     Create(u64, Option<bool>),
-    /// So much more, and what that made; `None` when nobody heard.
+    /// An addition, and its result; `None` when the reply was lost.
     Add(u64, Option<u64>),
 }
 
@@ -46,17 +47,17 @@ impl Model for Register {
         match *action {
             Action::Read(seen) => (seen == *state).then_some(seen),
             Action::Write(value) => Some(Some(value)),
-            Action::Delete(heard) => {
-                heard.is_none_or(|there| there == state.is_some()).then_some(None)
+            Action::Delete(answered) => {
+                answered.is_none_or(|there| there == state.is_some()).then_some(None)
             }
-            Action::Create(value, heard) => {
+            Action::Create(value, answered) => {
                 let done = state.is_none();
                 let next = if done { Some(value) } else { *state };
-                heard.is_none_or(|heard| heard == done).then_some(next)
+                answered.is_none_or(|answered| answered == done).then_some(next)
             }
-            Action::Add(delta, heard) => {
+            Action::Add(delta, answered) => {
                 let next = state.map_or(delta, |before| before + delta);
-                heard.is_none_or(|heard| heard == next).then_some(Some(next))
+                answered.is_none_or(|answered| answered == next).then_some(Some(next))
             }
         }
     }
@@ -73,9 +74,9 @@ fn is_linearizable(history: &[Operation<Action>]) -> bool {
 }
 
 #[test]
-fn the_checker_knows_good_histories_from_bad_ones() {
+fn the_checker_accepts_linearizable_histories_only() {
     use Action::{Add, Create, Delete, Read, Write};
-    // Two writes at one time: a read may see either, and then no longer the other.
+    // Two concurrent writes: a read may see either, and then no longer the other.
     let overlap = [operation(Write(1), 1, 10), operation(Write(2), 2, 9)];
     let reads = |first, second| {
         let reads = [operation(Read(first), 11, 12), operation(Read(second), 13, 14)];
@@ -88,7 +89,7 @@ fn the_checker_knows_good_histories_from_bad_ones() {
     // A read that began after a write was answered must see it.
     let stale = [operation(Write(1), 1, 2), operation(Read(None), 3, 4)];
     assert!(!is_linearizable(&stale));
-    // A write that nobody heard of may be seen, and stays then.
+    // A write whose reply was lost may be seen, and stays then.
     let lost = Operation { action: Write(7), called: 1, returned: None };
     let seen = |values: [Option<u64>; 2]| {
         let reads = values.into_iter().zip([2, 4]);
@@ -98,7 +99,7 @@ fn the_checker_knows_good_histories_from_bad_ones() {
     assert!(is_linearizable(&seen([None, None])));
     assert!(is_linearizable(&seen([None, Some(7)])));
     assert!(!is_linearizable(&seen([Some(7), None])), "what was seen was taken back");
-    // Counters and conditions: two of them cannot both be the first.
+    // Counters and conditions: two of them cannot both come first.
     let twice = [operation(Add(1, Some(1)), 1, 5), operation(Add(1, Some(1)), 2, 6)];
     assert!(!is_linearizable(&twice));
     let once = [operation(Create(1, Some(true)), 1, 5), operation(Create(2, Some(true)), 2, 6)];
@@ -107,7 +108,7 @@ fn the_checker_knows_good_histories_from_bad_ones() {
     assert!(is_linearizable(&between));
 }
 
-/// What the clients of a round share.
+/// The state shared by the clients of a round.
 #[derive(Debug, Default)]
 struct Round {
     /// A clock that ticks with every call and every return.
@@ -125,8 +126,8 @@ impl Round {
     }
 }
 
-/// One request of a client: its key's name in the histories, the request, and how its answer is
-/// read.
+/// One request of a client: its key's name in the histories, the request, and the interpretation of
+/// its reply.
 struct Call {
     key: String,
     request: Request,
@@ -134,7 +135,7 @@ struct Call {
 }
 
 fn draw(random: &mut fastrand::Rng, round: &Round) -> Call {
-    // Unlike the other levels, these promise to survive a kill.
+    // Unlike the other levels, these guarantee that a write survives a kill.
     let level = if random.bool() { Level::Stored } else { Level::Synced };
     let durable = |request: Request| request.option("durability", level.name());
     let value = 1 + round.values.fetch_add(1, Ordering::Relaxed);
@@ -171,8 +172,8 @@ fn draw(random: &mut fastrand::Rng, round: &Round) -> Call {
     Call { key, request, action }
 }
 
-/// The action with what was answered.
-fn heard(action: Action, result: &Value) -> Action {
+/// The action with the result of its reply.
+fn answered(action: Action, result: &Value) -> Action {
     match action {
         Action::Read(_) => Action::Read(read(result)),
         Action::Write(value) => Action::Write(value),
@@ -182,7 +183,7 @@ fn heard(action: Action, result: &Value) -> Action {
     }
 }
 
-/// What a `get`, or a `range` of the pair, shows.
+/// The value in a reply to `get`, or to `range` of the pair.
 fn read(result: &Value) -> Option<u64> {
     let Some(page) = result.as_array() else { return result.as_u64() };
     let items = page[0].as_array().unwrap();
@@ -193,7 +194,7 @@ fn read(result: &Value) -> Option<u64> {
 
 type Histories = BTreeMap<String, History>;
 
-/// Asks one thing after the other until the connection ends or the round is over.
+/// Sends one request after another until the connection ends or the round is over.
 async fn ask(router: String, round: Arc<Round>, seed: u64) -> Histories {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut histories = Histories::new();
@@ -204,14 +205,14 @@ async fn ask(router: String, round: Arc<Round>, seed: u64) -> Histories {
         let answer = connection.call(&[request]).await;
         let returned = answer.is_ok().then(|| round.tick());
         let action = match answer.map(|mut outcomes| outcomes.remove(0)) {
-            Ok(Ok(result)) => heard(action, &result),
+            Ok(Ok(result)) => answered(action, &result),
             Ok(Err((code, _))) => match action {
                 Action::Create(value, _) if code == "CONFLICT" => {
                     Action::Create(value, Some(false))
                 }
                 other => panic!("{other:?} was refused with {code}"),
             },
-            // Nobody heard; a read that was not answered says nothing.
+            // The reply was lost; a read without a reply tells nothing.
             Err(_) => action,
         };
         let is_read = matches!(action, Action::Read(_));
@@ -228,7 +229,7 @@ async fn ask(router: String, round: Arc<Round>, seed: u64) -> Histories {
     histories
 }
 
-/// What the keys hold after a restart, as reads that came after everything else.
+/// The values of the keys after a restart, as reads after all other operations.
 async fn read_all(router: &str) -> BTreeMap<String, Option<u64>> {
     let mut connection = Connection::connect(router).await.unwrap();
     let mut found = BTreeMap::new();
@@ -243,7 +244,7 @@ async fn read_all(router: &str) -> BTreeMap<String, Option<u64>> {
 }
 
 #[test]
-fn what_clients_saw_is_one_order_also_through_kills() {
+fn histories_of_clients_are_linearizable_across_kills() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seed: u64 = number("VATN_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed} (VATN_SEED repeats it)");

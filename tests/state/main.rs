@@ -1,4 +1,4 @@
-//! What a broker holds and says of it: commands, times to live, history, order, against models.
+//! The state of a broker and its replies: commands, times to live, history, order, against models.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may panic.
 
 #[path = "../support/mod.rs"]

@@ -22,7 +22,7 @@ use vatn::state::{Context, Store};
 use vatn::storage::MemoryStorage;
 use vatn::storage::memory::Batches;
 
-/// A follower that knows nothing but the changes.
+/// A follower that applies only the changes.
 fn follow(cells: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: &ChangeBuffer) {
     for change in ChangeReader::new(changes.bytes()) {
         let change = change.unwrap();
@@ -85,13 +85,13 @@ fn compare(seed: u64, commands: usize) {
     assert_eq!(followed, values, "seed {seed}: what a follower of the changes has");
 }
 
-/// A number that the environment gives.
+/// A number from the environment.
 fn given(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|number| number.parse().ok())
 }
 
 #[test]
-fn random_commands_do_what_a_plain_map_would() {
+fn random_commands_agree_with_a_plain_map() {
     let (seed, commands) = (given("VATN_SEED"), given("VATN_COMMANDS").unwrap_or(100_000));
     for _ in 0..commands / 5_000 {
         let seed = seed.unwrap_or_else(|| fastrand::u64(..));
@@ -100,7 +100,7 @@ fn random_commands_do_what_a_plain_map_would() {
     }
 }
 
-/// How a life of the store ends.
+/// How one run of the store ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Stop,
@@ -108,16 +108,16 @@ enum End {
     PowerLoss,
 }
 
-/// A store that lives again and again, and the model of it.
+/// A store that is restarted again and again, and its model.
 struct Lives {
     generator: Generator,
     clock: Clock,
     disk: Arc<MemoryStorage>,
     model: Model,
-    /// What was acknowledged, or shown, must survive a kill, or a loss of power, up to here.
+    /// Acknowledged or shown writes up to here must survive a kill, or a power failure.
     stored: Seq,
     synced: Seq,
-    /// The deletes of this life, by key.
+    /// The deletes of this run, by key.
     removed: BTreeMap<Vec<u8>, (Level, Seq)>,
 }
 
@@ -134,7 +134,7 @@ impl Lives {
         }
     }
 
-    /// One life: commands, an end, and what a restart finds.
+    /// One run: commands, an end, and a check of the state after the restart.
     fn live(&mut self, commands: u64) {
         let storage_runtime = open(self.disk.clone(), &self.clock).unwrap();
         let engine = storage_runtime.engine();
@@ -173,7 +173,7 @@ impl Lives {
         self.disk.after_power_loss(Batches { log, rows })
     }
 
-    /// A start that a failing disk and another crash cut short.
+    /// A start interrupted by a failing disk and another crash.
     fn crash_while_starting(&mut self) {
         self.disk.fail_after(self.generator.random().u64(..12));
         if let Ok(storage_runtime) = open(self.disk.clone(), &self.clock) {
@@ -183,7 +183,7 @@ impl Lives {
         self.disk = Arc::new(self.power_loss());
     }
 
-    /// Executes one random command here and there, and compares the replies.
+    /// Executes one random command on the store and on the model, and compares the replies.
     fn command(&mut self, engine: &Engine) {
         let owned = self.generator.command();
         let request = owned.decode();
@@ -204,24 +204,24 @@ impl Lives {
                 assert_eq!(response[2][0].as_str(), Some(code.name()), "{command:?}");
             }
         }
-        // Some clients do not wait for their answer.
+        // Some clients do not wait for their reply.
         if self.generator.random().u8(..4) != 0 {
-            let gate = answer.barrier().unwrap();
-            wait_for("an answer", || engine.barrier_status(gate) != BarrierStatus::Waiting);
-            assert_eq!(engine.barrier_status(gate), BarrierStatus::Ready);
-            self.owe(command, &before, gate);
+            let barrier = answer.barrier().unwrap();
+            wait_for("an answer", || engine.barrier_status(barrier) != BarrierStatus::Waiting);
+            assert_eq!(engine.barrier_status(barrier), BarrierStatus::Ready);
+            self.owe(command, &before, barrier);
         }
     }
 
-    /// A client was answered: what it wrote, or saw, must survive what it asked for.
-    fn owe(&mut self, command: &Command<'_>, before: &Model, gate: DurabilityBarrier) {
-        let mut owed = vec![(Level::Stored, gate.stored), (Level::Synced, gate.synced)];
+    /// A client got its reply: what it wrote, or saw, must survive as its level says.
+    fn owe(&mut self, command: &Command<'_>, before: &Model, barrier: DurabilityBarrier) {
+        let mut owed = vec![(Level::Stored, barrier.stored), (Level::Synced, barrier.synced)];
         let after = &self.model;
         if after.seq > before.seq {
-            let asked = command.durability().unwrap_or(Level::Synced);
-            let level = before.level(command, asked);
+            let requested = command.durability().unwrap_or(Level::Synced);
+            let level = before.level(command, requested);
             owed.push((level, after.seq));
-            // What a `memory` write hides must not come back.
+            // A value hidden by a `memory` write must not come back.
             let (left, now) = (before.left(), after.left());
             let hidden = left.iter().filter(|(key, _)| !now.contains_key(*key));
             owed.extend(
@@ -245,7 +245,7 @@ impl Lives {
         }
     }
 
-    /// Holds what a restart shows against the model, and goes on from there.
+    /// Compares the state after a restart with the model, and continues from there.
     fn find(&mut self, engine: &Engine, end: End) {
         let now = self.clock.now();
         let seq = ask(engine, request(1, "hello", vec![]))
@@ -290,7 +290,7 @@ fn ask(engine: &Engine, command: OwnedCommand) -> rmpv::Value {
     rmpv::decode::read_value(&mut &bytes[..]).unwrap()[3].clone()
 }
 
-/// Everything that the store holds, with all that is known of it.
+/// Everything that the store holds, with all metadata.
 fn cells(engine: &Engine, now: u64) -> Cells {
     let page = ask(engine, request(1, "range", vec![]));
     let cell = |item: &rmpv::Value| {
@@ -308,7 +308,7 @@ fn cells(engine: &Engine, now: u64) -> Cells {
 }
 
 #[test]
-fn random_commands_through_crashes_and_restarts_do_what_a_plain_map_would() {
+fn random_commands_agree_with_a_plain_map_through_crashes_and_restarts() {
     let seed = given("VATN_SEED").unwrap_or_else(|| fastrand::u64(..));
     let commands = given("VATN_COMMANDS").unwrap_or(20_000);
     println!("seed {seed} (VATN_SEED repeats it), {commands} commands (VATN_COMMANDS)");
@@ -325,7 +325,7 @@ fn random_commands_through_crashes_and_restarts_do_what_a_plain_map_would() {
 #[test]
 fn a_value_is_kept_byte_for_byte() {
     let mut store = Store::default();
-    // 1 as a u16: longer than it need be.
+    // 1 as a u16: longer than necessary.
     let value = [0xCD, 0x00, 0x01];
     let set = Set {
         key: (&b"k"[..]).into(),
@@ -343,7 +343,7 @@ fn a_value_is_kept_byte_for_byte() {
 }
 
 #[test]
-fn a_refusal_waits_for_what_it_tells_as_a_result_would() {
+fn a_refusal_waits_for_the_writes_it_reveals_like_a_result() {
     let mut store = Store::default();
     let mut changes = ChangeBuffer::default();
     let options = |name: &str, value: rmpv::Value| rmpv::Value::Map(vec![(name.into(), value)]);

@@ -1,5 +1,5 @@
-//! A disk that fails while writes are on their way: every read is answered afterwards, and shows
-//! the newest value of each key that reached its writer's level, and no other (promises 3 and 4).
+//! A disk that fails while writes are uncommitted: afterwards every read is answered, and shows the
+//! newest value of each key that reached its writer's level, and no other (promises 3 and 4).
 //!
 //! `VATN_ROUNDS` sets how many random rounds, `VATN_SEED` repeats a run.
 
@@ -34,12 +34,12 @@ fn is_storage(outcome: &Outcome) -> bool {
     matches!(outcome, Err((code, _)) if code == "STORAGE")
 }
 
-/// What is to happen.
+/// One step of a test.
 #[derive(Debug, Clone)]
 enum Step {
     /// A write at a level.
     Write(Level, Request),
-    /// So much time goes by.
+    /// This much time passes.
     Pass(u64),
 }
 
@@ -91,8 +91,8 @@ fn take(engine: &Engine, clock: &Clock, step: &Step) -> Option<Held> {
     }
 }
 
-/// Takes `before` to their levels, then `steps`, the first `committing` of which are with a disk
-/// that fails, and the others pending; compares what is left. Each item is a key, its value, its
+/// Commits `before`, then runs `steps` on a disk that fails: the first `committing` of them are
+/// being written, the others are pending. Compares the result. Each item is a key, its value, its
 /// level, and its time to live.
 fn after_failure(
     before: &[Step],
@@ -109,7 +109,7 @@ fn after_failure(
         }
     }
     call(&engine, &Request::new("flush")).unwrap();
-    // What is to be left may have been written at `memory`, and never be with the disk.
+    // The expected state may have been written at `memory`, and never reach the disk.
     let gate = disk.hold();
     let mut waiting = Vec::new();
     for (place, step) in steps.iter().enumerate() {
@@ -146,14 +146,14 @@ fn cell(
     (key.as_bytes().to_vec(), Cell { value, seq: 0, expires_at, level })
 }
 
-/// What a reply with `meta` says of a key, without its seq where none is expected.
+/// The state of a key in a reply with `meta`, without its seq where none is expected.
 fn found(meta: &Value, clock: &Clock) -> Cell {
     let expires_at = meta[2].as_u64().map_or(0, |ttl_ms| clock.now() + ttl_ms);
     let level = meta[3].as_str().unwrap().parse().unwrap();
     Cell { value: encode_value(&meta[0]), seq: meta[1].as_u64().unwrap(), expires_at, level }
 }
 
-/// Every kind of read is answered, and shows exactly `want`. A seq of 0 stands for any.
+/// Every kind of read is answered, and shows exactly `want`. A seq of 0 matches any.
 fn assert_shows(engine: &Engine, want: &Cells, clock: &Clock, about: &str) {
     let meta = |request: Request| call(engine, &request.option("meta", true));
     let same = |found: &Cell, want: &Cell| {
@@ -183,7 +183,7 @@ fn assert_shows(engine: &Engine, want: &Cells, clock: &Clock, about: &str) {
     assert_eq!(all.as_array().unwrap().len(), want.len(), "{about}");
 }
 
-/// The steps in every layout: from all of them pending, to all of them with the disk.
+/// The steps in every layout: from all of them pending, to all of them being written.
 fn in_every_layout(before: &[Step], steps: &[Step], left: &[(&str, u64, Level, Option<u64>)]) {
     for committing in 0..=steps.len() {
         after_failure(before, steps, committing, left);
@@ -191,7 +191,7 @@ fn in_every_layout(before: &[Step], steps: &[Step], left: &[(&str, u64, Level, O
 }
 
 #[test]
-fn reads_go_on_with_what_was_promised_and_nothing_else() {
+fn reads_after_a_failure_show_exactly_the_guaranteed_state() {
     let before = [set(Synced, "a", 1), set(Queued, "b", 2), set(Memory, "c", 3)];
     let over =
         [set(Synced, "a", 10), set(Synced, "b", 20), set(Synced, "c", 30), set(Synced, "n1", 40)];
@@ -224,7 +224,7 @@ fn the_newest_write_that_reached_its_level_stays() {
 }
 
 #[test]
-fn deletes_counters_and_touches_are_taken_back() {
+fn deletes_counters_and_touches_are_rolled_back() {
     let before = [set_for(Synced, "a", 5, 9_000)];
     let kept = [("a", 5, Synced, Some(9_000))];
     for lost in [delete(Synced, "a"), incr(Stored, "a"), touch(Synced, "a", 100)] {
@@ -232,17 +232,18 @@ fn deletes_counters_and_touches_are_taken_back() {
         in_every_layout(&before, &[lost.clone(), lost], &kept);
     }
     in_every_layout(&[], &[incr(Synced, "a"), delete(Synced, "a")], &[]);
-    // What is made of a lost value is its own writer's, and reached what that one asked for.
+    // A value computed from a lost value belongs to its own writer, and reached the level that it
+    // requested.
     let counted = [("a", 7, Queued, Some(9_000))];
     in_every_layout(&before, &[incr(Synced, "a"), incr(Queued, "a")], &counted);
-    // A touch makes nothing: it goes on with what is left, if anything is.
+    // A touch creates nothing: it applies to the restored value, if there is one.
     let touched = [("a", 5, Queued, Some(700))];
     in_every_layout(&before, &[set(Synced, "a", 6), touch(Queued, "a", 700)], &touched);
     in_every_layout(&[], &[set(Synced, "a", 6), touch(Queued, "a", 700)], &[]);
 }
 
 #[test]
-fn a_batch_is_taken_back_whole_or_stays_whole() {
+fn a_batch_is_rolled_back_whole_or_kept_whole() {
     let before = [set(Synced, "a", 1), set(Memory, "b", 2)];
     let kept = [("a", 1, Synced, None), ("b", 2, Memory, None)];
     let steps = [set(Synced, "a", 8), delete(Synced, "b"), incr(Synced, "c"), delete(Synced, "c")];
@@ -259,26 +260,27 @@ fn a_batch_is_taken_back_whole_or_stays_whole() {
 }
 
 #[test]
-fn nothing_is_shown_after_its_time_and_no_lost_value_takes_another_away() {
+fn an_expired_value_stays_hidden_and_a_lost_value_removes_no_other() {
     let before = [set(Synced, "a", 1), set_for(Synced, "b", 2, 50)];
     let over =
         [set_for(Synced, "a", 8, 20), set(Synced, "b", 8), Step::Pass(50), set(Queued, "c", 3)];
     let left = [("a", 1, Synced, None), ("c", 3, Queued, None)];
     in_every_layout(&before, &over, &left);
-    // A touch that came too late for what is put back.
+    // A touch that came too late for the restored value.
     let late = [set(Synced, "b", 8), Step::Pass(50), touch(Queued, "b", 900)];
     in_every_layout(&before, &late, &left[..1]);
 }
 
-/// What one random write did.
+/// The effects of one random write.
 struct Written {
     at: u64,
     held: Held,
     outcome: Option<Outcome>,
-    /// The level at which its changes stay: its own, or that of what a `memory` write hides.
+    /// The level at which its changes are kept: its own, or that of the value which a `memory`
+    /// write hides.
     level: Level,
     changes: Vec<(Vec<u8>, Option<Cell>)>,
-    /// The keys that it gave a value, or took one from; it has only touched the others.
+    /// The keys whose values it set or removed; it has only touched the others.
     made: BTreeSet<Vec<u8>>,
 }
 
@@ -292,7 +294,7 @@ impl Written {
     }
 }
 
-/// The keys that a command may give a value, or take one from.
+/// The keys whose values a command may set or remove.
 fn made(command: &Command<'_>, keys: &mut BTreeSet<Vec<u8>>) {
     match command {
         Command::Set(set) => drop(keys.insert(set.key.to_vec())),
@@ -311,7 +313,7 @@ fn made(command: &Command<'_>, keys: &mut BTreeSet<Vec<u8>>) {
     }
 }
 
-/// The keys that a command changes, also those that are afterwards as they were before.
+/// The keys that a command changes, including those that end as they began.
 fn changed(before: &Model, command: &Command<'_>, now: u64) -> BTreeSet<Vec<u8>> {
     let mut model = before.now();
     let mut changed = BTreeSet::new();
@@ -328,7 +330,7 @@ fn changed(before: &Model, command: &Command<'_>, now: u64) -> BTreeSet<Vec<u8>>
     changed
 }
 
-/// A client that writes at random, and keeps what it was promised.
+/// A client that writes at random, and records what was guaranteed to it.
 struct Client {
     generator: Generator,
     clock: Clock,
@@ -348,7 +350,7 @@ impl Client {
         self.generator.random().u32(..one_in) == 0
     }
 
-    /// Sends one command, at each level as often as at the others.
+    /// Sends one command, at each level equally often.
     fn write(&mut self, engine: &Engine) {
         let pause_ms = self.generator.pause_ms();
         self.clock.advance_to(self.clock.now() + pause_ms);
@@ -363,7 +365,7 @@ impl Client {
         let before = self.model.now();
         let request = frame.decode();
         let command = request.command.as_ref().unwrap();
-        let asked = self.model.level(command, command.durability().unwrap_or(Synced));
+        let requested = self.model.level(command, command.durability().unwrap_or(Synced));
         let _ = self.model.apply(command, now, Synced);
         if self.model.seq == before.seq {
             return;
@@ -374,16 +376,16 @@ impl Client {
         };
         let changes = changed(&before, command, now).into_iter().map(change).collect();
         let hidden = before.left().iter().filter(|(key, _)| !self.model.left().contains_key(*key));
-        let level = match asked {
+        let level = match requested {
             Memory => hidden.map(|(_, cell)| cell.level).max().unwrap_or(Memory),
-            asked => asked,
+            requested => requested,
         };
         let mut keys = BTreeSet::new();
         made(command, &mut keys);
         self.written.push(Written { at: now, held, outcome: None, level, changes, made: keys });
     }
 
-    /// What is owed to everyone who reads: the writes that reached their level, in their order.
+    /// The state guaranteed to every reader: the writes that reached their level, in order.
     fn promised(&self) -> Cells {
         let mut cells = Cells::new();
         let expire = |cells: &mut Cells, now| {
@@ -400,7 +402,7 @@ impl Client {
                     Some(touched) => {
                         if let Some(found) = cells.get_mut(key) {
                             let value = found.value.clone();
-                            // By what is left, not by the lost value that was touched.
+                            // Based on the restored value, not on the lost value that was touched.
                             let level = match found.level {
                                 Memory => Memory,
                                 _ => touched.level.max(Queued),
@@ -416,7 +418,7 @@ impl Client {
     }
 }
 
-/// Writes at random to a disk that now and then takes its time, and fails in the end.
+/// Writes at random to a disk that sometimes delays, and fails in the end.
 fn round(seed: u64) {
     let (disk, clock) = (Arc::new(GatedDisk::default()), Clock::manual(START));
     let storage_runtime = open(&disk, &clock);
@@ -457,7 +459,7 @@ fn round(seed: u64) {
 }
 
 #[test]
-fn random_writes_that_fail_leave_what_was_promised() {
+fn random_failing_writes_leave_the_guaranteed_state() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let seed = number("VATN_SEED").unwrap_or_else(|| fastrand::u64(..));
     let rounds = number("VATN_ROUNDS").unwrap_or(300);
