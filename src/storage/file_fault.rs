@@ -1,4 +1,4 @@
-//! A file of the store that is not as it was written.
+//! A file of the store that differs from what was written.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 pub(super) const MISSING: &str = "it is missing";
 pub(super) const STRAY: &str = "it is not part of the store; move it elsewhere";
 
-/// A file that is not as it was written.
+/// A file that differs from what was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileFault {
-    /// Which, seen from the store's directory.
+    /// Its path, relative to the store's directory.
     pub file: PathBuf,
-    /// What is wrong with it.
+    /// The fault, in words.
     pub what: String,
 }
 
@@ -27,16 +27,16 @@ impl fmt::Display for FileFault {
     }
 }
 
-/// How far to look.
+/// How much of the files to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// What fjall would believe.
+    /// The parts that fjall would use unverified.
     Start,
     /// Every byte.
     Whole,
 }
 
-/// The names in `folder`, in order; none where there is no such directory.
+/// The names in `folder`, in order; empty where there is no such directory.
 pub(super) fn names(folder: &Path) -> std::io::Result<Vec<String>> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),

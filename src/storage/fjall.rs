@@ -1,12 +1,12 @@
-//! The disk that fjall 3 makes: spaces are keyspaces, a batch is a fjall batch, fsync is its
-//! journal's. The log alone is in files of our own.
+//! The disk, implemented with fjall 3: spaces are keyspaces, a batch is a fjall batch, fsync is its
+//! journal's. Only the log is in files of vatn's own.
 //!
 //! All writes go through batches, because `Keyspace::insert` journals before it asserts the key's
 //! length.
-//!
-//! Two rows of the facts tell of the log: `log_begins`, the first key of the oldest file that is
-//! kept, is on the medium before older files are removed; `log_ends`, how far the log was on the
-//! medium, goes with the rows of the tables, which never get there before it. So a restart knows
+//! Two facts describe the log. `log_begins` is the first key of the oldest kept file, and is on the
+//! disk before older files are removed. `log_ends` is how much of the log was on the disk; it is
+//! committed with the rows of the tables, which never reach the disk before that part of the log.
+//! So a restart knows which files and records must exist.
 //! what must be there.
 
 mod compact;
@@ -29,41 +29,43 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
-/// Rows that fjall keeps in memory before it writes a sorted file, in bytes, for each space.
+/// Bytes of rows that fjall keeps in memory for each space before it writes a sorted file.
 const MEMTABLE_BYTES: u64 = 32 << 20;
 
-/// Blocks of files that fjall keeps in memory: all values are in the map, so few are read again.
+/// Bytes of file blocks that fjall caches: all values are in the map, so few blocks are read again.
 const CACHE_BYTES: u64 = 8 << 20;
 
-/// Bytes of rows that are written, and read, as one.
+/// The size of a block, in bytes.
 const TABLE_BLOCK_BYTES: u32 = 16 << 10;
 
-/// Threads that sort and compact. With more than one, the first puts back every compaction it takes
-/// from their queue, and takes it again at once (fjall 3.1.13).
+/// Threads that sort and compact. With several, the first puts every compaction that it takes from
+/// their queue back, and takes it again at once (fjall 3.1.13).
 const SORTERS: usize = 1;
 
 pub(super) const LOG_BEGINS: &[u8] = b"log_begins";
 pub(super) const LOG_ENDS: &[u8] = b"log_ends";
 
-/// A fjall database, and a log beside it.
+/// A fjall database with a log beside it.
 pub struct FjallStorage {
     spaces: Option<Spaces>,
     log: LogFiles,
-    /// What fjall may lose with the power. A killed process may have left something.
+    /// Whether a power failure may lose rows of fjall. Initially true: a killed process may have
+    /// left unsynced rows.
     has_unsynced: AtomicBool,
-    /// All rows are in sorted files, and none has come since.
+    /// Whether all rows are in sorted files, and none has come since.
     is_settled: AtomicBool,
-    /// Held while fjall syncs: who finds nothing left to sync is to find it synced.
+    /// Held while fjall syncs: a thread that finds nothing left to sync must find the sync
+    /// finished.
     syncing: Mutex<()>,
-    /// What was noted last of how far the log is on the medium.
+    /// The last noted durable end of the log.
     log_ends: Mutex<Option<Durable>>,
     path: PathBuf,
     place: Place,
-    /// Whom to tell how closing went.
+    /// The channel for the result of closing.
     closed: Option<Sender<Result<(), StorageError>>>,
 }
 
-/// What is fjall's. It is dropped as one: the database's lock lives as long as any keyspace.
+/// fjall's handles, dropped together: the database's lock lives as long as any keyspace.
 struct Spaces {
     database: Database,
     meta: Keyspace,
@@ -77,7 +79,7 @@ impl std::fmt::Debug for FjallStorage {
 }
 
 impl FjallStorage {
-    /// Opens the database at `path`, or makes it. A file that is damaged is named, and nothing is
+    /// Opens or creates the database at `path`. The error names a damaged file; then nothing is
     /// changed.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
         let is_restoring = || match files::is_restoring(path) {
@@ -86,11 +88,11 @@ impl FjallStorage {
         };
         is_restoring()?;
         let disk = Self::open_any(path)?;
-        // A restore may have begun before there was anything to see of this.
+        // A restore may have begun before its first file was visible.
         is_restoring().map(|()| disk)
     }
 
-    /// Makes the database at `path` for a restore, which has marked the directory.
+    /// Creates the database at `path` for a restore, which has marked the directory.
     pub fn restoring(path: &Path) -> Result<Self, StorageError> {
         Self::open_any(path)
     }
@@ -115,20 +117,20 @@ impl FjallStorage {
         }
         match guarded("opening the database", || Spaces::open(path)) {
             Ok(spaces) => Self::with_log(path, spaces, found),
-            // A store that could not be made is not a damaged one.
+            // A store that could not be created is not a damaged one.
             Err(error) if !is_store => Err(error),
             Err(error) => Err(Self::name_damage(path).unwrap_or(error)),
         }
     }
 
-    /// Has it told how closing went, once it is dropped.
+    /// Returns a channel that receives the result of closing, once the database is dropped.
     pub fn tell_closed(&mut self) -> Receiver<Result<(), StorageError>> {
         let (sender, receiver) = channel();
         self.closed = Some(sender);
         receiver
     }
 
-    /// Goes on with a repair that was cut short.
+    /// Completes an interrupted repair.
     fn finish_repair(path: &Path) -> Result<(), StorageError> {
         let unusable = |error: std::io::Error| at(path, "cannot be used", error);
         if files::unfinished_repair(path).map_err(unusable)?.is_none() {
@@ -142,7 +144,7 @@ impl FjallStorage {
 
     fn with_log(path: &Path, spaces: Spaces, found: Found) -> Result<Self, StorageError> {
         let unusable = |error: std::io::Error| at(path, "cannot be used", error);
-        // Before anything is written: what is synced in a directory is lost with its name.
+        // Before anything is written: data synced in a directory is lost with the directory's name.
         files::sync_folders(path).map_err(unusable)?;
         let known = guarded("opening the database", || spaces.known_of_log())?;
         let log = LogFiles::open(path, found, known).map_err(unusable)?;
@@ -154,8 +156,8 @@ impl FjallStorage {
         Ok(Self { spaces, log, has_unsynced, is_settled, syncing, log_ends, path, place, closed })
     }
 
-    /// Looks at the files of the database at `path` without opening it, and says which are damaged.
-    /// `report` hears how many bytes have been read.
+    /// Inspects the files of the database at `path` without opening it, and returns the damaged
+    /// ones. `report` receives how many bytes have been read so far.
     pub fn inspect(
         path: &Path,
         depth: Depth,
@@ -172,13 +174,13 @@ impl FjallStorage {
         files::inspect(path, depth, report)
     }
 
-    /// What a database that cannot be opened or read suffers from, if a file of it is damaged.
+    /// The error for a database that cannot be opened or read, if one of its files is damaged.
     pub fn name_damage(path: &Path) -> Option<StorageError> {
         let faults = Self::inspect(path, Depth::Whole, &mut |_| {}).ok()?.faults;
         faults.first().map(|fault| damaged(path, fault))
     }
 
-    /// What went wrong while something was written, in the system's words.
+    /// The error of a failed write, in the system's words.
     fn failed(&self, what: &str, error: &fjall::Error) -> StorageError {
         match error {
             fjall::Error::Io(cause) | fjall::Error::Storage(LsmError::Io(cause)) => {
@@ -213,7 +215,7 @@ impl FjallStorage {
             batch.commit().map_err(|error| self.failed("writing", &error))
         })?;
         if sync == Durability::Buffered {
-            // Afterwards: a sync that came before it did not cover it.
+            // Set after the commit: a sync before it did not cover the commit.
             self.has_unsynced.store(true, Ordering::Release);
         }
         Ok(())
@@ -230,7 +232,7 @@ impl FjallStorage {
                 Some(record) if self.log.is_next(key) => {
                     self.logged(self.log.append(key, &record))?;
                 }
-                // A repair: records are never changed otherwise.
+                // A repair: only a repair changes records.
                 value => drop(changes.insert(key, value.map(|value| value.into_owned()))),
             }
         }
@@ -240,21 +242,21 @@ impl FjallStorage {
         if sync == Durability::Fsynced { self.logged(self.log.sync_for_writers()) } else { Ok(()) }
     }
 
-    /// What became of an operation of the log. The cause of a failure is noted, so that whoever
-    /// meets fjall's next one hears of it.
+    /// The result of an operation on the log. The cause of a failure is noted, so that a later
+    /// failure of fjall reports it too.
     fn logged<T>(&self, done: Result<T, StorageError>) -> Result<T, StorageError> {
         done.inspect_err(|error| self.place.note(error))
     }
 
-    /// Makes the log durable, as far as it goes now, before rows of the tables; commits those
-    /// together with the row that tells how far that is, if it is news.
+    /// Makes the whole log durable before rows of the tables, and commits those rows together with
+    /// the row of the log's durable end, if that has moved.
     fn commit_after_log(
         &self,
         mut rows: Vec<Row<'_>>,
         sync: Durability,
     ) -> Result<(), StorageError> {
         self.logged(self.log.sync())?;
-        // Held until it is committed: whoever finds it noted is to find it there.
+        // Held until the commit: a thread that finds the end noted must find the note committed.
         let mut noted = self.log_ends.lock().unwrap_or_else(PoisonError::into_inner);
         let ends = self.log.durable().filter(|ends| *noted != Some(*ends));
         rows.extend(ends.map(|ends| {
@@ -279,7 +281,7 @@ impl Drop for FjallStorage {
         let spaces = self.spaces.take();
         let closed = guarded("closing the database", || {
             let log = self.log.close();
-            // Where fjall has failed, the files are not as they should be.
+            // Where fjall has failed, the files may be inconsistent.
             let written = spaces.as_ref().map(|all| all.database.persist(PersistMode::Buffer));
             written.transpose().map_err(|error| self.failed("closing the database", &error))?;
             drop(spaces);
@@ -292,7 +294,7 @@ impl Drop for FjallStorage {
             files::close(&self.path).map_err(|error| at(&self.path, "cannot be closed", error))
         });
         match (&self.closed, closed) {
-            (Some(told), closed) => drop(told.send(closed)),
+            (Some(sender), closed) => drop(sender.send(closed)),
             (None, Err(error)) => tracing::warn!("{error}"),
             (None, Ok(())) => {}
         }
@@ -304,7 +306,8 @@ impl Spaces {
         let open =
             || Database::builder(path).worker_threads(SORTERS).cache_size(CACHE_BYTES).open();
         let mut opened = open();
-        // A child that has not begun its program yet may hold a copy of the inspection's lock.
+        // A child process that has not executed its program yet may hold a copy of the inspection's
+        // lock.
         for _ in 1..files::LOCK_TRIES {
             if !matches!(opened, Err(fjall::Error::Locked)) {
                 break;
@@ -321,7 +324,7 @@ impl Spaces {
             let options = options.max_memtable_size(MEMTABLE_BYTES);
             database.keyspace(name, || options).map_err(|error| explain(path, &error))
         };
-        // They are made in this order, all of them before anything is written.
+        // They are made in this order, and all before anything is written.
         if !found.is_empty() && !is_there("meta") {
             return is_gone("the store's facts");
         }
@@ -330,7 +333,7 @@ impl Spaces {
         if is_written && !is_there("table") {
             return is_gone("the tables");
         }
-        // The tables are read from end to end, at start, and never by the key.
+        // The tables are read sequentially, at start, and never by key.
         let scanned = KeyspaceCreateOptions::default()
             .filter_policy(FilterPolicy::disabled())
             .data_block_size_policy(BlockSizePolicy::all(TABLE_BLOCK_BYTES));
@@ -355,7 +358,7 @@ impl Spaces {
     }
 }
 
-/// The refusal of a damaged store.
+/// The error for a damaged store.
 fn damaged(path: &Path, fault: &FileFault) -> StorageError {
     let text = format!("{fault}; `vatn check` says more, --repair keeps what can be read");
     at(path, "is damaged", text)
@@ -365,12 +368,12 @@ fn at(path: &Path, what: &str, source: impl Into<super::Source>) -> StorageError
     StorageError::new(&format!("the database {} {what}", path.display()), source)
 }
 
-/// The refusal of a store that another process has open.
+/// The error for a store that another process has open.
 pub(super) fn in_use(path: &Path) -> StorageError {
     explain(path, &fjall::Error::Locked)
 }
 
-/// fjall's error in words, for a database that is opened.
+/// Describes fjall's error for a database that is being opened.
 fn explain(path: &Path, error: &fjall::Error) -> StorageError {
     match error {
         fjall::Error::Locked => at(
@@ -382,7 +385,7 @@ fn explain(path: &Path, error: &fjall::Error) -> StorageError {
     }
 }
 
-/// What went wrong while a batch was written or read.
+/// The error of a batch that could not be written or read.
 fn failed(what: &str, error: &fjall::Error) -> StorageError {
     match error {
         fjall::Error::Io(cause) | fjall::Error::Storage(LsmError::Io(cause)) => {
@@ -408,7 +411,7 @@ fn words(error: &fjall::Error) -> String {
     }
 }
 
-/// What is being done to a space when it is read.
+/// The description of a read of a space.
 fn reading(space: Space) -> &'static str {
     match space {
         Space::Meta => "reading the store's facts",
@@ -422,7 +425,7 @@ impl Storage for FjallStorage {
         self.log.is_well()?;
         let (records, rows): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|row| row.space == Space::Log);
-        // The log looks after its own file, and the next sync after the directory.
+        // The log checks its own file, and the next sync checks the directory.
         let is_looked_after =
             rows.is_empty() && !records.is_empty() && sync == Durability::Buffered;
         if rows.iter().any(|row| row.space == Space::Table) {
@@ -463,7 +466,7 @@ impl Storage for FjallStorage {
                     .map_err(failed)?;
                 }
             }
-            // What the rows show must not survive where the log of it does not.
+            // The rows must not survive where their log does not.
             self.commit_after_log(Vec::new(), Durability::Buffered)?;
             self.sync()?;
             sorted.finish().map_err(failed)
@@ -482,7 +485,7 @@ impl Storage for FjallStorage {
                 let synced = spaces.database.persist(PersistMode::SyncAll);
                 synced.map_err(|error| self.failed("syncing", &error))
             })
-            // Nor is who comes after a failure to find it synced.
+            // A caller after a failure must not find the log synced either.
             .inspect_err(|_| self.has_unsynced.store(true, Ordering::Release))?;
         }
         drop(alone);

@@ -1,7 +1,7 @@
-//! A panic below the disk, told as an error.
+//! Turns a panic below the disk into an error.
 //!
-//! A damaged file can make fjall panic where it means to assert. Such a panic ends at the disk: it
-//! becomes an error like others, and nothing about it is printed.
+//! A damaged file can make fjall panic at an assertion. Such a panic ends at the disk: it becomes
+//! an ordinary error, and nothing about it is printed.
 
 use super::StorageError;
 use std::any::Any;
@@ -13,7 +13,7 @@ thread_local! {
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does `work`; a panic in it is an error while doing `what`.
+/// Does `work`; a panic in `work` becomes an error of the operation `what`.
 pub(super) fn guarded<T>(
     what: &str,
     work: impl FnOnce() -> Result<T, StorageError>,
@@ -33,7 +33,7 @@ fn said(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given")
 }
 
-/// Lets the hook that prints panics pass over those that are told as errors.
+/// Makes the panic hook skip panics that are returned as errors.
 fn silence() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_an_error_with_its_words() {
+    fn a_panic_becomes_an_error_with_its_message() {
         let error = guarded("reading", || -> Result<(), _> { panic!("odd {}", 1) }).unwrap_err();
         assert_eq!(error.to_string(), "reading: the database stopped unexpectedly: odd 1");
         assert_eq!(guarded("reading", || Ok(7)).unwrap(), 7);

@@ -1,7 +1,7 @@
-//! A disk in memory, for tests: it can fail at the Nth operation, and forget what was not synced.
+//! A disk in memory, for tests: it can fail at the Nth operation, and lose unsynced data.
 //!
-//! It promises no more than the real one: the log and all other rows are forgotten each for
-//! itself, and what was trimmed of the log is gone at once.
+//! It guarantees no more than the real disk: the log and all other rows lose their unsynced data
+//! independently, and trimmed records are removed at once.
 
 use super::{Durability, KeyValue, Row, Space, Storage, StorageError, StorageUsage};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ type Spaces = BTreeMap<Space, Rows>;
 /// A committed change to one row.
 type Written = (Space, Vec<u8>, Option<Vec<u8>>);
 
-/// A disk whose medium is a map.
+/// A disk that stores its rows in a map.
 #[derive(Debug, Default)]
 pub struct MemoryStorage {
     state: Mutex<State>,
@@ -21,42 +21,42 @@ pub struct MemoryStorage {
 #[derive(Debug, Default, Clone)]
 struct State {
     spaces: Spaces,
-    /// Batches since the last sync, oldest first: what a loss of power may take.
+    /// Batches since the last sync, oldest first: a power failure may lose them.
     unsynced: Unsynced,
-    /// What has reached the medium for good.
+    /// The durable rows.
     synced: Spaces,
     fault: Option<Fault>,
     has_failed: bool,
 }
 
-/// What is in the log, and what is not, each in its order.
+/// The batches of the log, and all others, each in order.
 #[derive(Debug, Default, Clone)]
 struct Unsynced {
     log: Vec<Vec<Written>>,
     rows: Vec<Vec<Written>>,
 }
 
-/// How many batches there are that were not synced, or that a loss of power leaves.
+/// A number of batches that are unsynced, or that a power failure leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batches {
-    /// Of the log.
+    /// Batches of the log.
     pub log: usize,
-    /// Of all other rows.
+    /// Batches of all other rows.
     pub rows: usize,
 }
 
-/// How a disk fails. Once it has, everything that writes fails.
+/// How a disk fails. After the failure, every write fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// So many operations more succeed.
+    /// How many more operations succeed.
     pub after: u64,
-    /// Only syncs count, and only a sync fails first.
+    /// Only syncs count, and the first failure is a sync.
     pub only_syncs: bool,
-    /// What the failing commit was to write is written all the same.
+    /// The failing commit still writes its rows.
     pub writes_all_the_same: bool,
 }
 
-/// What is asked of the disk.
+/// An operation of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Write,
@@ -78,13 +78,13 @@ impl MemoryStorage {
         self.state().fault = Some(fault);
     }
 
-    /// Whether it has failed.
+    /// Whether the disk has failed.
     pub fn has_failed(&self) -> bool {
         self.state().has_failed
     }
 
-    /// What a loss of power leaves: all that was synced, and the first `kept` of the batches after
-    /// it.
+    /// The disk after a power failure: all synced rows, and the first `kept` of the batches after
+    /// them.
     pub fn after_power_loss(&self, kept: Batches) -> Self {
         let state = self.state();
         let mut spaces = state.synced.clone();
@@ -96,13 +96,13 @@ impl MemoryStorage {
         Self { state: Mutex::new(State { spaces, synced, ..State::default() }) }
     }
 
-    /// How many batches a loss of power may take.
+    /// How many batches a power failure may lose.
     pub fn unsynced_batches(&self) -> Batches {
         let state = self.state();
         Batches { log: state.unsynced.log.len(), rows: state.unsynced.rows.len() }
     }
 
-    /// What `kill -9` leaves: everything committed.
+    /// The disk after `kill -9`: everything committed.
     pub fn after_kill(&self) -> Self {
         let unsynced = self.unsynced_batches();
         self.after_power_loss(unsynced)
@@ -120,7 +120,7 @@ fn apply(spaces: &mut Spaces, batch: &[Written]) {
 }
 
 impl State {
-    /// Whether an operation may be done; counts it.
+    /// Counts an operation; fails when the disk is to fail.
     fn spend(&mut self, what: &str, operation: Operation) -> Result<(), StorageError> {
         if let Some(fault) = &mut self.fault {
             let counts = operation == Operation::Sync || !fault.only_syncs;

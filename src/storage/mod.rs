@@ -1,8 +1,8 @@
 //! The disk behind a small trait: ordered spaces of keys and values, atomic batches, fsync.
 //!
-//! One implementation keeps the log in files of its own and everything else in fjall; a test's
-//! disk, which fails at the Nth write or forgets what was not synced, is another. Any error of
-//! `commit` or `sync` is fatal for the handle: nothing is retried on it.
+//! One implementation keeps the log in its own files and everything else in fjall. Another is a
+//! test's disk, which fails at the Nth write or loses unsynced data. Any error of `commit` or
+//! `sync` is fatal for the handle: nothing is retried on it.
 
 mod file_fault;
 pub mod files;
@@ -29,7 +29,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// A place in which keys are ordered by their bytes.
+/// A space of keys, ordered by their bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Space {
     /// Facts about the store: format version, id, watermarks.
@@ -40,10 +40,10 @@ pub enum Space {
     Log,
 }
 
-/// One row to write; without a value, one to delete.
+/// One row to write, or to delete if it has no value.
 #[derive(Debug, Clone)]
 pub struct Row<'a> {
-    /// Where.
+    /// The space of the row.
     pub space: Space,
     /// 1 to 65,535 bytes.
     pub key: Vec<u8>,
@@ -51,24 +51,24 @@ pub struct Row<'a> {
     pub value: Option<std::borrow::Cow<'a, [u8]>>,
 }
 
-/// Gives the next rows; none at the end.
+/// Returns the next rows; empty at the end.
 pub type NextRows<'a> = dyn FnMut() -> Result<Vec<Row<'static>>, StorageError> + 'a;
 
 /// A key with its value.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
 
-/// How far a batch must have come when `commit` returns.
+/// The durability of a batch when `commit` returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// With the operating system: survives the end of this process.
+    /// The operating system has it: it survives the end of this process.
     Buffered,
-    /// On the medium: survives a loss of power.
+    /// The disk has it: it survives a power failure.
     Fsynced,
 }
 
 /// A storage operation that failed: the operation, and the error below as its source.
 ///
-/// Cheap to clone, since one failure is told to every write that waits.
+/// Cheap to clone, since one failure is reported to every waiting write.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{operation}: {source}")]
 pub struct StorageError {
@@ -76,33 +76,32 @@ pub struct StorageError {
     source: Arc<dyn Error + Send + Sync>,
 }
 
-/// What a storage error can be made of: a text or another error.
+/// The source of a storage error: a text or another error.
 type Source = Box<dyn Error + Send + Sync>;
 
 impl StorageError {
-    /// An error in `operation`. A text as `source` is an error of vatn's own.
+    /// An error in `operation`. A text as `source` is vatn's own error.
     pub fn new(operation: &str, source: impl Into<Source>) -> Self {
         Self { operation: operation.into(), source: source.into().into() }
     }
 }
 
-/// What a store needs of a disk.
+/// The operations that a store needs from a disk.
 pub trait Storage: Send + Sync + fmt::Debug {
-    /// Writes all rows or none; of several records of the log, perhaps the first ones.
+    /// Writes all rows or none; of several records of the log, perhaps only the first ones.
     ///
-    /// The log, and all other rows, each become durable in the order in which they were committed.
-    /// Between the two only this holds: a row of the tables never becomes durable before what the
-    /// log held when it was committed.
+    /// The log, and all other rows, each become durable in the order of their commits. Between the
+    /// two, only this holds: a row of the tables never becomes durable before the records that the
+    /// log held when the row was committed.
     fn commit(&self, rows: Vec<Row<'_>>, sync: Durability) -> Result<(), StorageError>;
 
-    /// Whether a record of the log that is committed now, unsynced, is with the system without a
-    /// wait for the medium.
+    /// Whether an unsynced commit of a log record would return now without waiting for the disk.
     fn appends_at_once(&self) -> bool {
         false
     }
 
-    /// Writes many rows of the tables, all or none, and has them on the medium when it returns.
-    /// `next` gives them in the order of their keys, each key once, until it gives none.
+    /// Writes many rows of the tables, all or none; they are on the disk when this returns. `next`
+    /// returns them in key order, each key once, until it returns none.
     fn load(&self, next: &mut NextRows<'_>) -> Result<(), StorageError> {
         let mut rows = Vec::new();
         loop {
@@ -113,12 +112,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
         }
     }
 
-    /// Makes everything committed so far survive a loss of power.
+    /// Makes everything committed so far survive a power failure.
     fn sync(&self) -> Result<(), StorageError>;
 
-    /// Does ahead of time a piece of what the next commits would wait for; called now and then.
-    /// Returns whether there was something to do. Where little is free of the medium, what was made
-    /// ahead is given back.
+    /// Does part of the work of later commits ahead of time; called at intervals. Returns whether
+    /// there was something to do. Where the disk has little free space, preallocated files are
+    /// removed.
     fn preallocate(&self, _free_bytes: u64) -> bool {
         false
     }
@@ -137,39 +136,39 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Reads the last row of a space whose key is at or below `key`.
     fn floor(&self, space: Space, key: &[u8]) -> Result<Option<KeyValue>, StorageError>;
 
-    /// Gives back the room of records of the log whose keys are below `before`; some of them may
-    /// stay. The caller has made durable what replaces them, and all other rows committed so far
-    /// are durable before a record goes.
+    /// Frees the space of log records with keys below `before`; some of them may stay. The caller
+    /// has made their replacement durable, and all other rows committed so far become durable
+    /// before a record is removed.
     fn trim_log(&self, before: u64) -> Result<(), StorageError>;
 
-    /// Puts in order what is committed, so that opening the store again is quick.
+    /// Sorts the committed rows, so that the store opens quickly the next time.
     fn settle(&self) -> Result<(), StorageError> {
         Ok(())
     }
 
-    /// The bytes that the store takes on the medium, about.
+    /// About how many bytes the store takes on the disk.
     fn usage(&self) -> StorageUsage;
 
-    /// The room on the medium, as far as it is known. Where there is little, what is held back for
-    /// that is given up first; called now and then.
+    /// The free space of the disk, if it is known. Where the space is low, the reserve is released
+    /// first; called at intervals.
     fn room(&self) -> Option<Room> {
         None
     }
 
-    /// Writes the live rows of the tables anew, and gives back the room of all others. Others may
-    /// commit meanwhile. Nothing is lost when it fails.
+    /// Rewrites the live rows of the tables, and frees the space of all others. Other threads may
+    /// commit meanwhile. A failure loses nothing.
     fn compact(&self) -> Result<(), StorageError> {
         Ok(())
     }
 
-    /// Keeps house: has the disk begin to give back what it holds only until rows are sorted, if
-    /// that is much, and holds some room back for a full medium. Called now and then.
+    /// Housekeeping: makes the disk begin to free what it holds only until rows are sorted, if that
+    /// is much, and keeps a reserve for a full disk. Called at intervals.
     fn keep_house(&self) -> Result<(), StorageError> {
         Ok(())
     }
 }
 
-/// The same error again, with the system's number where it has one.
+/// A copy of the error, with the system's error number where it has one.
 fn copy(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(number) => io::Error::from_raw_os_error(number),
@@ -177,7 +176,7 @@ fn copy(error: &io::Error) -> io::Error {
     }
 }
 
-/// The number that a key begins with: what is missing of it is taken for zeros.
+/// The number in the first bytes of a key: missing bytes count as zeros.
 fn first_key(key: &[u8]) -> u64 {
     let mut bytes = [0; 8];
     for (byte, given) in bytes.iter_mut().zip(key) {

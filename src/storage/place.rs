@@ -1,4 +1,4 @@
-//! Where a database lies: whether it is still there, and what the system says of it.
+//! The directory of a database: whether it still exists, and the system's errors about it.
 
 use super::StorageError;
 use super::file_fault::MISSING;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a disk must take to pass for one with room.
+/// How many bytes a probe must write for the disk to count as having room.
 const PROBE_BYTES: usize = 1 << 20;
 
 /// Device and inode: two paths with the same are the same file.
@@ -20,16 +20,16 @@ type FileId = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
-    /// What must keep its name, seen from the directory.
+    /// The paths that must persist, relative to the directory.
     kept: Vec<(PathBuf, FileId)>,
-    /// The number of the newest journal: they only grow.
+    /// The number of the newest journal: numbers only grow.
     journal: AtomicU64,
     /// The cause of the first failure, in the system's words.
     cause: OnceLock<String>,
 }
 
 impl Place {
-    /// The directory at `path`, in which a database has just been opened.
+    /// The directory at `path`, in which a database was just opened.
     pub(super) fn of(path: &Path) -> Result<Self, StorageError> {
         let unusable = |error: io::Error| {
             StorageError::new(&format!("the database {} cannot be used", path.display()), error)
@@ -43,8 +43,8 @@ impl Place {
         Ok(Self { path, kept, journal, cause: OnceLock::new() })
     }
 
-    /// Fails when the directory, or one in it, is not where it was. Files that were deleted under
-    /// their users go on to take writes, and fsyncs too, and none of it can be found again.
+    /// Fails when the directory, or a persistent path in it, was moved or removed. Deleted files
+    /// that are still open accept writes and fsyncs, and none of that data can be found again.
     pub(super) fn is_kept(&self) -> Result<(), StorageError> {
         for (name, id) in &self.kept {
             match file_id(&self.path.join(name)) {
@@ -68,7 +68,7 @@ impl Place {
         }
     }
 
-    /// Fails when a file is gone that the rows are in.
+    /// Fails when a file with rows is missing.
     pub(super) fn has_rows(&self) -> Result<(), StorageError> {
         match files::missing_table(&self.path) {
             Ok(None) => Ok(()),
@@ -83,19 +83,19 @@ impl Place {
         StorageError::new(&what, format!("{name}: {cause}"))
     }
 
-    /// Notes the cause of a failure; later ones only follow from it.
+    /// Notes the cause of a failure; later ones are only consequences.
     pub(super) fn note(&self, cause: &impl ToString) {
         let _ = self.cause.set(cause.to_string());
     }
 
-    /// Why an earlier write failed, of which fjall only says that it did: also to a thread that
-    /// hears of it first, and of one in its own background. The system is asked again then.
+    /// The cause of an earlier failed write, which fjall reports without its cause. Where no cause
+    /// is noted, as after a failure in fjall's background thread, the system is probed again.
     pub(super) fn cause(&self) -> Option<String> {
         let probed = self.probe().err().map(|error| error.to_string());
         self.cause.get().cloned().or(probed)
     }
 
-    /// Whether the directory takes a file of some size.
+    /// Whether the directory accepts a file of some size.
     fn probe(&self) -> io::Result<()> {
         let path = self.path.join("probe");
         let mut file = File::create(&path)?;
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_the_same_name_is_not_the_same_place() {
+    fn a_new_directory_of_the_same_name_is_not_the_same_place() {
         let folder = tempfile::tempdir().unwrap();
         let lock = folder.path().join("lock");
         let first = File::create(&lock).unwrap();

@@ -1,8 +1,8 @@
-//! Room on the medium: how much is free, and what is held back of it.
+//! Disk space: how much is free, and how much is held in reserve.
 //!
-//! Deletes have to be logged before they free anything, and a start writes a little too. So a file
-//! of some MiB is there from the first start on, and goes when the medium is nearly full: what it
-//! took is for them.
+//! Deletes must be logged before they free anything, and a start writes a little too. So a file of
+//! some MiB exists from the first start on. It is removed when the disk is nearly full: its space
+//! is for deletes and starts.
 
 use rustix::fs::statvfs;
 use std::fs::File;
@@ -11,19 +11,19 @@ use std::path::Path;
 
 /// The file's name in the store's directory.
 pub const RESERVE: &str = "reserve";
-/// How long it is, or, on a small medium, which part of it.
+/// The length of the file or, on a small disk, the part of the disk.
 const RESERVE_BYTES: u64 = 4 << 20;
 const RESERVE_PART: u64 = 64;
-/// What is to stay free of writes that add something, or which part of a small medium.
+/// The space that writes which add data must leave free, or the part of a small disk.
 const LOW_BYTES: u64 = 32 << 20;
 const LOW_PART: u64 = 16;
 
-/// Room on a medium, in bytes.
+/// Space on a disk, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// What is free.
+    /// The free bytes.
     pub free: u64,
-    /// With less than this the medium counts as full.
+    /// With less than this, the disk counts as full.
     pub low: u64,
 }
 
@@ -42,14 +42,14 @@ impl Medium {
     }
 }
 
-/// The room on the medium of the store at `path`. Where there is little, the reserve is given up.
+/// The space on the disk of the store at `path`. Where it is low, the reserve is released.
 pub(super) fn measure(path: &Path) -> io::Result<Room> {
     let room = Medium::of(path)?.room;
     let is_released = room.free < room.low && release(&path.join(RESERVE))?;
     if is_released { Ok(Medium::of(path)?.room) } else { Ok(room) }
 }
 
-/// Makes the reserve of the store at `path`, where there is none and plenty of room.
+/// Makes the reserve of the store at `path`, where it is missing and there is plenty of room.
 pub(super) fn hold(path: &Path) -> io::Result<()> {
     let Medium { room, reserve } = Medium::of(path)?;
     let file = path.join(RESERVE);
@@ -67,7 +67,7 @@ fn release(file: &Path) -> io::Result<bool> {
 fn make(path: &Path, bytes: u64) -> io::Result<()> {
     let fill = || {
         let mut file = File::options().write(true).create_new(true).open(path)?;
-        // Written, not only made so long: it is to take room.
+        // Written, and not only extended: the file must occupy its blocks.
         let piece = vec![0; 1 << 16];
         for _ in 0..bytes.div_ceil(piece.len() as u64) {
             file.write_all(&piece)?;
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reserve_is_made_where_there_is_room_and_can_be_given_up() {
+    fn a_reserve_is_made_where_there_is_room_and_can_be_released() {
         let folder = tempfile::tempdir().unwrap();
         let Room { free, low } = measure(folder.path()).unwrap();
         hold(folder.path()).unwrap();

@@ -1,34 +1,34 @@
-//! The room that a store takes on the medium, by what takes it.
+//! The disk space that a store takes, by purpose.
 
 use super::log;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What `st_blocks` counts in.
+/// The unit of `st_blocks`.
 pub(super) const BLOCK_BYTES: u64 = 512;
 
-/// Bytes on the medium: files count with the blocks that they take, not with their lengths.
+/// Bytes on the disk: files count with their allocated blocks, not with their lengths.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StorageUsage {
-    /// The tables, rows that are dead included.
+    /// The tables, including dead rows.
     pub tables: u64,
-    /// What was written to the tables and is not sorted yet.
+    /// Rows written to the tables and not sorted yet.
     pub journals: u64,
-    /// The log, with files that are kept to be written again.
+    /// The log, including recycled files.
     pub log: u64,
     /// Everything else in the directory.
     pub other: u64,
 }
 
 impl StorageUsage {
-    /// All together.
+    /// The sum.
     pub fn total(&self) -> u64 {
         self.tables + self.journals + self.log + self.other
     }
 
-    /// What the directory of a store takes now. Files come and go meanwhile: what is gone does not
-    /// count.
+    /// The space that a store's directory takes now. Files may be removed during the walk; they do
+    /// not count.
     pub(super) fn of(path: &Path) -> Self {
         let mut usage = Self::default();
         for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {

@@ -1,9 +1,8 @@
-//! A store that is only looked at: its rows and records as its files have them, and nothing of it
-//! is changed.
+//! A read-only view of a store: its rows and records as found in its files; nothing is changed.
 //!
-//! fjall changes a database when it opens it: it removes what it takes for left over, and may
-//! panic where something is damaged. So whoever only looks reads the files here. Of a damaged
-//! store what can be read is read; between which keys rows are missing is told afterwards.
+//! fjall changes a database when it opens it: it removes files that it considers leftovers, and may
+//! panic where something is damaged. So read-only commands read the files here. A damaged store is
+//! read as far as possible; the gaps between keys are reported afterwards.
 
 use super::file_fault::{Depth, FileFault};
 use super::files::{self, Inspection};
@@ -23,14 +22,15 @@ pub struct StoreView {
     facts: BTreeMap<Vec<u8>, Vec<u8>>,
     table: Tree,
     log: LogView,
-    /// Between which facts some may be missing.
+    /// The gaps in which facts may be missing.
     lost_facts: Vec<Gap>,
     _lock: Option<File>,
 }
 
 impl StoreView {
-    /// Reads the store at `path`, and says which of its files are damaged. `report` hears how many
-    /// bytes have been read. Nobody else can open the store until this is dropped.
+    /// Opens a view of the store at `path`, and returns its damaged files. `report` receives how
+    /// many bytes have been read so far. No other process can open the store until the view is
+    /// dropped.
     pub fn open(
         path: &Path,
         report: &mut dyn FnMut(u64),
@@ -68,8 +68,8 @@ impl StoreView {
         Ok(Self { facts, table, log, lost_facts, _lock: lock })
     }
 
-    /// Hands on the rows of the tables, in the order of their keys, until `each` returns false.
-    /// Returns between which keys rows may be missing.
+    /// Passes the rows of the tables to `each`, in key order, until `each` returns false. Returns
+    /// the gaps in which rows may be missing.
     pub fn rows(
         &self,
         each: &mut dyn FnMut(FoundRow<'_>) -> bool,
@@ -82,7 +82,7 @@ impl StoreView {
         !self.lost_facts.is_empty() || self.facts.is_empty()
     }
 
-    /// Whether nothing was ever trimmed of the log.
+    /// Whether the log was never trimmed.
     pub fn has_log_from_start(&self) -> bool {
         self.log.is_from_start
     }

@@ -1,8 +1,8 @@
-//! The note that an orderly end leaves: which files there are, and how long each is.
+//! The note of an orderly close: the store's files, and the length of each.
 //!
-//! A journal that was cut short looks as a crash leaves it. After an orderly end it must not: the
-//! note tells the two apart, for as long as nothing is written. It is text, a line a file, ended by
-//! a line with the checksum of those before it.
+//! A truncated journal looks like the effect of a crash. After an orderly close no truncation is
+//! normal: the note distinguishes the two, as long as nothing is written. The note is text, one
+//! line per file, followed by a line with the checksum of the lines before it.
 
 use crate::storage::file_fault::{FileFault, MISSING};
 use crate::storage::fjall_format::journal::{self, Rest};
@@ -17,21 +17,22 @@ use std::path::{Path, PathBuf};
 pub const CLOSED: &str = "closed";
 const HEAD: &str = "vatn closed 1";
 
-/// How long the files were, by their names seen from the store's directory.
+/// The lengths of the files, by their paths relative to the store's directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Closed {
-    /// Journals: where their batches end, without the room after them, and a checksum over them.
+    /// Journals: the end of their batches, without the preallocated space after them, and a
+    /// checksum over the batches.
     journals: BTreeMap<String, (u64, u32)>,
     files: BTreeMap<String, u64>,
 }
 
 impl Closed {
-    /// Where the batches of a journal ended, and the checksum over them.
+    /// The end of a journal's batches, and the checksum over them.
     pub(super) fn journal(&self, name: &str) -> Option<(u64, u32)> {
         self.journals.get(name).copied()
     }
 
-    /// Finds files that are gone, or have another length.
+    /// Finds files that are missing or have another length.
     pub(super) fn compare(&self, path: &Path, faults: &mut Vec<FileFault>) -> io::Result<()> {
         for name in self.journals.keys().filter(|name| !path.join(name).exists()) {
             faults.push(FileFault::new(name, MISSING));
@@ -102,7 +103,7 @@ pub(super) fn read(path: &Path) -> io::Result<Result<Option<Closed>, FileFault>>
     }))
 }
 
-/// Writes the note. There is none for a store whose last write was not finished.
+/// Writes the note. A store whose last write was not finished gets none.
 pub(super) fn write(path: &Path) -> io::Result<()> {
     let mut closed = Closed::default();
     let mut last_seqno = None;
@@ -122,7 +123,7 @@ pub(super) fn write(path: &Path) -> io::Result<()> {
     let partial = path.join(format!("{CLOSED}.partial"));
     match put(&partial, closed.encode().as_bytes()) {
         Ok(()) => {}
-        // Nothing but a check of the other files is lost without it.
+        // Without the note, only a check of the other files is lost.
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {
             tracing::warn!("the disk is full: no note of the orderly end is written");
             let _ = std::fs::remove_file(&partial);
@@ -140,7 +141,7 @@ fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Removes the note, for good.
+/// Removes the note durably.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path.join(CLOSED)) {
         Ok(()) => File::open(path)?.sync_all(),
@@ -166,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_read_as_it_was_written_or_not_at_all() {
+    fn a_note_is_read_back_unchanged_or_refused() {
         let mut closed = Closed::default();
         closed.journals.insert("0.jnl".to_owned(), (77, 0xabc));
         closed.files.insert("keyspaces/0/v 5".to_owned(), 345);

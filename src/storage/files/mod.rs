@@ -1,9 +1,9 @@
-//! The files below the disk, looked at before fjall opens them.
+//! The files below the disk, inspected before fjall opens them.
 //!
-//! fjall verifies much, and not all: a journal with a damaged byte in its middle it cuts off there,
-//! with every write after it; a list of tables it believes unread, and deletes the tables that are
-//! not in it. So what it would believe is verified here first, by the checksums that it wrote
-//! itself, and a file that is damaged is named before anything is changed.
+//! fjall verifies much, and not everything. It truncates a journal at a damaged byte in the middle,
+//! and drops every write after it. It uses a list of tables unverified, and deletes the tables that
+//! are not in the list. So everything that fjall would use unverified is verified here first, by
+//! fjall's own checksums, and a damaged file is named before anything is changed.
 
 mod closed;
 mod modes;
@@ -26,17 +26,17 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How often a lock is tried that another process holds, and the pause after each time.
+/// How often a lock held by another process is tried, and the pause after each try.
 pub(super) const LOCK_TRIES: usize = 3;
 pub(super) const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// A journal that takes no more on the medium stays as it is.
+/// A journal that takes at most this much of the disk stays as it is.
 const JOURNAL_BYTES_KEPT: u64 = 1 << 20;
-/// How often a list of tables is read that is being replaced, and the pause after each time.
+/// How often a list of tables that is being replaced is read, and the pause after each try.
 const LIST_TRIES: usize = 5;
 const LIST_PAUSE: Duration = Duration::from_millis(20);
 
-/// Whether there is a store at `path`, also one that is damaged or not yet where it belongs.
+/// Whether there is a store at `path`, including a damaged one or one in the middle of a repair.
 pub fn is_store(path: &Path) -> bool {
     let is_there = |name: &str| path.join(name).exists();
     let is_left = |names: Vec<String>| !names.is_empty();
@@ -48,8 +48,8 @@ pub fn is_store(path: &Path) -> bool {
         || matches!(unfinished_repair(path), Ok(Some(_)))
 }
 
-/// Makes the directory `path`, with those above it that are missing. Their names are on the medium
-/// then: what is synced in one would be lost with its name.
+/// Makes the directory `path` and its missing parents, and syncs their names to the disk: data
+/// synced in a directory is lost with the directory's name.
 pub fn make_folder(path: &Path) -> std::io::Result<()> {
     let missing = path.ancestors().take_while(|folder| !folder.exists());
     let missing: Vec<&Path> = missing.filter(|folder| !folder.as_os_str().is_empty()).collect();
@@ -61,8 +61,8 @@ pub fn make_folder(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Removes what is left of a store whose making was cut short before anything was written to it:
-/// fjall would neither open nor make it.
+/// Removes the remains of a store whose creation was interrupted before anything was written to it:
+/// fjall would neither open nor create it.
 pub fn clear_unmade(path: &Path) -> std::io::Result<()> {
     if !is_unmade(path)? {
         return Ok(());
@@ -86,12 +86,12 @@ pub fn clear_unmade(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Whether the making of the store at `path` was cut short before anything was written to it.
+/// Whether the creation of the store at `path` was interrupted before anything was written to it.
 pub fn is_unmade(path: &Path) -> std::io::Result<bool> {
     Ok(is_store(path) && !is_written(path)?)
 }
 
-/// Whether anything was written to the store at `path`, or may have been: the first rows come when
+/// Whether anything was written to the store at `path`, or may have been: the first rows come after
 /// all files are made.
 fn is_written(path: &Path) -> std::io::Result<bool> {
     if path.join(CLOSED).exists() || !log::files(path)?.is_empty() {
@@ -103,7 +103,7 @@ fn is_written(path: &Path) -> std::io::Result<bool> {
             return Ok(true);
         }
     }
-    // The first one is fjall's own list of the others.
+    // The first tree is fjall's own list of the others.
     let is_others = |name: &String| *name != LIST_OF_TREES;
     for name in names(&path.join(TREES))?.into_iter().filter(is_others) {
         if !names(&path.join(TREES).join(name).join(tree::TABLES))?.is_empty() {
@@ -113,13 +113,13 @@ fn is_written(path: &Path) -> std::io::Result<bool> {
     unfinished_repair(path).map(|left| left.is_some())
 }
 
-/// Has the names in the directories of a store that was just made on the medium: fjall does not.
+/// Syncs the directories of a new store to the disk: fjall does not.
 pub fn sync_folders(path: &Path) -> std::io::Result<()> {
     File::open(path.join(TREES))?.sync_all()?;
     File::open(path)?.sync_all()
 }
 
-/// The files and directories of an open store that are never replaced, seen from it.
+/// The files and directories of an open store that are never replaced, relative to the store.
 pub fn lasting(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let trees = names(&path.join(TREES))?.into_iter().map(|name| Path::new(TREES).join(name));
     Ok([LOCK, MARKER, TREES].map(PathBuf::from).into_iter().chain(trees).collect())
@@ -131,8 +131,8 @@ pub fn newest_journal(path: &Path) -> std::io::Result<Option<u64>> {
     Ok(names.last().and_then(|name| name.strip_suffix(".jnl")?.parse().ok()))
 }
 
-/// A table file of an open store that is listed, and gone. A list may be replaced, and its files
-/// removed, while it is read: so it is read again then.
+/// A table file of an open store that is listed and missing. A list may be replaced, and its files
+/// removed, during the read: then the list is read again.
 pub fn missing_table(path: &Path) -> std::io::Result<Option<FileFault>> {
     let mut fault = None;
     for _ in 0..LIST_TRIES {
@@ -167,7 +167,7 @@ fn listed_and_gone(path: &Path) -> std::io::Result<Option<FileFault>> {
 
 /// Holds the lock of the store at `path` until dropped; `None` when another process has it.
 pub fn lock(path: &Path) -> std::io::Result<Option<File>> {
-    // A directory that cannot be written to can be looked at all the same.
+    // A directory without write permission can still be inspected.
     let name = path.join(LOCK);
     let file = match File::options().read(true).write(true).open(&name) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => File::open(&name),
@@ -183,31 +183,31 @@ pub fn lock(path: &Path) -> std::io::Result<Option<File>> {
     Ok(None)
 }
 
-/// What was seen of the files.
+/// The result of an inspection.
 #[derive(Debug, Default)]
 pub struct Inspection {
-    /// Which are damaged.
+    /// The damaged files.
     pub faults: Vec<FileFault>,
-    /// The last journal, and where its whole batches end, if a crash left something after them.
+    /// The last journal, and the end of its whole batches, if a crash left something after them.
     torn: Option<(String, u64)>,
     /// The files of the log.
     pub(super) log: Found,
 }
 
 impl Inspection {
-    /// Of a store whose lock is gone.
+    /// The inspection of a store whose lock file is missing.
     pub(super) fn without_lock() -> Self {
         Self { faults: vec![no_lock()], ..Self::default() }
     }
 }
 
-/// What is wrong with a store whose lock is gone.
+/// The fault of a store whose lock file is missing.
 pub fn no_lock() -> FileFault {
     FileFault::new(LOCK, "it is missing; an empty file of that name will do")
 }
 
-/// Looks at the files of the store at `path`. The caller holds the lock. `report` hears how many
-/// bytes have been read.
+/// Inspects the files of the store at `path`. The caller holds the lock. `report` receives how many
+/// bytes have been read so far.
 pub fn inspect(
     path: &Path,
     depth: Depth,
@@ -222,7 +222,7 @@ pub fn inspect(
     let closed = match closed::read(path).map_err(unreadable)? {
         Ok(closed) => closed,
         Err(fault) => {
-            // Nothing is lost with it. Whoever starts is not to be kept from it.
+            // No data is lost with the note, so its damage does not prevent a start.
             if depth == Depth::Whole {
                 faults.push(fault);
             }
@@ -245,8 +245,8 @@ pub fn inspect(
     Ok(seen)
 }
 
-/// The trees that fjall's list of them names, and which are gone: it would take them for some that
-/// were never finished, and their rows in the journals for nobody's.
+/// Missing trees that fjall's list names: fjall would treat them as never finished, and skip their
+/// rows in the journals.
 fn missing_trees(path: &Path, faults: &mut Vec<FileFault>) -> std::io::Result<()> {
     let ids = rows::named_trees(path)?.into_iter();
     for id in ids.map(|id| id.to_string()).chain([LIST_OF_TREES.to_owned()]) {
@@ -258,7 +258,7 @@ fn missing_trees(path: &Path, faults: &mut Vec<FileFault>) -> std::io::Result<()
     Ok(())
 }
 
-/// The file that tells fjall its own version.
+/// The file with fjall's own version.
 fn marker(path: &Path, faults: &mut Vec<FileFault>) {
     let fault = match std::fs::read(path.join(MARKER)) {
         Ok(bytes) => match bytes.as_slice() {
@@ -287,7 +287,7 @@ fn journals(
         let noted = closed.and_then(|closed| closed.journal(name));
         let what = match walk.rest {
             Rest::Nothing => None,
-            // The end of the last journal is where a crash cuts it, and nowhere else is.
+            // A crash truncates the last journal at its end, and no other.
             Rest::Torn if is_last && noted.is_none() => {
                 seen.torn = Some((name.clone(), walk.end));
                 None
@@ -311,7 +311,7 @@ fn journals(
     Ok(last_seqno.is_some())
 }
 
-/// There is one always, and they are numbered without a gap.
+/// There is always at least one journal, and they are numbered without a gap.
 fn missing_journals(names: &[String]) -> Vec<FileFault> {
     let number = |name: &String| name.trim_end_matches(".jnl").parse::<u64>().unwrap_or(0);
     let (Some(first), Some(last)) = (names.first().map(number), names.last().map(number)) else {
@@ -353,9 +353,9 @@ fn trees(
     Ok(())
 }
 
-/// Empties the journal of a store whose rows are all in sorted files, and which nobody has open: it
-/// holds what nobody will read. A small one is not worth it. Where there are several, fjall has
-/// not come to removing the others; they stay as they are.
+/// Empties the journal of a store that nobody has open, whose rows are all in sorted files: the
+/// journal's content is no longer needed. A small journal is left, since emptying it gains little.
+/// Several journals mean that fjall has not removed the old ones yet; they are left as they are.
 pub(super) fn empty_journal(path: &Path) -> std::io::Result<()> {
     let journals = journal::list(path)?;
     let [journal] = journals.as_slice() else { return Ok(()) };
@@ -367,17 +367,17 @@ pub(super) fn empty_journal(path: &Path) -> std::io::Result<()> {
     journal.sync_all()
 }
 
-/// Writes down what the files are, now that nobody writes them any more. A store that was not left
-/// whole gets no such note.
+/// Writes the note of the files' lengths after an orderly close. A store that was not left whole
+/// gets no note.
 pub fn close(path: &Path) -> std::io::Result<()> {
     closed::write(path)
 }
 
-/// Makes a store ready to be opened that has been inspected and is whole: the note goes, and so
-/// does what a crash left of its last batches.
+/// Prepares an inspected and undamaged store for opening: removes the note, and the incomplete
+/// batches that a crash left.
 ///
-/// fjall removes that too, but not always: where it looks whole and its checksum is wrong, it
-/// refuses.
+/// fjall removes those too, but not always: it refuses a batch that looks whole and has a wrong
+/// checksum.
 pub fn reopen(path: &Path, inspection: &Inspection) -> std::io::Result<()> {
     if let Some((name, end)) = &inspection.torn {
         let journal = File::options().write(true).open(path.join(name))?;
@@ -388,12 +388,12 @@ pub fn reopen(path: &Path, inspection: &Inspection) -> std::io::Result<()> {
     closed::remove(path)
 }
 
-/// Whether a fault is of a file that holds no data, and can be made anew.
+/// Whether the faulty file holds no data, and can be recreated.
 pub fn is_about_no_data(fault: &FileFault) -> bool {
     [CLOSED, LOCK, MARKER].iter().any(|name| fault.file == Path::new(name))
 }
 
-/// What the faults of a store say of fjall's files.
+/// The damage of fjall's files, from the faults of a store.
 pub(super) fn damage(path: &Path, faults: &[FileFault]) -> Damage {
     let is_journal = |fault: &FileFault| fault.file.extension().is_some_and(|e| e == "jnl");
     Damage {
@@ -403,7 +403,7 @@ pub(super) fn damage(path: &Path, faults: &[FileFault]) -> Damage {
     }
 }
 
-/// Makes such a file anew; returns what was done.
+/// Recreates such a file; returns a description of the work.
 pub fn make_anew(path: &Path, fault: &FileFault) -> std::io::Result<&'static str> {
     let file = path.join(&fault.file);
     let done = match fault.file.to_str() {

@@ -1,7 +1,7 @@
-//! Who may read a store: its owner alone.
+//! The permissions of a store: its owner alone may read it.
 //!
-//! What this program makes is private from its beginning. A store that was made otherwise, by a
-//! version before or with its files copied, is made private when it is opened to be served.
+//! Files made by this program are private from the beginning. A store with wider permissions, from
+//! an older version or from copied files, is made private when a broker opens it.
 
 use super::is_store;
 use super::replace::is_of_repair;
@@ -13,24 +13,24 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// The rights of others than the owner.
+/// The permission bits of other users.
 const OTHERS: u32 = 0o077;
-/// Set on directories that several users share.
+/// The bit of directories that several users share.
 const SHARED: u32 = 0o3000;
 
-/// What was found of a store's rights.
+/// The permissions found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privacy {
-    /// Nobody else could read it.
+    /// No other user could read the store.
     Kept,
-    /// So many files and directories could be read by others, and cannot any more.
+    /// Other users could read this many files and directories, and no longer can.
     Made(usize),
-    /// Others may list the directory: there is more in it than the store.
+    /// Other users may list the directory: it contains more than the store.
     Shared,
 }
 
-/// Takes the rights of others from the store in `path`, and from an empty directory that is to
-/// become one. What else is in the directory is left as it is, and the directory too then.
+/// Removes the permissions of other users from the store in `path`, or from an empty directory that
+/// is to become one. Other contents of the directory keep theirs, and then so does the directory.
 pub fn make_private(path: &Path) -> io::Result<Privacy> {
     if !path.is_dir() {
         return Ok(Privacy::Kept);
@@ -60,7 +60,7 @@ fn is_ours(name: &str) -> bool {
         || [".jnl", ".damaged", ".partial"].iter().any(|end| name.contains(end))
 }
 
-/// A link is left as it is: what it leads to is not of the store.
+/// A link is left as it is: its target is not part of the store.
 fn make_private_below(path: &Path) -> io::Result<usize> {
     let metadata = std::fs::symlink_metadata(path)?;
     if metadata.is_symlink() {
@@ -95,7 +95,7 @@ mod tests {
         std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A directory with what makes it a store, all of it open to everybody.
+    /// A directory with the files of a store, readable by everybody.
     fn open_store() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for inside in [TREES, LOG] {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_of_the_store_is_left_as_it_is() {
+    fn entries_outside_the_store_keep_their_permissions() {
         let folder = open_store();
         let path = folder.path();
         std::fs::write(path.join("letter"), "").unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_no_store_keeps_its_files() {
+    fn a_directory_without_a_store_keeps_its_permissions() {
         let folder = tempfile::tempdir().unwrap();
         let (path, file) = (folder.path(), folder.path().join("a.jnl"));
         set(path, 0o755);

@@ -1,9 +1,9 @@
-//! A repaired store takes the place of the damaged one, whole or not at all.
+//! Replaces a damaged store by the repaired one, completely or not at all.
 //!
-//! The new store is made in `repairing`. When it is on the medium the directory gets the name
-//! `repaired-N`, and from then on every start, and every repair, goes on with these steps: the
-//! files of the old store go to `damaged-N`, the directory gets the name `moving-N`, the files in
-//! it go to where the old ones were. So a crash at any step leaves one store, the old or the new.
+//! The new store is made in `repairing`. When it is on the disk, the directory is renamed to
+//! `repaired-N`. From then on every start, and every repair, continues these steps: the files of
+//! the old store move to `damaged-N`, the directory is renamed to `moving-N`, and its files move to
+//! the place of the old ones. So a crash at any step leaves one store, the old or the new.
 
 use super::CLOSED;
 use crate::storage::file_fault::names;
@@ -19,7 +19,7 @@ const READY: &str = "repaired-";
 const MOVING: &str = "moving-";
 const OLD: &str = "damaged-";
 
-/// The directory in which the new store is made; it is empty.
+/// Makes the empty directory for the new store.
 pub fn begin_repair(path: &Path) -> io::Result<PathBuf> {
     let making = path.join(MAKING);
     if making.exists() {
@@ -30,8 +30,8 @@ pub fn begin_repair(path: &Path) -> io::Result<PathBuf> {
     Ok(making)
 }
 
-/// Has the store that was made take the place of the old one; returns where the old one is now. The
-/// caller holds the lock of the store at `path`.
+/// Replaces the old store by the new one; returns the path of the old one. The caller holds the
+/// lock of the store at `path`.
 pub fn end_repair(path: &Path) -> io::Result<PathBuf> {
     let making = path.join(MAKING);
     remove(&making.join(LOCK))?;
@@ -46,19 +46,19 @@ pub fn end_repair(path: &Path) -> io::Result<PathBuf> {
     Ok(path.join(format!("{OLD}{number}")))
 }
 
-/// Gives up a repair: nothing of it is left.
+/// Abandons a repair and removes all its files.
 pub fn undo_repair(path: &Path) -> io::Result<()> {
     std::fs::remove_dir_all(path.join(MAKING))?;
     sync(path)
 }
 
-/// What a repair left that was cut short when its store was ready.
+/// The remains of a repair that was interrupted after its store was complete.
 pub fn unfinished_repair(path: &Path) -> io::Result<Option<String>> {
     let is_left = |name: &String| numbered(name, READY).or(numbered(name, MOVING)).is_some();
     Ok(names(path)?.into_iter().find(is_left))
 }
 
-/// Goes on with such a repair. The caller holds the lock.
+/// Completes such a repair. The caller holds the lock.
 pub fn finish_repair(path: &Path) -> io::Result<()> {
     let find = |start: &str| -> io::Result<Option<u64>> {
         Ok(names(path)?.iter().find_map(|name| numbered(name, start)))
@@ -83,7 +83,7 @@ pub fn finish_repair(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a repair has made what has this name.
+/// Whether a repair made the entry with this name.
 pub(super) fn is_of_repair(name: &str) -> bool {
     name == MAKING || [READY, MOVING, OLD].iter().any(|start| numbered(name, start).is_some())
 }
@@ -92,7 +92,7 @@ fn numbered(name: &str, start: &str) -> Option<u64> {
     name.strip_prefix(start)?.parse().ok()
 }
 
-/// Moves what a store is made of, but for its lock.
+/// Moves the files of a store, except its lock.
 fn move_files(from: &Path, to: &Path) -> io::Result<()> {
     for name in names(from)? {
         let is_journal =

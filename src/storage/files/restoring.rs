@@ -1,8 +1,8 @@
 //! The mark of a restore: the first file in the directory that is to become a store, and the last
-//! one to go, whether the store is whole then or nothing of it is left.
+//! one removed, whether the restore succeeded or was undone.
 //!
-//! Who opens a store looks for the mark once it has the lock, and who restores one looks at what
-//! else is there once the mark is set: of two that begin at the same time, one sees the other.
+//! Opening a store takes the lock and then looks for the mark. A restore sets the mark and then
+//! looks for other files. So of two processes that begin at the same time, one sees the other.
 
 use super::make_folder;
 use std::fs::File;
@@ -11,17 +11,17 @@ use std::path::Path;
 
 const MARK: &str = "restoring";
 
-/// What is said of a directory with the mark.
+/// The description of a directory with the mark.
 pub const IS_RESTORING: &str = "a restore into it is under way, or was cut short; \
      where none runs any more, remove the directory, and restore it again";
 
-/// Whether a restore into `path` was begun, and not ended.
+/// Whether a restore into `path` was begun and not ended.
 pub fn is_restoring(path: &Path) -> bool {
     path.join(MARK).exists()
 }
 
-/// Takes the directory `path` for a restore, and makes it where it is missing; the mark is on the
-/// medium then. False where something is in it, which is left as it is.
+/// Claims the directory `path` for a restore, and creates it where it is missing; the mark is then
+/// on the disk. Returns false, and changes nothing, where the directory is not empty.
 pub fn begin_restoring(path: &Path) -> io::Result<bool> {
     make_folder(path)?;
     let mark = match File::options().write(true).create_new(true).open(path.join(MARK)) {
@@ -45,7 +45,7 @@ pub fn end_restoring(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Gives up a restore that was begun: the directory is empty again.
+/// Undoes a restore: the directory is empty again.
 pub fn undo_restoring(path: &Path) -> io::Result<()> {
     for inside in others(path)? {
         match inside.file_type()?.is_dir() {
@@ -56,7 +56,7 @@ pub fn undo_restoring(path: &Path) -> io::Result<()> {
     end_restoring(path)
 }
 
-/// What is in the directory beside the mark.
+/// The directory's other entries, besides the mark.
 fn others(path: &Path) -> io::Result<Vec<std::fs::DirEntry>> {
     let all: io::Result<Vec<_>> = std::fs::read_dir(path)?.collect();
     Ok(all?.into_iter().filter(|inside| inside.file_name() != MARK).collect())

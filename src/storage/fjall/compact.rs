@@ -1,22 +1,22 @@
-//! Room that fjall would never give back by itself.
+//! Reclaims disk space that fjall never reclaims by itself.
 //!
-//! It moves sorted files without overlap to its last level unread, and never looks at that level
-//! again; so rows that were deleted stay. And it removes a journal only when every keyspace has
-//! flushed what is in it, which one that is seldom written to never does.
+//! fjall moves sorted files without overlap to its last level unread, and never revisits that
+//! level, so deleted rows stay. It also removes a journal only when every keyspace has flushed its
+//! rows, and a keyspace with few writes never does.
 
 use super::{FjallStorage, Spaces, guarded, reserve};
 use crate::storage::{Room, StorageError};
 use fjall::{AbstractTree, Keyspace, PersistMode, SeqNo};
 use std::time::{Duration, Instant};
 
-/// How long it may take to sort what is in memory.
+/// How long sorting the rows in memory may take.
 const SETTLE_TIME: Duration = Duration::from_secs(20);
 const SETTLE_LOOK: Duration = Duration::from_millis(2);
-/// Sorted files are about so long: fjall's own measure.
+/// The target size of sorted files: fjall's default.
 const FILE_BYTES: u64 = 64_000_000;
 
-/// Versions of rows, and of the list of files, that are older than this are of no use but for the
-/// newest. Nobody here reads a snapshot.
+/// Row versions and file lists older than this are obsolete, except the newest. No code here reads
+/// a snapshot.
 const NO_SNAPSHOT: SeqNo = SeqNo::MAX;
 
 impl Spaces {
@@ -26,19 +26,19 @@ impl Spaces {
 }
 
 impl FjallStorage {
-    /// Has everything in memory sorted, and waits for it.
+    /// Has fjall sort all rows in memory, and waits for that.
     pub(super) fn flush_memtables(&self, what: &str) -> Result<bool, StorageError> {
         let spaces = self.spaces()?;
         for space in spaces.all() {
             space.rotate_memtable().map_err(|error| self.failed(what, &error))?;
         }
-        // fjall's own way of waiting has no end where the disk fails.
+        // fjall's own wait never ends where the disk fails.
         let deadline = Instant::now() + SETTLE_TIME;
         while spaces.all().any(|space| space.sealed_memtable_count() > 0) {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
-            // The thread that writes them ends with an error, and tells it in this way alone.
+            // The thread that writes them ends with an error, and shows it only by ending.
             let written = spaces.database.persist(PersistMode::Buffer);
             written.map_err(|error| self.failed(what, &error))?;
             std::thread::sleep(SETTLE_LOOK);
@@ -46,8 +46,8 @@ impl FjallStorage {
         Ok(true)
     }
 
-    /// Merges all sorted files into new ones, without the rows that are dead. The old ones go when
-    /// the new ones are on the medium.
+    /// Merges all sorted files into new ones, without dead rows. The old files are removed when the
+    /// new ones are on the disk.
     pub(super) fn merge_tables(&self) -> Result<(), StorageError> {
         guarded("compacting", || {
             if !self.flush_memtables("compacting")? {
@@ -61,7 +61,7 @@ impl FjallStorage {
         })
     }
 
-    /// The room on the medium. Where there is little, recycled log files go too.
+    /// The free space of the disk. Where it is low, recycled log files are removed too.
     pub(super) fn measure_room(&self) -> std::io::Result<Room> {
         let room = reserve::measure(&self.path)?;
         if room.free < room.low {
@@ -70,14 +70,15 @@ impl FjallStorage {
         Ok(room)
     }
 
-    /// Holds some room back for deletes. That fails where there is none, and is no failure.
+    /// Keeps a reserve for deletes. This fails where there is no space, and that is no error.
     pub(super) fn hold_reserve(&self) {
         if let Err(error) = reserve::hold(&self.path) {
             tracing::debug!("no room is held back: {error}");
         }
     }
 
-    /// Where a journal is full, has fjall begin to sort what is in it, so that it can go.
+    /// Where a journal is full, makes fjall begin to sort its rows, so that the journal can be
+    /// removed.
     pub(super) fn release_journals(&self) -> Result<(), StorageError> {
         let spaces = self.spaces()?;
         if spaces.database.journal_count() < 2 {

@@ -1,4 +1,4 @@
-//! The disk on real files: what is committed is there again, and in which order it gets there.
+//! The disk on real files: committed data is there after reopening, and becomes durable in order.
 
 use super::super::log;
 use super::*;
@@ -8,7 +8,7 @@ fn row<'a>(space: Space, key: &[u8], value: Option<&'a [u8]>) -> Row<'a> {
 }
 
 #[test]
-fn what_is_committed_is_there_after_reopening() {
+fn committed_rows_are_read_back_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let disk = FjallStorage::open(folder.path()).unwrap();
     let key = 7_u64.to_be_bytes();
@@ -33,14 +33,14 @@ fn ends(disk: &FjallStorage) -> Option<Durable> {
 }
 
 #[test]
-fn a_row_of_the_tables_waits_for_the_log() {
+fn a_row_of_the_tables_is_never_durable_before_its_log() {
     let folder = tempfile::tempdir().unwrap();
     let disk = FjallStorage::open(folder.path()).unwrap();
     disk.commit(vec![record(1)], Durability::Buffered).unwrap();
     disk.commit(vec![row(Space::Meta, b"k", Some(b"v"))], Durability::Buffered).unwrap();
     assert_eq!((disk.log.durable(), ends(&disk)), (None, None));
     disk.commit(vec![row(Space::Table, b"k", Some(b"v"))], Durability::Buffered).unwrap();
-    let first = disk.log.durable().expect("the log is on the medium");
+    let first = disk.log.durable().expect("the log is on the disk");
     assert_eq!(ends(&disk), Some(first), "and the tables know it");
     disk.commit(vec![record(2)], Durability::Buffered).unwrap();
     disk.commit(vec![row(Space::Table, b"k", None)], Durability::Buffered).unwrap();
@@ -48,7 +48,7 @@ fn a_row_of_the_tables_waits_for_the_log() {
 }
 
 #[test]
-fn a_sync_is_the_logs_alone_where_nothing_else_was_written() {
+fn a_sync_covers_only_the_log_when_nothing_else_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let disk = FjallStorage::open(folder.path()).unwrap();
     let has_unsynced = || disk.has_unsynced.load(Ordering::Acquire);
@@ -68,7 +68,7 @@ fn a_sync_is_the_logs_alone_where_nothing_else_was_written() {
 }
 
 #[test]
-fn what_is_trimmed_is_noted_before_it_goes() {
+fn the_beginning_of_the_log_is_noted_before_files_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let disk = FjallStorage::open(folder.path()).unwrap();
     disk.commit(vec![record(1), record(2)], Durability::Fsynced).unwrap();
@@ -87,8 +87,8 @@ fn what_is_trimmed_is_noted_before_it_goes() {
 }
 
 #[test]
-fn a_database_whose_making_was_cut_short_is_made_again() {
-    // In the order in which fjall makes them.
+fn a_database_whose_creation_was_interrupted_is_created_again() {
+    // In the order in which fjall creates them.
     let steps = ["lock", "keyspaces", "0.jnl", "version"];
     for done in 1..=steps.len() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The rows in fjall's journals, whose form `journal` tells.
+//! The rows in fjall's journals; `journal` describes the format.
 
 use super::journal::{CLEAR, COMPRESSIONS, END, ITEM, MAGIC, START};
 use crate::protocol::Fields;
@@ -9,18 +9,18 @@ use xxhash_rust::xxh3::xxh3_64;
 const VALUE: u8 = 0;
 const LZ4: u8 = 1;
 
-/// A row that a journal has.
+/// A row in a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Journaled {
     pub(super) tree: u64,
     pub(super) seqno: u64,
     pub(super) key: Vec<u8>,
-    /// `None` where it was deleted.
+    /// `None` for a deleted row.
     pub(super) value: Option<Vec<u8>>,
 }
 
 /// Reads the rows of the journal at `path`, in the order in which they were written, up to the
-/// first batch that is not whole; with `past_damage`, also those of whole batches after it.
+/// first incomplete batch; with `past_damage`, also the rows of whole batches after it.
 pub(super) fn read(
     path: &Path,
     past_damage: bool,
@@ -44,7 +44,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// The batch that bytes begin with, and how long it is.
+/// The batch at the start of `bytes`, and its length.
 fn batch(bytes: &[u8]) -> Option<(Vec<Journaled>, usize)> {
     let mut fields = Fields::new(bytes);
     let [START] = fields.take()? else { return None };
@@ -55,7 +55,7 @@ fn batch(bytes: &[u8]) -> Option<(Vec<Journaled>, usize)> {
     for _ in 0..count {
         match fields.take()? {
             [ITEM] => rows.push(item(&mut fields, seqno)?),
-            // Nothing here empties a tree.
+            // vatn never clears a tree.
             [CLEAR] => drop(fields.number()?),
             _ => return None,
         }
@@ -79,7 +79,7 @@ fn item(fields: &mut Fields<'_>, seqno: u64) -> Option<Journaled> {
     let value = match is_value.then_some(compression) {
         None => None,
         Some(LZ4) => {
-            // A claim of more than LZ4 can make of it is none.
+            // A length beyond LZ4's greatest ratio makes the item invalid.
             let is_possible = length as usize / 256 <= stored.len();
             let unpacked =
                 is_possible.then(|| lz4_flex::block::decompress(stored, length as usize));

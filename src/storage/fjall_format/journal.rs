@@ -1,4 +1,4 @@
-//! fjall's journals, walked through batch by batch.
+//! fjall's journals, read batch by batch.
 //!
 //! ```text
 //! batch  1 | items u32 | seqno u64, then the items, then the end
@@ -8,8 +8,8 @@
 //! end    3 | xxh3 u64 of the items | "FJL" 3
 //! ```
 //!
-//! Zeros follow where the file was made longer in advance. A crash leaves half a batch at the end;
-//! a loss of power may leave whole ones after pages that were never written, which are zeros.
+//! Zeros follow where the file was preallocated. A crash leaves a partial batch at the end; a power
+//! failure may leave whole batches after pages that were never written, which are zeros.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -24,40 +24,39 @@ pub(in crate::storage) const MAGIC: &[u8; 4] = b"FJL\x03";
 /// The sizes of the types of value and of compression that fjall knows.
 const TYPES: [u8; 4] = [0, 1, 2, 4];
 pub(in crate::storage) const COMPRESSIONS: [u8; 2] = [0, 1];
-/// What the system writes at once, so that a page is there or is zeros.
+/// The size of a page, which the system writes whole or not at all.
 const PAGE_BYTES: u64 = 4096;
-/// How far the number of a batch may lie above that of the one before, to be taken for one when
-/// it is searched for.
+/// A searched batch is accepted only if its number is at most this far above the previous one.
 const SEQNO_STEP_MAX: u64 = 1 << 24;
 
-/// What a journal holds.
+/// The content of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::storage) struct Walk {
-    /// Where the whole batches end.
+    /// The end of the whole batches.
     pub(in crate::storage) end: u64,
     /// A checksum over them.
     pub(in crate::storage) checksum: u32,
-    /// The number of the last one.
+    /// The number of the last batch.
     pub(in crate::storage) last_seqno: Option<u64>,
-    /// What follows them.
+    /// The bytes after the whole batches.
     pub(in crate::storage) rest: Rest,
 }
 
-/// What follows the whole batches.
+/// The bytes after the whole batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::storage) enum Rest {
-    /// Nothing, or room.
+    /// Nothing, or preallocated space.
     Nothing,
-    /// What a crash left of the last ones.
+    /// The remains of the last batches after a crash.
     Torn,
-    /// Something that is no batch, and then batches.
+    /// Bytes that are no batch, followed by batches.
     Damaged {
-        /// Where the first of them begins.
+        /// The offset of the first of them.
         resumes_at: u64,
-        /// How many they are.
+        /// The number of them.
         whole: u64,
     },
-    /// A batch with a number that cannot be its own: numbers only grow.
+    /// A batch with an impossible number: numbers only grow.
     OutOfOrder,
 }
 
@@ -75,7 +74,7 @@ pub(in crate::storage) fn list(folder: &Path) -> io::Result<Vec<String>> {
     Ok(found.into_iter().map(|number| format!("{number}.jnl")).collect())
 }
 
-/// Walks through the journal at `path`, whose batches come after the one numbered `after`.
+/// Reads the journal at `path`, whose batches come after the one numbered `after`.
 pub(in crate::storage) fn walk(path: &Path, after: Option<u64>) -> io::Result<Walk> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -89,7 +88,7 @@ pub(in crate::storage) fn walk(path: &Path, after: Option<u64>) -> io::Result<Wa
         }
         walk.end += batch.length;
         walk.last_seqno = Some(batch.seqno);
-        // The items have a checksum of their own, which stands for them.
+        // The items have their own checksum, which represents them here.
         whole.update(&batch.seqno.to_le_bytes());
         whole.update(&batch.checksum.to_le_bytes());
     }
@@ -105,7 +104,7 @@ pub(in crate::storage) fn walk(path: &Path, after: Option<u64>) -> io::Result<Wa
     Ok(walk)
 }
 
-/// Tells damage from what a crash leaves.
+/// Distinguishes damage from the effects of a crash.
 fn what_follows(rest: &[u8], walk: &Walk) -> Rest {
     let last = walk.last_seqno.unwrap_or(0);
     let numbers = last..last.saturating_add(SEQNO_STEP_MAX);
@@ -116,7 +115,7 @@ fn what_follows(rest: &[u8], walk: &Walk) -> Rest {
         return Rest::Torn;
     };
     let resumes_at = walk.end + start as u64;
-    // A page that was never written lies between: power was lost, nothing was changed.
+    // A page that was never written lies between: the power failed, and nothing was changed.
     let first_page = walk.end.next_multiple_of(PAGE_BYTES);
     let pages = (first_page..resumes_at).step_by(PAGE_BYTES as usize);
     let is_hole = |page: u64| {
@@ -173,7 +172,7 @@ fn read_batch(input: &mut impl Read, most: u64) -> io::Result<Option<Batch>> {
     }
 }
 
-/// A reader that counts, and hashes what an item is made of.
+/// A reader that counts bytes, and hashes those of items.
 struct Counted<'r, R> {
     input: &'r mut R,
     length: u64,
@@ -195,7 +194,7 @@ impl<R: Read> Counted<'_, R> {
         Ok(bytes)
     }
 
-    /// Passes over so many bytes, hashing them.
+    /// Skips `count` bytes, hashing them.
     fn skip(&mut self, mut count: u64) -> io::Result<()> {
         if count > self.most {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_batches_and_room_after_them_are_well() {
+    fn whole_batches_with_preallocated_space_have_no_fault() {
         let bytes = three();
         let end = bytes.len() as u64;
         let well = walked(&bytes);
@@ -294,8 +293,8 @@ mod tests {
                 let mut damaged = bytes.clone();
                 damaged[position] ^= 1 << bit;
                 let rest = walked(&damaged).rest;
-                // The number of a batch is under no checksum: a change that keeps the order stays
-                // unseen, and changes nothing.
+                // No checksum covers the number of a batch: a change that keeps the order is not
+                // detected, and has no effect.
                 let is_number = [5..13, 5 + bytes.len() / 3..13 + bytes.len() / 3];
                 let may_hide = is_number.iter().any(|number| number.contains(&position));
                 assert!(rest != Rest::Torn, "bit {bit} of byte {position}");
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_is_what_a_crash_leaves() {
+    fn a_truncated_batch_counts_as_a_crash() {
         let (bytes, last) = (three(), batch(9, b"three").len());
         let whole = bytes.len() - last;
         for end in whole + 1..bytes.len() {
@@ -317,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_never_written_is_what_a_loss_of_power_leaves() {
+    fn an_unwritten_page_counts_as_a_power_failure() {
         let first = batch(4, b"one");
         let long = batch(5, &[7; 20_000]);
         let mut bytes = [first.clone(), long, batch(6, b"three")].concat();
@@ -329,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_grow() {
+    fn a_batch_number_that_does_not_grow_is_damage() {
         let walk = walked(&[batch(4, b"one"), batch(4, b"two")].concat());
         assert_eq!(walk.rest, Rest::OutOfOrder);
     }

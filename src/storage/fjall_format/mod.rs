@@ -1,12 +1,12 @@
-//! fjall's private files, as far as vatn reads them itself: the only room that knows their bytes.
+//! fjall's private file formats, as far as vatn reads them: only this module knows their bytes.
 //!
-//! fjall opens a damaged database as if nothing were wrong, and changes what it opens. So a check,
-//! a repair and each start read the files first. That needs three things that fjall does not
-//! offer: to open a database read-only, to verify every checksum, and to read the rows of a
-//! damaged table block by block. With them upstream, this room can go.
+//! fjall opens a damaged database without an error, and changes what it opens. So a check, a repair
+//! and each start read the files first. That needs three things which fjall does not offer: to open
+//! a database read-only, to verify every checksum, and to read the rows of a damaged table block by
+//! block. With them upstream, this module can be removed.
 //!
-//! The formats are those of the versions below. A test fails when Cargo.lock has others: read their
-//! changes, run `cargo test --test store_files`, and write the new numbers here.
+//! The formats are those of the versions below. A test fails when Cargo.lock has other versions:
+//! then read their changes, run `cargo test --test store_files`, and write the new numbers here.
 
 pub(super) mod batches;
 pub(super) mod journal;
@@ -14,11 +14,11 @@ pub mod rows;
 pub mod sorted;
 pub(super) mod tree;
 
-/// The crates whose files these are, with the versions that were read.
+/// The crates that write these files, with the versions that were studied.
 #[cfg(test)]
 const VERSIONS: [(&str, &str); 2] = [("fjall", "3.1.13"), ("lsm-tree", "3.1.10")];
 
-/// The file that every store of fjall's has.
+/// A file that every fjall database has.
 pub(super) const MARKER: &str = "version";
 pub(super) const MARK: &[u8] = b"FJL\x03";
 pub(super) const LOCK: &str = "lock";
@@ -26,14 +26,14 @@ pub(super) const TREES: &str = "keyspaces";
 /// fjall's own list of the trees.
 pub(super) const LIST_OF_TREES: &str = "0";
 
-/// What is known of damage before rows are read.
+/// The damage known before rows are read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Damage {
-    /// A file with data is damaged, so lists of files are not believed.
+    /// A file with data is damaged, so lists of files are not trusted.
     pub is_any: bool,
     /// A journal is damaged.
     pub is_in_journals: bool,
-    /// An orderly end left its note: the tables have what the journals had.
+    /// The note of an orderly close exists: the tables have all rows of the journals.
     pub was_closed: bool,
 }
 
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_versions_of_fjall_are_those_whose_files_were_read() {
+    fn fjall_has_the_versions_whose_formats_were_studied() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock");
         let lock = std::fs::read_to_string(path).unwrap();
         for (name, version) in VERSIONS {

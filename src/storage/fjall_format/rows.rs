@@ -1,9 +1,9 @@
 //! The rows of fjall's trees, read from the files without opening the database: nothing is changed.
 //!
-//! A tree is its table files and what the journals hold of it. Of each key the version with the
-//! greatest number counts. Where something is damaged, what can be read is read all the same: a
-//! block costs its own rows, and a file whose list is gone is known by the checksum that another
-//! list has of it, or by the directory it is in.
+//! A tree consists of its table files and its rows in the journals. Of each key the version with
+//! the greatest number counts. A damaged database is read as far as possible. A damaged block loses
+//! only its own rows. A file whose list is missing is identified by its checksum in another list,
+//! or by its directory.
 
 use super::batches::{self, Journaled};
 use super::sorted::{Gap, Item, TableFile, highest_seqno};
@@ -14,20 +14,20 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A version of a row, with its number; no value where it was deleted.
+/// A version of a row, with its number; `None` as value for a deleted row.
 type Version = (u64, Option<Vec<u8>>);
 
-/// Takes a row with its key; returns whether to go on.
+/// Receives a row with its key; returns whether to continue.
 pub type EachRow<'e> = dyn FnMut(FoundRow<'_>) -> bool + 'e;
 
-/// A row as it was found.
+/// A row that was read.
 #[derive(Debug, Clone, Copy)]
 pub struct FoundRow<'r> {
     /// Its key.
     pub key: &'r [u8],
     /// Its value.
     pub value: &'r [u8],
-    /// Whether a newer version of it may be in what could not be read.
+    /// Whether a newer version may be in an unreadable part.
     pub may_be_old: bool,
 }
 
@@ -35,22 +35,22 @@ pub struct FoundRow<'r> {
 #[derive(Debug, Default)]
 pub struct Tree {
     tables: Vec<Table>,
-    /// What the journals have that no table file has.
+    /// Rows that are only in the journals.
     newer: BTreeMap<Vec<u8>, Version>,
-    /// What they have that a table file should have too.
+    /// Journal rows that a table file should have too.
     older: BTreeMap<Vec<u8>, Version>,
-    /// Whether a file of it is gone, with rows that nobody knows.
+    /// Whether a file of the tree is missing, with an unknown set of rows.
     lacks_table: bool,
 }
 
 #[derive(Debug)]
 struct Table {
     path: PathBuf,
-    /// What is added to the number of each item.
+    /// The offset added to the number of each item.
     seqno: u64,
 }
 
-/// A table file under way.
+/// A table file being read.
 struct Source {
     file: TableFile,
     seqno: u64,
@@ -65,8 +65,8 @@ impl Source {
 }
 
 impl Tree {
-    /// Hands on the rows from `from` on, in the order of their keys, until `each` returns false.
-    /// Returns between which keys rows may be missing.
+    /// Passes the rows from `from` on to `each`, in key order, until `each` returns false. Returns
+    /// the gaps in which rows may be missing.
     pub fn scan(&self, from: &[u8], each: &mut EachRow<'_>) -> io::Result<Vec<Gap>> {
         let mut sources = Vec::new();
         for table in &self.tables {
@@ -141,8 +141,8 @@ pub struct Trees {
 }
 
 impl Trees {
-    /// Finds the trees of the database at `path`. A damaged one is looked through for what can be
-    /// read of it.
+    /// Finds the trees of the database at `path`. A damaged database is searched for everything
+    /// readable.
     pub fn find(path: &Path, damage: Damage) -> io::Result<Self> {
         let is_damaged = damage.is_any;
         let mut found = Self::default();
@@ -177,7 +177,7 @@ impl Trees {
         Ok(found)
     }
 
-    /// The list of the trees is a tree too.
+    /// The list of the trees is itself a tree.
     fn read_names(&mut self) -> io::Result<()> {
         let Some(list) = self.trees.get(&0) else { return Ok(()) };
         let mut names = BTreeMap::new();
@@ -192,8 +192,8 @@ impl Trees {
         Ok(())
     }
 
-    /// Takes the tree that has this name; where no list says so, one without a name that `begins`
-    /// with such a key.
+    /// Takes the tree with this name; where no list names the trees, an unnamed one whose first key
+    /// satisfies `begins`.
     pub fn take(&mut self, name: &str, begins: &dyn Fn(&[u8]) -> bool) -> io::Result<Option<Tree>> {
         let mut named = self.names.iter().filter(|(_, found)| *found == name).map(|(id, _)| *id);
         if let Some(id) = named.next_back() {
@@ -213,7 +213,7 @@ impl Trees {
 /// The trees that fjall's list of them names.
 pub(in crate::storage) fn named_trees(path: &Path) -> io::Result<Vec<u64>> {
     let mut list = Trees { trees: listed(path, &[0])?, ..Trees::default() };
-    // A file that is gone is told of elsewhere.
+    // A missing file is reported elsewhere.
     match list.read_names() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         read => read.map(|()| list.names.into_keys().collect()),
@@ -224,7 +224,7 @@ fn tables_of(id: u64) -> PathBuf {
     Path::new(TREES).join(id.to_string()).join(tree::TABLES)
 }
 
-/// The table files as the lists have them.
+/// The table files named by the lists.
 fn listed(path: &Path, ids: &[u64]) -> io::Result<BTreeMap<u64, Tree>> {
     let mut trees = BTreeMap::new();
     for id in ids {
@@ -240,7 +240,7 @@ fn listed(path: &Path, ids: &[u64]) -> io::Result<BTreeMap<u64, Tree>> {
     Ok(trees)
 }
 
-/// The table files as they are found, whatever the lists have.
+/// All table files found, whatever the lists say.
 fn salvaged(path: &Path, ids: &[u64]) -> io::Result<BTreeMap<u64, Tree>> {
     let mut trees = BTreeMap::<u64, Tree>::new();
     let (mut known, mut missing, mut whole) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
@@ -270,8 +270,8 @@ fn salvaged(path: &Path, ids: &[u64]) -> io::Result<BTreeMap<u64, Tree>> {
             let by_name = missing.iter().find(|(tree, l)| tree == id && l.id == file).copied();
             let is_listed = by_sum.or(by_name);
             let own = highest_seqno(&at)?.unwrap_or(0);
-            // What no list has is left over, unless the list is what is damaged. One whose items
-            // have no numbers of their own came after those that were there.
+            // A file in no list is a leftover, unless the list is damaged. A file whose items have
+            // no numbers of their own is newer than the listed ones.
             let seqno = match is_listed {
                 Some((_, listed)) => listed.seqno,
                 None if whole.get(id) == Some(&true) => continue,

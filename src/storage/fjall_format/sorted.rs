@@ -1,4 +1,4 @@
-//! One of fjall's table files, read block by block, as far as it can be read.
+//! One of fjall's table files, read block by block, as far as possible.
 //!
 //! ```text
 //! block   "LSM" 3 | kind u8 | xxh3 u128 of what follows | stored u32 | length u32
@@ -9,7 +9,7 @@
 //!         | value length | value
 //! ```
 //!
-//! Every block has checksums of its own, so a damaged one costs its own rows alone. The blocks with
+//! Every block has its own checksums, so a damaged block loses only its own rows. The blocks with
 //! rows come first, one after the other.
 
 use super::tree::sections;
@@ -26,7 +26,7 @@ const DATA: u8 = 0;
 const TRAILER_BYTES: usize = 31;
 const VALUE: u8 = 0;
 const TOMBSTONES: [u8; 2] = [1, 2];
-/// LZ4 makes at most so many bytes of one.
+/// The greatest compression ratio of LZ4.
 const LZ4_RATIO_MAX: u64 = 256;
 
 /// One version of a row.
@@ -34,23 +34,23 @@ const LZ4_RATIO_MAX: u64 = 256;
 pub(super) struct Item {
     pub(super) key: Vec<u8>,
     pub(super) seqno: u64,
-    /// `None` where the row was deleted.
+    /// `None` for a deleted row.
     pub(super) value: Option<Vec<u8>>,
 }
 
-/// Keys between which rows of a file are missing.
+/// Two keys between which rows of a file are missing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Gap {
-    /// The last key before; `None` at the beginning of the file.
+    /// The last key before the gap; `None` at the beginning of the file.
     pub after: Option<Vec<u8>>,
-    /// The first key behind; `None` at the end of the file.
+    /// The first key after the gap; `None` at the end of the file.
     pub before: Option<Vec<u8>>,
 }
 
 impl Gap {
     /// Whether a row of `key` may be missing.
     pub fn covers(&self, key: &[u8]) -> bool {
-        // The key at an edge may have further versions in what is missing.
+        // The key at an edge may have further versions in the gap.
         self.after.as_ref().is_none_or(|after| after.as_slice() <= key)
             && self.before.as_ref().is_none_or(|before| key <= before.as_slice())
     }
@@ -82,7 +82,7 @@ impl Head {
         HEAD_BYTES as u64 + u64::from(self.stored)
     }
 
-    /// The items in the `stored` bytes of a block; `None` where they have changed.
+    /// The items in the `stored` bytes of a block; `None` if their checksum does not match.
     fn items(&self, stored: &[u8]) -> Option<Vec<Item>> {
         if xxh3_128(stored) != self.checksum {
             return None;
@@ -143,19 +143,19 @@ fn varint(fields: &mut Fields<'_>) -> Option<u64> {
     None
 }
 
-/// A table file that is read from its beginning to its end.
+/// A table file, read from the beginning to the end.
 pub(super) struct TableFile {
     file: File,
     length: u64,
-    /// Where the next block begins.
+    /// The offset of the next block.
     at: u64,
-    /// Where the blocks with rows end, if the file says so.
+    /// The end of the blocks with rows, if the file states it.
     end: Option<u64>,
     is_done: bool,
     items: std::vec::IntoIter<Item>,
     last_key: Option<Vec<u8>>,
     is_in_gap: bool,
-    /// What could not be read so far.
+    /// The gaps so far.
     pub(super) gaps: Vec<Gap>,
 }
 
@@ -170,7 +170,7 @@ impl TableFile {
         Ok(Self { file, length, at: 0, end, is_done, items, last_key, is_in_gap, gaps })
     }
 
-    /// The next item, in the order of the keys; newer versions of a key come first.
+    /// The next item, in key order; newer versions of a key come first.
     pub(super) fn next(&mut self) -> io::Result<Option<Item>> {
         loop {
             if let Some(item) = self.items.next() {
@@ -229,7 +229,7 @@ impl TableFile {
         }
     }
 
-    /// The block at a place, and what is in it if that has not changed.
+    /// The head of the block at an offset, and its items if their checksum matches.
     fn block(&self, at: u64) -> io::Result<Option<(Head, Option<Vec<Item>>)>> {
         let left = self.length.saturating_sub(at);
         let mut head = [0; HEAD_BYTES];
@@ -249,7 +249,7 @@ impl TableFile {
         Ok(Some((head, items)))
     }
 
-    /// Where the next block begins, at `from` or later.
+    /// The offset of the next block, at `from` or later.
     fn search(&self, from: u64) -> io::Result<Option<u64>> {
         let end = self.end.unwrap_or(self.length).min(self.length);
         let mut rest = vec![0; end.saturating_sub(from) as usize];
@@ -262,7 +262,7 @@ impl TableFile {
     }
 }
 
-/// The greatest number of an item of the file at `path`, as the file tells it; or as its items do.
+/// The greatest item number of the file at `path`, from its metadata or else from its items.
 pub(super) fn highest_seqno(path: &Path) -> io::Result<Option<u64>> {
     let mut table = TableFile::open(path)?;
     let meta = sections(&table.file)?.and_then(|list| list.get(&b"meta"[..]).copied());

@@ -1,4 +1,4 @@
-//! fjall's sorted files: which there are, and that each is as it was written.
+//! fjall's sorted files: the list of them, and whether each is unchanged.
 //!
 //! ```text
 //! current  id u64 | xxh3 u128 of the file v<id> | 0
@@ -21,22 +21,22 @@ pub(in crate::storage) const CURRENT: &str = "current";
 pub(in crate::storage) const TABLES: &str = "tables";
 /// The bytes after the list of sections.
 const TRAILER_BYTES: usize = 4 + 1 + 1 + 16 + 8 + 8;
-/// No list of sections is longer: a file has about ten.
+/// The most bytes of a list of sections: a file has about ten.
 const LIST_BYTES_MAX: u64 = 1 << 16;
 
-/// Where sections are, and how long, by their names.
+/// The offsets and lengths of sections, by their names.
 type Sections = BTreeMap<Vec<u8>, (u64, u64)>;
 
-/// A table file, as the list of them has it.
+/// A table file, as its list describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::storage) struct Listed {
     pub(in crate::storage) id: u64,
     pub(in crate::storage) checksum: u128,
-    /// What is added to the number of each item in it.
+    /// The offset added to the number of each item in the file.
     pub(in crate::storage) seqno: u64,
 }
 
-/// Looks at the tree in `name`, seen from `path`.
+/// Inspects the tree in `name`, relative to `path`.
 pub(in crate::storage) fn inspect(
     path: &Path,
     name: &Path,
@@ -51,7 +51,7 @@ pub(in crate::storage) fn inspect(
             return Ok(());
         }
     };
-    // fjall refuses a name that is no number, and removes a file that is not in its list.
+    // fjall refuses a name that is no number, and removes an unlisted file.
     for stray in names(&path.join(name).join(TABLES))? {
         if stray.parse::<u64>().is_err() && !stray.starts_with("._") && stray != ".DS_Store" {
             faults.push(FileFault::new(name.join(TABLES).join(stray), STRAY));
@@ -83,15 +83,15 @@ fn unread(error: &io::Error) -> String {
     }
 }
 
-/// The table files of the tree in `name`, seen from `path`; `None` where nothing says which they
-/// are, since the tree was never finished.
+/// The table files of the tree in `name`, relative to `path`; `None` where there is no list, since
+/// the tree was never finished.
 pub(in crate::storage) fn list(
     path: &Path,
     name: &Path,
 ) -> io::Result<Result<Option<Vec<Listed>>, FileFault>> {
     let current = name.join(CURRENT);
     if !path.join(&current).exists() {
-        // fjall takes it for one that was never finished, or is being removed, and removes it.
+        // fjall treats such a tree as unfinished or being removed, and removes it.
         return Ok(match has_tables(&path.join(name))? {
             true => Err(FileFault::new(current, MISSING)),
             false => Ok(None),
@@ -120,7 +120,7 @@ pub(in crate::storage) fn list(
     Ok(tables(&bytes).map(Some).ok_or_else(unreadable))
 }
 
-/// The lists of table files that the tree in `folder` has, whole or not: what can be read of them.
+/// All readable lists of table files in `folder`, complete or not.
 pub(in crate::storage) fn any_lists(folder: &Path) -> io::Result<Vec<Listed>> {
     let mut found = Vec::new();
     for name in names(folder)? {
@@ -136,13 +136,14 @@ fn has_tables(folder: &Path) -> io::Result<bool> {
     Ok(!names(&folder.join(TABLES))?.is_empty())
 }
 
-/// Whether a file's list of sections is as it was written. fjall makes room for as many sections as
-/// the list claims to have before it looks at the checksum.
+/// Whether a file's list of sections is unchanged. fjall allocates memory for as many sections as
+/// the list claims before it verifies the checksum.
 fn has_whole_list(path: &Path) -> io::Result<bool> {
     Ok(sections(&File::open(path)?)?.is_some())
 }
 
-/// Where each section of a file is, by its name; `None` where the list of them has changed.
+/// The position of each section of a file, by its name; `None` where the list of sections has
+/// changed.
 pub(in crate::storage) fn sections(file: &File) -> io::Result<Option<Sections>> {
     let length = file.metadata()?.len();
     let Some(end) = length.checked_sub(TRAILER_BYTES as u64) else { return Ok(None) };
@@ -170,7 +171,7 @@ fn named(list: &[u8]) -> Option<Sections> {
     Some(found)
 }
 
-/// Where the list of sections is, and its checksum.
+/// The position of the list of sections, and its checksum.
 struct ListPlace {
     checksum: u128,
     at: u64,
@@ -219,7 +220,7 @@ fn tables(list: &[u8]) -> Option<Vec<Listed>> {
     section.is_empty().then_some(found)
 }
 
-/// The section of a file that has this name.
+/// The section of a file with this name.
 fn section<'f>(file: &'f [u8], name: &[u8]) -> Option<&'f [u8]> {
     let place = list_place(file.get(file.len().checked_sub(TRAILER_BYTES)?..)?)?;
     let (at, len) = *named(part(file, place.at, place.len)?)?.get(name)?;

@@ -1,6 +1,6 @@
-//! Log files written anew, where records of theirs are replaced or removed.
+//! Rewrites log files in which records are replaced or removed.
 //!
-//! The new file is on the medium before it takes the place of the old one.
+//! The new file is on the disk before it replaces the old one.
 
 use super::format::{FrameHead, HEAD_BYTES, Head};
 use super::walk::name;
@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError};
 type Records = BTreeMap<u64, Vec<u8>>;
 
 impl LogFiles {
-    /// Replaces records, and removes those without a value. All of a file are replaced or none.
+    /// Replaces records, and removes those without a value: all of a file, or none.
     pub(in crate::storage) fn edit(
         &self,
         mut changes: BTreeMap<u64, Option<Vec<u8>>>,
@@ -70,7 +70,7 @@ impl LogFiles {
     }
 }
 
-/// Makes the file that `head` describes, with `records`; returns it, and how long it is.
+/// Writes the file that `head` describes, with `records`; returns the file and its length.
 fn write(folder: &Path, head: &Head, records: &Records) -> io::Result<(File, u64)> {
     let mut at = HEAD_BYTES;
     let file = make(folder, head.first, |file| {

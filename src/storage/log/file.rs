@@ -1,8 +1,7 @@
-//! One log file of an open store: how far it is written and synced, and where its frames are.
+//! One log file of an open store: its written and synced lengths, and an index of its frames.
 //!
-//! A reader opens the file for itself, and reads no further than has been published: what is being
-//! appended meanwhile is never seen in part, and a file that is trimmed while it is read stays
-//! readable to its end.
+//! A reader opens the file for itself, and reads no further than the published length. So it never
+//! sees part of an append, and a file trimmed during a read stays readable to its end.
 
 use super::format::{FrameHead, HEAD_BYTES, Head};
 use super::frames::Frames;
@@ -18,26 +17,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub(super) head: Head,
-    /// How far it is written, in whole frames.
+    /// The written length, in whole frames.
     length: AtomicU64,
-    /// How far it is on the medium.
+    /// The length that is on the disk.
     synced: AtomicU64,
-    /// How long it was made.
+    /// The preallocated length.
     room: AtomicU64,
-    /// Where some of its frames are; read from the file when somebody asks.
+    /// The offsets of some of its frames; read from the file on first use.
     index: Mutex<Option<Vec<Mark>>>,
 }
 
 impl LogFile {
-    /// A file that is there, with `length` bytes of frames. What of it is on the medium is not
-    /// known: a killed process may have left it in the system's memory.
+    /// An existing file with `length` bytes of frames. How much of it is on the disk is not known:
+    /// a killed process may have left data in the system's memory.
     pub(super) fn found(head: Head, length: u64, index: Option<Vec<Mark>>) -> Self {
         let (room, synced) = (AtomicU64::new(length), AtomicU64::new(HEAD_BYTES));
         let length = AtomicU64::new(length);
         Self { head, length, synced, room, index: Mutex::new(index) }
     }
 
-    /// A file of `room` bytes that was just begun; its head is on the medium.
+    /// A new file of `room` bytes; its head is on the disk.
     pub(super) fn made(head: Head, room: u64) -> Self {
         Self { room: AtomicU64::new(room), ..Self::found(head, HEAD_BYTES, Some(Vec::new())) }
     }
@@ -58,7 +57,7 @@ impl LogFile {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a frame to `file`, which is this one. The caller is the only one to append.
+    /// Appends a frame to `file`, the handle of this file. Only one thread appends.
     pub(super) fn append(&self, mut file: &File, key: u64, record: &[u8]) -> io::Result<()> {
         let at = self.length();
         let too_long = || io::Error::other("the record is too long for a frame");
@@ -87,8 +86,8 @@ impl LogFile {
         Ok(())
     }
 
-    /// Makes all that is written of `file`, which is this one, survive a loss of power. The caller
-    /// is the only one to sync.
+    /// Makes all frames written to `file`, the handle of this file, survive a power failure. Only
+    /// one thread syncs.
     pub(super) fn sync(&self, file: &File) -> io::Result<()> {
         let length = self.length();
         file.sync_data()?;
@@ -96,7 +95,7 @@ impl LogFile {
         Ok(())
     }
 
-    /// Ends the file where its frames end, on the medium too. Nothing is appended any more.
+    /// Truncates the file to the end of its frames, durably. Nothing is appended afterwards.
     pub(super) fn close(&self, file: &File) -> io::Result<()> {
         let length = self.length();
         file.set_len(length)?;
@@ -109,8 +108,8 @@ impl LogFile {
         File::open(folder.join(name(self.head.first)))
     }
 
-    /// Hands on the frames whose keys are at or above `from`, until `each` returns false; returns
-    /// whether it did.
+    /// Passes the frames with keys at or above `from` to `each`, until `each` returns false;
+    /// returns whether it did.
     pub(super) fn scan(
         &self,
         file: &File,
@@ -157,7 +156,7 @@ impl LogFile {
         Ok(last)
     }
 
-    /// The frames from one at or before `key` on.
+    /// The frames from the first indexed one at or before `key` on.
     fn frames_from<'f>(&self, file: &'f File, key: u64) -> io::Result<Frames<'f>> {
         let mut index = self.index();
         let known = match index.take() {
@@ -182,7 +181,7 @@ impl LogFile {
     }
 }
 
-/// The head of the next frame; that there is none before the end is damage.
+/// The head of the next frame; a missing head before the end is damage.
 fn next(frames: &mut Frames<'_>) -> io::Result<Option<FrameHead>> {
     match frames.head()? {
         None if !frames.is_at_end() => Err(damaged_at(frames.at())),

@@ -8,11 +8,10 @@
 //!        | crc32 u32 of salt, place and these | the record, length bytes of it
 //! ```
 //!
-//! All numbers are little-endian. Zeros follow the frames of a file that is written to. `synced_to`
-//! is how far this file was known to be on the medium when the frame was written: whatever is wrong
-//! before that place is no crash's doing. The place of a frame and the file's salt, 8 random bytes,
-//! are under its checksum, so that bytes of a user's that look like a frame are never taken for
-//! one.
+//! All numbers are little-endian. Zeros follow the frames of a file that is being written.
+//! `synced_to` is the length known to be on the disk when the frame was written: a fault before
+//! that offset is damage, and no effect of a crash. The checksum of a frame covers its offset and
+//! the file's salt, 8 random bytes, so user data that looks like a frame is never mistaken for one.
 
 use crate::protocol::Fields;
 use std::hash::{BuildHasher, RandomState};
@@ -23,14 +22,14 @@ const HEAD_COPY_BYTES: usize = 8 + 4 + 8 + 8 + 8 + 4;
 /// Both copies of the head.
 pub(super) const HEAD_BYTES: u64 = 2 * HEAD_COPY_BYTES as u64;
 
-/// What a frame begins with.
+/// The first bytes of a frame.
 pub(super) const FRAME_MARK: &[u8; 4] = b"rec:";
 pub(super) const FRAME_HEAD_BYTES: usize = 4 + 4 + 8 + 8 + 4 + 4;
 
-/// What a log file says of itself.
+/// The head of a log file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::storage) struct Head {
-    /// Tells this file from every other, also from one that had its name.
+    /// Distinguishes this file from every other, including an earlier one of the same name.
     pub(in crate::storage) salt: u64,
     /// The key of its first frame, which is its name too.
     pub(in crate::storage) first: u64,
@@ -38,14 +37,14 @@ pub(in crate::storage) struct Head {
     pub(in crate::storage) previous: u64,
 }
 
-/// What is wrong with the head of a file.
+/// The fault in the head of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HeadFault {
-    /// One copy can be read.
+    /// One copy is readable.
     OneCopy(Head),
-    /// None can.
+    /// No copy is readable.
     Damaged,
-    /// A newer vatn wrote it.
+    /// A newer version of vatn wrote the file.
     Version(u32),
 }
 
@@ -64,7 +63,7 @@ impl Head {
         copy.repeat(2)
     }
 
-    /// Reads what a file begins with; both copies must be there, and the same.
+    /// Reads the head of a file; both copies must be there, and equal.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, HeadFault> {
         let mut copies = bytes.chunks_exact(HEAD_COPY_BYTES).map(Self::decode_copy);
         let mut next = || copies.next().unwrap_or(Err(HeadFault::Damaged));
@@ -95,14 +94,14 @@ impl Head {
     }
 }
 
-/// What stands before a record.
+/// The head of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameHead {
     pub(super) key: u64,
-    /// Bytes of the record.
+    /// The length of the record, in bytes.
     pub(super) length: u32,
     pub(super) synced_to: u64,
-    /// Of the record.
+    /// The checksum of the record.
     pub(super) checksum: u32,
 }
 
@@ -136,7 +135,7 @@ impl FrameHead {
         Self::decode_unsealed(fields)
     }
 
-    /// The same, whatever its checksum says.
+    /// Like `decode`, without verifying the checksum.
     pub(super) fn decode_unsealed(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields::new(bytes);
         if fields.take()? != *FRAME_MARK {
@@ -150,7 +149,7 @@ impl FrameHead {
         })
     }
 
-    /// Bytes of the whole frame.
+    /// The length of the whole frame, in bytes.
     pub(super) fn frame_bytes(&self) -> u64 {
         FRAME_HEAD_BYTES as u64 + u64::from(self.length)
     }
@@ -169,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_with_one_good_copy_can_still_be_read() {
+    fn a_head_with_one_good_copy_is_still_readable() {
         let head = Head::new(7, 3);
         let bytes = head.encode();
         assert_eq!(bytes.len() as u64, HEAD_BYTES);
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_one_at_its_own_place_in_its_own_file_alone() {
+    fn a_frame_is_valid_only_at_its_own_offset_in_its_own_file() {
         let head = FrameHead::of(9, b"record", 80).unwrap();
         let bytes = head.encode(5, 80);
         assert_eq!(FrameHead::decode(&bytes, 5, 80), Some(head));

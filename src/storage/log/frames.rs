@@ -1,23 +1,23 @@
-//! The frames of one file, one after the other, through a window on it.
+//! Reads the frames of one file in sequence, through a window on the file.
 //!
-//! Nothing is made larger than what is left of the file, whatever a frame claims.
+//! No buffer is larger than the rest of the file, whatever length a frame claims.
 
 use super::format::{FRAME_HEAD_BYTES, FrameHead};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// What is read at once.
+/// The most bytes of one read.
 const WINDOW_BYTES: u64 = 128 << 10;
 
 /// A reader of frames.
 pub(super) struct Frames<'f> {
     file: &'f File,
-    /// Of the file, where its head could be read.
+    /// The salt of the file, where its head could be read.
     salt: Option<u64>,
-    /// Where the next frame begins.
+    /// The offset of the next frame.
     at: u64,
-    /// Where the frames end.
+    /// The end of the frames.
     end: u64,
     window: Vec<u8>,
     window_at: u64,
@@ -30,12 +30,12 @@ impl<'f> Frames<'f> {
         Self { file, salt, at, end, window: Vec::new(), window_at: 0 }
     }
 
-    /// The same, of a file whose salt is not known: the checksums of the records alone are.
+    /// Like `new`, for a file of unknown salt: only the checksums of the records are verified.
     pub(super) fn unsealed(file: &'f File, at: u64, end: u64) -> Self {
         Self { file, salt: None, at, end, window: Vec::new(), window_at: 0 }
     }
 
-    /// Where the next frame begins.
+    /// The offset of the next frame.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
@@ -45,7 +45,7 @@ impl<'f> Frames<'f> {
         self.at >= self.end
     }
 
-    /// The head of the next frame; `None` where no frame begins that could be whole.
+    /// The head of the next frame; `None` where no complete frame begins.
     pub(super) fn head(&mut self) -> io::Result<Option<FrameHead>> {
         let (salt, at, left) = (self.salt, self.at, self.end.saturating_sub(self.at));
         if left < FRAME_HEAD_BYTES as u64 {
@@ -66,12 +66,12 @@ impl<'f> Frames<'f> {
         Ok((crc32fast::hash(record) == head.checksum).then_some(record))
     }
 
-    /// Goes on behind the next frame, whose head is `head`.
+    /// Moves past the next frame, whose head is `head`.
     pub(super) fn pass(&mut self, head: &FrameHead) {
         self.at += head.frame_bytes();
     }
 
-    /// Bytes of the file, which the caller knows to have them.
+    /// Bytes of the file; the caller has checked that the file has them.
     fn bytes(&mut self, at: u64, count: u64) -> io::Result<&[u8]> {
         let window_end = self.window_at + self.window.len() as u64;
         if at < self.window_at || at + count > window_end {

@@ -1,12 +1,12 @@
-//! The log's records in append-only files of our own: `log/<first key>.log`.
+//! The log's records in append-only files of vatn's own: `log/<first key>.log`.
 //!
-//! A record is written once, read seldom, and dropped with all that are older, so none of what a
-//! sorted store does for its rows is done for it: one write appends it, one `fdatasync` makes it
-//! durable, and a file goes when no record in it is wanted any more. The bytes are in `format`.
+//! A record is written once, read rarely, and dropped together with all older ones, so the log
+//! needs nothing of a sorted store. One write appends a record, one `fdatasync` makes it durable,
+//! and a file is removed when none of its records is needed. `format` describes the bytes.
 //!
-//! Files are closed when they are over [`FILE_BYTES`]; one that is closed is on the medium, whole,
-//! so only the last one can be torn by a crash. Closed files are not read until somebody asks for
-//! a record in them.
+//! A file is closed when it exceeds [`FILE_BYTES`]. A closed file is completely on the disk, so a
+//! crash can tear only the last file. Closed files are read only when a record in them is
+//! requested.
 
 mod edit;
 mod file;
@@ -33,18 +33,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use walk::name;
 
-/// The directory of the files, in that of the store.
+/// The directory of the log files, in the store's directory.
 pub(super) const FOLDER: &str = "log";
-/// A file is closed when it is this long. It is what the disk holds more than is retained.
+/// The length at which a file is closed. The disk holds up to this much more than is retained.
 const FILE_BYTES: u64 = 32 << 20;
-/// How many files must fit into what is free of the medium for one to be made ahead of time, and
-/// for those that are there to be kept. Far enough apart that what is given back is not made anew.
+/// How many files must fit into the free space of the disk for one to be preallocated, and for the
+/// existing spares to be kept. The distance between the two avoids removing and recreating files.
 const FREE_FOR_NEW: u64 = 8;
 const FREE_FOR_KEPT: u64 = 4;
-/// The last file is longer than its frames by so much, in zeros: a sync then need not note a new
-/// length, which costs as much again as the data.
+/// How much longer the last file is than its frames, in zeros: a sync then need not record a new
+/// length, which would cost as much as the data.
 const ROOM_BYTES: u64 = 1 << 20;
-/// How far apart the frames are that a file's index tells of.
+/// The distance between indexed frames, in bytes.
 const INDEX_BYTES: u64 = 64 << 10;
 const READING: &str = "reading the log";
 const WRITING: &str = "writing the log";
@@ -52,14 +52,14 @@ const WRITING: &str = "writing the log";
 /// A record with its key.
 type KeyRecord = (u64, Vec<u8>);
 
-/// Where a frame is.
+/// The position of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     key: u64,
     at: u64,
 }
 
-/// How far the log is on the medium: all older files, and this one up to `at`.
+/// The durable end of the log: all older files, and this one up to `at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Durable {
     pub(super) first: u64,
@@ -73,11 +73,11 @@ pub(super) struct LogFiles {
     folder: PathBuf,
     files: RwLock<BTreeMap<u64, Arc<LogFile>>>,
     writer: Mutex<Writer>,
-    /// Held while a file is synced: the system tells of a failed write once, and whoever synced
-    /// meanwhile has to hear of it too.
+    /// Held while a file is synced: the system reports a failed write once, and a thread that syncs
+    /// at the same time must learn of it too.
     syncing: Mutex<()>,
     segment_pool: SegmentPool,
-    /// Why nothing is written any more.
+    /// The error that ended all writing.
     failure: OnceLock<StorageError>,
     file_bytes: u64,
 }
@@ -94,7 +94,7 @@ impl LogFiles {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a record of `key` can be appended: it comes after all others.
+    /// Whether a record of `key` can be appended: its key is above all others.
     pub(super) fn is_next(&self, key: u64) -> bool {
         self.writer().last_key.is_none_or(|last| last < key)
     }
@@ -107,19 +107,20 @@ impl LogFiles {
         }
     }
 
-    /// After a failed write nothing is known of the end of the file.
+    /// After a failed write the end of the file is unknown.
     fn fail(&self, error: &io::Error) -> StorageError {
         let error = StorageError::new(WRITING, super::copy(error));
         let _ = self.failure.set(error.clone());
         error
     }
 
-    /// Whether the next record goes into the file that is open: to make one takes syncs.
+    /// Whether the next record goes into the open file: creating a file takes syncs.
     pub(super) fn appends_at_once(&self) -> bool {
         self.writer().last.as_ref().is_some_and(|(log, _)| log.length() < self.file_bytes)
     }
 
-    /// Appends a record, whose key is above all others. It is with the system when this returns.
+    /// Appends a record, whose key is above all others. When this returns, the operating system has
+    /// it.
     pub(super) fn append(&self, key: u64, record: &[u8]) -> Result<(), StorageError> {
         self.is_well()?;
         let mut writer = self.writer();
@@ -137,7 +138,7 @@ impl LogFiles {
             }
         };
         log.append(&file, key, record)?;
-        // A file that was deleted goes on to take writes, and none can be found again.
+        // A deleted file still accepts writes, and none of them can be found again.
         if is_removed(&file)? {
             let gone = format!("{} was removed under the broker", name(log.head.first));
             return Err(io::Error::other(gone));
@@ -147,8 +148,8 @@ impl LogFiles {
         Ok(())
     }
 
-    /// Makes the file of the records from `first` on. It is on the medium before it has its name,
-    /// and has its name before anything is in it.
+    /// Creates the file of the records from `first` on. Its content is on the disk before it gets
+    /// its name, and it gets its name before its first record.
     fn begin(&self, first: u64) -> io::Result<(Arc<LogFile>, Arc<File>)> {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let previous = files.last_key_value().map_or(0, |(first, _)| *first);
@@ -166,7 +167,7 @@ impl LogFiles {
         Ok((log, Arc::new(file)))
     }
 
-    /// Begins the file of the records from `first` on in one that is not used any more.
+    /// Begins the file of the records from `first` on in a recycled file.
     fn begin_again(&self, first: u64, head: &[u8]) -> io::Result<Option<(File, u64)>> {
         let Some(spare) = self.segment_pool.take() else { return Ok(None) };
         let begun = spare.begin(head, &self.folder.join(name(first)))?;
@@ -174,14 +175,14 @@ impl LogFiles {
         Ok(begun)
     }
 
-    /// Makes a piece of the next file ahead of time, when it will be needed and that is worth it;
-    /// returns whether it did. What fails here is no loss. Where little is free of the medium, what
-    /// is there goes, with what is kept to be written again.
+    /// Preallocates a piece of the next file, when it will be needed and pays off; returns whether
+    /// it did. A failure here loses nothing. Where the disk has little free space, existing spare
+    /// files are removed, recycled ones too.
     pub(super) fn preallocate(&self, free_bytes: u64) -> bool {
         let bytes = self.file_bytes + ROOM_BYTES;
         let fits = |times: u64| free_bytes / times >= bytes;
         let length = self.writer().last.as_ref().map_or(0, |(log, _)| log.length());
-        // It is there when this one is half full.
+        // The next file is complete when this one is half full.
         let goal = length.saturating_mul(2 * bytes) / self.file_bytes;
         let released = match fits(FREE_FOR_KEPT) {
             true => self.segment_pool.release_unused(),
@@ -196,13 +197,13 @@ impl LogFiles {
         })
     }
 
-    /// Makes everything appended so far survive a loss of power, while somebody waits for it.
+    /// Makes everything appended so far survive a power failure, while a writer waits for it.
     pub(super) fn sync_for_writers(&self) -> Result<(), StorageError> {
         self.segment_pool.waited();
         self.sync()
     }
 
-    /// Makes everything appended so far survive a loss of power.
+    /// Makes everything appended so far survive a power failure.
     pub(super) fn sync(&self) -> Result<(), StorageError> {
         self.is_well()?;
         let last = self.writer().last.clone();
@@ -211,23 +212,23 @@ impl LogFiles {
     }
 
     fn sync_file(&self, log: &LogFile, file: &File) -> io::Result<()> {
-        // Another thread may have done it meanwhile.
+        // Another thread may have synced it meanwhile.
         self.alone(|| if log.has_unsynced() { log.sync(file) } else { Ok(()) })
     }
 
-    /// Syncs while no other thread does, unless one of them failed.
+    /// Syncs under the lock, unless an earlier sync failed.
     fn alone(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let _alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_well().map_err(io::Error::other)?;
         sync().inspect_err(|error| drop(self.fail(error)))
     }
 
-    /// Removes the files that are kept to be written again.
+    /// Removes the recycled files.
     pub(super) fn release_spares(&self) -> io::Result<()> {
         self.segment_pool.clear()
     }
 
-    /// Ends the last file where its frames end: after an orderly end there is nothing else in it.
+    /// Truncates the last file to its frames: after an orderly close it contains nothing else.
     pub(super) fn close(&self) -> Result<(), StorageError> {
         self.is_well()?;
         self.segment_pool.clear().map_err(|error| self.fail(&error))?;
@@ -235,7 +236,7 @@ impl LogFiles {
         self.alone(|| log.close(&file)).map_err(|error| self.fail(&error))
     }
 
-    /// How far the log is on the medium; `None` when it holds nothing.
+    /// The durable end of the log; `None` when the log is empty.
     pub(super) fn durable(&self) -> Option<Durable> {
         let writer = self.writer();
         let (log, _) = writer.last.as_ref()?;
@@ -243,7 +244,7 @@ impl LogFiles {
         (at > HEAD_BYTES).then_some(Durable { first: head.first, salt: head.salt, at })
     }
 
-    /// Bytes of all files.
+    /// The bytes of all files.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {
         let logs: u64 = self.all().map(|log| log.length()).sum();
@@ -255,7 +256,7 @@ impl LogFiles {
         files.values().cloned().collect::<Vec<_>>().into_iter()
     }
 
-    /// The file that holds `key`, or would.
+    /// The file that holds `key`, or would hold it.
     fn at(&self, key: u64) -> Option<Arc<LogFile>> {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
         files.range(..=key).next_back().map(|(_, log)| Arc::clone(log))
@@ -267,7 +268,7 @@ impl LogFiles {
         files.range((first, Bound::Unbounded)).next().map(|(_, log)| Arc::clone(log))
     }
 
-    /// Does `work` with an open file; `None` when it was trimmed meanwhile.
+    /// Does `work` with an open file; `None` when the file was trimmed meanwhile.
     fn with<T>(
         &self,
         log: &LogFile,
@@ -297,8 +298,8 @@ impl LogFiles {
     ) -> Result<(), StorageError> {
         let mut next = self.at(from).or_else(|| self.after(Bound::Unbounded));
         while let Some(log) = next {
-            // Before it is read: a file that has a successor has its last record. After the last
-            // one there is nothing that was there when the reading began.
+            // Taken before the file is read: a file with a successor has its last record. Beyond
+            // the last file are only records that came after the read began.
             next = self.after(Bound::Excluded(log.head.first));
             if self.with(&log, |file| log.scan(file, from, each))? == Some(true) {
                 return Ok(());
@@ -320,8 +321,8 @@ impl LogFiles {
         Ok(None)
     }
 
-    /// The first key of the files that are left when those go that hold nothing but records before
-    /// `before`; `None` when there is no such file. Nothing more is appended to one that may go.
+    /// The first key of the files that remain when all files with only records before `before` are
+    /// removed; `None` when no file can be removed. Nothing more is appended to a removable file.
     pub(super) fn kept_from(&self, before: u64) -> Result<Option<u64>, StorageError> {
         self.is_well()?;
         let mut writer = self.writer();
@@ -338,7 +339,7 @@ impl LogFiles {
     }
 
     /// Removes the files before the one that begins at `first`. The caller has noted durably that
-    /// the log begins there: the removal itself may be lost, or be done in part.
+    /// the log begins there: a crash may lose the removal, or leave it partial.
     pub(super) fn remove_before(&self, first: u64) -> Result<(), StorageError> {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         let kept = files.split_off(&first);
@@ -347,7 +348,7 @@ impl LogFiles {
         let path = |first| self.folder.join(name(first));
         let mut unread = Vec::new();
         for (first, log) in gone {
-            // Whoever reads it goes on to its end.
+            // A thread that is reading the file can read to its end.
             match Arc::into_inner(log) {
                 Some(_) => unread.push(path(first)),
                 None => std::fs::remove_file(path(first)).map_err(trimming)?,
@@ -361,9 +362,9 @@ fn trimming(error: io::Error) -> StorageError {
     StorageError::new("trimming the log", error)
 }
 
-/// Whether a file has no name any more. Nothing else is asked of it: Linux 6.13 and later note a
-/// time of its own for the first write after somebody asked for a file's times (multigrain
-/// timestamps), and the next sync would have to write that too, in another place.
+/// Whether a file has been unlinked. Only the link count is queried, and no times: Linux 6.13 and
+/// later record a separate time for the first write after a query of a file's times (multigrain
+/// timestamps), and the next sync would have to write that too, elsewhere.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_removed(file: &File) -> io::Result<bool> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
@@ -375,7 +376,8 @@ fn is_removed(file: &File) -> io::Result<bool> {
     Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) == 0)
 }
 
-/// Makes a file in `folder` that `fill` fills, and gives it its name when it is on the medium.
+/// Makes a file in `folder` with the content that `fill` writes, and names it when the content is
+/// on the disk.
 fn make(
     folder: &Path,
     first: u64,

@@ -1,4 +1,5 @@
-//! The log files of a store that is opened: which there must be, and what a crash left of the last.
+//! Opens the log files of a store: checks which files must exist, and removes the partial frames
+//! that a crash left in the last one.
 
 use super::format::HEAD_BYTES;
 use super::segment_pool::{SegmentPool, remove_left};
@@ -11,17 +12,17 @@ use std::io::{self, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
-/// What the rest of the store knows of its log.
+/// The facts of the store about its log.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::storage) struct Known {
-    /// The files before this key were to be removed.
+    /// The files before this key were about to be removed.
     pub(in crate::storage) begins: u64,
-    /// How far it was on the medium at least.
+    /// The least durable end of the log.
     pub(in crate::storage) ends: Option<Durable>,
 }
 
 impl Known {
-    /// Reads what is noted of it: where it begins, and how far it was on the medium.
+    /// Decodes the two facts: where the log begins, and how much of it was on the disk.
     pub(in crate::storage) fn decode(begins: Option<&[u8]>, ends: Option<&[u8]>) -> Self {
         let numbers = |bytes: &[u8]| -> Vec<u64> {
             let chunks = bytes.chunks_exact(8).filter_map(|chunk| chunk.try_into().ok());
@@ -37,8 +38,8 @@ impl Known {
 }
 
 impl LogFiles {
-    /// Opens the log in the directory of the store at `path`, whose files have been found well, or
-    /// says what is missing. Nothing is changed then.
+    /// Opens the log in the directory of the store at `path`, whose files passed an inspection. The
+    /// error names what is missing; then nothing is changed.
     pub(in crate::storage) fn open(
         path: &Path,
         mut found: Found,
@@ -53,7 +54,7 @@ impl LogFiles {
         if let Some(fault) = missing(&found, known).or_else(|| cut_short(&found, known)) {
             return Ok(Err(fault));
         }
-        // A crash came between the note that they go and their removal.
+        // A crash came between the note of their removal and the removal.
         for first in gone.into_keys() {
             std::fs::remove_file(folder.join(name(first)))?;
         }
@@ -70,7 +71,7 @@ impl LogFiles {
         }))
     }
 
-    /// The same, with files that are closed when they have `file_bytes`.
+    /// The same log, with files that are closed at `file_bytes`.
     #[cfg(test)]
     pub(super) fn with_files_of(mut self, file_bytes: u64) -> Self {
         self.file_bytes = file_bytes;
@@ -82,7 +83,7 @@ fn fault(first: u64, what: impl Into<String>) -> FileFault {
     FileFault::new(PathBuf::from(FOLDER).join(name(first)), what)
 }
 
-/// Every file names the one before it, and the last one that was synced is known.
+/// Every file names the one before it, and the last synced file is known.
 pub(super) fn missing(found: &Found, known: Known) -> Option<FileFault> {
     let mut before = known.begins.saturating_sub(1);
     for (first, head) in &found.heads {
@@ -95,7 +96,7 @@ pub(super) fn missing(found: &Found, known: Known) -> Option<FileFault> {
     (!found.heads.contains_key(&ends.first)).then(|| fault(ends.first, MISSING))
 }
 
-/// What was on the medium is no crash's to take.
+/// No crash can remove data that was on the disk.
 pub(super) fn cut_short(found: &Found, known: Known) -> Option<FileFault> {
     let (ends, walk) = (known.ends?, found.last.as_ref()?);
     let (first, head) = found.heads.last_key_value()?;
@@ -106,7 +107,7 @@ pub(super) fn cut_short(found: &Found, known: Known) -> Option<FileFault> {
 
 type Opened = (BTreeMap<u64, Arc<LogFile>>, Writer);
 
-/// Opens the last file for appending, without what a crash left of its last frames.
+/// Opens the last file for appending, without the partial frames that a crash left.
 fn open_last(folder: &Path, found: &mut Found) -> io::Result<Opened> {
     let mut files = BTreeMap::new();
     let mut writer = Writer::default();

@@ -1,13 +1,13 @@
-//! Log files that hold nothing any more, kept to be written again.
+//! A pool of empty log files to be reused.
 //!
-//! A sync of bytes whose place on the medium is settled need not note a new place there, and takes
-//! about half the time. So a file that is trimmed takes another name instead of going, and is the
-//! next new one; where there is none yet and syncs are waited for, one is filled with zeros ahead
-//! of time. What it held proves nothing: every log file has a salt of its own. PostgreSQL does the
-//! same with the segments of its log.
+//! Overwriting allocated blocks makes a sync about twice as fast, because the sync need not record
+//! new blocks. So a trimmed file is renamed instead of removed, and becomes the next new file.
+//! Where there is none and writers wait for syncs, a file is filled with zeros ahead of time. The
+//! old content proves nothing: every log file has its own salt. PostgreSQL recycles its log
+//! segments in the same way.
 //!
-//! It is filled in pieces, as the log goes on: a sync takes with it whatever else is on its way to
-//! the medium, so that all who wait for one would wait for all zeros at once.
+//! A file is filled in pieces as the log grows: a sync also writes all other pending data, so
+//! filling it at once would delay every waiting writer by all the zeros.
 
 use super::walk::entries;
 use std::fs::File;
@@ -16,53 +16,53 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What the name of such a file ends with; no log file has it.
+/// The suffix of such a file's name; no log file has it.
 const ENDING: &str = "spare";
-/// Most files that are kept.
+/// The most files in the pool.
 const SPARES_MAX: usize = 16;
-/// When somebody has waited so often for a sync of one file, the next one is made ahead of time:
-/// its zeros are written besides all else, which pays only where syncs are waited for.
+/// After this many waits for a sync of one log file, the next file is preallocated: its zeros are
+/// additional writes, which pay off only where writers wait for syncs.
 const WAITS_MIN: usize = 64;
-/// When no log file was begun for so many looks, a file is removed with each further one: about ten
-/// seconds. The last one stays longer: where writes are slow, it spares them a new one.
+/// After this many calls without a new log file, each further call removes one spare: about ten
+/// seconds. The last spare stays longer: with slow writes it saves a new file.
 const QUIET_LOOKS: usize = 100;
 const QUIET_LOOKS_LAST: usize = 600;
-/// A piece of them.
+/// The length of a piece of zeros.
 const ZEROS_BYTES: usize = 1 << 20;
 static ZEROS: [u8; ZEROS_BYTES] = [0; ZEROS_BYTES];
 
-/// The files, and how many are worth keeping. No call of the system is made while they are locked:
-/// whoever appends would wait for it.
+/// The files, and how many are worth keeping. No system call is made under the lock: an appender
+/// would wait for it.
 #[derive(Debug, Default)]
 pub(super) struct SegmentPool {
     stock: Mutex<Stock>,
-    /// The file that is filled at the moment.
+    /// The file that is being filled.
     unfinished: Mutex<Option<Unfinished>>,
-    /// How far it is; apart from it, so that who asks does not wait for a piece.
+    /// Its length so far; kept apart from the file, so that a query does not wait for a piece.
     unfinished_bytes: AtomicU64,
-    /// How often somebody waited for a sync since the last log file was begun.
+    /// How many waits for a sync there were since the last log file began.
     waits: AtomicUsize,
-    /// How often somebody looked whether there is something to do since then.
+    /// How many calls of `release_unused` there were since then.
     looks: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Stock {
     kept: Vec<Spare>,
-    /// How many log files were begun since the last trim: about as many will be before the next.
+    /// How many log files began since the last trim: about as many will begin before the next.
     begun: usize,
-    /// How many are kept at most.
+    /// The most files to keep.
     wanted: usize,
 }
 
-/// A file that gets its zeros.
+/// A file that is being filled with zeros.
 #[derive(Debug)]
 struct Unfinished {
     file: File,
     path: PathBuf,
 }
 
-/// A file that can be written again.
+/// A file that can be reused.
 #[derive(Debug)]
 pub(super) struct Spare {
     file: File,
@@ -79,7 +79,7 @@ impl SegmentPool {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A file for a new log file, if there is one.
+    /// Takes a file for a new log file, if there is one.
     pub(super) fn take(&self) -> Option<Spare> {
         self.waits.store(0, Ordering::Relaxed);
         self.looks.store(0, Ordering::Relaxed);
@@ -88,9 +88,9 @@ impl SegmentPool {
         stock.kept.pop()
     }
 
-    /// The log in `folder` is trimmed of the files at `paths`, which nobody reads: as many are kept
-    /// as were begun since the last time, or half as many as were kept before; the others are
-    /// removed.
+    /// Adds the trimmed log files at `paths`, which no thread reads, to the pool in `folder`. The
+    /// pool keeps as many as began since the last trim, or half as many as it kept before; the
+    /// others are removed.
     pub(super) fn put(&self, folder: &Path, paths: Vec<PathBuf>) -> io::Result<()> {
         let mut stock = self.stock();
         let begun = std::mem::take(&mut stock.begun);
@@ -111,7 +111,7 @@ impl SegmentPool {
             kept.push(spare);
         }
         if !kept.is_empty() {
-            // Or a loss of power might leave another file's records under the old name.
+            // Otherwise a power failure might leave another file's records under the old name.
             File::open(folder)?.sync_all()?;
         }
         kept.into_iter().try_for_each(|path| self.add(path))
@@ -124,13 +124,13 @@ impl SegmentPool {
         Ok(())
     }
 
-    /// Somebody waits for a sync.
+    /// Counts a wait for a sync.
     pub(super) fn waited(&self) {
         self.waits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Where a file is wanted ahead of time: fills one in `folder` by a piece more, if it has less
-    /// than `goal` bytes; it is made when it has `bytes`. Returns whether it did.
+    /// Where a preallocated file is wanted: fills one in `folder` by one more piece, if it has less
+    /// than `goal` bytes; it is complete at `bytes`. Returns whether it did.
     pub(super) fn preallocate(&self, folder: &Path, goal: u64, bytes: u64) -> io::Result<bool> {
         let mut unfinished = self.unfinished();
         let filled = self.unfinished_bytes.load(Ordering::Relaxed);
@@ -149,7 +149,7 @@ impl SegmentPool {
         Ok(true)
     }
 
-    /// Removes a file that is kept for a writer who does not come. Call it now and then.
+    /// Removes a spare that no writer has needed for a while. Called at intervals.
     pub(super) fn release_unused(&self) -> io::Result<()> {
         let looks = self.looks.fetch_add(1, Ordering::Relaxed);
         let mut stock = self.stock();
@@ -159,19 +159,19 @@ impl SegmentPool {
         unused.map_or(Ok(()), |spare| remove(&spare.path))
     }
 
-    /// Whether one is to be begun: syncs are waited for, and there is none.
+    /// Whether to begin a file: writers wait for syncs, and there is no spare.
     fn is_wanted(&self) -> bool {
         self.waits.load(Ordering::Relaxed) >= WAITS_MIN && self.stock().kept.is_empty()
     }
 
-    /// Bytes of all.
+    /// The bytes of all files.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {
         let kept: u64 = self.stock().kept.iter().map(|spare| spare.bytes).sum();
         kept + self.unfinished_bytes.load(Ordering::Relaxed)
     }
 
-    /// Removes all.
+    /// Removes all files.
     pub(super) fn clear(&self) -> io::Result<()> {
         let kept = std::mem::take(&mut self.stock().kept);
         self.unfinished_bytes.store(0, Ordering::Relaxed);
@@ -184,13 +184,13 @@ impl SegmentPool {
 impl Unfinished {
     fn begin(folder: &Path) -> io::Result<Self> {
         let path = folder.join("ahead").with_extension(ENDING);
-        // The one before it may have been taken, and have no other name yet: it is not to be
+        // A file of the previous name may have been taken and not renamed yet: it must not be
         // touched.
         let file = File::options().write(true).create_new(true).open(&path)?;
         Ok(Self { file, path })
     }
 
-    /// Adds a piece, and has it on the medium. When that fails, the file is removed.
+    /// Writes one more piece, and syncs it. On failure the file is removed.
     fn fill_on(mut self) -> io::Result<Self> {
         let filled = self.file.write_all(&ZEROS).and_then(|()| self.file.sync_all());
         match filled {
@@ -201,21 +201,21 @@ impl Unfinished {
 }
 
 impl Spare {
-    /// Makes it begin with `head`, on the medium too, and `whole` its name; `None` when it is gone.
-    /// Returns the file, to be written on behind its head, and how long it is.
+    /// Writes and syncs `head`, and renames the file to `whole`; `None` when the file is gone.
+    /// Returns the file, positioned after its head, and its length.
     pub(super) fn begin(mut self, head: &[u8], whole: &Path) -> io::Result<Option<(File, u64)>> {
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(head)?;
         self.file.sync_data()?;
         match std::fs::rename(&self.path, whole) {
-            // It was of no use to anybody but us.
+            // Only the pool used it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             renamed => renamed.map(|()| Some((self.file, self.bytes))),
         }
     }
 }
 
-/// Removes what a broker left that ended without a word.
+/// Removes the spares of a broker that was killed.
 pub(super) fn remove_left(folder: &Path) -> io::Result<()> {
     let is_spare = |path: &PathBuf| path.extension().is_some_and(|ending| ending == ENDING);
     entries(folder)?.into_iter().filter(is_spare).try_for_each(|path| remove(&path))
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_taken_and_has_no_other_name_yet_is_not_touched() {
+    fn a_taken_file_is_not_touched_before_it_is_renamed() {
         let folder = tempfile::tempdir().unwrap();
         let segment_pool = SegmentPool::default();
         let make = || {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_nobody_takes_go_one_by_one_and_the_last_one_last() {
+    fn unused_files_are_removed_one_by_one_and_the_last_one_later() {
         let folder = tempfile::tempdir().unwrap();
         let segment_pool = SegmentPool::default();
         segment_pool.stock().begun = 3;
@@ -271,16 +271,16 @@ mod tests {
         assert_eq!(kept(QUIET_LOOKS_LAST), 0);
         segment_pool.put(folder.path(), vec![path("4")]).unwrap();
         assert!(segment_pool.take().is_some());
-        assert_eq!(kept(QUIET_LOOKS), 1, "somebody takes them");
+        assert_eq!(kept(QUIET_LOOKS), 1, "a log file takes them");
     }
 
     #[test]
-    fn a_file_is_filled_piece_by_piece_as_far_as_the_log_is() {
+    fn a_file_is_filled_in_pieces_as_the_log_grows() {
         let folder = tempfile::tempdir().unwrap();
         let segment_pool = SegmentPool::default();
         const PIECE: u64 = ZEROS_BYTES as u64;
         let make = |goal| segment_pool.preallocate(folder.path(), goal, 3 * PIECE).unwrap();
-        assert!(!make(PIECE), "nobody waits for a sync");
+        assert!(!make(PIECE), "no writer waits for a sync");
         segment_pool.waits.store(WAITS_MIN, Ordering::Relaxed);
         assert!(make(PIECE) && !make(PIECE));
         assert_eq!(segment_pool.bytes(), PIECE);

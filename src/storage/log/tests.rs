@@ -1,4 +1,4 @@
-//! The log files of a store, written, read, closed, trimmed, torn, damaged and mended.
+//! The log files of a store: written, read, closed, trimmed, torn, damaged and repaired.
 
 use super::format::{FRAME_HEAD_BYTES, FrameHead, HEAD_BYTES};
 use super::*;
@@ -11,7 +11,7 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// Finds and opens the log, or says what is wrong.
+/// Finds and opens the log, or returns the fault.
 fn try_open(path: &Path, known: Known, is_closed: bool) -> Result<LogFiles, FileFault> {
     let mut faults = Vec::new();
     let found = inspect(path, Depth::Start, is_closed, &mut faults, &mut |_| {}).unwrap();
@@ -57,7 +57,7 @@ fn last_file(path: &Path) -> PathBuf {
 }
 
 #[test]
-fn what_is_appended_is_read_in_order_also_after_reopening() {
+fn records_are_read_in_order_also_after_reopening() {
     let folder = folder();
     let mut log = filled(folder.path(), 400);
     for _ in 0..2 {
@@ -78,7 +78,7 @@ fn what_is_appended_is_read_in_order_also_after_reopening() {
 }
 
 #[test]
-fn a_start_reads_the_last_file_alone() {
+fn a_start_reads_only_the_last_file() {
     let folder = folder();
     drop(filled(folder.path(), 400));
     let names = files(folder.path()).unwrap();
@@ -88,26 +88,26 @@ fn a_start_reads_the_last_file_alone() {
     std::fs::write(&closed, bytes).unwrap();
     let log = open(folder.path());
     assert_eq!(log.floor(u64::MAX).unwrap(), Some((800, record(800))));
-    // Who asks for a record in it is told.
+    // A reader of a record in it gets an error.
     let error = log.scan(0, &mut |_, _| true).unwrap_err().to_string();
     let words = format!("{}: it is damaged at byte {HEAD_BYTES}", names[1].display());
     assert!(error.contains(&words), "{error}");
 }
 
 #[test]
-fn a_frame_tells_how_far_the_file_was_synced() {
+fn a_frame_states_the_synced_length_of_its_file() {
     let folder = folder();
     let log = open(folder.path());
-    let told = || {
+    let synced_lengths = || {
         let bytes = std::fs::read(last_file(folder.path())).unwrap();
         let salt = u64::from_le_bytes(bytes[12..20].try_into().unwrap());
         let mut at = HEAD_BYTES;
-        let mut told = Vec::new();
+        let mut synced_lengths = Vec::new();
         while let Some(frame) = FrameHead::decode(&bytes[at as usize..], salt, at) {
-            told.push((frame.key, frame.synced_to));
+            synced_lengths.push((frame.key, frame.synced_to));
             at += frame.frame_bytes();
         }
-        told
+        synced_lengths
     };
     let length = FRAME_HEAD_BYTES as u64 + 3;
     log.append(1, b"one").unwrap();
@@ -116,12 +116,12 @@ fn a_frame_tells_how_far_the_file_was_synced() {
     log.sync().unwrap();
     assert_eq!(log.durable().map(|durable| durable.at), Some(HEAD_BYTES + 2 * length));
     log.append(3, b"new").unwrap();
-    assert_eq!(told(), [(1, HEAD_BYTES), (2, HEAD_BYTES), (3, HEAD_BYTES + 2 * length)]);
+    assert_eq!(synced_lengths(), [(1, HEAD_BYTES), (2, HEAD_BYTES), (3, HEAD_BYTES + 2 * length)]);
 }
 
-/// What cannot be synced: a device that takes every write.
+/// A file that cannot be synced: a device that accepts every write.
 #[test]
-fn a_sync_that_fails_is_told_and_ends_all_writing() {
+fn a_failed_sync_is_reported_and_ends_all_writing() {
     let folder = folder();
     let log = open(folder.path());
     log.append(1, b"one").unwrap();
@@ -134,12 +134,12 @@ fn a_sync_that_fails_is_told_and_ends_all_writing() {
 }
 
 #[test]
-fn files_go_when_nothing_in_them_is_wanted_and_not_before() {
+fn a_file_is_removed_only_when_none_of_its_records_is_needed() {
     let folder = folder();
     let log = filled(folder.path(), 400);
     let firsts: Vec<u64> = log.all().map(|log| log.head.first).collect();
     let (second, third) = (firsts[1], firsts[2]);
-    // The last record before `second` is still wanted.
+    // The last record before `second` is still needed.
     assert_eq!(log.kept_from(second - 2).unwrap(), None);
     assert_eq!(log.kept_from(second).unwrap(), Some(second));
     assert_eq!(log.kept_from(third - 1).unwrap(), Some(second));
@@ -150,8 +150,8 @@ fn files_go_when_nothing_in_them_is_wanted_and_not_before() {
     assert_eq!(log.floor(second - 1).unwrap(), None);
     let mut read = 0;
     reader.scan(&file, 0, &mut |_, _| (read += 1, true).1).unwrap();
-    assert_eq!(read, (second - 2) / 2, "whoever reads a file goes on to its end");
-    // All of it: the next record has a file of its own.
+    assert_eq!(read, (second - 2) / 2, "a reader of a trimmed file can read to its end");
+    // The whole log: the next record gets its own file.
     assert_eq!(log.kept_from(801).unwrap(), Some(801));
     log.append(802, &record(802)).unwrap();
     log.remove_before(801).unwrap();
@@ -162,11 +162,11 @@ fn files_go_when_nothing_in_them_is_wanted_and_not_before() {
 }
 
 #[test]
-fn a_removal_that_a_crash_cut_short_is_finished() {
+fn a_removal_interrupted_by_a_crash_is_completed() {
     let folder = folder();
     let log = filled(folder.path(), 400);
     let firsts: Vec<u64> = log.all().map(|log| log.head.first).collect();
-    // The second of three is gone, in whatever order a system does it.
+    // The second of three is missing: a system may remove them in any order.
     std::fs::remove_file(folder.path().join(&files(folder.path()).unwrap()[1])).unwrap();
     let known = Known { begins: firsts[3], ends: None };
     let log = try_open(folder.path(), known, false).unwrap();
@@ -175,7 +175,7 @@ fn a_removal_that_a_crash_cut_short_is_finished() {
 }
 
 #[test]
-fn a_file_that_is_missing_is_missed() {
+fn a_missing_file_is_a_fault() {
     let folder = folder();
     let log = filled(folder.path(), 400);
     log.sync().unwrap();
@@ -198,13 +198,13 @@ fn half_synced(path: &Path) -> (Vec<u8>, u64) {
     log.sync().unwrap();
     let safe = log.durable().unwrap().at;
     (4..=6).for_each(|n| log.append(2 * n, &record(2 * n)).unwrap());
-    // Without the room after them.
+    // Without the preallocated space after them.
     log.close().unwrap();
     (std::fs::read(last_file(path)).unwrap(), safe)
 }
 
 #[test]
-fn a_torn_tail_is_cut_and_a_torn_middle_is_not() {
+fn a_torn_tail_is_truncated_and_a_torn_middle_is_a_fault() {
     let folder = folder();
     let (bytes, safe) = half_synced(folder.path());
     let path = last_file(folder.path());
@@ -226,14 +226,14 @@ fn a_torn_tail_is_cut_and_a_torn_middle_is_not() {
                 assert_eq!(keys(&open(folder.path()), 0), [left, vec![20]].concat());
             }
         }
-        // After an orderly end nothing is torn.
+        // After an orderly close no tear is normal.
         std::fs::write(&path, &damaged).unwrap();
         assert!(try_open(folder.path(), Known::default(), true).is_err(), "byte {place}");
     }
 }
 
 #[test]
-fn the_room_after_the_frames_is_no_damage_unless_the_end_was_orderly() {
+fn preallocated_space_after_the_frames_is_a_fault_only_after_an_orderly_close() {
     let folder = folder();
     let log = filled(folder.path(), 3);
     let length = || std::fs::metadata(last_file(folder.path())).unwrap().len();
@@ -248,7 +248,7 @@ fn the_room_after_the_frames_is_no_damage_unless_the_end_was_orderly() {
 }
 
 #[test]
-fn a_cut_is_a_crash_unless_what_is_gone_was_on_the_medium() {
+fn a_truncation_is_a_fault_only_where_the_data_was_synced() {
     let folder = folder();
     let (bytes, safe) = half_synced(folder.path());
     let path = last_file(folder.path());
@@ -272,14 +272,14 @@ fn a_cut_is_a_crash_unless_what_is_gone_was_on_the_medium() {
 }
 
 #[test]
-fn bytes_of_a_users_that_look_like_a_frame_are_none() {
+fn user_data_that_looks_like_a_frame_is_not_read_as_one() {
     let folder = folder();
     let log = open(folder.path());
     log.append(1, b"one").unwrap();
     log.sync().unwrap();
     log.append(2, b"two").unwrap();
     let whole = std::fs::read(last_file(folder.path())).unwrap();
-    // A value that is a log file, torn off in its middle.
+    // A value that is a log file, torn in its middle.
     log.append(3, &whole).unwrap();
     log.close().unwrap();
     let path = last_file(folder.path());
@@ -291,7 +291,7 @@ fn bytes_of_a_users_that_look_like_a_frame_are_none() {
 }
 
 #[test]
-fn a_claim_of_many_bytes_makes_no_room_for_them() {
+fn a_frame_that_claims_many_bytes_allocates_no_memory_for_them() {
     let folder = folder();
     let log = open(folder.path());
     log.append(1, b"one").unwrap();
@@ -315,7 +315,7 @@ fn keys_of_one(log: &LogFiles) -> Vec<u64> {
     keys
 }
 
-/// The keys of what a view of the log has: records, and holes.
+/// The keys in a view of the log: records, and holes.
 fn viewed(folder: &Path, known: Known, faults: &mut Vec<FileFault>) -> (Vec<u64>, Vec<u64>) {
     let found = inspect(folder, Depth::Whole, false, faults, &mut |_| {}).unwrap();
     let view = LogView::find(folder, found, known, faults).unwrap();
@@ -330,7 +330,7 @@ fn viewed(folder: &Path, known: Known, faults: &mut Vec<FileFault>) -> (Vec<u64>
 }
 
 #[test]
-fn a_view_has_every_record_that_can_be_read_and_marks_the_hole() {
+fn a_view_returns_every_readable_record_and_marks_the_hole() {
     let folder = folder();
     let (bytes, _) = half_synced(folder.path());
     let path = last_file(folder.path());
@@ -345,7 +345,7 @@ fn a_view_has_every_record_that_can_be_read_and_marks_the_hole() {
         let (whole, holes) = viewed(folder.path(), Known::default(), &mut faults);
         assert_eq!(std::fs::read(&path).unwrap(), damaged, "a view changes nothing");
         match (faults.is_empty(), (place as u64) < HEAD_BYTES) {
-            // What was not synced looks as a crash leaves it.
+            // An unsynced loss looks like the effect of a crash.
             (true, _) => assert!(holes.is_empty(), "byte {place}: {holes:?}"),
             (false, true) => assert_eq!((whole.len(), holes.len()), (6, 0), "byte {place}"),
             (false, false) => {
@@ -364,9 +364,9 @@ fn a_view_has_every_record_that_can_be_read_and_marks_the_hole() {
     assert_eq!((whole, holes, faults.len()), (vec![], vec![2], 1));
 }
 
-/// Without its head a file has the records that follow each other from its beginning on.
+/// A file without its head yields the consecutive records from its beginning.
 #[test]
-fn a_view_reads_a_file_whose_head_is_gone() {
+fn a_view_reads_a_file_without_its_head() {
     let folder = folder();
     let log = open(folder.path());
     (1..6).for_each(|key| log.append(key, b"record").unwrap());

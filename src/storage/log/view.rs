@@ -1,5 +1,5 @@
-//! The log files of a store that is only looked at: nothing is changed, and what can be read of a
-//! damaged file is read. Where records are missing, an empty one stands for them.
+//! A read-only view of a store's log files: nothing is changed, and damaged files are read as far
+//! as possible. An empty record marks each hole.
 
 use super::FOLDER;
 use super::format::{HEAD_BYTES, Head, HeadFault};
@@ -15,25 +15,26 @@ use std::path::{Path, PathBuf};
 
 type Records = BTreeMap<u64, Vec<u8>>;
 
-/// The log, as its files have it.
+/// The log, as found in its files.
 #[derive(Debug, Default)]
 pub(in crate::storage) struct LogView {
     parts: BTreeMap<u64, Part>,
-    /// Whether nothing was ever trimmed of it.
+    /// Whether the log was never trimmed.
     pub(in crate::storage) is_from_start: bool,
 }
 
 #[derive(Debug)]
 enum Part {
-    /// A file up to `end`. It was whole up to `sure`; something of it is missing if it has a hole.
+    /// A file up to `end`. Up to `sure` the file was written completely; records are missing if it
+    /// has a hole.
     File { path: PathBuf, salt: Option<u64>, end: u64, sure: u64, has_hole: bool },
-    /// Records that are in no file.
+    /// A hole between files.
     Missing,
 }
 
 impl LogView {
-    /// Finds the files of the store at `path`, of which `known` is known, and `faults` have been
-    /// found. Adds what is missing to the faults.
+    /// Finds the log files of the store at `path`, given the facts `known` and the `faults` found
+    /// so far. Adds missing files to the faults.
     pub(in crate::storage) fn find(
         path: &Path,
         mut found: Found,
@@ -70,7 +71,7 @@ impl LogView {
         Ok(Self { parts, is_from_start })
     }
 
-    /// Hands on the records from `from` on, until `each` returns false.
+    /// Passes the records from `from` on to `each`, until `each` returns false.
     pub(in crate::storage) fn scan(
         &self,
         from: u64,
@@ -99,7 +100,7 @@ impl LogView {
     }
 }
 
-/// A file that was looked at.
+/// An inspected file.
 struct LookedAt {
     key: u64,
     head: Option<Head>,
@@ -128,7 +129,7 @@ impl LookedAt {
         let salt = head.map(|head| head.salt).or(ends.map(|ends| ends.salt));
         let (mut end, mut has_hole) = (file.metadata()?.len(), true);
         let mut sure = match is_last {
-            // After an orderly end nothing follows the records.
+            // After an orderly close nothing follows the records.
             true if !is_closed => ends.map_or(0, |ends| ends.at),
             _ => end,
         };
@@ -136,7 +137,7 @@ impl LookedAt {
         if let Some(salt) = salt.filter(|_| is_last || is_faulty) {
             let walked = walk::walk(&file, &Head { salt, first: key, previous: 0 })?;
             let is_cut = ends.is_some_and(|ends| ends.salt == salt && walked.end < ends.at);
-            // Where the head alone is wrong, nothing is missing.
+            // Where only the head is damaged, no record is missing.
             let is_whole = read.is_err() && walked.rest == Rest::Nothing;
             has_hole = is_cut || walked.rest == Rest::Damaged || (is_faulty && !is_whole);
             if !has_hole {
@@ -150,7 +151,7 @@ impl LookedAt {
 }
 
 impl Part {
-    /// Its records; an empty one stands for those that are missing.
+    /// Its records; an empty one marks a hole.
     fn records(&self, first: u64) -> io::Result<Records> {
         let Self::File { path, salt, end, sure, has_hole } = self else {
             return Ok(Records::from([(first, Vec::new())]));
@@ -163,8 +164,9 @@ impl Part {
     }
 }
 
-/// The records of a file up to `end`, with an empty one wherever one is missing; at the end too,
-/// where the file was longer for `sure`, or nothing else is missing and it `must_have_hole`.
+/// The records of a file up to `end`, with an empty one at each hole. There is one at the end too,
+/// where the file was certainly longer (`sure`), or no other hole was found and it
+/// `must_have_hole`.
 fn readable(
     file: &File,
     (salt, first): (u64, u64),
@@ -204,8 +206,8 @@ fn readable(
     }
 }
 
-/// The records of a file whose head cannot be read: those that follow each other from the beginning
-/// on. An empty one stands for whatever else there was.
+/// The records of a file with an unreadable head: the consecutive ones from the beginning. An empty
+/// one marks everything after them.
 fn unsealed(file: &File, first: u64, end: u64) -> io::Result<Records> {
     let mut records = Records::new();
     let mut frames = Frames::unsealed(file, HEAD_BYTES.min(end), end);

@@ -1,5 +1,5 @@
-//! A log file looked at from its first byte to its last: where its whole frames end, and whether
-//! what follows is what a crash leaves, or damage.
+//! Walks a log file from its first byte to its last: finds the end of its whole frames, and whether
+//! the rest is the effect of a crash, or damage.
 
 use super::format::{FRAME_MARK, FrameHead, HEAD_BYTES, Head, HeadFault};
 use super::frames::Frames;
@@ -12,43 +12,42 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// The log files of a store, as they were found.
+/// The log files found in a store.
 #[derive(Debug, Default)]
 pub(in crate::storage) struct Found {
     /// Oldest first.
     pub(super) heads: BTreeMap<u64, Head>,
-    /// The last one, walked through.
+    /// The last file, after a walk.
     pub(super) last: Option<Walk>,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Walk {
-    /// Where the whole frames end.
+    /// The end of the whole frames.
     pub(super) end: u64,
-    /// The key of the last one.
+    /// The key of the last frame.
     pub(super) last_key: Option<u64>,
     pub(super) index: Vec<Mark>,
-    /// What follows them.
+    /// The bytes after the whole frames.
     pub(super) rest: Rest,
 }
 
-/// What follows the whole frames.
+/// The bytes after the whole frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
     Nothing,
-    /// Zeros, or what another file held of which this one was made: they are there until an orderly
-    /// end.
+    /// Zeros, or the old content of a recycled file: they stay until an orderly close.
     Room,
-    /// What a crash left of the last ones.
+    /// The remains of the last frames after a crash.
     Torn,
-    /// Something that is no frame, in a place that was on the medium: a later frame says so.
+    /// Bytes that are no frame, at an offset that was on the disk, as a later frame states.
     Damaged,
 }
 
-/// Looks at the log files of the store at `path`: at the last one only, unless everything is to be
-/// read. `is_closed` says that the store had an orderly end, after which nothing is torn. Files
-/// that have a fault already get no other.
+/// Inspects the log files of the store at `path`: only the last one, unless everything is to be
+/// read. `is_closed` says that the store was closed in order, after which no tear is normal. A file
+/// with a known fault gets no second one.
 pub(in crate::storage) fn inspect(
     path: &Path,
     depth: Depth,
@@ -83,7 +82,7 @@ pub(in crate::storage) fn inspect(
 }
 
 impl Walk {
-    /// What is wrong with the file, in words.
+    /// The fault of the file, in words.
     fn fault(&self, may_be_torn: bool) -> Option<String> {
         match self.rest {
             Rest::Nothing => None,
@@ -102,7 +101,7 @@ pub(super) fn name(first: u64) -> String {
     format!("{first:020}.log")
 }
 
-/// Whatever is in `folder`; nothing where there is no such directory.
+/// All entries of `folder`; none where there is no such directory.
 pub(super) fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     match std::fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -110,7 +109,8 @@ pub(super) fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
 }
 
-/// The first keys of the files in `folder`, by their names; none where there is no such directory.
+/// The first keys of the files in `folder`, from their names; none where there is no such
+/// directory.
 pub(super) fn list(folder: &Path) -> io::Result<Vec<u64>> {
     let mut found = Vec::new();
     for path in entries(folder)? {
@@ -123,14 +123,13 @@ pub(super) fn list(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(found)
 }
 
-/// The log files of the store at `path`, seen from there.
+/// The log files of the store at `path`, relative to it.
 pub(in crate::storage) fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let names = list(&path.join(FOLDER))?.into_iter();
     Ok(names.map(|first| PathBuf::from(FOLDER).join(name(first))).collect())
 }
 
-/// Reads the head of the file of the records from `first` on; what is wrong with it is said in
-/// words.
+/// Reads the head of the file of the records from `first` on; the inner error describes the fault.
 fn head(file: &File, first: u64) -> io::Result<Result<Head, String>> {
     Ok(match read_head(file)? {
         Ok(head) if head.first == first => Ok(head),
@@ -149,7 +148,7 @@ pub(super) fn read_head(file: &File) -> io::Result<Result<Head, HeadFault>> {
     Ok(Head::decode(&bytes))
 }
 
-/// Walks through `file`, whose head is `head`, and verifies every checksum.
+/// Walks `file`, whose head is `head`, and verifies every checksum.
 pub(super) fn walk(file: &File, head: &Head) -> io::Result<Walk> {
     let length = file.metadata()?.len();
     let mut walk = Walk { end: HEAD_BYTES, last_key: None, index: vec![], rest: Rest::Nothing };
@@ -169,15 +168,15 @@ pub(super) fn walk(file: &File, head: &Head) -> io::Result<Walk> {
     Ok(walk)
 }
 
-/// Notes every so many bytes where a frame is.
+/// Adds a mark to the index at regular distances.
 pub(super) fn note(index: &mut Vec<Mark>, key: u64, at: u64) {
     if index.last().is_none_or(|last| at >= last.at + INDEX_BYTES) {
         index.push(Mark { key, at });
     }
 }
 
-/// Tells damage from what a crash leaves, which may be whole frames too, after pages that were
-/// never written.
+/// Distinguishes damage from the effects of a crash, which may include whole frames after pages
+/// that were never written.
 fn what_follows(file: &File, salt: u64, end: u64, length: u64) -> io::Result<Rest> {
     let mut rest = vec![0; (length - end) as usize];
     file.read_exact_at(&mut rest, end)?;
@@ -192,7 +191,7 @@ fn what_follows(file: &File, salt: u64, end: u64, length: u64) -> io::Result<Res
     })
 }
 
-/// Whatever looks like the head of a frame after `end`, wherever it stands.
+/// Everything after `end` that looks like the head of a frame, at any offset.
 pub(super) fn frames_after(
     file: &File,
     salt: u64,
