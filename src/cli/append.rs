@@ -1,4 +1,4 @@
-//! `vatn append`: text or bytes behind a value.
+//! `vatn append`: appends text or bytes to a value.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

@@ -1,6 +1,7 @@
-//! A file that takes its name only when it is whole, so that a half one is never taken for it.
+//! A file that gets its name only when it is complete, so that a partial file is never mistaken for
+//! it.
 //!
-//! What is no file, a pipe or a device, is written as it comes.
+//! A pipe or a device is written directly.
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata, TryLockError};
@@ -10,18 +11,18 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 
-/// How many may write a file at the same time, each its own half of it.
+/// How many processes may write a file at the same time, each its own partial file.
 const PARTIAL_MAX: u32 = 100;
-/// The rights of a file that is not there yet, less those that the user's umask takes away.
+/// The mode of a new file, before the user's umask is applied.
 const NEW_MODE: u32 = 0o666;
-/// The rights of a file until it has those of the one it replaces.
+/// The mode of a partial file, until it gets that of the file it replaces.
 const PRIVATE_MODE: u32 = 0o600;
 
-/// The file, under a name of its own until [`AtomicFile::finish`].
+/// The file, under a temporary name until [`AtomicFile::finish`].
 #[derive(Debug)]
 pub(super) struct AtomicFile {
     path: PathBuf,
-    /// Its name until then; none where it is written in place.
+    /// Its temporary name; `None` where the target is written in place.
     partial: Option<PathBuf>,
     file: BufWriter<File>,
 }
@@ -31,7 +32,7 @@ impl AtomicFile {
         let begun = match std::fs::metadata(&path) {
             Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
             Ok(found) if found.is_file() => {
-                // Behind a link, the file is replaced and the link stays.
+                // Where the path is a link, the target is replaced and the link stays.
                 path.canonicalize().and_then(|path| Self::beside(path, Some(&found)))
             }
             Ok(_) => {
@@ -48,8 +49,7 @@ impl AtomicFile {
         AtomicFile { path: path.to_owned(), partial, file }
     }
 
-    /// Makes a new file that is to take the place of `path`, with the rights of the one that is
-    /// there.
+    /// Creates a new file to replace `path`, with the mode of the existing file.
     fn beside(path: PathBuf, replaced: Option<&Metadata>) -> io::Result<Self> {
         let mode = if replaced.is_some() { PRIVATE_MODE } else { NEW_MODE };
         for number in 0..PARTIAL_MAX {
@@ -69,7 +69,7 @@ impl AtomicFile {
         Err(io::Error::other("too many write it at the same time"))
     }
 
-    /// Whether it is a file that takes its name at the end.
+    /// Whether it is a regular file, named at the end.
     pub(super) fn is_file(&self) -> bool {
         self.partial.is_some()
     }
@@ -85,25 +85,26 @@ impl AtomicFile {
         self.file.get_ref().sync_all()?;
         std::fs::rename(partial, &self.path)?;
         self.partial = None;
-        // The name too is to survive a loss of power.
+        // The name, too, must survive a power failure.
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 
-    /// What could not be written, in words.
+    /// The failure of a write.
     pub(super) fn failed(&self, error: &io::Error) -> Failure {
         unwritten(self.partial.as_ref().unwrap_or(&self.path), error)
     }
 }
 
-/// A half file, locked by whoever writes it.
+/// A partial file, locked by its writer.
 struct Partial {
     path: PathBuf,
     file: File,
 }
 
 impl Partial {
-    /// Begins it anew, also over one whose writer was killed; `None` where somebody writes it.
+    /// Creates or reuses the partial file, also after its writer was killed; `None` while another
+    /// process writes it.
     fn take(path: PathBuf, mode: u32) -> io::Result<Option<Self>> {
         let file =
             File::options().write(true).create(true).truncate(false).mode(mode).open(&path)?;
@@ -112,7 +113,7 @@ impl Partial {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // Its writer may have given it its name, or removed it, before it was locked here.
+        // Its writer may have named or removed it before this lock was taken.
         let (held, named) = (file.metadata()?, std::fs::symlink_metadata(&path).ok());
         let is_it = |named: Metadata| (named.dev(), named.ino()) == (held.dev(), held.ino());
         if !held.is_file() || !named.is_some_and(is_it) {
@@ -136,7 +137,7 @@ impl Write for AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Some(partial) = &self.partial {
-            // Nothing more can be done about a file that cannot be removed either.
+            // A file that cannot be removed either is left.
             let _ = std::fs::remove_file(partial);
         }
     }

@@ -1,4 +1,4 @@
-//! `vatn backup`: a consistent state of a broker that goes on writing, as a file.
+//! `vatn backup`: writes a consistent state of a running broker to a file, while writes go on.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
@@ -15,17 +15,17 @@ use super::atomic_file::AtomicFile;
 use super::connection::Connection;
 use super::output::Output;
 use super::progress::Progress;
-use super::stop::{unless_asked, unless_interrupted};
+use super::stop::{unless_interrupted, unless_stopped};
 use crate::client::{Change as ClientChange, Client, ClientError, HistoryOptions, Range, RawValue};
 use crate::clock::{Clock, Millis};
 use crate::protocol::{Change, Level, Op, Seq};
 use crate::wal::archive::{ArchiveWriter, Origin, Summary};
 
-/// How often the last times of expiry are asked for while their keys go on changing.
+/// How often the last times of expiry are requested while their keys keep changing.
 const ROUNDS_MAX: usize = 5;
-/// How long a write may take from when it is applied to when it is in the history.
+/// How long a write may take from its application to its appearance in the history.
 const SETTLE: Duration = Duration::from_secs(10);
-/// Keys asked for in one message.
+/// Keys requested in one message.
 const ASK_KEYS: usize = 500;
 
 const NOTE: &str = "\
@@ -52,7 +52,7 @@ impl Backup {
         let client = unless_interrupted(self.connection.open()).await?;
         let destination = Destination::open(self.file.clone())?;
         let is_file = destination.is_file();
-        let copy = unless_asked(is_file, async {
+        let copy = unless_stopped(is_file, async {
             let mut copy = Copy::begin(client, destination).await?;
             copy.entries().await?;
             copy.expiries().await.map(|()| copy)
@@ -86,26 +86,26 @@ impl Backup {
     }
 }
 
-/// A backup being made.
+/// A backup in progress.
 struct Copy {
     client: Client,
     clock: Clock,
     archive: ArchiveWriter<Destination>,
     progress: Progress,
     store_id: String,
-    /// The last two times at which the broker told its seq: what it wrote later has a larger one.
-    told: [(Seq, Millis); 2],
-    /// Complete up to this seq.
+    /// The broker's last two seqs, with their times: later writes have a larger seq.
+    seen: [(Seq, Millis); 2],
+    /// The backup is complete up to this seq.
     seq: Seq,
-    /// Keys that were given a time to live meanwhile. A change tells how long they live from when
-    /// it was made, and not when that was.
+    /// Keys that got a time to live meanwhile. A change states the time to live and not the time of
+    /// the change.
     mortal: BTreeMap<Bytes, Mortal>,
 }
 
-/// A value that expires, and was written while the backup was made.
+/// A value that expires, written during the backup.
 struct Mortal {
     seq: Seq,
-    /// The entry as the broker told of it afterwards: its time of expiry is exact.
+    /// The entry as later read from the broker: its time of expiry is exact.
     exact: Option<(RawValue, Level, Millis)>,
 }
 
@@ -123,15 +123,16 @@ impl Copy {
         let progress = Progress::begin(Some(client.count(b"").await?));
         let archive = ArchiveWriter::begin(destination, &origin).map_err(unwritten)?;
         let mortal = BTreeMap::new();
-        let told = [(seq, began); 2];
-        Ok(Copy { client, clock, archive, progress, store_id, told, seq, mortal })
+        let seen = [(seq, began); 2];
+        Ok(Copy { client, clock, archive, progress, store_id, seen, seq, mortal })
     }
 
-    /// What is there, page by page, and after each page what changed meanwhile.
+    /// Copies the entries page by page, and after each page the changes made meanwhile.
     async fn entries(&mut self) -> Result<(), Failure> {
         let (mut range, mut seen) = (Range::default(), 0);
         loop {
-            // Taken before the broker says what is left, so that nothing outlives its time.
+            // Taken before the broker states the remaining times, so that no value outlives its
+            // time.
             let now = self.clock.now();
             let page = self.client.range_entries(&range).await?;
             let mut kept = 0;
@@ -146,19 +147,19 @@ impl Copy {
             }
             seen += page.items.len() as u64;
             self.progress.advance(kept, seen);
-            // Now, while the broker still has it as history.
+            // Copied now, while the broker still holds this history.
             self.catch_up().await?;
             let Some(next) = page.next else { return Ok(()) };
             range.after = Some(next.to_vec());
         }
     }
 
-    /// What changed meanwhile, up to now.
+    /// Copies the changes made meanwhile, up to now.
     async fn catch_up(&mut self) -> Result<(), Failure> {
         let now = self.clock.now();
         let hello = self.client.hello().await?;
         let target = member(&hello, "seq").and_then(Value::as_u64).unwrap_or(self.seq);
-        self.told = [self.told[1], (target, now)];
+        self.seen = [self.seen[1], (target, now)];
         while self.seq < target {
             // The last write has been applied, and may not be in the history yet.
             let options = HistoryOptions { wait: SETTLE, ..HistoryOptions::default() };
@@ -190,8 +191,8 @@ impl Copy {
                 self.mortal.remove(&change.key);
             }
         }
-        // Until it is known better: counted from when it was not written yet.
-        let [before, latest] = self.told;
+        // A first estimate: counted from a time before the write.
+        let [before, latest] = self.seen;
         let since = if change.seq > latest.0 { latest.1 } else { before.1 };
         let expires_at = change.ttl_ms.map(|ttl| since.saturating_add(ttl));
         let value = change.value.as_ref().map_or(&[][..], RawValue::as_bytes);
@@ -199,8 +200,8 @@ impl Copy {
         self.archive.change(&Change { op: change.op, ..set }).map_err(unwritten)
     }
 
-    /// When the values expire that were written meanwhile: their entries say it. A key that was
-    /// written again is caught up with first.
+    /// The exact times of expiry of the values written meanwhile, from their entries. For a key
+    /// that was written again, the changes are copied first.
     async fn expiries(&mut self) -> Result<(), Failure> {
         for _ in 0..ROUNDS_MAX {
             if self.ask_expiries().await? {
@@ -219,7 +220,7 @@ impl Copy {
         Ok(())
     }
 
-    /// Whether all of them are known now.
+    /// Whether all times are known now.
     async fn ask_expiries(&mut self) -> Result<bool, Failure> {
         let unknown = self.mortal.iter().filter(|(_, mortal)| mortal.exact.is_none());
         let keys: Vec<Bytes> = unknown.map(|(key, _)| key.clone()).collect();
@@ -276,12 +277,12 @@ fn outrun(error: ClientError) -> Failure {
 
 fn unwritten(error: io::Error) -> Failure {
     match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::failed("nobody reads the backup any more"),
+        io::ErrorKind::BrokenPipe => Failure::failed("the reader of the backup has closed it"),
         _ => Failure::failed(format!("cannot write the backup: {error}")),
     }
 }
 
-/// Where the backup goes.
+/// The destination of the backup.
 #[derive(Debug)]
 enum Destination {
     File(AtomicFile),
@@ -299,7 +300,7 @@ impl Destination {
         }
     }
 
-    /// Whether it goes to a file, and nobody hears it as it comes.
+    /// Whether it goes to a file, and not to a reader.
     fn is_file(&self) -> bool {
         match self {
             Destination::File(file) => file.is_file(),

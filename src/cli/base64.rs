@@ -1,4 +1,4 @@
-//! Base64 with the standard alphabet, for bytes that JSON cannot say. Padding may be left out.
+//! Base64 with the standard alphabet, for bytes that JSON cannot represent. Padding is optional.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_base64_is_refused() {
+    fn text_that_is_not_base64_is_refused() {
         for text in ["Z", "Zg===", "Z g=", "Zh==", "Zm9=", "Zm9v!", "Zg=a", "é"] {
             assert_eq!(decode(text), None, "{text}");
         }

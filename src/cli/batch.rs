@@ -1,4 +1,4 @@
-//! `vatn batch`: many commands as one atomic write.
+//! `vatn batch`: executes many commands as one atomic write.
 
 use std::path::PathBuf;
 
@@ -57,7 +57,7 @@ impl Batch {
     }
 }
 
-/// The line whose command was refused.
+/// The line of the refused command.
 fn refused_at<'a>(error: &ClientError, places: &'a [Place]) -> Option<&'a Place> {
     let ClientError::Refused(refusal) = error else { return None };
     let (_, index) = refusal.details.iter().find(|(name, _)| name == "index")?;

@@ -1,4 +1,5 @@
-//! A change as it is printed, and the line that says up to which seq lines are complete.
+//! Prints and reads changes as lines, and the mark that says up to which seq the lines are
+//! complete.
 
 use serde_json::{Value as Json, json};
 
@@ -39,12 +40,12 @@ pub(super) fn described(change: &Change) -> Json {
 }
 
 /// The line that ends an export or a replay: the lines before it are the state at `seq`, or all
-/// that changed up to it.
+/// changes up to it.
 pub(super) fn mark(what: &str, seq: u64, lines: u64) -> Json {
     json!({ "vatn": what, "seq": seq, "lines": lines })
 }
 
-/// What a line says to do to a key.
+/// The action of a line on a key.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action {
     /// Set it.
@@ -54,12 +55,12 @@ pub(super) enum Action {
         /// The time to live.
         ttl_ms: Option<u64>,
     },
-    /// Change its time to live, and leave its value.
+    /// Change its time to live, and keep its value.
     Touch {
         /// The time to live.
         ttl_ms: Option<u64>,
     },
-    /// Take it away.
+    /// Delete it.
     Delete,
 }
 
@@ -70,24 +71,24 @@ pub(super) enum Line {
     Item {
         /// The key.
         key: Vec<u8>,
-        /// What becomes of it.
+        /// The action on the key.
         action: Action,
         /// For a change that is not the last of its write: the write's seq.
         goes_on: Option<u64>,
     },
-    /// An item of which no time is left.
+    /// An item whose time to live is over.
     Expired,
     /// The lines before it are complete.
     Mark {
         /// Up to this seq.
         seq: u64,
-        /// How many there are, after an earlier mark if there is one.
+        /// How many lines there are, since an earlier mark if there is one.
         lines: Option<u64>,
     },
 }
 
 const ITEM: &str = "{\"key\": …, \"value\": …}";
-/// What an item may have; a change has `op` and the rest of them besides.
+/// The members of an item; a change has `op` and further ones.
 const MEMBERS: [&str; 9] =
     ["key", "value", "ttl_ms", "op", "seq", "index", "count", "prev", "level"];
 
@@ -122,7 +123,7 @@ pub(super) fn read(line: &Json) -> Result<Line, String> {
         Some("touch") if members.get("value").is_none_or(Json::is_null) => {
             Action::Touch { ttl_ms: number("ttl_ms")? }
         }
-        // Older brokers told the value with a touch.
+        // Older brokers sent the value with a touch.
         None | Some("set" | "touch") => {
             Action::Set { value: json::pack(member("value")?)?, ttl_ms: number("ttl_ms")? }
         }
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_item_says_what_is_wrong_with_it() {
+    fn an_invalid_line_is_refused_with_its_fault() {
         for (text, reason) in [
             ("1", "a line is"),
             (r#"{"key":"k"}"#, "\"value\" is missing"),

@@ -1,4 +1,4 @@
-//! `vatn changes`: the history, from a sequence number on.
+//! `vatn changes`: prints the history from a sequence number on.
 
 use std::time::Duration;
 
@@ -27,9 +27,9 @@ keeps a mirror, SEQ being the one in the last line of the export.";
 
 /// How long one request waits for a change.
 const WAIT: Duration = Duration::from_secs(10);
-/// How long between two tries to reach a broker that is gone.
+/// The pause between two tries to reach an unreachable broker.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a write that is applied may take until it is in the history, about.
+/// About how long an applied write may take to appear in the history.
 const COMMIT: Duration = Duration::from_millis(5);
 
 /// Print what changed since a sequence number
@@ -61,7 +61,7 @@ impl Changes {
         let options = self.connection.patience.options();
         let prefix = self.prefix.as_bytes();
         let mut replay = Replay::new(&self.connection.connect, prefix, self.from, &options);
-        // A broker that is not there at the start is an error, also for who follows.
+        // A broker that is unreachable at the start is an error, also with --follow.
         let end = async { replay.end().await.map_err(|error| self.connection.named(error)) };
         let end = unless_interrupted(end).await?;
         let mut stop = Stop::new()?;

@@ -1,4 +1,4 @@
-//! `vatn check`: is it as it was written?
+//! `vatn check`: verifies a backup or a store.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -49,14 +49,14 @@ pub(super) struct Check {
     repair: bool,
 }
 
-/// What a check of a store came to.
+/// The result of a check.
 #[derive(Default)]
 struct Findings {
     faults: Vec<String>,
     done: Repaired,
-    /// What is in the store; nothing where it was never made to its end.
+    /// The contents of the store; empty where its creation was interrupted.
     checked: Option<Checked>,
-    /// Where the damaged store is now.
+    /// The path of the damaged store now.
     kept: Option<PathBuf>,
 }
 
@@ -88,7 +88,7 @@ impl Check {
         }
     }
 
-    /// A repair that was cut short when its store was ready: it is ended, or told of.
+    /// Completes or reports a repair that was interrupted after its store was complete.
     fn unfinished(&self, findings: &mut Findings) -> Result<(), Failure> {
         let failed = |error: std::io::Error| self.failed(error);
         let Some(left) = files::unfinished_repair(&self.path).map_err(failed)? else {
@@ -105,7 +105,7 @@ impl Check {
         }
     }
 
-    /// Whether nothing was written to it yet, and nobody is about to.
+    /// Whether nothing was written to the store yet, and no process is about to.
     fn is_unmade(&self) -> Result<bool, Failure> {
         let _lock = match files::lock(&self.path) {
             Ok(None) => return Ok(false),
@@ -163,7 +163,7 @@ impl Check {
         ))
     }
 
-    /// Looks at the files, then at what is in them; repairs what is wrong, if asked to.
+    /// Checks the files, then their contents; repairs faults on request.
     fn store(&self, progress: &mut Progress, findings: &mut Findings) -> Result<(), Failure> {
         let (read, path, is_repair) = (progress.counter(), self.path.clone(), self.repair);
         exit_on_interrupt(move || {
@@ -184,7 +184,7 @@ impl Check {
         findings.faults.extend(faults.iter().map(ToString::to_string));
         let is_harmless = faults.iter().all(files::is_about_no_data);
         if is_harmless {
-            // What is wrong with rows of damaged files follows from that.
+            // Faults of rows in damaged files are consequences.
             let rows =
                 checked.faults.iter().map(|fault| format!("{}: {}", fault.place, fault.what));
             findings.faults.extend(rows);
@@ -251,7 +251,7 @@ impl Check {
         ))
     }
 
-    /// What a store with faults came to.
+    /// The verdict on a store with faults.
     fn verdict(&self, findings: &Findings) -> Result<(), Failure> {
         let faults = findings.faults.len();
         let things = if faults == 1 { "1 fault".to_owned() } else { format!("{faults} faults") };

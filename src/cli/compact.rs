@@ -1,4 +1,4 @@
-//! `vatn compact`: the dead part of the tables gives its room back.
+//! `vatn compact`: reclaims the space of dead rows in the tables.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ DIR is compacted, whose broker must not be running.
 
 Example: vatn compact";
 
-/// How often the broker is asked whether it is done.
+/// How often the broker is polled for the end of the compaction.
 const LOOK_AGE: Duration = Duration::from_millis(100);
 
 /// Write the tables anew, without deleted and overwritten values
@@ -84,7 +84,7 @@ async fn stat(client: &mut Client, name: &str) -> Result<Option<u64>, Failure> {
     Ok(find(&client.stats().await?, name).and_then(rmpv::Value::as_u64))
 }
 
-/// A member of the figures, or of their `disk`.
+/// A member of the statistics, or of their `disk`.
 fn find<'s>(stats: &'s rmpv::Value, name: &str) -> Option<&'s rmpv::Value> {
     let member = |map: &'s rmpv::Value, name: &str| {
         let pairs = map.as_map()?;

@@ -1,4 +1,4 @@
-//! `vatn completions`: scripts for shells, from the tree of arguments.
+//! `vatn completions`: prints completion scripts for shells, from the tree of arguments.
 
 use clap::Args;
 use clap_complete::Shell;

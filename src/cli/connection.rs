@@ -1,4 +1,4 @@
-//! Arguments that the client commands share: the endpoint, the patience, the durability.
+//! Arguments shared by the client commands: the endpoint, the timeout, the durability.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::Failure;
 use crate::client::{Client, ClientError, ClientOptions, Condition, Level, WriteOptions};
 use crate::limits::units;
 
-/// Where a broker takes commands that was started without flags.
+/// The command endpoint of a broker that was started without flags.
 pub(super) const DEFAULT_ROUTER: &str = "tcp://127.0.0.1:7533";
 
 /// How to reach the broker.
@@ -25,7 +25,7 @@ pub(super) struct Connection {
     pub(super) patience: Patience,
 }
 
-/// How long to wait for the broker.
+/// The timeout of requests.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Patience {
     /// How long to wait for a reply, in milliseconds or as 10s; 0 waits without end
@@ -41,14 +41,14 @@ impl Connection {
         client.map_err(|error| self.named(error))
     }
 
-    /// An error of connecting, with the flag's name where that is what is wrong.
+    /// An error of connecting, with the flag's name where the flag's value is the cause.
     pub(super) fn named(&self, error: ClientError) -> Failure {
         naming_flag("--connect", error)
     }
 }
 
 impl Patience {
-    /// The client's patience; a connection is made within five seconds or not at all.
+    /// The client's timeouts; connecting takes at most five seconds.
     pub(super) fn options(&self) -> ClientOptions {
         let timeout = (self.timeout_ms > 0).then(|| Duration::from_millis(self.timeout_ms));
         let longest = Duration::from_secs(5);
@@ -60,7 +60,7 @@ impl Patience {
     }
 }
 
-/// Puts the flag before an error that its value caused.
+/// Prefixes an error with the flag that caused it.
 pub(super) fn naming_flag(flag: &str, error: ClientError) -> Failure {
     match error {
         ClientError::BadEndpoint(_) => Failure::usage(format!("{flag}: {error}")),
@@ -68,7 +68,7 @@ pub(super) fn naming_flag(flag: &str, error: ClientError) -> Failure {
     }
 }
 
-/// What a write may ask for.
+/// The options of a write.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Write")]
 pub(super) struct Writing {
@@ -83,7 +83,7 @@ impl Writing {
     }
 }
 
-/// How long a value lives.
+/// The time to live of a value.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Write")]
 pub(super) struct Expiry {
@@ -101,7 +101,7 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    /// Asks for this expiry.
+    /// Sets this expiry in the options.
     pub(super) fn apply(&self, options: &mut WriteOptions) {
         options.ttl_ms = self.ttl.or(self.ttl_ms);
         options.expires_at_ms = self.expires_at_ms;

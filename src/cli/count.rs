@@ -1,4 +1,4 @@
-//! `vatn count`: how many keys there are.
+//! `vatn count`: prints the number of keys.
 
 use clap::Args;
 use serde_json::json;

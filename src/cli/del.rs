@@ -1,4 +1,4 @@
-//! `vatn del`: keys away.
+//! `vatn del`: deletes keys.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -105,8 +105,8 @@ impl Del {
     }
 }
 
-/// Deletes what begins with `prefix`, page by page; how many keys that were. `deleted` has it while
-/// it goes on.
+/// Deletes the keys under `prefix`, page by page; returns how many. `deleted` holds the count so
+/// far.
 pub(super) async fn delete_prefix(
     client: &mut Client,
     prefix: Vec<u8>,

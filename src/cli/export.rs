@@ -1,4 +1,4 @@
-//! `vatn export`: all items as JSON Lines.
+//! `vatn export`: writes all items as JSON Lines.
 
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::key::{self, Key};
 use super::output::Output;
 use super::progress::Progress;
-use super::stop::{unless_asked, unless_interrupted};
+use super::stop::{unless_interrupted, unless_stopped};
 use super::{Failure, change, json};
 use crate::client::{Client, HistoryOptions, Level, Range};
 
@@ -51,7 +51,7 @@ impl Export {
             _ => Sink::File(AtomicFile::begin(self.file.clone())?),
         };
         let is_file = matches!(&sink, Sink::File(file) if file.is_file());
-        let true_at = unless_asked(is_file, async {
+        let true_at = unless_stopped(is_file, async {
             let begun_at = seq(&mut client).await?;
             write_items(&mut client, prefix, &mut sink, &mut progress).await?;
             write_changes(&mut client, prefix, begun_at, &mut sink, &mut progress).await
@@ -75,7 +75,7 @@ impl Export {
     }
 }
 
-/// Where the lines go.
+/// The destination of the lines.
 enum Sink<'o> {
     Output(&'o mut Output),
     File(AtomicFile),
@@ -94,7 +94,7 @@ impl Sink<'_> {
     }
 }
 
-/// Writes all items, page by page: each page is a moment of its own.
+/// Writes all items, page by page: each page is from a different moment.
 async fn write_items(
     client: &mut Client,
     prefix: &[u8],
@@ -119,8 +119,8 @@ async fn write_items(
     }
 }
 
-/// Writes what changed while the items were read, so that all of it together is the state of one
-/// moment; returns the seq of that.
+/// Writes the changes made while the items were read, so that all lines together are the state of
+/// one moment; returns the seq of that moment.
 async fn write_changes(
     client: &mut Client,
     prefix: &[u8],
@@ -129,7 +129,7 @@ async fn write_changes(
     progress: &mut Progress,
 ) -> Result<u64, Failure> {
     let end = seq(client).await?;
-    // What is applied may not be in the history yet.
+    // Applied writes may not be in the history yet.
     client.wait(end, Level::Stored, None).await?;
     let options = HistoryOptions { prefix: prefix.to_vec(), ..HistoryOptions::default() };
     let mut after = begun_at;

@@ -1,4 +1,4 @@
-//! How a command fails: one line, and an exit code.
+//! The failure of a command: one line, and an exit code.
 
 use std::fmt;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::client::ClientError;
 
-/// Why a command did not do what it was asked for, and the exit code that says so.
+/// Why a command failed, with the exit code.
 #[derive(Debug)]
 pub struct Failure {
     message: String,
@@ -14,43 +14,43 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// It could not be done.
+    /// The operation failed.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Failure { message: message.into(), status: 1 }
     }
 
-    /// The command line makes no sense.
+    /// The command line is invalid.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Failure { message: message.into(), status: 2 }
     }
 
-    /// A key is not there.
+    /// A key does not exist.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Failure { message: message.into(), status: 3 }
     }
 
-    /// The time that was given ran out.
+    /// The timeout expired.
     pub(crate) fn timed_out(message: impl Into<String>) -> Self {
         Failure { message: message.into(), status: 5 }
     }
 
-    /// Somebody interrupted it.
+    /// A signal interrupted the command.
     pub(crate) fn interrupted(message: impl Into<String>) -> Self {
         Failure { message: message.into(), status: 130 }
     }
 
-    /// It was done, and something was lost.
+    /// The command succeeded, with a loss of data.
     pub(crate) fn with_loss(message: impl Into<String>) -> Self {
         Failure { message: message.into(), status: 3 }
     }
 
-    /// Nobody reads the output any more (`vatn range | head`): that is no failure.
-    pub(crate) fn unheard() -> Self {
+    /// The reader of the output has closed it (`vatn range | head`): that is no failure.
+    pub(crate) fn output_closed() -> Self {
         Failure { message: String::new(), status: 0 }
     }
 
-    /// Whether it is only that nobody reads the output any more.
-    pub(crate) fn is_unheard(&self) -> bool {
+    /// Whether the only cause is that the reader of the output has closed it.
+    pub(crate) fn is_output_closed(&self) -> bool {
         self.status == 0
     }
 
@@ -59,35 +59,36 @@ impl Failure {
         self.message.strip_prefix(flag).is_some_and(|rest| rest.starts_with([' ', ':']))
     }
 
-    /// The same with more text.
+    /// The same failure with more text.
     pub(crate) fn adding(mut self, text: &str) -> Self {
         self.message.push_str(text);
         self
     }
 
-    /// This failure after its details were `printed`: also where nobody read them.
+    /// The same failure after its details were `printed`, even if their reader had closed the
+    /// output.
     pub(crate) fn after(self, printed: Result<(), Failure>) -> Self {
         match printed {
-            Err(failure) if !failure.is_unheard() => failure,
+            Err(failure) if !failure.is_output_closed() => failure,
             _ => self,
         }
     }
 
-    /// The same, with the place in a file that caused it.
+    /// The same failure, with the place in a file that caused it.
     pub(crate) fn at(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
     }
 
-    /// Says on stderr, in one line, what is wrong.
+    /// Prints the failure on stderr, in one line.
     pub fn print(&self) {
         if !self.message.is_empty() {
-            // The exit code tells too, where stderr takes nothing.
+            // The exit code reports it too, where stderr cannot be written.
             let _ = writeln!(std::io::stderr(), "vatn: error: {self}");
         }
     }
 
-    /// Says what is wrong, and ends the process.
+    /// Prints the failure, and ends the process.
     pub(crate) fn exit(&self) -> ! {
         self.print();
         std::process::exit(self.status.into())
@@ -118,7 +119,7 @@ impl From<ClientError> for Failure {
             Some("WRITE_QUEUE_FULL") => {
                 "; try again later, or serve with a larger --write-queue-items"
             }
-            // Its text says what helps, and that is no restart.
+            // Its text names the cure, which is no restart.
             Some("STORAGE") if error.to_string().contains("the disk is full") => "",
             Some("STORAGE") => "; reads go on, writes need the disk put right and a restart",
             Some("COMPACTED") => {
@@ -132,7 +133,7 @@ impl From<ClientError> for Failure {
             Some("UNKNOWN_METHOD") => "; is the broker older than this client?",
             _ => "",
         };
-        // What is an option on the wire is a flag here.
+        // An option on the wire is a flag here.
         let text = error.to_string().replace("give `initial`", "give --initial");
         Failure { message: format!("{text}{cure}"), status }
     }

@@ -1,4 +1,4 @@
-//! `vatn flush`: wait until all is in the tables.
+//! `vatn flush`: waits until all writes are in the tables.
 
 use clap::Args;
 use serde_json::json;

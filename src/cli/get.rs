@@ -1,4 +1,4 @@
-//! `vatn get`: the values of keys.
+//! `vatn get`: prints the values of keys.
 
 use clap::Args;
 use rmpv::Value;
@@ -20,7 +20,7 @@ A string is printed as it is, any other value as JSON. Of several keys each has 
 tab, the value as JSON, or (nil) where there is no such key. With --json each has an object. Exit
 code 3 when one of the keys was not found.";
 
-/// How much of a byte string a terminal is shown.
+/// How many bytes of a byte string a terminal shows.
 const SHOWN_BYTES: usize = 2048;
 
 /// Print the value of a key, or of several
@@ -50,7 +50,7 @@ impl Get {
         }
         let mut client = self.connection.open().await?;
         let keys: Vec<&[u8]> = self.keys.iter().map(Key::as_bytes).collect();
-        // With its meta a stored nil can be told from a key that is not there.
+        // With metadata, a stored nil and an absent key are distinguishable.
         let entries = client.entries(&keys).await?;
         let mut absent = Vec::new();
         let mut printed = Ok(());
@@ -103,7 +103,7 @@ impl Get {
     }
 }
 
-/// Prints a string as it is, bytes with those escaped that cannot be seen, and others as JSON.
+/// Prints a string as it is, bytes with invisible ones escaped, and other values as JSON.
 pub(super) fn print_plain(value: &RawValue, out: &mut Output) -> Result<(), Failure> {
     match value.value() {
         Value::String(text) => match text.as_str() {
@@ -116,7 +116,7 @@ pub(super) fn print_plain(value: &RawValue, out: &mut Output) -> Result<(), Fail
     }
 }
 
-/// Text whose lines and tabs stay, and of which nothing else makes a terminal do something.
+/// Text that keeps its line breaks and tabs; other characters that control a terminal are escaped.
 fn for_terminal(text: &str) -> String {
     let is_plain = |c: char| !key::is_hidden(c) || c == '\n' || c == '\t';
     let mut shown = String::with_capacity(text.len());
@@ -146,7 +146,8 @@ fn print_bytes(bytes: &[u8], out: &mut Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints a string's or a byte string's own bytes, unless a terminal would take some for commands.
+/// Prints a string's or a byte string's own bytes, unless a terminal would interpret some as
+/// commands.
 fn print_raw(value: &RawValue, out: &mut Output) -> Result<(), Failure> {
     let bytes = match value.value() {
         Value::Binary(bytes) => bytes,

@@ -1,4 +1,4 @@
-//! `vatn import`: items and changes from JSON Lines, in requests that overlap.
+//! `vatn import`: writes items and changes from JSON Lines, in overlapping requests.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -18,14 +18,14 @@ use super::progress::Progress;
 use super::stop::{Stop, unless_interrupted};
 use crate::client::{Client, ClientError, Level, RawValue, Request, Ticket};
 
-/// A request holds so many items or bytes, whatever comes first.
+/// The most items or bytes in a request.
 const BATCH_ITEMS: usize = 500;
 const BATCH_BYTES: usize = 256 * 1024;
-/// So many requests are under way at a time.
+/// How many requests are in flight at a time.
 const PIPELINE: usize = 8;
 /// How long a request waits for further lines.
 const LINGER: Duration = Duration::from_millis(3);
-/// The same where they belong to a write that has begun.
+/// The same for lines of a write that has begun.
 const REST: Duration = Duration::from_millis(50);
 
 const NOTE: &str = "\
@@ -52,21 +52,21 @@ pub(super) struct Import {
     connection: Connection,
 }
 
-/// Lines, as they are read ahead.
+/// Lines, read ahead.
 struct Source {
     chunks: mpsc::Receiver<Vec<Result<Parsed, Failure>>>,
     lines: VecDeque<Result<Parsed, Failure>>,
-    /// Up to which seq of another broker the lines so far are complete.
+    /// The lines so far are complete up to this seq of another broker.
     mark: Option<u64>,
-    /// How many lines there were since the last mark.
+    /// How many lines came since the last mark.
     unmarked: u64,
-    /// How many items had no time left.
+    /// How many items had already expired.
     skipped: u64,
-    /// What a mark counts and was not there.
+    /// The fault of a mark whose count exceeds the lines.
     missing: Option<Failure>,
 }
 
-/// An item or a change, and where it stands.
+/// An item or a change, and its place.
 struct Item {
     place: Place,
     position: u64,
@@ -75,18 +75,18 @@ struct Item {
     goes_on: Option<u64>,
 }
 
-/// The items of one request, and the first and the last of the lines they come from.
+/// The items of one request, with their first and last lines.
 struct Items {
     items: Vec<(Vec<u8>, Action)>,
     bytes: usize,
     first: Place,
     last: Place,
     position: u64,
-    /// The write of which more may come.
+    /// The write that may have more changes in later lines.
     goes_on: Option<u64>,
 }
 
-/// A request under way.
+/// A request in flight.
 struct Sent {
     ticket: Ticket,
     items: Items,
@@ -138,7 +138,7 @@ impl Import {
     }
 }
 
-/// The requests under way, and what was done so far.
+/// The requests in flight, and the results so far.
 struct Transfer {
     client: Client,
     progress: Progress,
@@ -149,8 +149,8 @@ struct Transfer {
 }
 
 impl Transfer {
-    /// The next item, unless somebody interrupts. Where nothing more is there now, what was sent is
-    /// seen through first.
+    /// The next item, unless a signal interrupts. Where no line is available, the requests in
+    /// flight are completed first.
     async fn next(&mut self, source: &mut Source) -> Result<Option<Item>, Failure> {
         let soon = tokio::select! {
             biased;
@@ -170,7 +170,7 @@ impl Transfer {
         }
     }
 
-    /// Waits for the oldest request, and for all of them if somebody interrupts meanwhile.
+    /// Waits for the oldest request, and for all of them if a signal interrupts meanwhile.
     async fn settle(&mut self) -> Result<(), Failure> {
         let Some(sent) = self.under_way.pop_front() else { return Ok(()) };
         let mut is_interrupted = false;
@@ -202,7 +202,7 @@ impl Transfer {
         }
     }
 
-    /// Sees through what was sent, and says what was done.
+    /// Completes the requests in flight, and reports the result.
     async fn interrupted(&mut self) -> Failure {
         while !self.under_way.is_empty() {
             if let Err(failure) = self.settle().await {
@@ -223,7 +223,7 @@ impl Source {
         Source { chunks, lines, mark: None, unmarked: 0, skipped: 0, missing: None }
     }
 
-    /// The next item, if it has been read already.
+    /// The next item, if it was read already.
     fn ready(&mut self) -> Result<Option<Item>, Failure> {
         loop {
             while let Some(read) = self.lines.pop_front() {
@@ -236,7 +236,7 @@ impl Source {
         }
     }
 
-    /// The next item, if it comes in time.
+    /// The next item, if it arrives in time.
     async fn soon(&mut self, patience: Duration) -> Result<Option<Item>, Failure> {
         match self.ready()? {
             None => timeout(patience, self.next()).await.unwrap_or(Ok(None)),
@@ -275,7 +275,7 @@ impl Source {
                         "{lines} lines should come before it, and {found} did; what was there is \
                          written; leave this line out where that is meant"
                     );
-                    // Once all is written: the rest may be whole.
+                    // Reported when everything is written: the rest may be complete.
                     self.missing.get_or_insert(place.failure(text));
                 }
                 Ok(None)
@@ -285,8 +285,8 @@ impl Source {
 }
 
 impl Items {
-    /// Adds to the first item what is there besides, as much as a request holds. The changes of one
-    /// write stay in one.
+    /// Adds the available items to the first one, as many as fit into a request. The changes of one
+    /// write stay in one request.
     async fn gather(first: Item, bytes: usize, source: &mut Source) -> Result<Self, Failure> {
         let mut items = Items {
             items: Vec::new(),
@@ -320,19 +320,19 @@ impl Items {
         self.items.len() < BATCH_ITEMS && self.bytes < bytes
     }
 
-    /// The lines that they are from.
+    /// Their lines.
     fn lines(&self) -> String {
         format!("{} to {}", self.first, self.last)
     }
 
-    /// Why they could not be sent.
+    /// The failure of their request.
     fn failure(&self, error: ClientError) -> Failure {
         let is_too_large = matches!(error, ClientError::TooLarge { .. });
         let failure = Failure::from(error);
         if is_too_large { failure.at(self.lines()) } else { failure }
     }
 
-    /// One atomic write of them.
+    /// The items as one atomic write.
     fn request(&self, level: Option<Level>) -> Request {
         let plain = |(key, action): &(Vec<u8>, Action)| match action {
             Action::Set { value, ttl_ms: None } => Some((key.clone(), value.clone())),
@@ -353,7 +353,7 @@ impl Items {
 fn command((key, action): &(Vec<u8>, Action)) -> Request {
     match action {
         Action::Set { value, ttl_ms } => {
-            // What has no time left does so a moment later.
+            // An item without time left expires a moment later.
             let ttl_ms = ttl_ms.map(|ttl_ms| ttl_ms.max(1));
             Request::new("set").key(key).argument(value).option_if("ttl_ms", ttl_ms)
         }
@@ -365,7 +365,7 @@ fn command((key, action): &(Vec<u8>, Action)) -> Request {
     }
 }
 
-/// Half of what the broker takes as one message is keys and values, at the most.
+/// Keys and values may take half of the broker's largest message.
 fn batch_bytes(message_bytes: u64) -> usize {
     usize::try_from(message_bytes / 2).unwrap_or(BATCH_BYTES).min(BATCH_BYTES)
 }

@@ -1,4 +1,4 @@
-//! `vatn incr` and `vatn decr`: numbers up and down.
+//! `vatn incr` and `vatn decr`: add to and subtract from a number.
 
 use clap::Args;
 use serde_json::json;
@@ -32,7 +32,7 @@ pub(super) struct Step {
     connection: Connection,
 }
 
-/// Which way a step goes.
+/// The direction of a step.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Direction {
     Up,
@@ -42,7 +42,7 @@ pub(super) enum Direction {
 impl Step {
     pub(super) async fn run(self, direction: Direction, out: &mut Output) -> Result<(), Failure> {
         let mut client = self.connection.open().await?;
-        // The range of `integer` has no larger one.
+        // `integer` accepts no larger number.
         let delta = u64::try_from(self.delta.unsigned_abs()).unwrap_or(u64::MAX);
         let step = client::Step { delta: Some(delta), initial: self.initial };
         let mut options = self.writing.options();

@@ -1,8 +1,8 @@
-//! JSON and MessagePack, into each other.
+//! Converts between JSON and MessagePack.
 //!
-//! What JSON cannot say is an object with one member: `{"base64": "…"}` is a byte string,
-//! `{"ext": [type, "base64"]}` an extension, and `{"msgpack": "base64"}` any value in its own
-//! bytes.
+//! A value that JSON cannot represent is an object with one member: `{"base64": "…"}` is a byte
+//! string, `{"ext": [type, "base64"]}` an extension, and `{"msgpack": "base64"}` any value in its
+//! own bytes.
 
 use rmpv::Value;
 use serde_json::{Map, Number, Value as Json, json};
@@ -13,12 +13,12 @@ use super::unique_names;
 use crate::client::RawValue;
 use crate::protocol::writer;
 
-/// Why a text is not read or packed.
+/// Why a text cannot be read or packed.
 #[derive(Debug)]
 pub(super) enum Unpackable {
     /// It is not JSON.
     Syntax(String),
-    /// It is, and says what a value cannot hold.
+    /// It is JSON, with content that a value cannot hold.
     Content(String),
 }
 
@@ -27,7 +27,7 @@ pub(super) fn pack_text(text: &str) -> Result<RawValue, Unpackable> {
     pack(&parse(text.as_bytes())?).map_err(Unpackable::Content)
 }
 
-/// Reads JSON text in which each object has a name once.
+/// Reads JSON text in which names within an object are unique.
 pub(super) fn parse(text: &[u8]) -> Result<Json, Unpackable> {
     let json = serde_json::from_slice(text).map_err(|error| {
         let reason = error.to_string();
@@ -36,12 +36,12 @@ pub(super) fn parse(text: &[u8]) -> Result<Json, Unpackable> {
             false => Unpackable::Syntax(reason),
         }
     })?;
-    // The parser keeps the last of those that are alike.
+    // The parser keeps the last of several equal names.
     unique_names::check(text).map_err(Unpackable::Content)?;
     Ok(json)
 }
 
-/// Packs JSON: integers and floats by how they are written, all in their shortest form.
+/// Packs JSON: integers and floats as they are written, all in their shortest form.
 pub(super) fn pack(json: &Json) -> Result<RawValue, String> {
     let mut out = Vec::new();
     write(json, &mut out)?;
@@ -91,7 +91,7 @@ fn write_number(number: &Number, out: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes an object that stands for what JSON cannot say; tells whether it was one.
+/// Writes an object that represents a non-JSON value; returns whether it was one.
 fn write_special(members: &Map<String, Json>, out: &mut Vec<u8>) -> Result<bool, String> {
     let mut pairs = members.iter();
     let (Some((name, content)), None) = (pairs.next(), pairs.next()) else { return Ok(false) };
@@ -119,7 +119,7 @@ fn write_special(members: &Map<String, Json>, out: &mut Vec<u8>) -> Result<bool,
     Ok(true)
 }
 
-/// Shows a value as JSON, for people: close to it, and not always convertible back.
+/// Shows a value as JSON, for people: close to the value, and not always convertible back.
 pub(super) fn show(value: &Value) -> Json {
     match value {
         Value::Nil => Json::Null,
@@ -147,8 +147,8 @@ pub(super) fn show(value: &Value) -> Json {
     }
 }
 
-/// Shows a value as JSON from which [`pack_text`] makes the same bytes again: as it will be read,
-/// since the parser takes objects with names of its own for something else.
+/// Shows a value as JSON from which [`pack_text`] makes the same bytes again. The result is read
+/// back to check, since the parser interprets objects with special names.
 pub(super) fn exact(packed: &RawValue) -> Json {
     let shown = show(&packed.value());
     match pack_text(&shown.to_string()) {
@@ -182,7 +182,7 @@ pub(super) fn line(value: &Value) -> String {
     readable(show(value).to_string())
 }
 
-/// JSON in which what a terminal would not show is escaped.
+/// JSON in which invisible characters are escaped.
 pub(super) fn readable(json: String) -> String {
     let is_odd = |c: char| is_hidden(c) && c != '\n';
     if !json.contains(is_odd) {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_json_comes_back_as_it_was() {
+    fn plain_json_survives_packing_unchanged() {
         for text in [
             r#"null"#,
             r#"[true,false]"#,
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_what_it_is_written_as() {
+    fn a_number_keeps_its_written_type() {
         assert_eq!(pack_text("1").unwrap(), packed(1.into()));
         assert_eq!(pack_text("1.0").unwrap(), packed(1.0_f64.into()));
         for text in ["18446744073709551616", "-9223372036854775809", "1e+999"] {
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_cannot_say_is_kept_byte_for_byte() {
+    fn values_that_json_cannot_represent_keep_their_bytes() {
         let pair = |key: Value| Value::Map(vec![(key, 1.into())]);
         let mut values: Vec<RawValue> = vec![
             packed(1.5_f32.into()),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_special_is_an_ordinary_map() {
+    fn an_object_that_only_looks_special_is_an_ordinary_map() {
         for text in [r#"{"base64":1}"#, r#"{"ext":[]}"#, r#"{"base64":"/w==","more":1}"#] {
             assert!(pack_text(text).unwrap().value().is_map(), "{text}");
         }
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_is_printed_moves_a_terminal() {
+    fn printed_json_never_controls_a_terminal() {
         let value = Value::from("a\u{1b}[2J\u{9b}\u{202e}é\u{e0041}");
         let shown = line(&value);
         assert!(!shown.contains(is_hidden), "{shown}");

@@ -1,6 +1,6 @@
-//! Keys as arguments and in what is printed: any bytes, in a form that every command takes back.
+//! Keys in arguments and in output: any bytes, in a form that every command accepts.
 //!
-//! What can be seen stands for itself. A byte that cannot is `\xNN`, and a backslash is `\\`.
+//! Visible characters stand for themselves. Any other byte is `\xNN`, and a backslash is `\\`.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-/// A key, or the beginning of one, as it was given.
+/// A key, or a prefix, as given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Key(pub(super) Vec<u8>);
 
@@ -23,8 +23,8 @@ pub(super) fn parser() -> impl TypedValueParser<Value = Key> {
     OsStringValueParser::new().try_map(|text: OsString| decode(&text.into_vec()).map(Key))
 }
 
-/// The bytes of a key as it is written. A backslash before anything but `x` and another backslash
-/// stands for itself.
+/// The bytes of a written key. A backslash before anything but `x` and another backslash stands for
+/// itself.
 pub(super) fn decode(text: &[u8]) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -54,7 +54,7 @@ fn hexadecimal(digits: &[u8]) -> Option<u8> {
     u8::from_str_radix(text, 16).ok()
 }
 
-/// A key as [`decode`] reads it, in one line.
+/// A key in the form that [`decode`] reads, in one line.
 pub(super) fn show(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -80,7 +80,7 @@ fn push_bytes(bytes: &[u8], text: &mut String) {
     }
 }
 
-/// Whether a terminal would do something else with it than show it.
+/// Whether a terminal would interpret the character instead of showing it.
 pub(super) fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{ad}' | '\u{61c}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_and_backslashes_may_be_given_as_they_are() {
+    fn bytes_and_backslashes_may_be_given_unescaped() {
         for (text, key) in [
             (b"a\\b".as_slice(), b"a\\b".as_slice()),
             (b"\\", b"\\"),

@@ -1,4 +1,4 @@
-//! JSON Lines, each known by its file and number.
+//! JSON Lines, each identified by its file and number.
 
 use std::fmt;
 use std::fs::File;
@@ -13,10 +13,10 @@ use super::json::{self, Unpackable};
 
 /// How many lines may be read ahead.
 const AHEAD: usize = 1000;
-/// How many of them are handed over at a time.
+/// How many of them are passed on at a time.
 const CHUNK: usize = 100;
 
-/// The non-empty lines of a JSON Lines file, each known by its number.
+/// The non-empty lines of a JSON Lines file, each identified by its number.
 pub(super) struct Lines {
     name: String,
     number: u64,
@@ -27,15 +27,15 @@ pub(super) struct Lines {
 
 /// A line that was read.
 pub(super) struct Parsed {
-    /// Where it is.
+    /// Its place.
     pub(super) place: Place,
-    /// What it holds.
+    /// Its content.
     pub(super) json: Json,
-    /// How many bytes of the file had been read with it.
+    /// How many bytes of the file had been read, including this line.
     pub(super) position: u64,
 }
 
-/// Where in which file something is.
+/// A place in a file.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     name: String,
@@ -79,8 +79,8 @@ impl Lines {
         self.size
     }
 
-    /// Reads on a thread of its own, so that who takes the lines need not wait for them. They come
-    /// in chunks: what is there, and not too much of it.
+    /// Reads on its own thread, so that the consumer need not wait for lines. They come in chunks:
+    /// the available lines, up to a limit.
     pub(super) fn stream(mut self) -> mpsc::Receiver<Vec<Result<Parsed, Failure>>> {
         let (sender, receiver) = mpsc::channel(AHEAD / CHUNK);
         std::thread::spawn(move || {
@@ -104,7 +104,7 @@ impl Lines {
         receiver
     }
 
-    /// The next line's JSON and where it is; `None` at the end.
+    /// The next line's JSON and place; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<(Place, Json)>, Failure> {
         let mut line = Vec::new();
         loop {

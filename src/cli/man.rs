@@ -1,4 +1,4 @@
-//! `vatn man`: pages of the manual, from the tree of arguments.
+//! `vatn man`: prints pages of the manual, from the tree of arguments.
 
 use clap::Args;
 use clap_mangen::Man as Page;

@@ -1,4 +1,5 @@
-//! What is wrong with a command line, in one line: what, what is near it, and where to read on.
+//! Explains an invalid command line in one line: the mistake, the nearest valid name, and where to
+//! read on.
 
 use std::ffi::OsString;
 
@@ -7,7 +8,7 @@ use clap::error::{ContextKind, ContextValue};
 
 use super::Cli;
 
-/// What other programs of the kind call a command of ours.
+/// Names that similar programs use for vatn's commands.
 const KNOWN_ELSEWHERE: [(&str, &str); 25] = [
     ("bgsave", "vatn backup"),
     ("dbsize", "vatn count"),
@@ -36,7 +37,7 @@ const KNOWN_ELSEWHERE: [(&str, &str); 25] = [
     ("ttl", "vatn get KEY --meta"),
 ];
 
-/// clap explains in a paragraph; here an error is one line. `command` is the one that was given.
+/// clap explains in a paragraph; here an error is one line. `command` is the given command.
 pub(super) fn explain(error: &clap::Error, command: Option<&str>) -> String {
     if let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) {
         return no_command(name, error.get(ContextKind::SuggestedSubcommand));
@@ -54,7 +55,7 @@ pub(super) fn explain(error: &clap::Error, command: Option<&str>) -> String {
     format!("{}; try 'vatn{command} --help'", text.trim_start_matches("error: "))
 }
 
-/// The command that the arguments name, whatever is wrong with the rest of them.
+/// The command that the arguments name, even if the rest of them is invalid.
 pub(super) fn command_of(arguments: &[OsString]) -> Option<&str> {
     let mut words = arguments.iter().skip(1).filter_map(|argument| argument.to_str());
     words.find(|word| !word.starts_with('-')).filter(|word| is_ours(word))
@@ -69,7 +70,7 @@ fn no_command(name: &str, suggested: Option<&ContextValue>) -> String {
     if let Some((_, ours)) = KNOWN_ELSEWHERE.iter().find(|(theirs, _)| *theirs == lower) {
         return format!("there is no command '{name}': use {ours}");
     }
-    // The nearest one comes last.
+    // The nearest suggestion comes last.
     let nearest = match suggested {
         _ if is_ours(&lower) => Some(&lower),
         Some(ContextValue::String(nearest)) => Some(nearest),
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_elsewhere_leads_to_a_command_of_ours() {
+    fn a_name_from_another_program_leads_to_our_command() {
         let tree = Cli::command();
         for (theirs, ours) in KNOWN_ELSEWHERE {
             assert!(tree.find_subcommand(theirs).is_none(), "{theirs}");

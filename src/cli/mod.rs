@@ -1,7 +1,7 @@
-//! What a person types: arguments, the commands, what they print and how they fail.
+//! The command line: arguments, the commands, their output and their failures.
 //!
-//! One file a command, each with its arguments and what it does. [`parse`] and [`run`] are all that
-//! `main.rs` needs.
+//! Each command has one file, with its arguments and its work. `main.rs` needs only [`parse`] and
+//! [`run`].
 
 mod append;
 mod atomic_file;
@@ -113,7 +113,7 @@ enum Command {
 }
 
 impl Command {
-    /// What Ctrl-C says of a command that does not attend to that itself.
+    /// The message after Ctrl-C, for a command that does not handle signals itself.
     fn said_when_interrupted(&self) -> Option<&'static str> {
         match self {
             Self::Get(_)
@@ -146,11 +146,11 @@ impl Command {
     }
 }
 
-/// What the program's own thread has of stack, whatever `ulimit -s` gives the first one.
+/// The stack of the program's main thread, whatever `ulimit -s` sets.
 const STACK_BYTES: usize = 8 << 20;
 
-/// Does `work` on a thread with a stack of its own: that of the process's first thread is as large
-/// as whoever started it allows, and one of 128 KiB overflows while the arguments are described.
+/// Does `work` on a thread with its own stack: the stack of the process's first thread is as large
+/// as its limit allows, and one of 128 KiB overflows while the arguments are parsed.
 pub fn with_enough_stack(
     work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> Result<(), Failure> {
@@ -161,7 +161,7 @@ pub fn with_enough_stack(
     running.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Reads the command line. Help and the version are printed here, and end the process.
+/// Parses the command line. Help and the version are printed here, and end the process.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Failure> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     Cli::try_parse_from(&arguments).map_err(|error| match error.kind() {
@@ -172,7 +172,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Failu
     })
 }
 
-/// Does what the command line says.
+/// Executes the command.
 pub fn run(cli: Cli) -> Result<(), Failure> {
     prepare(&cli)?;
     if let Some(said) = cli.command.said_when_interrupted() {
@@ -211,7 +211,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     output.flush()
 }
 
-/// What holds for all commands, whoever started them with whatever limits.
+/// The setup common to all commands, whatever the inherited limits.
 fn prepare(cli: &Cli) -> Result<(), Failure> {
     process::make_files_private();
     process::limits::raise_open_files();
@@ -226,7 +226,7 @@ fn prepare(cli: &Cli) -> Result<(), Failure> {
     })
 }
 
-/// Runs a client command; one thread is enough for it.
+/// Runs a client command on one thread.
 fn wait_for(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?.block_on(command)
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_of_bytes_or_of_a_time_takes_units() {
+    fn every_flag_for_bytes_or_a_time_accepts_units() {
         let tree = Cli::command();
         let serve = tree.find_subcommand("serve").unwrap();
         let mut flags = 0;
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_value_leads_to_the_help_of_its_command() {
+    fn an_invalid_value_leads_to_the_help_of_its_command() {
         for (arguments, command) in [
             (&["vatn", "set", "k", "v", "--ttl", "10x"][..], "set"),
             (&["vatn", "--json", "set", "k", "v", "--if", "x"], "set"),

@@ -1,4 +1,4 @@
-//! Standard output, for people or for programs.
+//! Standard output, as text or as JSON.
 
 use std::io::{BufWriter, ErrorKind, IsTerminal, Stdout, Write};
 
@@ -6,10 +6,10 @@ use serde_json::Value as Json;
 
 use super::Failure;
 
-/// Standard output, which a reader may close at any time.
+/// Standard output, whose reader may close it at any time.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// Whether the output is for programs.
+    /// Whether the output is JSON.
     pub(super) json: bool,
     /// Whether it is a terminal.
     pub(super) is_terminal: bool,
@@ -38,7 +38,7 @@ impl Output {
         self.out.write_all(bytes).map_err(written)
     }
 
-    /// Hands on what was printed so far.
+    /// Flushes the output.
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         self.out.flush().map_err(written)
     }
@@ -46,7 +46,7 @@ impl Output {
 
 fn written(error: std::io::Error) -> Failure {
     match error.kind() {
-        ErrorKind::BrokenPipe => Failure::unheard(),
+        ErrorKind::BrokenPipe => Failure::output_closed(),
         _ => Failure::failed(format!("cannot write to standard output: {error}")),
     }
 }

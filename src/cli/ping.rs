@@ -1,4 +1,4 @@
-//! `vatn ping`: who answers, and how soon.
+//! `vatn ping`: shows the broker's identity and response time.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! How far a long piece of work is, shown on a terminal.
+//! The progress of long work, shown on a terminal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value as Json, json};
 
-/// How far a transfer of items is: a bar on a terminal, a summary at the end.
+/// The progress of a transfer of items: a bar on a terminal, a summary at the end.
 pub(super) struct Progress {
     bar: ProgressBar,
     start: Instant,
@@ -15,9 +15,9 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Begins; `length` is the whole in the bar's own unit (bytes or items), where it is known.
+    /// Begins; `length` is the total in the bar's own unit (bytes or items), where it is known.
     pub(super) fn begin(length: Option<u64>) -> Self {
-        // Drawn on stderr, and only if that is a terminal.
+        // Drawn on stderr, and only if stderr is a terminal.
         let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
         let template = match length {
             Some(_) => "{wide_bar} {percent:>3}%  {msg}  {eta} left",
@@ -30,14 +30,14 @@ impl Progress {
         Progress { bar, start: Instant::now(), items: Arc::default() }
     }
 
-    /// Counts items; `position` is how far the bar is.
+    /// Counts items; `position` is the position of the bar.
     pub(super) fn advance(&mut self, items: u64, position: u64) {
         self.items.fetch_add(items, Ordering::Relaxed);
         self.bar.set_position(position);
         self.bar.set_message(self.sentence());
     }
 
-    /// Says what is being done, where there is nothing to count.
+    /// Names the current work, where there is nothing to count.
     pub(super) fn say(&self, what: String) {
         self.bar.set_message(what);
     }
@@ -47,18 +47,18 @@ impl Progress {
         self.items.load(Ordering::Relaxed)
     }
 
-    /// The same, for another thread.
+    /// The counter, for another thread.
     pub(super) fn counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.items)
     }
 
-    /// Ends the bar and says what was done: `63000 items, 75000 items/s`.
+    /// Ends the bar and returns a summary: `63000 items, 75000 items/s`.
     pub(super) fn finish(&self) -> String {
         self.bar.finish_and_clear();
         self.sentence()
     }
 
-    /// The same for programs.
+    /// The summary as JSON.
     pub(super) fn described(&self) -> Json {
         let seconds = self.start.elapsed().as_secs_f64();
         json!({ "items": self.items(), "seconds": seconds, "items_per_second": self.rate(seconds) })

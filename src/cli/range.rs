@@ -1,4 +1,4 @@
-//! `vatn range`: keys and values in order.
+//! `vatn range`: prints keys and values in order.
 
 use bytes::Bytes;
 use clap::Args;
@@ -73,7 +73,7 @@ impl Range {
         };
         let mut wanted = if self.all { u64::MAX } else { self.limit };
         loop {
-            // The broker has a cap of its own; a page may be shorter than what is wanted.
+            // The broker has its own limit; a page may be shorter than requested.
             range.limit = (!self.all).then_some(wanted);
             let page = self.page(&mut client, &range).await?;
             wanted = wanted.saturating_sub(page.items.len() as u64);
@@ -102,7 +102,7 @@ impl Range {
         }
         let option = |flag: &str, key: &[u8]| {
             let text = key::show(key);
-            // A word that begins with a dash would be taken for an option of its own.
+            // A word that begins with a dash would be parsed as an option.
             let between = if text.starts_with('-') { '=' } else { ' ' };
             format!(" {flag}{between}{}", quoted(&text))
         };

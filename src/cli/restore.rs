@@ -1,4 +1,4 @@
-//! `vatn restore`: a backup becomes a store.
+//! `vatn restore`: makes a store from a backup.
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -51,7 +51,7 @@ impl Restore {
         })?;
         let mut folder = NewFolder::begin(&self.database)?;
         let size = open(&self.file)?.metadata().map_or(0, |metadata| metadata.len());
-        // It is read twice.
+        // The file is read twice.
         let mut progress = Progress::begin(Some(2 * size));
         let unreadable = |error| Failure::failed(format!("{}: {error}", self.file.display()));
         let archive = ArchiveReader::open(BufReader::new(open(&self.file)?)).map_err(unreadable)?;
@@ -109,7 +109,7 @@ fn open(path: &Path) -> Result<File, Failure> {
     }
 }
 
-/// A directory to fill. What is in it goes again, unless it is kept.
+/// A directory to fill. Its contents are removed again, unless it is kept.
 struct NewFolder<'p> {
     path: &'p Path,
     is_new: bool,
@@ -117,7 +117,7 @@ struct NewFolder<'p> {
 }
 
 impl<'p> NewFolder<'p> {
-    /// Looks at `path`: it must be empty, or not there.
+    /// Checks `path`: it must be empty, or not exist.
     fn begin(path: &'p Path) -> Result<Self, Failure> {
         let taken = |what: &str| Err(taken(path, what));
         let is_new = match std::fs::read_dir(path) {
@@ -138,7 +138,7 @@ impl<'p> NewFolder<'p> {
         Ok(Self { path, is_new, is_ours: false })
     }
 
-    /// Takes the directory, unless somebody else did since [`NewFolder::begin`] looked.
+    /// Claims the directory, unless another process did since [`NewFolder::begin`] checked it.
     fn make(&mut self) -> Result<(), Failure> {
         let path = self.path.display();
         let made = files::begin_restoring(self.path);
@@ -158,7 +158,8 @@ impl<'p> NewFolder<'p> {
 
 impl Drop for NewFolder<'_> {
     fn drop(&mut self) {
-        // What cannot be removed stays marked as not whole, and is never opened as a store.
+        // Files that cannot be removed keep the mark of an incomplete restore, and are never opened
+        // as a store.
         if self.is_ours && files::undo_restoring(self.path).is_ok() && self.is_new {
             let _ = std::fs::remove_dir(self.path);
         }

@@ -1,4 +1,4 @@
-//! `vatn serve`: the broker, from its flags to its end.
+//! `vatn serve`: runs the broker, from its flags to its end.
 
 use std::future::Future;
 use std::io::IsTerminal;
@@ -33,7 +33,7 @@ Serves until Ctrl-C or SIGTERM, then writes what is queued and ends.
 Sizes are bytes, or have a unit: kB MB GB TB (1000), KiB MiB GiB TiB (1024), as in 64MiB. Times
 are in the unit that the flag names, or have one of their own: ms s m h d, as in 10s or 1h30m.";
 
-/// The ports of the command and the change endpoint, seen from the HTTP port.
+/// The ports of the command and the change endpoint, relative to the HTTP port.
 const ROUTER_STEP: u16 = 1;
 const PUBLISHER_STEP: u16 = 2;
 
@@ -140,7 +140,7 @@ impl Serve {
         let port = self.port;
         let mut config = self.config()?;
         fit_connections(&mut config);
-        // Connections have threads of their own.
+        // Connections have their own threads.
         let served = super::wait_for(serve(config, out));
         served.map_err(|failure| match derived.iter().find(|flag| failure.is_about(flag)) {
             Some(flag) => failure.adding(&format!(
@@ -218,7 +218,7 @@ impl Serve {
     }
 }
 
-/// No edge takes more connections than there are descriptors for.
+/// Limits the connections of each edge to the available descriptors.
 fn fit_connections(config: &mut Config) {
     let open_files = process::limits::raise_open_files();
     let most = process::limits::connections(open_files);
@@ -234,9 +234,10 @@ fn fit_connections(config: &mut Config) {
     }
 }
 
-/// Serves until a signal says to stop.
+/// Serves until a signal requests a stop.
 async fn serve(config: Config, out: &mut Output) -> Result<(), Failure> {
-    // Before the store is opened, so that a signal during a long load ends it cleanly too.
+    // Before the store is opened, so that a signal during a long load also ends the process in
+    // order.
     let signals = Signals::of_broker();
     let mut signals =
         signals.map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
@@ -253,9 +254,9 @@ async fn serve(config: Config, out: &mut Output) -> Result<(), Failure> {
         tracing::info!("{signal}: stopping as soon as the store is loaded");
     });
     let broker = broker.await.map_err(failed)?;
-    // Who was told the endpoints, or wants none, may have ceased to read.
+    // The reader of the endpoints may have closed the output.
     let announced = announce(&broker, &database, out)
-        .or_else(|failure| if failure.is_unheard() { Ok(()) } else { Err(failure) });
+        .or_else(|failure| if failure.is_output_closed() { Ok(()) } else { Err(failure) });
     if announced.is_ok() && !is_to_stop {
         let signal = stop_signal(&mut signals).await;
         tracing::info!("{signal}: stopping: answering what was taken, emptying the queue");
@@ -270,7 +271,7 @@ async fn serve(config: Config, out: &mut Output) -> Result<(), Failure> {
     announced.and(stopped.await.map_err(failed))
 }
 
-/// Waits for a signal that says to stop, and does what the others say.
+/// Waits for a signal that requests a stop, and handles the others.
 async fn stop_signal(signals: &mut Signals) -> &'static str {
     loop {
         match signals.next().await {
@@ -281,7 +282,7 @@ async fn stop_signal(signals: &mut Signals) -> &'static str {
     }
 }
 
-/// Does `work`; `stop` hears of each signal meanwhile that says to stop.
+/// Does `work`; `stop` is called for each signal that requests a stop meanwhile.
 async fn until<T>(
     work: impl Future<Output = T>,
     signals: &mut Signals,
@@ -304,7 +305,7 @@ fn failed(error: ServeError) -> Failure {
     }
 }
 
-/// Where it listens, one endpoint a line for scripts; then what to try, for people.
+/// Prints the endpoints, one a line for scripts; then examples, for people.
 fn announce(broker: &Broker, database: &str, out: &mut Output) -> Result<(), Failure> {
     let endpoints = broker.endpoints();
     if out.json {
@@ -343,9 +344,9 @@ fn log_to_stderr(debug: bool) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        // A line that cannot be written is lost: a report of it on the same stderr would panic.
+        // A line that cannot be written is lost: a report of that on the same stderr would panic.
         .log_internal_errors(false)
         .finish();
-    // A second one in the same process (a test) keeps the first.
+    // A second logger in the same process (a test) keeps the first.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

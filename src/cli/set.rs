@@ -1,4 +1,4 @@
-//! `vatn set`: a value under a key.
+//! `vatn set`: writes the value of a key.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read};
@@ -25,7 +25,7 @@ A value that is JSON is stored as that, so 7 is a number; any other text is a st
 --json-value and --raw say which one is meant. {\"base64\": \"…\"} is a byte string.
 An object that has a name twice is refused. Prints the sequence number of the write.";
 
-/// How long a connection may be quiet before another one is made for what comes.
+/// How long a connection may be idle before a new one is made for the next request.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// Write a value under a key
@@ -71,7 +71,7 @@ pub(super) struct Set {
 impl Set {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
         let is_streamed = self.value == "-";
-        // What is wrong with the value shows before a broker is asked.
+        // An invalid value is reported before a broker is contacted.
         let given = match is_streamed {
             true => None,
             false => Some(self.pack(self.value.clone().into_vec())?),
@@ -83,7 +83,7 @@ impl Set {
                 let begun = Instant::now();
                 let value = self.pack(read_standard_input(&mut client).await?)?;
                 if begun.elapsed() > QUIET {
-                    // The broker may have closed a connection that was quiet for so long.
+                    // The broker may have closed a connection that was idle for so long.
                     client = self.connection.open().await?;
                 }
                 value
@@ -136,7 +136,7 @@ fn print_replaced(old: Option<&RawValue>, out: &mut Output) -> Result<(), Failur
     }
 }
 
-/// Reads the value, as much as the broker takes.
+/// Reads the value, up to the broker's limit.
 pub(super) async fn read_standard_input(client: &mut Client) -> Result<Vec<u8>, Failure> {
     let most = client.message_bytes().await?;
     if std::io::stdin().is_terminal() {

@@ -1,4 +1,4 @@
-//! `vatn stats`: the broker's figures.
+//! `vatn stats`: prints the broker's statistics.
 
 use clap::Args;
 use serde_json::Value as Json;

@@ -1,13 +1,13 @@
-//! The two signals that ask a process to end.
+//! The two signals that request a process to end.
 
 use std::future::Future;
 
 use super::Failure;
 use crate::process::signals::Interrupt;
 
-/// Does `work`. Where it `has_remains`, a signal ends it in order, so that they go; else at once,
-/// as one that waits for a reader must.
-pub(super) async fn unless_asked<T>(
+/// Does `work`. If it `has_remains`, a signal ends it in order, so that they are removed; otherwise
+/// a signal ends it at once, as a process that waits for its reader must.
+pub(super) async fn unless_stopped<T>(
     has_remains: bool,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
@@ -29,7 +29,7 @@ pub(super) async fn unless_interrupted<T>(
     }
 }
 
-/// Ends the process on Ctrl-C with what is `said` then, where work goes on that cannot be asked.
+/// Ends the process on Ctrl-C with the message `said`, where the work cannot be interrupted itself.
 pub(super) fn exit_on_interrupt(said: impl Fn() -> String + Send + 'static) -> Result<(), Failure> {
     let cannot = |error| Failure::failed(format!("cannot listen for signals: {error}"));
     let (sender, listens) = std::sync::mpsc::sync_channel(1);
@@ -48,11 +48,11 @@ pub(super) fn exit_on_interrupt(said: impl Fn() -> String + Send + 'static) -> R
         Failure::interrupted(said()).exit();
     };
     std::thread::Builder::new().name("vatn-stop".to_owned()).spawn(watch).map_err(cannot)?;
-    // A thread that ends without a word has panicked.
+    // A thread that ends without a result has panicked.
     listens.recv().unwrap_or_else(|_| Err(Failure::failed("cannot listen for signals")))
 }
 
-/// Ctrl-C, and what systemd sends.
+/// Ctrl-C, and the signal that systemd sends.
 pub(super) struct Stop(Interrupt);
 
 impl Stop {
@@ -63,7 +63,7 @@ impl Stop {
             .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
     }
 
-    /// Returns when one of them has come.
+    /// Returns when one of the signals has arrived.
     pub(super) async fn requested(&mut self) {
         self.0.received().await;
     }

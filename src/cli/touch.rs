@@ -1,4 +1,4 @@
-//! `vatn touch`: another time to live for a key.
+//! `vatn touch`: changes the time to live of a key.
 
 use clap::{ArgGroup, Args};
 use serde_json::json;
@@ -15,7 +15,7 @@ Example:
 
 The value stays. Exit code 3 when there is no such key.";
 
-/// The ways to say for how long.
+/// The ways to give a time to live.
 const TIMES: [&str; 4] = ["for_time", "ttl", "ttl_ms", "forever"];
 
 /// Give a key another time to live

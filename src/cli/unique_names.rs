@@ -1,16 +1,16 @@
-//! Whether each object of a JSON text has every name once.
+//! Checks that names within each object of a JSON text are unique.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Says which name an object of `text` has twice, and where.
+/// Reports a name that an object of `text` has twice, and its place.
 pub(super) fn check(text: &[u8]) -> Result<(), String> {
     serde_json::from_slice(text).map(|Unique| ()).map_err(|error| error.to_string())
 }
 
-/// A value without such an object; nothing of it is kept.
+/// A value without such an object; its content is discarded.
 struct Unique;
 
 impl<'de> Deserialize<'de> for Unique {
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_an_object_has_twice_is_named_wherever_it_is() {
+    fn a_duplicate_name_is_reported_at_any_depth() {
         for text in [
             r#"{"a":1,"a":2}"#,
             r#"{"b":{"x":[{"a":1.5,"c":null,"a":-2e300}]}}"#,
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_side_by_side_and_within_each_other_have_names_of_their_own() {
+    fn different_objects_may_use_the_same_name() {
         for text in [
             r#"[{"a":1},{"a":1},{"a":{"a":{"a":1},"b":1},"b":[1,1.5,"",null,true,[],{}]}]"#,
             "18446744073709551617",

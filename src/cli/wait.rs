@@ -1,4 +1,4 @@
-//! `vatn wait`: until writes are as durable as somebody needs them.
+//! `vatn wait`: waits until writes have reached a level of durability.
 
 use clap::Args;
 use serde_json::json;
@@ -15,7 +15,7 @@ Examples:
 
 Exit code 5 when the time ran out (--timeout-ms).";
 
-/// How long the broker may take to answer, besides the time that is waited.
+/// How long the broker may take to answer, in addition to the wait itself.
 const CONNECT_MS: u64 = 30_000;
 
 /// Wait until writes have reached a level of durability
@@ -36,7 +36,7 @@ pub(super) struct Wait {
 impl Wait {
     pub(super) async fn run(self, out: &mut Output) -> Result<(), Failure> {
         let timeout = self.connection.patience.options().reply_timeout;
-        // The time is for the wait, and not for the way there.
+        // The time limits the wait, and not the connecting.
         let mut connection = self.connection.clone();
         connection.patience.timeout_ms = CONNECT_MS;
         let mut client = connection.open().await?;

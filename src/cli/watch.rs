@@ -1,4 +1,4 @@
-//! `vatn watch`: changes as they happen, and what was missed of them.
+//! `vatn watch`: prints changes as they happen, and the gaps in them.
 
 use clap::Args;
 use serde_json::json;
@@ -109,7 +109,7 @@ impl Watch {
         })
     }
 
-    /// Who watches from a place wants all of it; who watches the present goes on with it.
+    /// A watch from a seq needs every change, and fails; a watch of the present continues.
     fn go_on_after(&self, error: ClientError, follower: &mut Follower) -> Result<(), Failure> {
         if self.from.is_some() || !follower.is_missing() {
             return Err(error.into());
@@ -119,12 +119,13 @@ impl Watch {
         Ok(())
     }
 
-    /// The first beat proves that the subscription has taken effect: nothing is missed from here.
+    /// The first beat proves that the subscription has taken effect: nothing is missed from here
+    /// on.
     fn report_begin(&self, seq: u64, out: &mut Output) -> Result<(), Failure> {
         let seq = self.from.unwrap_or(seq);
         if out.json {
             return match self.from {
-                // Everything since then is in the lines already.
+                // The lines already contain everything since then.
                 Some(_) => Ok(()),
                 None => {
                     let prefix = json::key(self.prefix.as_bytes());

@@ -5,21 +5,21 @@ use rmpv::Value;
 use super::{Client, ClientError, Level, RawValue, Request};
 
 impl Client {
-    /// `hello`: who the broker is, as a map.
+    /// `hello`: the broker's identity and limits, as a map.
     pub async fn hello(&mut self) -> Result<Value, ClientError> {
         let name = concat!("vatn ", env!("CARGO_PKG_VERSION"));
         let request = Request::new("hello").option("client", name);
         self.call_for(&request, |result| Some(result.value()).filter(Value::is_map)).await
     }
 
-    /// `ping`: the payload comes back.
+    /// `ping`: returns the payload.
     pub async fn ping(&mut self, payload: &RawValue) -> Result<RawValue, ClientError> {
         self.call(&Request::new("ping").argument(payload)).await
     }
 
     /// `batch`: executes the requests as one atomic write; their results in order.
     ///
-    /// When one is refused nothing has happened, and the refusal's details name its index.
+    /// When one is refused, nothing has happened, and the refusal's details name its index.
     ///
     /// ```no_run
     /// use vatn::client::{Client, ClientError, Level, Request};
@@ -45,14 +45,14 @@ impl Client {
         self.call_for(&request, RawValue::elements).await
     }
 
-    /// `flush`: returns LeakDB's status line once all that was queued is in the tables and on the
+    /// `flush`: returns LeakDB's status line once everything queued is in the tables and on the
     /// disk. It waits as long as the connection lives.
     pub async fn flush(&mut self) -> Result<String, ClientError> {
         let status = |result: &RawValue| result.value().as_str().map(str::to_owned);
         self.call_for_within(None, &Request::new("flush"), status).await
     }
 
-    /// `compact`: returns the number of the compaction that was asked for.
+    /// `compact`: returns the number of the requested compaction.
     pub async fn compact(&mut self) -> Result<u64, ClientError> {
         self.call_for(&Request::new("compact"), |result| result.value().as_u64()).await
     }

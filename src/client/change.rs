@@ -1,4 +1,4 @@
-//! What a publisher sends: changes, and how they are read from their frames.
+//! The publisher's messages: changes, decoded from their frames.
 
 use bytes::Bytes;
 use rmpv::Value;
@@ -13,21 +13,21 @@ pub use crate::protocol::Op;
 pub struct Change {
     /// The sequence number of the write.
     pub seq: u64,
-    /// What happened.
+    /// The operation.
     pub op: Op,
-    /// The place of this change in its atomic write, from 0.
+    /// The index of this change in its atomic write, from 0.
     pub index: u64,
-    /// How many changes that write has.
+    /// How many changes the write has.
     pub count: u64,
-    /// The sequence number of the change that was sent to this subscriber before.
+    /// The sequence number of the previous change that was sent to this subscriber.
     pub prev: u64,
-    /// After how many milliseconds the value expires.
+    /// The time to live of the value, in milliseconds.
     pub ttl_ms: Option<u64>,
-    /// The level the write was made at.
+    /// The level of the write.
     pub durability: Level,
     /// The key.
     pub key: Bytes,
-    /// The value that a `set` gave the key; `None` for other ops. A `touch` leaves the value.
+    /// The value of a `set`; `None` for other ops. A `touch` keeps the value.
     pub value: Option<RawValue>,
 }
 
@@ -132,7 +132,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_change_is_refused() {
+    fn frames_that_are_no_change_are_refused() {
         assert!(decode(&[]).is_err());
         assert!(decode(&frames(header("paint"), b"")).is_err());
         assert!(decode(&frames(header("set"), b"")).is_err());

@@ -1,4 +1,4 @@
-//! A connection to a `--router` endpoint: requests out, replies matched by their id.
+//! A connection to a `--router` endpoint: sends requests, and matches replies by their id.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -15,22 +15,22 @@ use super::raw_value::RawValue;
 use super::request::Request;
 use super::{ClientError, Endpoint, reply};
 
-/// How long the zeromq crate may try before the endpoint is probed for the reason: it retries a
-/// refused connection in silence, and a broker that runs has answered by then.
+/// How long the zeromq crate may try before the endpoint is probed for the reason: the crate
+/// retries a refused connection silently, and a running broker has answered by then.
 const PROBE_AFTER: Duration = Duration::from_millis(40);
 
-/// A message of so many bytes is below any limit that a broker can have.
+/// A message of at most this many bytes is below the limit of every broker.
 const EVERY_BROKER_TAKES: u64 = 1000;
 
-/// The patience of a client.
+/// The timeouts of a client.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// How long connecting and the handshake may take together.
     pub connect_timeout: Duration,
     /// How long a reply may take; `None` waits as long as the connection lives.
     pub reply_timeout: Option<Duration>,
-    /// How long a publisher may be silent, which sends a beat each second, before the connection to
-    /// it is taken for dead and made anew.
+    /// How long a publisher may be silent before its connection counts as dead and is made anew. A
+    /// publisher sends a beat each second.
     pub beat_timeout: Duration,
 }
 
@@ -46,11 +46,11 @@ impl Default for ClientOptions {
 
 /// A connection to a broker's command endpoint.
 ///
-/// It does not reconnect: after [`ClientError::Closed`] it cannot be known whether an unanswered
-/// write took place, which only the caller can decide about.
+/// The client does not reconnect: after [`ClientError::Closed`] it is not known whether an
+/// unanswered write took place, and only the caller can decide what to do.
 ///
-/// Each command has a method. Many requests travel in one message with [`Client::call_many`].
-/// Several messages are under way at once with [`Client::send`] and [`Client::receive`]:
+/// Each command has a method. [`Client::call_many`] sends many requests in one message. With
+/// [`Client::send`] and [`Client::receive`] several messages are in flight at once:
 ///
 /// ```no_run
 /// use vatn::client::{Client, ClientError, RawValue, Request};
@@ -75,14 +75,16 @@ pub struct Client {
     socket: DealerSocket,
     events: Events,
     next_id: u64,
-    /// Requests that were sent and not yet handed to the caller, with the reply once it is here.
+    /// Requests that were sent and not yet returned to the caller, with the reply once it has
+    /// arrived.
     outstanding: HashMap<u64, Option<Result<RawValue, Refusal>>>,
     pub(super) reply_timeout: Option<Duration>,
-    /// The largest message that the broker takes, once it has been asked.
+    /// The largest message that the broker accepts, once it is known.
     message_bytes: Option<u64>,
 }
 
-/// A message of requests that was sent; [`Client::receive`] exchanges it for the replies.
+/// A ticket for a message of requests that was sent; [`Client::receive`] exchanges the ticket for
+/// the replies.
 #[derive(Debug)]
 #[must_use = "a ticket that is not received leaves its replies unread"]
 pub struct Ticket {
@@ -110,14 +112,14 @@ impl Client {
         })
     }
 
-    /// The largest message that the broker takes, in bytes. It is asked once.
+    /// The largest message that the broker accepts, in bytes. The client requests it once.
     pub async fn message_bytes(&mut self) -> Result<u64, ClientError> {
         if let Some(bytes) = self.message_bytes {
             return Ok(bytes);
         }
         let ticket = Ticket { first_id: self.next_id, count: 1 };
         self.next_id += 1;
-        // Not by `send`, which asks for this.
+        // Not by `send`, which needs the result of this call.
         self.send_frames(vec![Request::new("hello").encode(ticket.first_id)]).await?;
         self.outstanding.insert(ticket.first_id, None);
         let outcome = self.receive(ticket).await?.pop();
@@ -127,8 +129,8 @@ impl Client {
         Ok(bytes)
     }
 
-    /// Fails when the broker would take no message of these frames: it would close the connection,
-    /// or leave the sender to wait.
+    /// Fails when the broker would not accept a message of these frames: the broker would close the
+    /// connection, or leave the sender waiting.
     async fn check_size(&mut self, frames: &[Bytes]) -> Result<(), ClientError> {
         let bytes: u64 = frames.iter().map(|frame| frame.len() as u64).sum();
         if bytes <= EVERY_BROKER_TAKES {
@@ -151,7 +153,7 @@ impl Client {
         self.call_within(self.reply_timeout, request).await
     }
 
-    /// The same with a patience of its own.
+    /// Like `call`, with its own timeout.
     pub(super) async fn call_within(
         &mut self,
         limit: Option<Duration>,
@@ -173,9 +175,9 @@ impl Client {
         self.receive(ticket).await
     }
 
-    /// Sends requests in one message without waiting, so that several messages can be under way.
+    /// Sends requests in one message without waiting, so that several messages can be in flight.
     ///
-    /// The caller bounds how many: what is sent and not received is kept in memory.
+    /// The caller limits how many: sent requests are kept in memory until they are received.
     pub async fn send(&mut self, requests: &[Request]) -> Result<Ticket, ClientError> {
         let first_id = self.next_id;
         let mut frames = Vec::with_capacity(requests.len());
@@ -186,7 +188,7 @@ impl Client {
         let ticket = Ticket { first_id, count: self.next_id - first_id };
         self.check_size(&frames).await?;
         self.send_frames(frames).await?;
-        // Afterwards: who does not wait for the end of it has no ticket.
+        // Created afterwards: a caller that cancels the send has no ticket.
         self.outstanding.extend(ticket.ids().map(|id| (id, None)));
         Ok(ticket)
     }
@@ -215,10 +217,10 @@ impl Client {
             .unwrap_or_else(|_| Err(ClientError::Timeout { endpoint: endpoint(), after: limit }))
     }
 
-    /// Sends a write that is never answered, not even when it fails.
+    /// Sends a write without a reply, even when it fails.
     ///
-    /// Requests of one connection are executed in order, so a later call that is answered tells
-    /// that the notification has been executed too.
+    /// Requests of one connection are executed in order, so the reply to a later call shows that
+    /// the notification has been executed too.
     pub async fn notify(&mut self, request: &Request) -> Result<(), ClientError> {
         let frames = vec![request.encode_notification()];
         self.check_size(&frames).await?;
@@ -226,7 +228,7 @@ impl Client {
     }
 
     async fn send_frames(&mut self, frames: Vec<Bytes>) -> Result<(), ClientError> {
-        // A message without frames asks nothing, and ZeroMQ cannot send it.
+        // A message without frames requests nothing, and ZeroMQ cannot send it.
         let Ok(message) = ZmqMessage::try_from(frames) else { return Ok(()) };
         self.socket.send(message).await.map_err(|_| self.closed())
     }
@@ -266,7 +268,7 @@ impl Client {
                     Ok(_) => self.protocol("a result without an id"),
                 });
             };
-            // A reply nobody waits for any more is passed over.
+            // A reply that no caller waits for is skipped.
             if let Some(place) = self.outstanding.get_mut(&id) {
                 *place = Some(reply.outcome);
             }
@@ -289,8 +291,8 @@ impl Ticket {
     }
 }
 
-/// Requests whose replies are waited for. Those that have not come when the wait ends, in time or
-/// not, are not wanted any more.
+/// Requests whose replies are awaited. When the wait ends, in time or not, missing replies are no
+/// longer wanted.
 struct Waiting<'c> {
     client: &'c mut Client,
     ids: Range<u64>,
@@ -304,7 +306,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Connects a socket; a refusal is reported at once instead of being retried until the timeout.
+/// Connects a socket; a refusal is reported at once instead of retried until the timeout.
 pub(super) async fn connect_socket(
     socket: &mut impl Socket,
     endpoint: &Endpoint,
@@ -315,7 +317,7 @@ pub(super) async fn connect_socket(
         tokio::time::sleep(PROBE_AFTER).await;
         match endpoint.open(patience).await {
             Err(error) => error,
-            // Something listens; so only the handshake's own timeout can end the attempt.
+            // A process listens there, so only the handshake's own timeout can end the attempt.
             Ok(_) => std::future::pending().await,
         }
     };
@@ -363,13 +365,13 @@ fn handshake_reason(failure: &ZmqError) -> String {
     }
 }
 
-/// What the zeromq crate tells about the connection beside its messages.
+/// The zeromq crate's reports about the connection.
 pub(super) struct Events(
     pub(super) Box<dyn futures_util::Stream<Item = SocketEvent> + Send + Unpin>,
 );
 
 impl Events {
-    /// Returns when the connection has ended, and never before.
+    /// Returns when the connection has ended.
     pub(super) async fn disconnected(&mut self) {
         while let Some(event) = self.0.next().await {
             if matches!(event, SocketEvent::Disconnected(_)) {
@@ -404,7 +406,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_is_dropped_leaves_nothing() {
+    async fn a_dropped_call_leaves_no_pending_request() {
         let mut silent = RouterSocket::new();
         let endpoint = silent.bind("tcp://127.0.0.1:0").await.unwrap().to_string();
         let mut client = Client::connect(&endpoint, &ClientOptions::default()).await.unwrap();
@@ -412,8 +414,8 @@ mod tests {
         tokio::select! {
             biased;
             answered = client.call(&ping) => panic!("{answered:?}"),
-            // By then it waits for its reply.
-            asked = silent.recv() => assert_eq!(asked.unwrap().len(), 2),
+            // The call now waits for its reply.
+            request = silent.recv() => assert_eq!(request.unwrap().len(), 2),
         }
         assert!(client.outstanding.is_empty());
     }

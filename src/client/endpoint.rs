@@ -16,7 +16,7 @@ pub(super) enum Stream {
 }
 
 impl Endpoint {
-    /// Opens a byte stream, or says in one error why there is none.
+    /// Opens a byte stream, or returns one error with the reason.
     pub(super) async fn open(&self, patience: Duration) -> Result<Stream, ClientError> {
         let opening = async {
             match self {
@@ -38,7 +38,7 @@ impl Endpoint {
         }
     }
 
-    /// Turns what the operating system said into what the user needs to know.
+    /// Turns an error of the operating system into one that helps the user.
     pub(super) fn unreachable(&self, error: std::io::Error) -> ClientError {
         use std::io::ErrorKind::{ConnectionRefused, NotFound};
         match error.kind() {

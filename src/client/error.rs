@@ -1,4 +1,4 @@
-//! What can go wrong, each with what is needed to put it right.
+//! The client's errors, each with the details that help to correct the cause.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use rmpv::Value;
 
 use crate::protocol::endpoint::EndpointError;
 
-/// What can go wrong between a client and its broker.
+/// An error between a client and its broker.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
@@ -25,72 +25,72 @@ pub enum ClientError {
     Unreachable {
         /// The endpoint tried.
         endpoint: String,
-        /// What the operating system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// Something listens there, and it is not the socket this client wants.
+    /// A process listens there, and it is not the socket that this client needs.
     #[error("{endpoint} does not answer as a broker: {reason}")]
     NoHandshake {
         /// The endpoint tried.
         endpoint: String,
-        /// What was seen instead.
+        /// What the client received instead.
         reason: String,
     },
     /// The reply did not come in time. Whether a write took place is not known.
     #[error("no reply from {endpoint} within {after:?}")]
     Timeout {
-        /// The endpoint asked.
+        /// The endpoint of the request.
         endpoint: String,
-        /// How long was waited.
+        /// How long the client waited.
         after: Duration,
     },
     /// The connection ended. Whether a write still unanswered took place is not known.
     #[error("{endpoint} closed the connection")]
     Closed {
-        /// The endpoint that was connected.
+        /// The endpoint of the connection.
         endpoint: String,
     },
-    /// The broker answered with something that is not this protocol.
+    /// The broker's reply does not follow this protocol.
     #[error("{endpoint} sent what is not a reply: {reason}")]
     Protocol {
-        /// The endpoint asked.
+        /// The endpoint of the request.
         endpoint: String,
-        /// What is wrong with it.
+        /// The violation.
         reason: String,
     },
-    /// The message is larger than the broker takes; it was not sent.
+    /// The message is larger than the broker accepts; it was not sent.
     #[error(
         "a message of {bytes} bytes is more than the {most} that {endpoint} takes: send less at a \
          time, or serve with a larger --max-message-bytes"
     )]
     TooLarge {
-        /// The endpoint asked.
+        /// The endpoint of the request.
         endpoint: String,
-        /// The bytes of the message.
+        /// The size of the message, in bytes.
         bytes: u64,
-        /// The most that the broker takes.
+        /// The most bytes that the broker accepts.
         most: u64,
     },
-    /// The broker's history is not the one that was followed.
+    /// The broker's history is not the one that was being followed.
     #[error(
         "{endpoint} has another history: it is at seq {seq}, and what was followed at {after}; \
          the store was replaced, so take the state anew"
     )]
     AnotherHistory {
-        /// The endpoint asked.
+        /// The endpoint of the request.
         endpoint: String,
-        /// Its last sequence number.
+        /// The broker's last sequence number.
         seq: u64,
-        /// The sequence number up to which another one is known.
+        /// The last sequence number that the client knows of the other history.
         after: u64,
     },
-    /// The broker understood, and said no.
+    /// The broker refused the request.
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
 
 impl ClientError {
-    /// The broker's error code, when it was the broker that said no.
+    /// The broker's error code, if the error is a refusal.
     ///
     /// ```no_run
     /// use vatn::client::{Client, ClientError, Condition, RawValue, WriteOptions};
@@ -113,7 +113,8 @@ impl ClientError {
         }
     }
 
-    /// Whether another try over a new connection may succeed: the broker is not there, or going.
+    /// Whether another try over a new connection may succeed: the broker is unreachable or
+    /// stopping.
     pub fn is_passing(&self) -> bool {
         match self {
             ClientError::NothingListens { .. }
@@ -130,9 +131,9 @@ impl ClientError {
 pub struct Refusal {
     /// The code, such as `CONFLICT`.
     pub code: String,
-    /// What it means here, for people.
+    /// The meaning in this case, as text.
     pub message: String,
-    /// What it means here, for programs; each code has its own.
+    /// The meaning in this case, as data; each code has its own.
     pub details: Vec<(String, Value)>,
 }
 

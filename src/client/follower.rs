@@ -1,5 +1,5 @@
-//! Changes from a seq of the past to the present and on: the history first, then what is published,
-//! and the history again wherever something published was missed.
+//! Changes from a past seq to the present and on: first the history, then the published changes,
+//! and the history again wherever published changes were missed.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use tokio::time::{Instant, sleep};
 
 use super::{Change, ClientError, ClientOptions, Event, Replay, Subscriber};
 
-/// How long the broker's command edge is tried for, once its publisher has been heard again.
+/// How long the broker's command endpoint is tried, once its publisher sends again.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long between two tries.
+/// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long the broker may take for what it has published already.
+/// How long the broker may take to add published changes to the history.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// A [`Subscriber`] whose gaps are filled from the history.
 ///
-/// It yields every change under its prefix once and in order. An [`Event::Gap`] comes only where
-/// there is no [`Replay`] to fill it with. `prev` of each change is the seq of the change before.
+/// It returns every change under its prefix once and in order. An [`Event::Gap`] occurs only where
+/// there is no [`Replay`] to fill the gap. `prev` of each change is the seq of the change before.
 ///
 /// ```no_run
 /// use vatn::client::{ClientError, ClientOptions, Event, Follower};
@@ -39,7 +39,7 @@ pub struct Follower {
     subscriber: Subscriber,
     replay: Option<Replay>,
     tracker: ContinuityTracker,
-    /// Up to which seq the history must be read before the subscriber is heard again.
+    /// The history must be read up to this seq before the subscriber's events are used again.
     missing: Option<Missing>,
     ready: VecDeque<Event>,
 }
@@ -53,7 +53,7 @@ struct Missing {
 impl Follower {
     /// Follows the changes under `prefix`: those of writes later than `from`, or from now on.
     ///
-    /// The history is asked for at `router`; without one, gaps are events.
+    /// The history is read at `router`; without a router, gaps are events.
     pub async fn connect(
         publisher: &str,
         router: Option<&str>,
@@ -61,7 +61,7 @@ impl Follower {
         from: Option<u64>,
         options: &ClientOptions,
     ) -> Result<Self, ClientError> {
-        // The subscription comes first: what is published while the history is read is kept.
+        // The subscription comes first: changes published while the history is read are kept.
         let subscriber = match from {
             Some(from) => Subscriber::connect_after(publisher, prefix, options, from).await?,
             None => Subscriber::connect(publisher, prefix, options).await?,
@@ -69,7 +69,7 @@ impl Follower {
         let start = from.unwrap_or_default();
         let mut replay = router.map(|router| Replay::new(router, prefix, start, options));
         if let (Some(replay), Some(_)) = (&mut replay, from) {
-            // A broker that cannot be asked, or has another history, is said at once.
+            // A broker that is unreachable, or has another history, is reported at once.
             replay.end().await?;
         }
         Ok(Follower {
@@ -88,8 +88,8 @@ impl Follower {
 
     /// Waits for the next event.
     ///
-    /// After an error that is about the history, [`Follower::give_up`] goes on without what is
-    /// missing.
+    /// After an error about the history, [`Follower::give_up`] continues without the missing
+    /// changes.
     pub async fn next(&mut self) -> Result<Event, ClientError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -106,12 +106,12 @@ impl Follower {
         }
     }
 
-    /// Whether it is the history that is being read.
+    /// Whether the follower is reading the history.
     pub fn is_missing(&self) -> bool {
         self.missing.is_some()
     }
 
-    /// Gives up on what is missing: the next event is the gap.
+    /// Gives up on the missing changes: the next event is the gap.
     pub fn give_up(&mut self) {
         if let Some(missing) = self.missing.take() {
             let (after, through) = (self.tracker.whole, missing.through);
@@ -120,7 +120,7 @@ impl Follower {
         }
     }
 
-    /// Takes in what the subscriber says; returns what is to be told of it now.
+    /// Processes an event of the subscriber; returns the event to report, if there is one.
     fn hear(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::Change(change) => self.tracker.take(change).map(Event::Change),
@@ -149,7 +149,7 @@ impl Follower {
         }
     }
 
-    /// Reads one page of what is missing.
+    /// Reads one page of the missing changes.
     async fn fill(&mut self, missing: Missing) -> Result<(), ClientError> {
         let Some(replay) = &mut self.replay else { return Ok(()) };
         let page = match replay.next(None, WAIT).await {
@@ -162,7 +162,7 @@ impl Follower {
         };
         let is_all = replay.after() >= missing.through;
         for change in page {
-            // What is later comes from the publisher.
+            // Later changes come from the publisher.
             if change.seq <= missing.through {
                 self.ready.extend(self.tracker.take(change).map(Event::Change));
             }
@@ -175,42 +175,42 @@ impl Follower {
     }
 }
 
-/// Where what was told ends.
+/// The end of the changes reported so far.
 #[derive(Debug)]
 struct ContinuityTracker {
-    /// Everything up to this seq was told.
+    /// Everything up to this seq was reported.
     whole: u64,
-    /// The place of the last change in the order: its seq and its index.
-    told: (u64, u64),
-    /// What the next change names as the one before it, once that is known.
+    /// The position of the last reported change: its seq and its index.
+    place: (u64, u64),
+    /// The `prev` of the next change, once that is known.
     prev: Option<u64>,
 }
 
 impl ContinuityTracker {
     fn new(from: Option<u64>) -> Self {
         let start = from.unwrap_or_default();
-        ContinuityTracker { whole: start, told: (start, u64::MAX), prev: from }
+        ContinuityTracker { whole: start, place: (start, u64::MAX), prev: from }
     }
 
-    /// Lets a change pass that was not told yet.
+    /// Returns the change if it was not reported yet.
     fn take(&mut self, mut change: Change) -> Option<Change> {
         let place = (change.seq, change.index);
-        if place <= self.told {
+        if place <= self.place {
             return None;
         }
         change.prev = self.prev.replace(change.seq).unwrap_or(change.prev);
-        self.told = place;
+        self.place = place;
         let is_last = change.index + 1 == change.count;
         self.whole = self.whole.max(if is_last { change.seq } else { change.seq - 1 });
         Some(change)
     }
 
-    /// Everything up to `seq` was told.
+    /// Marks everything up to `seq` as reported.
     fn pass(&mut self, seq: u64) {
         self.prev.get_or_insert(seq);
         if seq > self.whole {
             self.whole = seq;
-            self.told = self.told.max((seq, u64::MAX));
+            self.place = self.place.max((seq, u64::MAX));
         }
     }
 }
@@ -224,37 +224,37 @@ mod tests {
         Change { index, count, ..change(seq, 0) }
     }
 
-    fn told(tracker: &mut ContinuityTracker, changes: &[Change]) -> Vec<(u64, u64, u64)> {
-        let told = changes.iter().filter_map(|change| tracker.take(change.clone()));
-        told.map(|change| (change.seq, change.index, change.prev)).collect()
+    fn reported(tracker: &mut ContinuityTracker, changes: &[Change]) -> Vec<(u64, u64, u64)> {
+        let reported = changes.iter().filter_map(|change| tracker.take(change.clone()));
+        reported.map(|change| (change.seq, change.index, change.prev)).collect()
     }
 
     #[test]
-    fn each_change_is_told_once_and_names_the_one_before() {
+    fn each_change_is_reported_once_and_names_the_one_before() {
         let mut tracker = ContinuityTracker::new(Some(4));
         let changes = [part(4, 0, 1), part(6, 0, 2), part(6, 1, 2), part(6, 0, 2), part(9, 0, 1)];
-        assert_eq!(told(&mut tracker, &changes), [(6, 0, 4), (6, 1, 6), (9, 0, 6)]);
+        assert_eq!(reported(&mut tracker, &changes), [(6, 0, 4), (6, 1, 6), (9, 0, 6)]);
         tracker.pass(20);
-        assert_eq!(told(&mut tracker, &[part(20, 0, 1), part(21, 0, 1)]), [(21, 0, 9)]);
+        assert_eq!(reported(&mut tracker, &[part(20, 0, 1), part(21, 0, 1)]), [(21, 0, 9)]);
     }
 
     #[test]
-    fn a_write_is_whole_with_its_last_change_or_with_what_comes_after_it() {
+    fn a_write_is_complete_with_its_last_change_or_a_later_write() {
         let mut tracker = ContinuityTracker::new(None);
-        told(&mut tracker, &[part(7, 0, 3)]);
+        reported(&mut tracker, &[part(7, 0, 3)]);
         assert_eq!(tracker.whole, 6);
-        // The rest of it, read again from the last whole one.
-        assert_eq!(told(&mut tracker, &[part(7, 0, 3), part(7, 2, 3)]), [(7, 2, 7)]);
+        // The rest of the write, read again from the last complete write.
+        assert_eq!(reported(&mut tracker, &[part(7, 0, 3), part(7, 2, 3)]), [(7, 2, 7)]);
         assert_eq!(tracker.whole, 7);
-        told(&mut tracker, &[part(8, 0, 2)]);
+        reported(&mut tracker, &[part(8, 0, 2)]);
         tracker.pass(8);
         assert_eq!(tracker.whole, 8);
     }
 
     #[test]
-    fn who_follows_from_now_on_begins_where_the_first_beat_says() {
+    fn a_follower_without_a_seq_begins_at_the_first_beat() {
         let mut tracker = ContinuityTracker::new(None);
         tracker.pass(12);
-        assert_eq!(told(&mut tracker, &[part(15, 0, 1)]), [(15, 0, 12)]);
+        assert_eq!(reported(&mut tracker, &[part(15, 0, 1)]), [(15, 0, 12)]);
     }
 }

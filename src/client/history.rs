@@ -1,4 +1,4 @@
-//! The history: what changed since a seq, and how far writes have come.
+//! The history: the changes since a seq, and the progress of writes.
 
 use std::time::Duration;
 
@@ -6,28 +6,29 @@ use super::change::{Change, Publication, decode};
 use super::raw_value::{RawValue, key_bytes};
 use super::{Client, ClientError, Level, Request};
 
-/// What a `changes` asks for, beside the seq after which it begins.
+/// The options of `changes`, besides the seq after which it begins.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryOptions {
     /// Only changes of keys that begin with these bytes.
     pub prefix: Vec<u8>,
-    /// At most so many; the broker caps it in count and bytes. A write's changes stay together.
+    /// The most changes; the broker also limits the count and the bytes. A write's changes stay
+    /// together.
     pub limit: Option<u64>,
     /// How long the broker waits for a change when there is none yet.
     pub wait: Duration,
 }
 
-/// What one `changes` returned.
+/// The result of one `changes`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
     /// The changes, in order.
     pub changes: Vec<Change>,
-    /// The answer is complete up to this seq: go on after it.
+    /// The result is complete up to this seq: continue after it.
     pub next: u64,
 }
 
 impl Client {
-    /// `changes`: what changed after the write `after`, one page of it.
+    /// `changes`: one page of the changes after the write `after`.
     pub async fn changes(
         &mut self,
         after: u64,

@@ -1,10 +1,10 @@
 //! The Rust client, over the `zeromq` crate.
 //!
-//! [`Client`] is a DEALER that speaks to a `--router` endpoint: typed methods, one a command, and
-//! [`Client::call_many`] for many requests in one message. [`Subscriber`] follows what a
-//! `--publisher` endpoint publishes, and says where something is missing; [`Replay`] reads the
-//! history on, and [`Follower`] is both: every change once, in order, from any seq that is still
-//! held. Values stay in the bytes they were written with ([`RawValue`]).
+//! [`Client`] is a DEALER that speaks to a `--router` endpoint: one typed method for each command,
+//! and [`Client::call_many`] for many requests in one message. [`Subscriber`] receives the changes
+//! of a `--publisher` endpoint, and reports gaps; [`Replay`] reads the history. [`Follower`]
+//! combines the two: every change once, in order, from any seq that is still held. Values stay in
+//! the bytes they were written with ([`RawValue`]).
 //!
 //! ```no_run
 //! use vatn::client::{Client, ClientOptions, RawValue, WriteOptions};
@@ -19,8 +19,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The load generator's own connection, which sends and counts far faster than any client needs
-//! to, is [`fast`].
+//! The load generator has its own connection, [`fast`], which sends and counts far faster than any
+//! client needs to.
 
 mod broker;
 mod change;

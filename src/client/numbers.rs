@@ -2,12 +2,12 @@
 
 use super::{Client, ClientError, RawValue, Request, WriteOptions};
 
-/// Options of `incr` and `decr` beside those of every write.
+/// Options of `incr` and `decr`, besides those of every write.
 #[derive(Debug, Clone, Default)]
 pub struct Step {
-    /// By how much; 1 when not given.
+    /// The amount; 1 when not given.
     pub delta: Option<u64>,
-    /// What a missing key becomes; without it a missing key is `NOT_FOUND`.
+    /// The number to start from for a missing key; without it a missing key is `NOT_FOUND`.
     pub initial: Option<i128>,
 }
 

@@ -1,16 +1,16 @@
-//! What a write may ask for.
+//! The options of a write.
 
 use super::raw_value::RawValue;
 use super::request::Request;
 
 pub use crate::protocol::Level;
 
-/// What must hold for a write to take place; unmet, the broker answers `CONFLICT`.
+/// The condition of a write; if it does not hold, the broker answers `CONFLICT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// The key is not there.
+    /// The key does not exist.
     Absent,
-    /// The key is there.
+    /// The key exists.
     Present,
     /// The key was last changed by the write with this sequence number.
     Seq(u64),
@@ -26,9 +26,10 @@ impl From<Condition> for RawValue {
     }
 }
 
-/// Options of a write; the default asks for nothing beyond what the broker does by itself.
+/// Options of a write; the default requests nothing beyond the broker's defaults.
 ///
-/// Not every command takes every option: the broker refuses one that it does not know there.
+/// Not every command accepts every option: the broker refuses an option that the command does not
+/// have.
 ///
 /// ```
 /// use vatn::client::{Condition, Level, WriteOptions};
@@ -47,16 +48,16 @@ pub struct WriteOptions {
     pub durability: Option<Level>,
     /// The write's condition.
     pub condition: Option<Condition>,
-    /// After how many milliseconds the key expires.
+    /// The time to live of the key, in milliseconds.
     pub ttl_ms: Option<u64>,
     /// When the key expires, in milliseconds since 1970; not together with `ttl_ms`.
     pub expires_at_ms: Option<u64>,
-    /// Bytes put before each key (LeakDB's `key_prefix`).
+    /// Bytes prefixed to each key (LeakDB's `key_prefix`).
     pub key_prefix: Option<Vec<u8>>,
 }
 
 impl WriteOptions {
-    /// Options that ask for a level and nothing else.
+    /// Options that request a level and nothing else.
     pub fn durability(level: Level) -> Self {
         WriteOptions { durability: Some(level), ..WriteOptions::default() }
     }

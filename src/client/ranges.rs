@@ -26,28 +26,28 @@ use super::{Client, ClientError, Request, WriteOptions};
 pub struct Range {
     /// The first key, inclusive.
     pub from: Option<Vec<u8>>,
-    /// The key to go on after, exclusive: a page's `next`.
+    /// The key to continue after, exclusive: a page's `next`.
     pub after: Option<Vec<u8>>,
     /// The end, exclusive.
     pub to: Option<Vec<u8>>,
     /// Only keys that begin with these bytes.
     pub prefix: Option<Vec<u8>>,
-    /// At most so many; the broker caps it in count and bytes.
+    /// The most items; the broker also limits the count and the bytes.
     pub limit: Option<u64>,
     /// From the last key to the first.
     pub reverse: bool,
 }
 
-/// What one `range` returned.
+/// The result of one `range`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T> {
-    /// What was found, in order.
+    /// The items, in order.
     pub items: Vec<T>,
     /// Pass it as [`Range::after`] for the next page; `None` when this was the last.
     pub next: Option<Bytes>,
 }
 
-/// What one `delete_range` did.
+/// The result of one `delete_range`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deleted {
     /// The number of keys that it deleted.

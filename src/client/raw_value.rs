@@ -25,7 +25,8 @@ use crate::protocol::{Reader, writer};
 pub struct RawValue(Bytes);
 
 impl RawValue {
-    /// Takes bytes that hold one MessagePack value; `None` when they hold less, more or other.
+    /// Wraps bytes that hold one MessagePack value; `None` when they hold less, more or something
+    /// else.
     pub fn new(bytes: impl Into<Bytes>) -> Option<Self> {
         let bytes = bytes.into();
         let mut rest = bytes.as_ref();
@@ -33,7 +34,7 @@ impl RawValue {
         rest.is_empty().then_some(RawValue(bytes))
     }
 
-    /// Packs anything serde can serialise, structs as maps.
+    /// Packs any serialisable value, structs as maps.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, rmp_serde::encode::Error> {
         rmp_serde::to_vec_named(value).map(|bytes| RawValue(bytes.into()))
     }
@@ -53,7 +54,7 @@ impl RawValue {
         Self::written(|out| writer::key(out, bytes))
     }
 
-    /// An integer; what lies outside -2^63 to 2^64-1 becomes the nearest that does not.
+    /// An integer; a number outside -2^63 to 2^64-1 becomes the nearest one inside.
     pub fn integer(number: i128) -> Self {
         Self::written(|out| writer::int(out, number))
     }
@@ -79,7 +80,7 @@ impl RawValue {
         rmpv::decode::read_value(&mut rest).unwrap_or(Value::Nil)
     }
 
-    /// The content, as a type of the caller's.
+    /// The content, as a type of the caller.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, rmp_serde::decode::Error> {
         rmp_serde::from_slice(&self.0)
     }
@@ -133,7 +134,7 @@ impl From<&Value> for RawValue {
 
 /// Splits one whole value off the front; `None` when there is none.
 ///
-/// A reply wraps values that may be as deep as the protocol allows, so the depth is not bounded
+/// A reply wraps values that may be as deep as the protocol allows, so the depth is not limited
 /// here: values still to come are counted instead of recursed into.
 pub(super) fn split_value<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let whole = *rest;
@@ -150,7 +151,7 @@ pub(super) fn split_value<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(value)
 }
 
-/// How many bytes the value at the front has of its own, and how many values follow inside it.
+/// How many bytes the value at the front has without its members, and how many members follow.
 fn extent(bytes: &[u8]) -> Option<(usize, u64)> {
     let marker = Marker::from_u8(*bytes.first()?);
     let length = |width: usize| {
@@ -201,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_whole_value_is_taken() {
+    fn only_exactly_one_value_is_accepted() {
         assert!(RawValue::new(vec![0x01]).is_some());
         assert!(RawValue::new(vec![0x93, 1, 2, 3]).is_some());
         for bad in [vec![], vec![0x01, 0x02], vec![0x93, 1, 2], vec![0xc1], vec![0xdd, 255, 255]] {

@@ -1,4 +1,4 @@
-//! The history read on and on, over a connection that is made again when it is lost.
+//! Reads the history continuously, over a connection that is made again when it is lost.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use rmpv::Value;
 use super::change::Change;
 use super::{Client, ClientError, ClientOptions, HistoryOptions};
 
-/// A place in the history of one store, and the way to what comes after it.
+/// A position in the history of one store, and a reader of the changes after it.
 ///
-/// A connection that is lost is an error of [`Replay::next`], after which another call goes on
-/// where the last one came to. That it is still the same history is checked with each connection.
+/// A lost connection is an error of [`Replay::next`]; another call continues where the last one
+/// ended. Each new connection checks that the history is still the same.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -56,7 +56,7 @@ impl Replay {
         }
     }
 
-    /// The endpoint that is asked.
+    /// The endpoint of the history.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -66,19 +66,19 @@ impl Replay {
         self.after
     }
 
-    /// Goes on from another place.
+    /// Continues from another position.
     pub fn rewind(&mut self, after: u64) {
         (self.after, self.prev) = (after, after);
     }
 
-    /// The broker's last seq when the connection was made, which it is if it is not there.
+    /// The broker's last seq when the connection was made; connects if there is no connection.
     pub async fn end(&mut self) -> Result<u64, ClientError> {
         self.connected().await?;
         Ok(self.store.as_ref().map_or(0, |(_, seq)| *seq))
     }
 
-    /// The next changes: up to `limit` of them, whole writes; none when none came within `wait`.
-    /// The `prev` of each is the seq of the change before it, over all calls.
+    /// The next changes: up to `limit` of them, in whole writes; none when none came within `wait`.
+    /// The `prev` of each is the seq of the change before it, across all calls.
     pub async fn next(
         &mut self,
         limit: Option<u64>,

@@ -1,4 +1,4 @@
-//! Responses, taken apart.
+//! Decodes responses.
 
 use bytes::Bytes;
 use rmpv::Value;
@@ -6,7 +6,7 @@ use rmpv::Value;
 use super::error::Refusal;
 use super::raw_value::RawValue;
 
-/// A response frame, taken apart.
+/// A decoded response frame.
 #[derive(Debug, PartialEq)]
 pub(super) struct Reply {
     /// The request's id; `None` when the broker could not read it.
@@ -14,7 +14,7 @@ pub(super) struct Reply {
     pub(super) outcome: Result<RawValue, Refusal>,
 }
 
-/// Reads `[1, id, error, result]`; the error says what else it was.
+/// Decodes `[1, id, error, result]`; the error names the violation.
 pub(super) fn decode(frame: &Bytes) -> Result<Reply, &'static str> {
     let whole = RawValue::new(frame.clone()).ok_or("it is not one MessagePack value")?;
     let elements = whole.elements().ok_or("it is not an array")?;
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_response_is_refused() {
+    fn a_frame_that_is_no_response_is_refused() {
         let error = Value::Array(vec!["CODE".into()]);
         for value in [
             Value::from(1),

@@ -1,4 +1,4 @@
-//! Requests, put together.
+//! Builds and encodes requests.
 
 use bytes::Bytes;
 
@@ -93,7 +93,7 @@ impl Request {
         self
     }
 
-    /// Adds an option when there is a value for it.
+    /// Adds an option if it has a value.
     pub fn option_if(self, name: &str, value: Option<impl Into<RawValue>>) -> Self {
         match value {
             Some(value) => self.option(name, value),
@@ -101,7 +101,7 @@ impl Request {
         }
     }
 
-    /// The frame of a request that is answered: `[0, id, method, params]`.
+    /// The frame of a request with a reply: `[0, id, method, params]`.
     pub fn encode(&self, id: u64) -> Bytes {
         let mut out = self.sized_buffer();
         out.extend_from_slice(&[0x94, 0]);
@@ -111,7 +111,7 @@ impl Request {
         out.into()
     }
 
-    /// The frame of a notification, which is never answered: `[2, method, params]`.
+    /// The frame of a notification, which has no reply: `[2, method, params]`.
     pub fn encode_notification(&self) -> Bytes {
         let mut out = self.sized_buffer();
         out.extend_from_slice(&[0x93, 2]);

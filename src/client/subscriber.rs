@@ -1,4 +1,4 @@
-//! A connection to a `--publisher` endpoint: changes, and what is missing among them.
+//! A connection to a `--publisher` endpoint: receives changes, and detects missing ones.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use super::change::{self, Change, Publication};
 use super::connection::{ClientOptions, Events, connect_socket};
 use super::{ClientError, Endpoint};
 
-/// The topic of the publisher's heartbeat; subscribing to it makes silence provable.
+/// The topic of the publisher's heartbeat; a subscription to it makes silence detectable.
 const BEAT: &[u8] = b"\xffbeat";
 
-/// How long between two tries to reach a publisher that is gone.
+/// The pause between two tries to reach an unreachable publisher.
 const PAUSE: Duration = Duration::from_millis(200);
-/// What is waited for at the most as a multiple of [`ClientOptions::beat_timeout`].
+/// The longest wait, as a multiple of [`ClientOptions::beat_timeout`].
 const PATIENCE_MAX: u32 = 64;
-/// How long what has come already may take to be read. Who did something else for long finds the
-/// time of the next beat over.
+/// How long received data may take to be read. After a long pause of the caller, the next beat is
+/// already overdue.
 const LAST_LOOK: Duration = Duration::from_millis(100);
 
-/// What a subscriber learns.
+/// An event of a subscription.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A change of a key.
     Change(Change),
-    /// Nothing was missed up to this sequence number. Comes each second.
+    /// Nothing was missed up to this sequence number. This comes each second.
     Beat {
         /// The last published sequence number.
         seq: u64,
@@ -37,24 +37,23 @@ pub enum Event {
     Gap {
         /// The last sequence number that was seen.
         after: u64,
-        /// The last that may be missing.
+        /// The last sequence number that may be missing.
         through: u64,
     },
-    /// The connection ended; it is made again by itself.
+    /// The connection ended; the subscriber reconnects by itself.
     Disconnected,
-    /// The connection is there again.
+    /// The connection was made again.
     Reconnected,
 }
 
 /// A subscription to the changes under a key prefix.
 ///
-/// Each publication names the one that was sent to this subscriber before it, so what is missing
-/// shows: as an [`Event::Gap`] before the change that revealed it.
+/// Each publication names the previous one that was sent to this subscriber. So missing ones are
+/// detected, and reported as an [`Event::Gap`] before the change that revealed them.
 ///
-/// A connection that ends, or over which not even a beat comes for
-/// [`ClientOptions::beat_timeout`], is made again, for as long as it takes. After each such silence
-/// twice as long is waited, until something comes: a large value may be on its way, before which
-/// no beat can.
+/// When a connection ends, or receives not even a beat for [`ClientOptions::beat_timeout`], the
+/// subscriber reconnects, for as long as that takes. After each such silence the timeout doubles,
+/// until something arrives: a large value may be in transit, and no beat can overtake it.
 ///
 /// ```no_run
 /// use vatn::client::{ClientError, ClientOptions, Event, Subscriber};
@@ -76,12 +75,13 @@ pub struct Subscriber {
     address: String,
     prefix: Vec<u8>,
     options: ClientOptions,
-    /// None while it is to be made again. The crate would do that itself, with pauses of up to half
-    /// a minute and no end to a try that hangs; and never where nothing tells that it has ended.
+    /// `None` while reconnecting. The crate would reconnect by itself, with pauses of up to half a
+    /// minute and no timeout for a try that hangs, and never when the end of the connection goes
+    /// unnoticed.
     link: Option<Link>,
     continuity: Continuity,
     ready: VecDeque<Event>,
-    /// How many times as long is waited for a beat.
+    /// The current factor of the beat timeout.
     patience: u32,
 }
 
@@ -90,13 +90,13 @@ struct Link {
     // XSUB is SUB with the subscriptions as messages: SUB's own call takes only UTF-8.
     socket: XSubSocket,
     events: Events,
-    /// When something came last.
-    heard: Instant,
+    /// The time of the last message.
+    received: Instant,
 }
 
 impl Subscriber {
     /// Connects to a publisher endpoint and subscribes to the keys that begin with `prefix`.
-    ///
+    /// The first [`Event::Beat`] shows that the subscription has taken effect.
     /// The first [`Event::Beat`] tells that the subscription has taken effect.
     pub async fn connect(
         endpoint: &str,
@@ -106,8 +106,8 @@ impl Subscriber {
         Self::begin(endpoint, prefix, options, Continuity::default()).await
     }
 
-    /// The same where everything up to `after` is known already: what was published between that
-    /// and the subscription shows as an [`Event::Gap`].
+    /// Like `connect`, where everything up to `after` is known already: changes published between
+    /// `after` and the subscription appear as an [`Event::Gap`].
     pub async fn connect_after(
         endpoint: &str,
         prefix: &[u8],
@@ -188,43 +188,43 @@ impl Link {
         let events = Events(Box::new(socket.monitor()));
         connect_socket(&mut socket, endpoint, options.connect_timeout).await?;
         let closed = || ClientError::Closed { endpoint: endpoint.to_string() };
-        // The beat last: with the first one both have taken effect.
+        // The beat last: its first message shows that both subscriptions have taken effect.
         for topic in [prefix, BEAT] {
             let frame = [&[1], topic].concat();
             socket.send(ZmqMessage::from(frame)).await.map_err(|_| closed())?;
         }
-        Ok(Link { socket, events, heard: Instant::now() })
+        Ok(Link { socket, events, received: Instant::now() })
     }
 
-    /// Waits for the next message; none when the connection has ended, or must have.
+    /// Waits for the next message; `None` when the connection has ended, or counts as dead.
     async fn hear(&mut self, beat_timeout: Duration) -> Option<ZmqMessage> {
         loop {
             let message = tokio::select! {
                 biased;
                 message = self.socket.recv() => message,
                 () = self.events.disconnected() => return None,
-                () = sleep_until(self.heard + beat_timeout) => {
+                () = sleep_until(self.received + beat_timeout) => {
                     timeout(LAST_LOOK, self.socket.recv()).await.ok()?
                 }
             };
             // The socket reports its own end as an error or an event; the event is enough.
             if let Ok(message) = message {
-                self.heard = Instant::now();
+                self.received = Instant::now();
                 return Some(message);
             }
         }
     }
 }
 
-/// Follows the chain of `prev`, and says where it is broken.
+/// Follows the chain of `prev`, and reports where it is broken.
 #[derive(Debug, Default)]
 struct Continuity {
-    /// The last sequence number up to which nothing is missing, once there is one.
+    /// The last sequence number up to which nothing is missing, once it is known.
     last: Option<u64>,
     /// The last write, while more of its changes may follow.
     open: Option<u64>,
-    /// The write that was open when the connection ended: whether that was all of it, the next
-    /// one's `prev` does not tell.
+    /// The write that was open when the connection ended: the next write's `prev` does not tell
+    /// whether its changes were complete.
     torn: Option<u64>,
 }
 
@@ -241,7 +241,7 @@ impl Continuity {
     fn follow(&mut self, publication: Publication, ready: &mut VecDeque<Event>) {
         let prev = publication.prev();
         let expected = *self.last.get_or_insert(prev);
-        // A restarted broker may have gone back only over what nobody was shown.
+        // A restarted broker can only have lost writes that no client was shown.
         let after = match self.torn.take() {
             Some(torn) if prev >= torn => torn.saturating_sub(1),
             _ => expected,
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_publisher_gave_up_is_one_gap() {
+    fn changes_that_the_publisher_dropped_are_one_gap() {
         let mut continuity = Continuity::default();
         follow(&mut continuity, Publication::Change(change(5, 4)));
         let events = follow(&mut continuity, Publication::Lost { seq: 90, prev: 5 });

@@ -7,28 +7,29 @@ use bytes::Bytes;
 use super::raw_value::{RawValue, key_bytes};
 use super::{Client, ClientError, Level, Request, WriteOptions};
 
-/// A value with what the broker knows about it.
+/// A value with the broker's metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The value.
     pub value: RawValue,
     /// The sequence number of the write that set it.
     pub seq: u64,
-    /// How many milliseconds it has left; `None` when it does not expire.
+    /// The remaining time to live, in milliseconds; `None` when the value does not expire.
     pub ttl_ms: Option<u64>,
-    /// The level it was written at.
+    /// The level of the write.
     pub durability: Level,
 }
 
 impl Client {
-    /// `get`: the value of a key; a stored nil cannot be told from an absent key here, see
-    /// [`Client::entry`].
+    /// `get`: the value of a key. A stored nil and an absent key look the same here;
+    /// [`Client::entry`] distinguishes them.
     pub async fn get(&mut self, key: &[u8]) -> Result<Option<RawValue>, ClientError> {
         let result = self.call(&Request::new("get").key(key)).await?;
         Ok((!result.is_nil()).then_some(result))
     }
 
-    /// `get` with `meta`: the value of a key with its sequence number, its time left, its level.
+    /// `get` with `meta`: the value of a key with its sequence number, its time to live and its
+    /// level.
     pub async fn entry(&mut self, key: &[u8]) -> Result<Option<Entry>, ClientError> {
         let request = Request::new("get").key(key).option("meta", true);
         let result = self.call(&request).await?;
@@ -56,7 +57,7 @@ impl Client {
         Ok(entries)
     }
 
-    /// `get_multi`: the keys that are there with their values, in the order asked.
+    /// `get_multi`: the existing keys with their values, in the order of the request.
     pub async fn get_multi<K: AsRef<[u8]>>(
         &mut self,
         keys: &[K],
@@ -76,7 +77,7 @@ impl Client {
         self.call_for(&request, |result| result.value().as_u64()).await
     }
 
-    /// `set` with `return_value`: writes a value and returns the one that was there.
+    /// `set` with `return_value`: writes a value and returns the previous one.
     pub async fn replace(
         &mut self,
         key: &[u8],
@@ -98,8 +99,8 @@ impl Client {
         self.call_for(&request, |result| result.value().as_u64()).await
     }
 
-    /// `append`: puts text or bytes behind a value, or makes it the value of a missing key. Returns
-    /// how many bytes the value has then.
+    /// `append`: appends text or bytes to a value, or makes them the value of a missing key.
+    /// Returns the new length of the value, in bytes.
     pub async fn append(
         &mut self,
         key: &[u8],
@@ -110,7 +111,7 @@ impl Client {
         self.call_for(&request, |result| result.value().as_u64()).await
     }
 
-    /// `delete`: whether the key was there.
+    /// `delete`: returns whether the key existed.
     pub async fn delete(
         &mut self,
         key: &[u8],
@@ -120,7 +121,7 @@ impl Client {
         self.call_for(&request, |result| result.value().as_bool()).await
     }
 
-    /// `delete` with `return_value`: the value that was there.
+    /// `delete` with `return_value`: returns the deleted value.
     pub async fn take(
         &mut self,
         key: &[u8],
@@ -131,7 +132,7 @@ impl Client {
         Ok((!result.is_nil()).then_some(result))
     }
 
-    /// `delete_multi`: deletes many keys as one atomic write; how many were there.
+    /// `delete_multi`: deletes many keys as one atomic write; returns how many existed.
     pub async fn delete_multi<K: AsRef<[u8]>>(
         &mut self,
         keys: &[K],
@@ -141,7 +142,7 @@ impl Client {
         self.call_for(&request, |result| result.value().as_u64()).await
     }
 
-    /// `touch`: gives a key another time to live, or none; whether the key is there.
+    /// `touch`: changes or removes the time to live of a key; returns whether the key exists.
     pub async fn touch(
         &mut self,
         key: &[u8],
@@ -153,7 +154,7 @@ impl Client {
         self.call_for(&request, |result| result.value().as_bool()).await
     }
 
-    /// Calls, and reads a result whose type the protocol fixes.
+    /// Calls, and decodes a result whose type the protocol fixes.
     pub(super) async fn call_for<T>(
         &mut self,
         request: &Request,
@@ -162,7 +163,7 @@ impl Client {
         self.call_for_within(self.reply_timeout, request, read).await
     }
 
-    /// The same with a patience of its own.
+    /// Like `call_for`, with its own timeout.
     pub(super) async fn call_for_within<T>(
         &mut self,
         limit: Option<Duration>,

@@ -13,7 +13,7 @@ use crate::cli::Failure;
 use crate::client::ClientError;
 use crate::net::io_threads::IoThreads;
 
-/// What a connection counts, when it has ended.
+/// The running count of a connection, available when it has ended.
 type Running = JoinHandle<Result<Tally, ClientError>>;
 
 /// The connections, which wait for each other before they begin.
@@ -25,7 +25,7 @@ pub(super) struct Drivers {
 }
 
 impl Drivers {
-    /// Starts so many threads, or one for each core.
+    /// Starts `threads` threads, or one for each core.
     pub(super) fn start(threads: Option<NonZero<usize>>) -> Result<Self, Failure> {
         let io_threads = IoThreads::start(threads, Duration::ZERO);
         let io_threads = io_threads
@@ -34,7 +34,7 @@ impl Drivers {
         Ok(Self { io_threads, begin, stop, running: Vec::new() })
     }
 
-    /// Adds the connection that `connecting` makes; it is there when this returns.
+    /// Adds the connection that `connecting` makes; it is connected when this returns.
     pub(super) async fn add(
         &mut self,
         connecting: impl Future<Output = Result<Load, ClientError>> + Send + 'static,
@@ -56,17 +56,17 @@ impl Drivers {
         Ok(())
     }
 
-    /// Has all of them send.
+    /// Starts the load on all connections.
     pub(super) fn begin(&self) {
         self.begin.send_replace(true);
     }
 
-    /// Has them send no more, once it is true.
+    /// Returns a flag; setting it stops the sending.
     pub(super) fn stop(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stop)
     }
 
-    /// What all of them counted, when they have ended.
+    /// The sum of all counts, when the connections have ended.
     pub(super) async fn total(self) -> Result<Tally, Failure> {
         let mut total = Tally::default();
         for running in self.running {

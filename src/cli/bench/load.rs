@@ -1,4 +1,4 @@
-//! The load of one connection: what it keeps under way, and what it counts.
+//! The load of one connection: the messages that it keeps in flight, and its counts.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -23,14 +23,14 @@ pub(super) struct Load {
     random: u64,
     pipeline: usize,
     per_message: u32,
-    /// How many requests are still to be sent; counting down only when there is a number of them.
+    /// How many requests are still to be sent, if their number is limited.
     left: u64,
     next_id: u32,
     under_way: VecDeque<Message>,
     tally: Tally,
 }
 
-/// A message under way.
+/// A message in flight.
 struct Message {
     operation: Operation,
     sent: Instant,
@@ -38,7 +38,7 @@ struct Message {
     requests: u32,
 }
 
-/// What was counted.
+/// The counts.
 #[derive(Default)]
 pub(super) struct Tally {
     operations: BTreeMap<&'static str, Figures>,
@@ -52,7 +52,7 @@ pub(super) struct Figures {
 }
 
 impl Load {
-    /// The connection of number `index`.
+    /// Connects the connection number `index`.
     pub(super) async fn connect(
         bench: Bench,
         endpoint: Endpoint,
@@ -82,7 +82,8 @@ impl Load {
         })
     }
 
-    /// Sends and receives until it is told to stop or nothing is left, and all is answered.
+    /// Sends and receives until the stop flag is set or nothing is left to send, and all requests
+    /// are answered.
     pub(super) async fn run(mut self, stop: Arc<AtomicBool>) -> Result<Tally, ClientError> {
         loop {
             if stop.load(Ordering::Relaxed) {
@@ -128,7 +129,7 @@ impl Load {
         dealer
             .exchange(|frame, last| {
                 let Some(message) = under_way.front() else {
-                    fault = Some("a reply that nobody asked for");
+                    fault = Some("a reply without a request");
                     return;
                 };
                 let wanted = message.first_id.wrapping_add(place);
@@ -156,7 +157,7 @@ impl Load {
         }
     }
 
-    /// SplitMix64: every seed gives another sequence, the same each time.
+    /// SplitMix64: every seed gives another sequence, always the same.
     fn random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut number = self.random;
@@ -188,7 +189,7 @@ impl Tally {
         figures.latency_ns.saturating_record_n(nanoseconds, u64::from(requests));
     }
 
-    /// Adds what another connection counted.
+    /// Adds the counts of another connection.
     pub(super) fn add(&mut self, other: &Tally) {
         for (name, figures) in &other.operations {
             self.operations.entry(name).or_default().add(figures);
@@ -216,12 +217,12 @@ impl Tally {
         &self.errors
     }
 
-    /// How many results were nil: keys that were not there.
+    /// How many results were nil: absent keys.
     pub(super) fn absent(&self) -> u64 {
         self.absent
     }
 
-    /// The refusals in a few words, when there were any.
+    /// A short summary of the refusals, if there were any.
     pub(super) fn refused(&self) -> Option<String> {
         let counts: Vec<_> =
             self.errors.iter().map(|(code, count)| format!("{count} {code}")).collect();

@@ -1,9 +1,9 @@
-//! Which operations a benchmark does, in which shares.
+//! The operations of a benchmark, and their shares.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What a request of the benchmark does.
+/// The operation of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Get,
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_kept() {
+    fn operations_are_chosen_by_their_shares() {
         let mix: Mix = "get=3,set".parse().unwrap();
         let chosen: Vec<_> = (0..4).map(|random| mix.choose(random).name()).collect();
         assert_eq!(chosen, ["get", "get", "get", "set"]);
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mix_is_refused() {
+    fn an_invalid_mix_is_refused() {
         for text in ["", "del", "get=0", "get=x", "get,,set"] {
             assert!(text.parse::<Mix>().is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! `vatn bench`: how fast the broker answers.
+//! `vatn bench`: measures how fast the broker answers.
 
 mod drivers;
 mod load;
@@ -118,13 +118,13 @@ impl Bench {
         if self.mix.has_gets() && !self.no_load {
             let written = tokio::select! {
                 written = self.write_all_keys(&mut client) => written,
-                () = stop.asked() => {
+                () = stop.requested() => {
                     let text = "interrupted while the keys were written; nothing was measured";
                     Err(Failure::interrupted(text))
                 }
             };
             if let Err(failure) = written {
-                // In the middle of a request, its connection is of no more use.
+                // A request may be half sent, so its connection is unusable.
                 return Err(self.clean_after(failure).await);
             }
         }
@@ -151,12 +151,12 @@ impl Bench {
         Err(failure.after(printed))
     }
 
-    /// Keys that were there before stay.
+    /// Keys that existed before stay.
     fn is_to_clean(&self) -> bool {
         self.clean || !(self.keep || self.no_load)
     }
 
-    /// Deletes the keys of a run that failed, as far as that is possible.
+    /// Deletes the keys of a failed run, as far as possible.
     async fn clean_after(&self, failure: Failure) -> Failure {
         if !self.is_to_clean() {
             return failure;
@@ -171,7 +171,7 @@ impl Bench {
         }
     }
 
-    /// Deletes the keys that the benchmark makes, and no others that begin alike.
+    /// Deletes the benchmark's keys, and no other keys with the same prefix.
     async fn clean(&self, client: &mut Client) -> Result<(), Failure> {
         for prefix in [VALUE_PREFIX, NUMBER_PREFIX] {
             let key = |number: u64| Some(format!("{prefix}{number:010}").into_bytes());
@@ -185,7 +185,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Connects, on threads with event loops of their own, as the broker's are.
+    /// Connects, on threads with their own event loops, like the broker's.
     async fn connect(&self) -> Result<Drivers, Failure> {
         let endpoint = Endpoint::to_connect(&self.connection.connect)
             .map_err(|error| naming_flag("--connect", error.into()))?;
@@ -198,7 +198,7 @@ impl Bench {
         Ok(drivers)
     }
 
-    /// Lets all connections run side by side until the time or the requests are over, or somebody
+    /// Runs all connections in parallel until the time or the requests are used up, or a signal
     /// interrupts them.
     async fn drive(&self, drivers: Drivers, stop: &mut Stop) -> Result<Driven, Failure> {
         let (start, is_over) = (Instant::now(), drivers.stop());
@@ -216,9 +216,9 @@ impl Bench {
                     return Ok(Driven { tally: tally?, elapsed: start.elapsed(), is_whole });
                 }
                 () = &mut time, if !is_late => is_late = true,
-                () = stop.asked() => {
+                () = stop.requested() => {
                     if !is_whole {
-                        // Those that wait for an answer in vain are not waited for.
+                        // Connections that wait for a reply in vain are abandoned.
                         let text = "interrupted; some requests had no answer yet";
                         return Err(Failure::interrupted(text));
                     }
@@ -245,7 +245,7 @@ impl Bench {
     }
 }
 
-/// What the connections did.
+/// The result of the connections.
 struct Driven {
     tally: Tally,
     elapsed: Duration,

@@ -1,4 +1,4 @@
-//! What a benchmark found, for people and for programs.
+//! The report of a benchmark, as text or as JSON.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::load::{Figures, Tally};
 use crate::cli::Failure;
 use crate::cli::output::Output;
 
-/// The quantiles that are told, with their names for programs.
+/// The reported quantiles, with their names in JSON.
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99_9", 0.999)];
 
-/// Prints what was measured.
+/// Prints the measurements.
 pub(super) fn print(
     bench: &Bench,
     tally: &Tally,

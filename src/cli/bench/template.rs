@@ -9,8 +9,8 @@ use crate::protocol::writer;
 
 const MORE: u8 = 1;
 
-/// A request of one operation, encoded once with its ZMTP head; each sending is a copy in which the
-/// id and the key's digits are overwritten.
+/// A request of one operation, encoded once with its ZMTP header; each send copies it and
+/// overwrites the id and the key's digits.
 #[derive(Debug)]
 pub(super) struct Template {
     bytes: Vec<u8>,
@@ -54,7 +54,7 @@ impl Template {
         Template { bytes, id_at: head + 3, digits_at: head + digits_end - 10 }
     }
 
-    /// Appends one request; `more` when another one of the same message follows.
+    /// Appends one request; `more` means that another one of the same message follows.
     pub(super) fn append(&self, out: &mut BytesMut, id: u32, mut key: u64, more: bool) {
         let start = out.len();
         out.extend_from_slice(&self.bytes);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_is_what_the_client_would_send() {
+    fn a_template_equals_the_client_s_own_request() {
         let get = Template::new(Operation::Get, 9, Some(Level::Stored));
         let request = Request::new("get").key(b"bench:v:0000000042");
         assert_eq!(appended(&get, 70_000, 42, false), framed(&request));
