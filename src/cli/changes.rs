@@ -44,7 +44,7 @@ pub(super) struct Changes {
     #[arg(long, default_value = "", hide_default_value = true, value_parser = key::parser())]
     prefix: Key,
 
-    /// End after so many changes; those of one write stay together
+    /// End after this many changes; those of one write stay together
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 

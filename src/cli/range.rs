@@ -39,11 +39,11 @@ pub(super) struct Range {
     #[arg(long, value_name = "KEY", value_parser = key::parser())]
     to: Option<Key>,
 
-    /// At most so many
+    /// Print at most this many
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u64,
 
-    /// All of them, however many
+    /// Print all, however many there are
     #[arg(long, conflicts_with = "limit")]
     all: bool,
 

@@ -23,8 +23,8 @@ const NOTE: &str = "\
 Example:
   vatn restore vatn.backup -b ./vatn-data
 
-The backup is verified first. `vatn serve -b DIR` then goes on after its seq, as a store with an
-id of its own: who followed the old one begins anew. Values that have expired meanwhile are left
+The backup is verified first. `vatn serve -b DIR` then continues after its seq, as a store with a
+new id: followers of the old store must start again. Values that have expired meanwhile are left
 out.";
 
 /// Make a store of a backup

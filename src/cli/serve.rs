@@ -103,18 +103,18 @@ pub(super) struct Serve {
     #[arg(default_value_t = WriteQueueConfig::default().wait_ms)]
     write_queue_wait_ms: u64,
 
-    /// At least so many bytes of history stay for `changes`, unless they are too old
+    /// Retain at least this many bytes of history for `changes`, unless they are too old
     #[arg(long, env = "VATN_RETAIN_BYTES", value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<u64>)]
     #[arg(default_value_t = RetainConfig::default().bytes)]
     retain_bytes: u64,
 
-    /// History that is older goes, whatever --retain-bytes says; 0 sets no bound
+    /// Remove older history, whatever --retain-bytes says; 0 sets no bound
     #[arg(long, env = "VATN_RETAIN_AGE_MS", value_name = "MS", default_value_t = 0)]
     #[arg(value_parser = units::milliseconds)]
     retain_age_ms: u64,
 
-    /// The history is trimmed by segments of about so many bytes
+    /// The history is trimmed in segments of about this many bytes
     #[arg(long, env = "VATN_SEGMENT_BYTES", value_name = "BYTES", hide = true)]
     #[arg(value_parser = units::bytes::<u64>)]
     #[arg(default_value_t = RetainConfig::default().segment_bytes)]

@@ -35,7 +35,7 @@ pub(super) struct Watch {
     #[arg(long, value_name = "SEQ")]
     from: Option<u64>,
 
-    /// End after so many changes
+    /// End after this many changes
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 

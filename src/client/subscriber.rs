@@ -96,8 +96,8 @@ struct Link {
 
 impl Subscriber {
     /// Connects to a publisher endpoint and subscribes to the keys that begin with `prefix`.
+    ///
     /// The first [`Event::Beat`] shows that the subscription has taken effect.
-    /// The first [`Event::Beat`] tells that the subscription has taken effect.
     pub async fn connect(
         endpoint: &str,
         prefix: &[u8],

@@ -8,20 +8,20 @@ use clap::Args;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// Most connections at one time, each edge counted by itself; then the one that was idle
+    /// Most connections at one time, for each edge; above that, the connection that was idle
     /// longest is closed for a new one. One remote address gets three quarters
     #[arg(long, env = "VATN_MAX_CONNECTIONS", default_value_t = 4096, value_name = "N")]
     pub max_connections: usize,
 
-    /// Largest ZeroMQ message, all its frames together. By the default nobody waits for long while
-    /// one is executed; a larger limit makes that wait longer in proportion
+    /// Largest ZeroMQ message, all its frames together. While one message is executed, other
+    /// connections wait: not long by default, and in proportion with a larger limit
     #[arg(long, env = "VATN_MAX_MESSAGE_BYTES", default_value_t = MESSAGE_BYTES)]
     #[arg(value_name = "BYTES", value_parser = units::bytes::<usize>)]
     pub max_message_bytes: usize,
 
-    /// Most keys, pairs and commands in one request, those in a batch's commands with them; and
-    /// most entries that a batch's reads pass over. A larger limit makes others wait longer for
-    /// such a request, in proportion
+    /// Most keys, pairs and commands in one request, including those in the commands of a batch;
+    /// and most entries that the reads of a batch visit. With a larger limit, others wait longer
+    /// for such a request, in proportion
     #[arg(long, env = "VATN_COMMAND_ITEMS", default_value_t = COMMAND_ITEMS, value_name = "N")]
     pub command_items: usize,
 
@@ -32,9 +32,9 @@ pub struct Limits {
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_incoming_bytes: usize,
 
-    /// Most bytes of keys and values in memory, with what the map adds to them; then only deletes
-    /// are taken [default: three eighths of the memory that the process may use: of the machine's,
-    /// its control group's or its own limit, the least]
+    /// Most bytes of keys and values in memory, with the overhead of the map; above that, only
+    /// deletes are accepted [default: three eighths of the memory that the process may use: of the
+    /// machine's, its control group's or its own limit, the least]
     #[arg(long, env = "VATN_MAX_DATA_BYTES", value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_data_bytes: Option<usize>,
@@ -43,18 +43,18 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_FRAMES", default_value_t = 65_536, value_name = "N")]
     pub max_frames: usize,
 
-    /// Most requests of one connection that await their reply; then it is not read from
+    /// Most requests of one connection that await their reply; at the limit, reading from it pauses
     #[arg(long, env = "VATN_MAX_IN_FLIGHT", default_value_t = 65_536, value_name = "N")]
     pub max_in_flight: usize,
 
-    /// Most reply bytes that one connection may leave unread; then it is not read from
+    /// Most reply bytes that one connection may leave unread; at the limit, reading from it pauses
     #[arg(long, env = "VATN_MAX_UNREAD_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]
     pub max_unread_bytes: usize,
 
-    /// Most bytes of replies and changes that are made and not read, all connections together
-    /// (16 KiB of each are free); then large ones wait [default: an eighth of the memory that the
-    /// process may use, at most 1 GiB]
+    /// Most bytes of unread replies and changes, all connections together (16 KiB of each are
+    /// free); above that, large ones wait [default: an eighth of the memory that the process may
+    /// use, at most 1 GiB]
     #[arg(long, env = "VATN_MAX_OUTGOING_BYTES", value_name = "BYTES")]
     #[arg(default_value_t = outgoing_bytes(), hide_default_value = true)]
     #[arg(value_parser = units::bytes::<usize>)]
@@ -66,35 +66,35 @@ pub struct Limits {
     #[arg(hide_default_value = true, value_name = "BYTES", value_parser = units::bytes::<usize>)]
     pub max_subscription_bytes: usize,
 
-    /// While others wait for memory, a peer that reads or sends fewer bytes a second is cut; 0 for
-    /// none
+    /// While other peers wait for memory, a peer that reads or sends fewer bytes a second is
+    /// disconnected; 0 disables this
     #[arg(long, env = "VATN_MIN_TRANSFER_RATE", default_value_t = 1 << 20, value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<u64>)]
     pub min_transfer_rate: u64,
 
-    /// A connection that has not finished its handshake by then is closed
+    /// A connection that has not finished its handshake within this time is closed
     #[arg(long, env = "VATN_HANDSHAKE_MS", default_value_t = 5_000, value_name = "MS")]
     #[arg(value_parser = units::milliseconds)]
     pub handshake_ms: u64,
 
-    /// A peer that reads nothing of what waits for it for so long is cut
+    /// A peer that reads none of its pending data for this long is disconnected
     #[arg(long, env = "VATN_WRITE_TIMEOUT_MS", default_value_t = 30_000, value_name = "MS")]
     #[arg(value_parser = units::milliseconds)]
     pub write_timeout_ms: u64,
 
-    /// A quiet ZMTP 3.1 peer gets a PING after so long, and is cut after three times that; older
-    /// ones get TCP keepalive probes
+    /// A ZMTP 3.1 peer that is silent for this long gets a PING, and is disconnected after three
+    /// times that; older peers get TCP keepalive probes
     #[arg(long, env = "VATN_HEARTBEAT_MS", default_value_t = 30_000, value_name = "MS")]
     #[arg(value_parser = units::milliseconds)]
     pub heartbeat_ms: u64,
 
-    /// A thread that one connection alone keeps busy looks for so long, in microseconds, whether
-    /// the next request has come, before it sleeps; 0 for never
+    /// How long a thread with one busy connection polls for the next request before it sleeps, in
+    /// microseconds; 0 disables this
     #[arg(long, env = "VATN_BUSY_POLL_US", default_value_t = 50, value_name = "US")]
     #[arg(value_parser = units::microseconds)]
     pub busy_poll_us: u64,
 
-    /// A quiet HTTP connection is closed after so long
+    /// An HTTP connection that is idle for this long is closed
     #[arg(long, env = "VATN_HTTP_IDLE_MS", default_value_t = 60_000, value_name = "MS")]
     #[arg(value_parser = units::milliseconds)]
     pub http_idle_ms: u64,
@@ -109,8 +109,8 @@ pub struct Limits {
     #[arg(long, env = "VATN_MAX_SUBSCRIPTIONS", default_value_t = 4096, value_name = "N")]
     pub max_subscriptions: usize,
 
-    /// Most bytes of changes held for subscribers that lag; who falls further behind is told
-    /// `lost` [default: a 64th of the memory that the process may use, at most 64 MiB]
+    /// Most bytes of changes held for subscribers that lag; a subscriber that falls further behind
+    /// gets `lost` [default: a 64th of the memory that the process may use, at most 64 MiB]
     #[arg(long, env = "VATN_SUBSCRIBER_BYTES", default_value_t = share(64, 64 << 20))]
     #[arg(hide_default_value = true, value_name = "BYTES")]
     #[arg(value_parser = units::bytes::<usize>)]

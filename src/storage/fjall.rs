@@ -3,11 +3,11 @@
 //!
 //! All writes go through batches, because `Keyspace::insert` journals before it asserts the key's
 //! length.
+//!
 //! Two facts describe the log. `log_begins` is the first key of the oldest kept file, and is on the
 //! disk before older files are removed. `log_ends` is how much of the log was on the disk; it is
 //! committed with the rows of the tables, which never reach the disk before that part of the log.
 //! So a restart knows which files and records must exist.
-//! what must be there.
 
 mod compact;
 

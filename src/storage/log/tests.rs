@@ -216,7 +216,7 @@ fn a_torn_tail_is_truncated_and_a_torn_middle_is_a_fault() {
         match (place as u64) < safe {
             true => {
                 let what = opened.unwrap_err().to_string();
-                assert!(what.contains("which was on the medium"), "byte {place}: {what}");
+                assert!(what.contains("which was synced"), "byte {place}: {what}");
             }
             false => {
                 let log = opened.unwrap();

@@ -89,7 +89,7 @@ impl Walk {
             Rest::Room | Rest::Torn if may_be_torn => None,
             Rest::Room | Rest::Torn => Some(format!("damaged at byte {}", self.end)),
             Rest::Damaged => Some(format!(
-                "damaged at byte {}, which was on the medium: records that follow say so",
+                "damaged at byte {}, which was synced: later records say so",
                 self.end
             )),
         }

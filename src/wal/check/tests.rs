@@ -175,5 +175,5 @@ fn a_log_may_begin_right_after_the_tables_or_far_from_them() {
     let begins = |first: Seq| tables::gap(Some(first), 5).is_none();
     assert!(tables::gap(None, 5).is_none() && begins(1) && begins(5) && begins(6));
     assert!(!begins(7) && !begins(100), "something lay between");
-    assert!(begins(5 + SEQ_RESERVE / 2), "a crash skips so many");
+    assert!(begins(5 + SEQ_RESERVE / 2), "a crash skips this many seqs");
 }
