@@ -1,4 +1,5 @@
-//! Nobody reads what a command prints: its exit code says the same, and a broker goes on.
+//! Output whose reader has closed it: the exit code of a command stays the same, and a broker keeps
+//! running.
 
 use crate::support::broker::broker;
 use std::process::{Command, ExitStatus, Stdio};
@@ -6,8 +7,8 @@ use vatn::storage::files::CLOSED;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// `vatn` with a standard output that nobody reads.
-fn unheard(arguments: &[&str]) -> Result<Command> {
+/// `vatn` with a standard output that no process reads.
+fn with_closed_output(arguments: &[&str]) -> Result<Command> {
     let (reader, writer) = std::io::pipe()?;
     drop(reader);
     let mut command = Command::new(env!("CARGO_BIN_EXE_vatn"));
@@ -16,11 +17,11 @@ fn unheard(arguments: &[&str]) -> Result<Command> {
 }
 
 fn status(arguments: &[&str]) -> Result<ExitStatus> {
-    Ok(unheard(arguments)?.status()?)
+    Ok(with_closed_output(arguments)?.status()?)
 }
 
 #[test]
-fn exit_codes_tell_also_who_does_not_read() -> Result {
+fn exit_codes_are_the_same_when_the_output_is_closed() -> Result {
     let broker = broker();
     let connect = ["--json", "--connect", &broker.router];
     for command in [["get", "absent"], ["del", "absent"]] {
@@ -40,12 +41,12 @@ fn exit_codes_tell_also_who_does_not_read() -> Result {
 }
 
 #[test]
-fn a_check_of_a_damaged_store_fails_whoever_reads_what_is_wrong() -> Result {
+fn a_check_of_a_damaged_store_fails_even_when_its_output_is_closed() -> Result {
     let folder = tempfile::tempdir()?;
     drop(vatn::storage::FjallStorage::open(folder.path())?);
     std::fs::write(folder.path().join(CLOSED), "something else")?;
     let store = folder.path().to_str().unwrap();
-    // A store that no broker has opened has no facts yet, which a repair makes anew and tells of.
+    // A store that no broker has opened has no facts yet; a repair recreates and reports them.
     let repair = ["check", store, "--repair", "--json"];
     for (arguments, code) in [(&["check", store][..], 1), (&repair, 3)] {
         assert_eq!(status(arguments)?.code(), Some(code), "{arguments:?}");
@@ -60,7 +61,7 @@ fn a_broker_serves_until_it_is_stopped_and_stops_in_order() -> Result {
     let (store, router) = (path("store"), format!("ipc://{}", path("router")));
     let arguments = ["serve", "--port", "0", "--router", &router];
     let more = ["--publisher", "tcp://127.0.0.1:0", "-b", &store];
-    let mut broker = unheard(&[&arguments[..], &more].concat())?.spawn()?;
+    let mut broker = with_closed_output(&[&arguments[..], &more].concat())?.spawn()?;
     while !status(&["set", "key", "1", "--connect", &router])?.success() {
         assert_eq!(broker.try_wait()?, None, "it does not serve any more");
     }

@@ -1,4 +1,4 @@
-//! The Rust client against a real broker: another implementation of ZeroMQ than the broker's own.
+//! The Rust client against a real broker: its ZeroMQ implementation is not the broker's own.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ async fn a_thousand_requests_in_one_message_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn messages_under_way_can_be_received_in_any_order() {
+async fn messages_in_flight_can_be_received_in_any_order() {
     let broker = broker();
     let mut client = connect(&broker).await;
     client.set(b"a", &RawValue::from(1), &any()).await.unwrap();
@@ -47,7 +47,7 @@ async fn messages_under_way_can_be_received_in_any_order() {
 }
 
 #[tokio::test]
-async fn a_refusal_spoils_neither_its_neighbours_nor_the_connection() {
+async fn a_refusal_affects_neither_its_neighbours_nor_the_connection() {
     let broker = broker();
     let mut client = connect(&broker).await;
     let wrong = Request::new("paint").key(b"a");
@@ -71,19 +71,19 @@ async fn a_notification_is_executed_and_never_answered() {
 }
 
 #[tokio::test]
-async fn a_reply_that_was_given_up_is_not_taken_for_another() {
+async fn a_late_reply_is_not_taken_for_another() {
     let broker = broker();
     let options =
         ClientOptions { reply_timeout: Some(Duration::from_millis(50)), ..Default::default() };
     let mut client = Client::connect(&broker.router, &options).await.unwrap();
-    // Nobody writes; so this is answered, with false, only after its own time.
+    // No writes come, so this is answered with false, and only after its timeout.
     let wait = Request::new("wait")
         .argument(&RawValue::from(1))
         .argument(&RawValue::from("synced"))
         .option("timeout_ms", 150);
     let error = client.call(&wait).await.unwrap_err();
     assert!(matches!(error, ClientError::Timeout { .. }), "{error}");
-    // Until the late reply has come, and after it.
+    // Before the late reply has come, and after it.
     let start = Instant::now();
     for number in 0.. {
         let payload = RawValue::from(number);
@@ -95,12 +95,12 @@ async fn a_reply_that_was_given_up_is_not_taken_for_another() {
 }
 
 #[tokio::test]
-async fn a_wait_that_is_dropped_leaves_the_patience_as_it_was() {
+async fn a_dropped_wait_leaves_the_timeout_unchanged() {
     let broker = broker();
     let patience = Duration::from_millis(50);
     let options = ClientOptions { reply_timeout: Some(patience), ..Default::default() };
     let mut client = Client::connect(&broker.router, &options).await.unwrap();
-    // Nobody writes; so none of the two is answered.
+    // No writes come, so neither of the two is answered.
     tokio::select! {
         biased;
         waited = client.wait(1, Level::Synced, None) => panic!("{waited:?}"),
@@ -109,12 +109,12 @@ async fn a_wait_that_is_dropped_leaves_the_patience_as_it_was() {
     let wait =
         Request::new("wait").argument(&RawValue::from(1)).argument(&RawValue::from("synced"));
     let ended = tokio::time::timeout(Duration::from_secs(60), client.call(&wait)).await;
-    let error = ended.expect("it waits as long as it was told to").unwrap_err();
+    let error = ended.expect("it waits until its timeout").unwrap_err();
     assert!(matches!(error, ClientError::Timeout { after, .. } if after == patience), "{error}");
 }
 
 #[tokio::test]
-async fn a_broker_that_dies_ends_the_wait_for_it() {
+async fn a_wait_ends_when_the_broker_is_killed() {
     let broker = broker();
     let options = ClientOptions { reply_timeout: None, ..ClientOptions::default() };
     let mut client = Client::connect(&broker.router, &options).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_broker_that_dies_ends_the_wait_for_it() {
 }
 
 #[tokio::test]
-async fn values_come_back_in_their_own_bytes() {
+async fn values_keep_their_bytes() {
     let broker = broker();
     let mut client = connect(&broker).await;
     let big = Value::Binary(vec![7; 10_000_000]);
@@ -139,7 +139,7 @@ async fn values_come_back_in_their_own_bytes() {
             .iter()
             .map(RawValue::from)
             .collect();
-    // Not the shortest ways to say one, one letter and no element.
+    // Integers, strings and arrays that are not in their shortest form.
     for wide in [&[0xcd, 0, 1][..], &[0xda, 0, 1, b'x'], &[0xdd, 0, 0, 0, 0]] {
         values.push(RawValue::new(wide.to_vec()).unwrap());
     }

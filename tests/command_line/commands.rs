@@ -1,4 +1,4 @@
-//! The command line, as a person or a script meets it: the real program against a real broker.
+//! The command line, as a person or a script uses it: the real program against a real broker.
 
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -48,7 +48,7 @@ mod help {
     }
 
     #[test]
-    fn tells_of_every_command_what_it_does() {
+    fn describes_every_command() {
         for command in COMMANDS.iter().filter(|command| **command != "help") {
             let help = vatn(&[*command, "--help"]).text();
             assert!(help.contains(&format!("Usage: vatn {command}")), "{help}");
@@ -77,7 +77,7 @@ mod help {
     }
 
     #[test]
-    fn is_shown_when_nothing_is_asked_for() {
+    fn is_shown_without_a_command() {
         let done = vatn::<&str>(&[]);
         assert_eq!(done.status, 2);
         assert!(done.stderr.contains("Usage: vatn"), "{done:?}");
@@ -118,7 +118,7 @@ mod a_mistake {
     }
 }
 
-mod a_broker_that_is_not_there {
+mod an_unreachable_broker {
     use super::*;
 
     /// A port that was free a moment ago.
@@ -128,7 +128,7 @@ mod a_broker_that_is_not_there {
     }
 
     #[test]
-    fn is_told_with_the_endpoint_and_the_cure() {
+    fn is_reported_with_the_endpoint_and_the_cure() {
         let endpoint = silent_endpoint();
         for command in ["ping", "stats", "flush", "count", "range", "export", "bench"] {
             let done = vatn(&[command, "--connect", &endpoint]);
@@ -140,14 +140,14 @@ mod a_broker_that_is_not_there {
     }
 
     #[test]
-    fn is_told_of_a_socket_file_too() {
+    fn is_reported_for_a_socket_file_too() {
         let done = vatn(&["ping", "--connect", "ipc:///nonexistent/vatn.sock"]);
         let expected = "nothing listens on ipc:///nonexistent/vatn.sock: is `vatn serve` running?";
         assert_eq!(done.error(1), expected);
     }
 
     #[test]
-    fn is_not_mistaken_for_a_port_that_never_answers() {
+    fn is_distinguished_from_a_port_that_never_answers() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("tcp://{}", listener.local_addr().unwrap());
         let done = vatn(&["ping", "--connect", &endpoint, "--timeout-ms", "200"]);
@@ -157,7 +157,7 @@ mod a_broker_that_is_not_there {
     }
 
     #[test]
-    fn is_not_mistaken_for_another_of_its_ports() {
+    fn is_distinguished_from_another_port_of_the_broker() {
         let broker = broker();
         let done = broker.vatn(&["ping", "--connect", &broker.publisher]);
         assert!(done.error(1).contains("commands go to a --router endpoint"), "{done:?}");
@@ -173,18 +173,18 @@ mod serving {
     use super::*;
 
     #[test]
-    fn tells_a_program_where_it_listens() {
+    fn prints_its_endpoints_as_json() {
         let broker = broker();
         let folder = tempfile::tempdir().unwrap();
         let store = folder.path().to_str().unwrap();
         let free = "tcp://127.0.0.1:0";
         let arguments = ["--json", "serve", "-p", "0", "-b", store, "--router", free];
         let mut other = broker.follow(&[&arguments[..], &["--publisher", free]].concat());
-        let told = other.json();
-        assert_eq!((&told["items"], &told["database"]), (&json!(0), &json!(store)));
-        assert!(told["http"].as_str().unwrap().starts_with("http://127.0.0.1:"));
-        assert!(told["publishers"][0].as_str().unwrap().starts_with("tcp://127.0.0.1:"));
-        let router = told["routers"][0].as_str().unwrap();
+        let printed = other.json();
+        assert_eq!((&printed["items"], &printed["database"]), (&json!(0), &json!(store)));
+        assert!(printed["http"].as_str().unwrap().starts_with("http://127.0.0.1:"));
+        assert!(printed["publishers"][0].as_str().unwrap().starts_with("tcp://127.0.0.1:"));
+        let router = printed["routers"][0].as_str().unwrap();
         assert_eq!(broker.vatn(&["count", "--connect", router]).text(), "0\n");
         assert_eq!(other.interrupt().code(), Some(0));
     }
@@ -219,7 +219,7 @@ mod serving {
     }
 
     #[test]
-    fn with_a_bound_that_cannot_work_is_refused_by_its_flag() {
+    fn with_an_impossible_limit_is_refused_by_its_flag() {
         let done = vatn(&["serve", "--write-queue-items", "0"]);
         assert_eq!(done.error(2), "--write-queue-items 0: must be at least 1");
         let done = vatn(&["serve", "--write-queue-items", "8000001"]);
@@ -263,7 +263,7 @@ mod values {
     }
 
     #[test]
-    fn tell_nil_from_absence() {
+    fn distinguish_nil_from_absence() {
         let broker = broker();
         broker.vatn(&["set", "nothing", "null"]).text();
         assert_eq!(broker.vatn(&["get", "nothing"]).text(), "null\n");
@@ -274,7 +274,7 @@ mod values {
     }
 
     #[test]
-    fn have_a_history_of_their_own() {
+    fn are_shown_with_their_metadata() {
         let broker = broker();
         broker.vatn(&["set", "a", "1"]).text();
         broker.vatn(&["set", "b", "2", "--durability", "synced", "--ttl-ms", "600000"]).text();
@@ -364,7 +364,7 @@ mod keys {
     }
 
     #[test]
-    fn are_no_trouble_when_nobody_reads_on() {
+    fn are_listed_without_an_error_when_the_output_is_closed() {
         let broker = broker();
         let line = |n| format!("{{\"key\":\"{n}\",\"value\":\"{}\"}}\n", "x".repeat(1000));
         let lines: String = (0..1000).map(line).collect();
@@ -378,7 +378,7 @@ mod numbers {
     use super::*;
 
     #[test]
-    fn go_up_and_down() {
+    fn are_incremented_and_decremented() {
         let broker = broker();
         assert!(broker.vatn(&["incr", "n"]).error(3).starts_with("NOT_FOUND"));
         assert_eq!(broker.vatn(&["incr", "n", "--initial", "-5"]).text(), "-5\n");
@@ -396,7 +396,7 @@ mod append {
     use super::*;
 
     #[test]
-    fn puts_text_and_bytes_behind_a_value() {
+    fn appends_text_and_bytes_to_a_value() {
         let broker = broker();
         assert_eq!(broker.vatn(&["append", "log", "ebb, "]).text(), "5\n");
         assert_eq!(broker.vatn(&["append", "log", "flood", "--json"]).json(), json!({"bytes": 10}));
@@ -416,7 +416,7 @@ mod a_batch {
     use super::*;
 
     #[test]
-    fn takes_place_as_one_write() {
+    fn is_executed_as_one_write() {
         let broker = broker();
         let lines =
             b"[\"set\", [\"a\", 1]]\n\n[\"incr\", [\"a\", {\"delta\": 4}]]\n[\"get\", [\"a\"]]\n";
@@ -444,7 +444,7 @@ mod the_broker {
     use super::*;
 
     #[test]
-    fn answers_a_ping_with_who_it_is() {
+    fn answers_a_ping_with_its_identity() {
         let broker = broker();
         let shown = broker.vatn(&["ping"]).text();
         assert!(shown.starts_with("vatn ") && shown.contains(&broker.router), "{shown}");
@@ -454,7 +454,7 @@ mod the_broker {
     }
 
     #[test]
-    fn tells_its_figures_after_the_status_line() {
+    fn prints_its_statistics_after_the_status_line() {
         let broker = broker();
         broker.vatn(&["set", "a", "1"]).text();
         let status = " bytes :: 0 items in queue :: 1 items in storage memory";
@@ -484,7 +484,7 @@ mod a_benchmark {
     use super::*;
 
     #[test]
-    fn counts_what_it_did() {
+    fn counts_its_requests() {
         let broker = broker();
         let arguments = ["bench", "-c", "3", "-P", "4", "-k", "50", "-s", "10", "-n", "1000"];
         let more = ["--per-message", "7", "-m", "get,set,incr", "--json", "--durability", "memory"];

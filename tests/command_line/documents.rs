@@ -1,5 +1,5 @@
-//! What documents show of the program is what it does: the transcript of the README, and the tables
-//! of flags, figures and error codes in `docs/operations.md`.
+//! The documents are true: the transcript of the README, and the tables of flags, figures and error
+//! codes in `docs/operations.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
@@ -35,7 +35,7 @@ fn rows(section: &str) -> Vec<Vec<String>> {
     (0..lines.len()).filter(is_body).map(cells).collect()
 }
 
-/// What stands in backquotes in a cell.
+/// The words in backquotes in a cell.
 fn names(cell: &str) -> impl Iterator<Item = String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned)
 }
@@ -49,7 +49,7 @@ fn words(line: &str) -> Vec<String> {
     whole.split_whitespace().map(|word| word.replace('\0', " ")).collect()
 }
 
-/// What a line of the transcript prints.
+/// The output of a line of the transcript.
 fn run(broker: &Broker, line: &str) -> String {
     let words = words(line);
     let arguments: Vec<&str> = words[1..].iter().map(String::as_str).collect();
@@ -67,7 +67,7 @@ fn run(broker: &Broker, line: &str) -> String {
     }
 }
 
-/// A watch that sees the one write that another terminal makes.
+/// A watch that sees the one write made in another terminal.
 fn watch(broker: &Broker, prefix: &str) -> String {
     let mut child = Command::new(env!("CARGO_BIN_EXE_vatn"))
         .args(["watch", prefix, "--count", "1"])
@@ -78,7 +78,7 @@ fn watch(broker: &Broker, prefix: &str) -> String {
         .spawn()
         .unwrap();
     let mut printed = String::new();
-    // It says this when its subscription has taken effect.
+    // The watch prints this when its subscription has taken effect.
     let mut notes = BufReader::new(child.stderr.take().unwrap());
     notes.read_line(&mut printed).unwrap();
     broker.vatn(&["set", "boat:2", "Ruth"]).text();
@@ -88,7 +88,7 @@ fn watch(broker: &Broker, prefix: &str) -> String {
 }
 
 #[test]
-fn the_first_five_minutes_of_the_readme_are_true() {
+fn the_transcript_of_the_readme_is_true() {
     let section = section("README.md", "The first five minutes");
     let (_, transcript) = section.split_once("```console\n").unwrap();
     let (transcript, _) = transcript.split_once("```").unwrap();
@@ -116,7 +116,7 @@ fn plain(cell: &str) -> String {
 fn flags() -> BTreeMap<String, Option<String>> {
     let help = vatn(&["serve", "--help"]).text();
     let mut flags = BTreeMap::new();
-    // A flag begins its line; what explains it has more space before it.
+    // A flag begins its line; its description has more space before it.
     let joined = help.replace("\n                ", " ");
     for line in joined.lines() {
         let line = line.trim_start();
@@ -144,7 +144,7 @@ fn every_flag_is_documented_with_its_default() {
         rows.iter().map(|row| (names(&row[0]).next().unwrap(), plain(&row[1]))).collect();
     assert!(flags.keys().eq(documented.keys()), "{:?}\n{:?}", flags.keys(), documented.keys());
     for (flag, default) in flags {
-        // A long default is described.
+        // A long default is described in words.
         let default = default.map_or("".to_owned(), |default| match default.split_once(" that ") {
             Some((beginning, _)) => beginning.to_owned(),
             None => default,
@@ -153,7 +153,7 @@ fn every_flag_is_documented_with_its_default() {
     }
 }
 
-/// The names of the figures: those inside a map with the map's name.
+/// The names of the figures: those inside a map are prefixed with the map's name.
 fn figures(prefix: &str, value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {

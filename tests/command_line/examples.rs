@@ -1,4 +1,4 @@
-//! What is in `examples/` runs, and prints what its first comment says.
+//! The programs in `examples/` run, and print what their first comment says.
 
 use crate::support::broker::{Broker, broker};
 
@@ -35,14 +35,14 @@ fn assert_documented(source: &str, printed: &[u8]) {
 }
 
 #[tokio::test]
-async fn the_quick_start_prints_what_it_says() {
+async fn the_quick_start_prints_its_documented_output() {
     let (broker, mut out) = (broker(), Vec::new());
     quick_start::run(&broker.router, &mut out).await.unwrap();
     assert_documented(include_str!("../../examples/quick_start.rs"), &out);
 }
 
 #[tokio::test]
-async fn the_transfer_meets_its_conflict_and_succeeds() {
+async fn the_transfer_retries_after_a_conflict_and_succeeds() {
     let (broker, mut out) = (Broker::start(&[]), Vec::new());
     transfer::run(&broker.router, &mut out).await.unwrap();
     assert_documented(include_str!("../../examples/transfer.rs"), &out);

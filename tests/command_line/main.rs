@@ -1,4 +1,4 @@
-//! The program as a person or a script meets it.
+//! The program as a person or a script uses it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may panic.
 
 #[path = "../support/mod.rs"]

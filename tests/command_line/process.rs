@@ -1,5 +1,5 @@
-//! The broker as a process: what signals do to it, who may read its files, which addresses it takes
-//! and which limits of the system it can live with.
+//! The broker as a process: its signals, the permissions of its files, the addresses it accepts,
+//! and the system limits that it can run with.
 
 use crate::support::broker::{Broker, broker};
 use crate::support::shell::vatn;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const FREE: &str = "tcp://127.0.0.1:0";
 
-/// Runs `vatn serve -p 0` on `folder` with more `arguments`, as `prelude` of a shell has it.
+/// Runs `vatn serve -p 0` on `folder` with more `arguments`, after `prelude` in a shell.
 fn serve(prelude: &str, folder: &Path, arguments: &[&str]) -> Child {
     let script = format!("{prelude} exec \"$0\" serve -p 0 --json \"$@\"");
     let mut command = Command::new("sh");
@@ -23,12 +23,12 @@ fn serve(prelude: &str, folder: &Path, arguments: &[&str]) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// The command endpoint that it prints once it serves.
+/// The command endpoint that the broker prints once it serves.
 fn router(child: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-    told["routers"][0].as_str().unwrap_or_default().to_owned()
+    let printed: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+    printed["routers"][0].as_str().unwrap_or_default().to_owned()
 }
 
 fn kill(pid: u32, signal: &str) {
@@ -36,7 +36,7 @@ fn kill(pid: u32, signal: &str) {
     assert!(sent.success());
 }
 
-/// How it ends. A broker that goes on is a failed test, and no endless one.
+/// The exit status. A broker that keeps running fails the test instead of hanging it.
 fn end(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
@@ -49,7 +49,7 @@ fn end(child: &mut Child) -> ExitStatus {
     panic!("it did not end");
 }
 
-/// Why it refuses to start.
+/// The exit code and the message of a broker that refuses to start.
 fn refusal(mut child: Child) -> (Option<i32>, String) {
     let status = end(&mut child);
     let mut said = String::new();
@@ -61,7 +61,7 @@ mod a_signal {
     use super::*;
 
     #[test]
-    fn that_means_nothing_is_ignored() {
+    fn without_a_meaning_is_ignored() {
         let broker = broker();
         for signal in ["USR1", "USR2", "ALRM", "PIPE", "IO", "PROF", "VTALRM", "XFSZ", "RTMIN"] {
             kill(broker.pid(), signal);
@@ -110,7 +110,7 @@ mod a_signal {
         assert!(end(&mut child).success());
     }
 
-    /// A broker whose controlling terminal is closed when what is returned beside it is dropped.
+    /// A broker whose controlling terminal is closed when the returned descriptor is dropped.
     fn on_a_terminal(store: &Path) -> (OwnedFd, Child) {
         with_terminal(store, "")
     }
@@ -130,7 +130,7 @@ mod a_signal {
     }
 
     #[test]
-    fn that_asks_for_an_end_keeps_queued_writes() {
+    fn that_stops_the_broker_keeps_queued_writes() {
         for signal in ["TERM", "INT", "QUIT", "XCPU", "PWR"] {
             let folder = tempfile::tempdir().unwrap();
             let mut child = serve("", &folder.path().join("store"), &[]);
@@ -148,7 +148,7 @@ mod a_signal {
 mod files {
     use super::*;
 
-    /// What others than the owner may do with `path`, and with all that is in it.
+    /// The permissions that other users have on `path`, and on everything in it.
     fn open_to_others(path: &Path) -> Vec<String> {
         let metadata = std::fs::symlink_metadata(path).unwrap();
         let is_open = metadata.permissions().mode() & 0o077 != 0;
@@ -167,7 +167,7 @@ mod files {
     }
 
     #[test]
-    fn are_the_owners_alone_whatever_the_umask() {
+    fn are_readable_by_their_owner_only_whatever_the_umask() {
         for umask in ["umask 000;", "umask 077;", "umask 0777;"] {
             let folder = tempfile::tempdir().unwrap();
             let (store, socket) = (folder.path().join("a/store"), folder.path().join("socket"));
@@ -203,7 +203,7 @@ mod files {
     }
 
     #[test]
-    fn of_a_store_that_others_could_read_are_closed_to_them() {
+    fn of_a_store_readable_by_others_are_made_private() {
         let folder = tempfile::tempdir().unwrap();
         assert!(Broker::open(folder.path(), &[]).stop().success());
         let store = folder.path().join("store");
@@ -253,9 +253,9 @@ mod an_address {
     }
 
     #[test]
-    fn follows_from_the_http_port_and_says_so_where_it_is_taken() {
+    fn derived_from_the_http_port_is_named_when_it_is_in_use() {
         let folder = tempfile::tempdir().unwrap();
-        // Two neighbours of which the second one is taken.
+        // Two neighbouring ports, the second of which is in use.
         let (taken, port) = loop {
             let taken = TcpListener::bind("127.0.0.1:0").unwrap();
             let port = taken.local_addr().unwrap().port() - 1;
@@ -295,7 +295,7 @@ mod a_limit_of_the_system {
     }
 
     #[test]
-    fn on_the_stack_of_the_first_thread_is_no_matter() {
+    fn on_the_stack_of_the_first_thread_has_no_effect() {
         let folder = tempfile::tempdir().unwrap();
         let mut child = serve("ulimit -s 64;", folder.path(), &[]);
         let router = router(&mut child);
@@ -305,7 +305,7 @@ mod a_limit_of_the_system {
     }
 
     #[test]
-    fn on_open_files_is_raised_as_far_as_it_may_be_and_bounds_the_connections() {
+    fn on_open_files_is_raised_to_its_maximum_and_limits_the_connections() {
         let folder = tempfile::tempdir().unwrap();
         let mut child = serve("ulimit -n 300; ulimit -S -n 100;", folder.path(), &[]);
         let router = router(&mut child);
@@ -319,7 +319,7 @@ mod a_limit_of_the_system {
     }
 
     #[test]
-    fn on_the_size_of_files_is_an_error_and_no_signal() {
+    fn on_the_size_of_files_causes_an_error_and_no_signal() {
         let (broker, folder) = (broker(), tempfile::tempdir().unwrap());
         let long = "x".repeat(100_000);
         for key in ["a", "b", "c"] {

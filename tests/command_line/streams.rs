@@ -1,4 +1,4 @@
-//! What flows through the command line: changes that are watched, items in and out.
+//! Streams of the command line: watched changes, exported and imported items.
 
 use crate::support::broker::{Broker, broker};
 use crate::support::shell::file;
@@ -39,7 +39,7 @@ mod watching {
     }
 
     #[test]
-    fn ends_well_with_control_c() {
+    fn ends_with_success_on_control_c() {
         let broker = broker();
         let mut watch = broker.follow(&["watch", "--json"]);
         watch.json();
@@ -47,19 +47,19 @@ mod watching {
     }
 
     #[test]
-    fn goes_on_when_the_broker_comes_back_and_says_what_it_cannot_ask_for() {
+    fn continues_when_the_broker_restarts_and_reports_what_it_cannot_request() {
         let folder = tempfile::tempdir().unwrap();
         let publisher = format!("ipc://{}/p.sock", folder.path().display());
         let arguments = ["--publisher", &publisher, "--durability", "stored"];
         let broker = Broker::open(folder.path(), &arguments);
-        // No endpoint is named at which it could ask for what it misses.
+        // No endpoint is given at which it could request the missed changes.
         let mut watch = broker.follow_at(&["watch", "--json", "--subscribe", &publisher]);
         watch.json();
         broker.vatn(&["set", "before", "1"]).text();
         assert_eq!(watch.json()["key"], "before");
         broker.kill();
         let broker = Broker::open(folder.path(), &arguments);
-        // After a crash the numbers go on further up, and what was between is not known here.
+        // After a crash the seqs continue higher up, and those in between are not known here.
         let gap = watch.json();
         assert_eq!(gap["gap"]["after"], 1);
         broker.vatn(&["set", "after", "1"]).text();
@@ -71,7 +71,7 @@ mod watching {
 mod import_and_export {
     use super::*;
 
-    /// One of everything that JSON cannot say, and some that it can.
+    /// One of each value that JSON cannot represent, and some that it can.
     const LINES: &str = r#"{"key":"","value":null}
 {"key":"big","value":[18446744073709551615,-9223372036854775808,0.1,-0.0]}
 {"key":"bin","value":{"base64":"AP8="}}
@@ -87,7 +87,7 @@ mod import_and_export {
 "#;
 
     #[test]
-    fn come_back_byte_for_byte() {
+    fn keep_every_byte_of_values() {
         let folder = tempfile::tempdir().unwrap();
         let path = file(&folder, "in.jsonl", LINES);
         let one = broker();
@@ -127,7 +127,7 @@ mod import_and_export {
     }
 
     #[test]
-    fn name_the_line_that_is_wrong() {
+    fn name_the_invalid_line() {
         let broker = broker();
         let folder = tempfile::tempdir().unwrap();
         let good = "{\"key\":\"a\",\"value\":1}\n";
@@ -151,7 +151,7 @@ mod import_and_export {
     }
 
     #[test]
-    fn tell_how_many_items_have_no_time_left() {
+    fn count_the_items_that_have_expired() {
         let broker = broker();
         broker.vatn(&["set", "old", "0"]).text();
         broker.vatn(&["set", "gone", "0"]).text();
@@ -173,7 +173,7 @@ mod import_and_export {
     }
 
     #[test]
-    fn tell_that_lines_are_missing() {
+    fn report_missing_lines() {
         let (folder, broker) = (tempfile::tempdir().unwrap(), broker());
         let item = |key: &str| format!("{{\"key\":\"{key}\",\"value\":1}}\n");
         let mark = |lines| format!("{{\"vatn\":\"export\",\"seq\":7,\"lines\":{lines}}}\n");
@@ -188,7 +188,7 @@ mod import_and_export {
     }
 
     #[test]
-    fn leave_no_half_file_under_the_name() {
+    fn leave_no_partial_file() {
         let broker = broker();
         let done = broker.vatn(&["export", "/nonexistent/out.jsonl"]);
         assert!(done.error(1).contains("/nonexistent/out.jsonl"), "{done:?}");

@@ -1,5 +1,5 @@
-//! What a new user types: values that are JSON or text, keys of any bytes, times and sizes with
-//! units, and hints that work when they are typed.
+//! Typed arguments: values that are JSON or text, keys of any bytes, times and sizes with units,
+//! and hints that work when they are typed.
 
 use crate::support::broker::{Broker, broker};
 use crate::support::shell::{file, vatn};
@@ -15,7 +15,7 @@ mod a_value {
     use super::*;
 
     #[test]
-    fn is_json_where_it_can_be_and_text_where_it_cannot() {
+    fn is_json_where_it_parses_and_text_otherwise() {
         let broker = broker();
         for (flags, given, stored) in [
             (&[][..], "hello", json!("hello")),
@@ -40,7 +40,7 @@ mod a_value {
     }
 
     #[test]
-    fn that_cannot_be_stored_as_it_is_meant_is_refused() {
+    fn that_cannot_be_stored_as_intended_is_refused() {
         let broker = broker();
         for (flags, given, reason) in [
             (&["--json-value"][..], "hello", "VALUE is not JSON"),
@@ -55,14 +55,14 @@ mod a_value {
         }
         let done = broker.vatn(&[OsStr::new("set"), OsStr::new("k"), OsStr::from_bytes(b"\xff")]);
         assert!(done.error(2).contains("--raw"), "{done:?}");
-        // What looks like JSON and is none is a string, and that is said.
+        // Text that looks like JSON and is invalid is stored as a string, with a notice.
         let done = broker.vatn(&["set", "k", "{a}"]);
         assert!(done.status == 0 && done.stderr.contains("stored as a string"), "{done:?}");
         assert_eq!(broker.vatn(&["count"]).text(), "1\n");
     }
 
     #[test]
-    fn that_another_replaced_is_printed_where_that_is_asked_for() {
+    fn that_was_replaced_is_printed_on_request() {
         let broker = broker();
         let set = |value, json| {
             let flags = ["set", "k", value, "--return-value"];
@@ -75,7 +75,7 @@ mod a_value {
     }
 
     #[test]
-    fn that_is_a_string_is_shown_as_it_is() {
+    fn that_is_a_string_is_printed_unchanged() {
         let broker = broker();
         broker.vatn(&["set", "k", "say \"hello\"\n\u{1b}[1m"]).text();
         assert_eq!(broker.vatn(&["get", "k"]).text(), "say \"hello\"\n\u{1b}[1m\n");
@@ -85,7 +85,7 @@ mod a_value {
     }
 
     #[test]
-    fn on_a_terminal_moves_nothing() {
+    fn on_a_terminal_is_printed_without_control_codes() {
         let broker = broker();
         broker.vatn_reading(b"\x00\x1b[2J", &["set", "b", "-", "--raw"]).text();
         broker.vatn(&["set", "s", "\u{1b}]0;x\u{7}\u{9b}2J\u{202e}"]).text();
@@ -113,7 +113,7 @@ mod a_value {
     fn that_is_too_large_names_the_limit_at_once() {
         let broker = Broker::start(&["--max-message-bytes", "64KiB"]);
         let huge = vec![b'x'; 1 << 20];
-        // A wait for an answer would have no end.
+        // A wait for a reply would never end.
         for arguments in [
             &["set", "k", "-", "--raw", "--timeout-ms", "0"][..],
             &["set", "k", &"y".repeat(65_600), "--timeout-ms", "0"],
@@ -128,7 +128,7 @@ mod a_value {
         assert_eq!(broker.vatn(&["count"]).text(), "500\n");
     }
 
-    /// What a command prints on a terminal, and on it alone.
+    /// The output of a command on a terminal, and on the terminal alone.
     fn on_a_terminal(broker: &Broker, arguments: &[&str]) -> String {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let terminal = openpt(flags).unwrap();
@@ -145,14 +145,14 @@ mod a_value {
             .spawn()
             .unwrap();
         let (mut shown, mut terminal) = (Vec::new(), File::from(terminal));
-        // It ends with EIO when nobody has the other side any more.
+        // Reading ends with EIO when the other side is closed.
         let _ = terminal.read_to_end(&mut shown);
         assert!(child.wait().unwrap().success());
         String::from_utf8(shown).unwrap()
     }
 
     #[test]
-    fn from_a_terminal_is_waited_for_with_a_word() {
+    fn from_a_terminal_is_awaited_with_a_notice() {
         let broker = broker();
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let terminal = openpt(flags).unwrap();
@@ -187,7 +187,7 @@ mod a_value {
 mod a_key {
     use super::*;
 
-    /// Keys that are no trouble in a database, and some in a shell.
+    /// Keys that are ordinary in a database, and some that are special in a shell.
     const ODD: [&[u8]; 12] = [
         b"",
         b"plain",
@@ -206,14 +206,14 @@ mod a_key {
     fn with_odd_keys(arguments: &[&str]) -> Broker {
         let broker = Broker::start(arguments);
         for key in ODD {
-            // Without a NUL, which no argument can have, the bytes may stand for themselves.
+            // Without a NUL, which no argument can have, the bytes may be given unescaped.
             let text = key_text(key);
             broker.vatn(&["set", "--", &text, "1"]).text();
         }
         broker
     }
 
-    /// What `range` calls a key.
+    /// A key as `range` prints it.
     fn key_text(key: &[u8]) -> String {
         let mut text = String::new();
         for byte in key {
@@ -227,7 +227,7 @@ mod a_key {
     }
 
     #[test]
-    fn as_it_is_shown_is_taken_by_every_command() {
+    fn as_printed_is_accepted_by_every_command() {
         let broker = with_odd_keys(&["--durability", "stored"]);
         let shown = broker.vatn(&["range", "--keys-only"]).text();
         let shown: Vec<&str> = shown.lines().collect();
@@ -247,7 +247,7 @@ mod a_key {
     }
 
     #[test]
-    fn is_paged_on_after_by_the_command_that_is_printed() {
+    fn continues_the_listing_in_the_printed_command() {
         for flags in [&[][..], &["--keys-only", "--reverse"], &["--from", "-", "--to", "z"]] {
             let broker = with_odd_keys(&[]);
             let whole = broker.vatn(&[&["range", "--all"], flags].concat()).text();
@@ -273,7 +273,7 @@ mod a_key {
     }
 
     #[test]
-    fn is_deleted_with_all_that_begin_alike_or_on_a_condition() {
+    fn is_deleted_by_prefix_or_on_a_condition() {
         let broker = Broker::start(&["--range-items", "3", "--durability", "stored"]);
         let lines: String =
             (0..20).map(|n| format!("{{\"key\":\"a{n}\",\"value\":{n}}}\n")).collect();
@@ -291,7 +291,7 @@ mod a_key {
     }
 
     #[test]
-    fn is_read_with_others() {
+    fn is_read_together_with_others() {
         let broker = broker();
         broker.vatn(&["set", "a", "hello"]).text();
         broker.vatn(&["set", "b", "7"]).text();
@@ -338,7 +338,7 @@ mod time {
     }
 
     #[test]
-    fn runs_out_with_an_exit_code_of_its_own() {
+    fn that_runs_out_has_its_own_exit_code() {
         let broker = broker();
         broker.vatn(&["set", "k", "v"]).text();
         assert_eq!(broker.vatn(&["wait"]).text(), "seq 1 is synced\n");
@@ -350,7 +350,7 @@ mod time {
     }
 
     #[test]
-    fn of_numbers_may_be_negative() {
+    fn steps_of_numbers_may_be_negative() {
         let broker = broker();
         broker.vatn(&["set", "n", "10"]).text();
         assert_eq!(broker.vatn(&["incr", "n", "-3"]).text(), "7\n");
@@ -382,7 +382,7 @@ mod control_c {
     const INT: u64 = 1 << 1;
     const TERM: u64 = 1 << 14;
 
-    /// The signals that a process listens for; `None` when it has ended.
+    /// The signals that a process catches; `None` when it has ended.
     fn caught_by(child: &Child) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
         let status = status.unwrap_or_default();
@@ -390,14 +390,14 @@ mod control_c {
             return None;
         }
         if !status.starts_with("Name:\tvatn\n") {
-            // The shell, which catches some for itself.
+            // The shell catches some for itself.
             return Some(0);
         }
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
         mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
     }
 
-    /// A command that waits for a broker which says nothing.
+    /// A command that waits for a broker which never replies.
     fn waiting(endpoint: &str, prelude: &str, arguments: &[&str]) -> Child {
         let script = format!("{prelude} exec \"$0\" \"$@\"");
         let mut command = Command::new("sh");
@@ -453,7 +453,7 @@ mod control_c {
     }
 
     #[test]
-    fn stays_ignored_where_whoever_started_the_command_ignores_it() {
+    fn stays_ignored_where_the_parent_process_ignores_it() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("tcp://{}", silent.local_addr().unwrap());
         for arguments in [["get", "k"], ["import", "-"]] {
@@ -466,7 +466,7 @@ mod control_c {
     }
 
     #[test]
-    fn has_import_say_how_far_it_came() {
+    fn makes_import_report_its_progress() {
         let broker = broker();
         let mut child = begin(&broker, &["import", "-"]);
         let mut input = child.stdin.take().unwrap();
@@ -479,7 +479,7 @@ mod control_c {
     }
 
     #[test]
-    fn has_bench_print_what_it_measured_and_clean_up() {
+    fn makes_bench_print_its_measurements_and_clean_up() {
         let broker = broker();
         broker.vatn(&["set", "bench:mine", "1"]).text();
         let child = begin(&broker, &["bench", "-t", "1h", "-k", "50", "-c", "2"]);
@@ -492,7 +492,7 @@ mod control_c {
     }
 
     #[test]
-    fn has_check_say_that_nothing_was_changed() {
+    fn makes_check_report_that_nothing_was_changed() {
         let folder = tempfile::tempdir().unwrap();
         let broker = Broker::open(folder.path(), &[]);
         let value = "x".repeat(100_000);
@@ -504,7 +504,7 @@ mod control_c {
         drop(broker);
         let store = folder.path().join("store");
         let store = store.to_str().unwrap();
-        // It may be done before the signal comes.
+        // The check may be done before the signal comes.
         for _ in 0..50 {
             let child = Command::new(env!("CARGO_BIN_EXE_vatn"))
                 .args(["check", store])
@@ -524,7 +524,7 @@ mod control_c {
 }
 
 #[test]
-fn help_begins_with_what_a_command_does_and_has_an_example() {
+fn help_begins_with_a_description_and_has_an_example() {
     let all = vatn(&["--help"]).text();
     let commands = all.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
     let commands: Vec<&str> = commands

@@ -1,4 +1,4 @@
-//! Rounds of the worker on a real disk, large enough for sorted files, while others write.
+//! Checkpoints on a real disk, large enough for sorted files, while writes go on.
 
 use crate::support::offline::{copy_in_use, run, serve, state};
 use crate::support::storage_runtime::call;
@@ -10,7 +10,7 @@ use vatn::engine::Engine;
 use vatn::storage::{FjallStorage, Space, Storage};
 use vatn::wal::tables;
 
-/// More keys than a round commits row by row.
+/// More keys than a checkpoint commits row by row.
 const KEYS: u32 = 30_000;
 const KEYS_A_WRITE: u32 = 1_000;
 
@@ -24,7 +24,7 @@ fn options(durability: &str) -> Value {
     Value::Map(vec![("durability".into(), durability.into())])
 }
 
-/// Sets or removes a stretch of keys, at one level.
+/// Sets or removes a range of keys, at one level.
 fn disturb(engine: &Engine, random: &mut fastrand::Rng, model: &mut Model) {
     let from = random.u32(..KEYS - KEYS_A_WRITE);
     let keys = from..from + random.u32(1..KEYS_A_WRITE);
@@ -87,7 +87,7 @@ fn found(folder: &std::path::Path) -> Model {
 }
 
 #[test]
-fn after_a_flush_the_tables_hold_the_map() {
+fn after_a_flush_the_tables_equal_the_map() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -110,7 +110,7 @@ fn after_a_flush_the_tables_hold_the_map() {
 }
 
 #[test]
-fn rounds_that_meet_writers_lose_nothing() {
+fn checkpoints_during_writes_lose_nothing() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let folder = tempfile::tempdir().unwrap();
@@ -133,7 +133,7 @@ fn rounds_that_meet_writers_lose_nothing() {
             }
             is_done.store(true, Ordering::Relaxed);
             let flushes = flusher.join().unwrap();
-            assert!(flushes > 3, "{flushes} rounds met the writer");
+            assert!(flushes > 3, "{flushes} checkpoints met the writer");
         });
     })
     .unwrap();

@@ -1,5 +1,5 @@
-//! Crashes on a test's disk: what is left is a prefix of the order of writes, with every
-//! acknowledged write that covers the crash in it, and no half batch (promises 1 and 2).
+//! Crashes on a test's disk: the remaining state is a prefix of the order of writes, with every
+//! acknowledged write whose level covers the crash, and no partial batch (promises 1 and 2).
 
 use crate::support::commands::Generator;
 use crate::support::storage_runtime::config;
@@ -23,7 +23,7 @@ fn open(disk: &Arc<MemoryStorage>, write_queue: WriteQueueConfig, clock: &Clock)
     StorageRuntime::open(config(write_queue), clock.clone(), disk, &mut |_| {}).unwrap()
 }
 
-/// What the whole map holds, asked for as a client would, with the time at which it expires.
+/// The contents of the whole map, read like a client, with the times of expiry.
 fn state(engine: &Engine, clock: &Clock) -> Timed {
     let options = rmpv::Value::Map(vec![("meta".into(), true.into())]);
     let frame = crate::support::commands::request(1, "range", vec![options]);
@@ -47,9 +47,10 @@ fn state(engine: &Engine, clock: &Clock) -> Timed {
 /// Values with the time at which they expire; 0 never.
 type Timed = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
 
-/// Every prefix of the persisted writes, by seq: what a crash may leave.
+/// Every prefix of the persisted writes, by seq: the states that a crash may leave.
 struct History {
-    /// The state after each write, oldest first; a `memory` write only removes what it hides.
+    /// The state after each write, oldest first; a `memory` write only removes the value that it
+    /// hides.
     states: Vec<(Seq, Timed)>,
     feed: FeedReader,
 }
@@ -59,7 +60,7 @@ impl History {
         Self { states: vec![(0, start)], feed }
     }
 
-    /// Follows the feed: it has every committed write.
+    /// Reads the feed, which has every committed write.
     fn follow(&mut self) {
         let read = self.feed.read(usize::MAX);
         assert_eq!(read.lost, None);
@@ -86,7 +87,7 @@ impl History {
         }
     }
 
-    /// The last write after which the state, less what has expired at `now`, was `left`.
+    /// The last write after which the state, without what has expired at `now`, was `left`.
     fn find(&self, left: &Timed, now: u64) -> Option<&(Seq, Timed)> {
         self.states.iter().rev().find(|(_, state)| live(state, now) == *left)
     }
@@ -106,8 +107,8 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Executes one random write; returns what its acknowledgement waited for, with its level. One that
-/// changes nothing waits for what others wrote, at their levels.
+/// Executes one random write; returns the barrier of its acknowledgement, with its level. A write
+/// that changes nothing waits for the writes of others, at their levels.
 fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, DurabilityBarrier)> {
     let owned = generator.command();
     let request = owned.decode();
@@ -120,15 +121,15 @@ fn write(engine: &Engine, generator: &mut Generator) -> Option<(Level, Durabilit
         let mut allowance = Allowance::default().waiting_for_room();
         engine.call(&caller, &requests, &mut allowance, &mut replies).done == 1
     });
-    let gate = replies.list[0].barrier().unwrap();
+    let barrier = replies.list[0].barrier().unwrap();
     if generator.random().u8(..4) == 0 {
-        return None; // This client does not wait for its answer.
+        return None; // This client does not wait for its reply.
     }
-    wait_for("the gate", || engine.barrier_status(gate) != BarrierStatus::Waiting);
-    assert_eq!(engine.barrier_status(gate), BarrierStatus::Ready);
+    wait_for("the barrier", || engine.barrier_status(barrier) != BarrierStatus::Waiting);
+    assert_eq!(engine.barrier_status(barrier), BarrierStatus::Ready);
     let response = rmpv::decode::read_value(&mut &replies.encoded.fill()[..]).unwrap();
     let wrote = response[2].is_nil() && before < u64::MAX;
-    wrote.then_some((level, gate))
+    wrote.then_some((level, barrier))
 }
 
 fn crash_and_check(seed: u64, by_power: bool) {
@@ -147,10 +148,10 @@ fn crash_and_check(seed: u64, by_power: bool) {
         let mut acknowledged = 0;
         for _ in 0..generator.random().usize(1..120) {
             clock.advance_to(clock.now() + generator.pause_ms());
-            let Some((level, gate)) = write(&engine, &mut generator) else { continue };
+            let Some((level, barrier)) = write(&engine, &mut generator) else { continue };
             let (covers, seq) = match by_power {
-                true => (level == Level::Synced, gate.synced),
-                false => (level >= Level::Stored, gate.stored.max(gate.synced)),
+                true => (level == Level::Synced, barrier.synced),
+                false => (level >= Level::Stored, barrier.stored.max(barrier.synced)),
             };
             if covers {
                 acknowledged = acknowledged.max(seq);
@@ -198,7 +199,7 @@ fn a_kill_leaves_a_prefix_with_every_stored_write() {
 }
 
 #[test]
-fn a_loss_of_power_leaves_a_prefix_with_every_synced_write() {
+fn a_power_failure_leaves_a_prefix_with_every_synced_write() {
     for seed in seeds() {
         println!("seed {seed}");
         crash_and_check(seed, true);
@@ -206,14 +207,14 @@ fn a_loss_of_power_leaves_a_prefix_with_every_synced_write() {
 }
 
 #[tokio::test]
-async fn the_history_after_a_kill_is_complete_up_to_where_the_broker_goes_on() {
+async fn the_history_after_a_kill_is_complete_up_to_the_next_seq() {
     let (clock, queue) = (Clock::manual(1_000_000), WriteQueueConfig::default());
     let disk = Arc::new(MemoryStorage::default());
     let before = open(&disk, queue.clone(), &clock);
     let mut generator = Generator::new(1);
     generator.writes_only = true;
-    let is_write = |gate: DurabilityBarrier| gate != DurabilityBarrier::OPEN;
-    while !write(&before.engine(), &mut generator).is_some_and(|(_, gate)| is_write(gate)) {}
+    let is_write = |barrier: DurabilityBarrier| barrier != DurabilityBarrier::OPEN;
+    while !write(&before.engine(), &mut generator).is_some_and(|(_, barrier)| is_write(barrier)) {}
     let killed = Arc::new(disk.after_kill());
     before.stop().unwrap();
 

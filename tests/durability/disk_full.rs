@@ -1,5 +1,5 @@
-//! A medium that is full, and stays so: reads and deletes go on, a start works, and what adds
-//! something is refused with a sentence, before a write fails. On a small file system of its own.
+//! A full disk that stays full: reads and deletes work, a start works, and a write that adds data
+//! is refused with a sentence before it can fail. The tests use a small file system of their own.
 
 use crate::support::broker::Broker;
 use rmpv::Value;
@@ -14,7 +14,7 @@ use vatn::client::{Client, ClientError, ClientOptions, RawValue, WriteOptions};
 const VALUE_BYTES: usize = 200_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A file system in memory that is unmounted in the end.
+/// A file system in memory that is unmounted at the end.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -37,7 +37,7 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Has others take all that is left.
+    /// Fills the file system with other data.
     fn fill(&self) -> PathBuf {
         let path = self.path().join("of others");
         let mut file = File::options().create(true).append(true).open(&path).unwrap();
@@ -89,7 +89,7 @@ impl Peer {
         assert!(deleted.unwrap(), "{number}");
     }
 
-    /// Waits until the broker holds room back for deletes, or has given it up.
+    /// Waits until the broker holds its reserve for deletes, or has released it.
     fn wait_for_reserve(&self, disk: &SmallDisk, is_held: bool) {
         let began = Instant::now();
         while disk.path().join("store/reserve").exists() != is_held {
@@ -102,7 +102,7 @@ impl Peer {
         self.runtime.block_on(self.client.flush()).unwrap();
     }
 
-    /// Sets keys until one is refused; returns how many were taken, and the sentence.
+    /// Sets keys until one is refused; returns how many were accepted, and the sentence.
     fn set_until_full(&mut self) -> (u32, String) {
         for number in 0..10_000 {
             if let Err(error) = self.set(number) {
@@ -122,7 +122,7 @@ impl Peer {
         pairs.iter().find(|(key, _)| key.as_str() == Some(name)).unwrap().1.clone()
     }
 
-    /// What others took is seen within a second.
+    /// The broker notices the space used by others within a second.
     fn wait_until_full(&mut self) {
         let began = Instant::now();
         while !self.is_full() {
@@ -153,7 +153,7 @@ fn key(number: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_write_is_refused_before_it_fails_and_deletes_make_room() {
+fn a_full_disk_refuses_writes_before_one_fails_and_deletes_make_room() {
     let Some(disk) = SmallDisk::mount("96m") else { return };
     let broker = Broker::open(disk.path(), &[]);
     let mut peer = Peer::of(&broker);
@@ -170,12 +170,12 @@ fn a_write_is_refused_before_it_fails_and_deletes_make_room() {
 }
 
 #[test]
-fn a_disk_that_others_filled_is_served_and_deleted_from_after_a_restart_too() {
+fn a_disk_filled_by_others_serves_reads_and_deletes_also_after_a_restart() {
     let Some(disk) = SmallDisk::mount("96m") else { return };
     let broker = Broker::open(disk.path(), &[]);
     let mut peer = Peer::of(&broker);
     peer.wait_for_reserve(&disk, true);
-    // Some are in the tables, and the last ones in the log alone.
+    // Some are in the tables, and the last ones only in the log.
     for number in 0..100 {
         peer.set(number).unwrap();
         if number % 20 == 0 {
@@ -188,7 +188,7 @@ fn a_disk_that_others_filled_is_served_and_deleted_from_after_a_restart_too() {
     drop(peer);
     broker.kill();
     for number in (0..40).step_by(20) {
-        // Also what the broker gave up.
+        // Including the reserve that the broker released.
         disk.fill();
         let broker = Broker::open(disk.path(), &[]);
         disk.fill();
@@ -219,11 +219,11 @@ fn a_disk_that_others_filled_is_served_and_deleted_from_after_a_restart_too() {
 }
 
 #[test]
-fn what_is_made_ahead_of_time_is_given_back_on_a_small_disk() {
+fn preallocated_files_are_removed_on_a_small_disk() {
     let Some(disk) = SmallDisk::mount("32m") else { return };
     let broker = Broker::open(disk.path(), &[]);
     let mut peer = Peer::of(&broker);
-    // So many syncs are waited for that a log file would be made ahead of time.
+    // Enough waits for syncs that a log file would be preallocated.
     let taken = (0..10_000).take_while(|number| peer.set_bytes(*number, 30_000).is_ok()).count();
     assert!(taken > 200, "{taken} values of 30,000 bytes on 32 MiB");
     let spares = || {

@@ -1,6 +1,6 @@
-//! A disk that fails at every operation in turn: whoever waits is told with the system's words,
-//! reads go on and show exactly what reached its level, nothing hangs, and what was acknowledged is
-//! there when the cause is gone (promises 3 and 4).
+//! A disk that fails at every operation in turn. Waiting clients get the system's error text, reads
+//! go on and show exactly what reached its level, and nothing hangs. Acknowledged writes are there
+//! when the cause is gone (promises 3 and 4).
 
 use crate::support::dealer::{Outcome, key_bytes};
 use crate::support::ledger::{Bytes, Change, Ledger, State, encode};
@@ -26,11 +26,11 @@ struct Written {
     changes: Vec<Change>,
 }
 
-/// What was written in a run, in its order, and what came of it.
+/// The writes of a run, in order, with their outcomes.
 struct Script<'e> {
     engine: &'e Engine,
     ledger: Ledger,
-    /// By its place in the ledger.
+    /// By its index in the ledger.
     written: BTreeMap<usize, Written>,
     refused: usize,
     count: u64,
@@ -42,7 +42,7 @@ impl<'e> Script<'e> {
         Self { engine, ledger, written: BTreeMap::new(), refused: 0, count: 0 }
     }
 
-    /// Writes in every way and at every level; waits for some answers, and lets others come.
+    /// Writes in every way and at every level; waits for some replies, and leaves others open.
     fn run(&mut self) {
         for turn in 0..10 {
             for level in LEVELS {
@@ -101,7 +101,7 @@ impl<'e> Script<'e> {
 
     fn send(&mut self, request: Request, level: Level, changes: Vec<Change>) {
         let request = request.option("durability", level.name());
-        // Once writes are refused, all later ones are, and change nothing.
+        // Once writes are refused, all later ones are refused too, and change nothing.
         if self.refused > 0 {
             let outcome = call(self.engine, &request);
             assert!(is_storage(&outcome), "a write after the disk failed: {outcome:?}");
@@ -115,14 +115,14 @@ impl<'e> Script<'e> {
         }
         let place = self.ledger.note(level, &changes).expect("a state of its own");
         let mut written = Written { held: Some(held), outcome: None, changes };
-        // Some clients wait for their answer before anyone goes on.
+        // Some clients wait for their reply before the next request.
         if place.is_multiple_of(3) {
             written.settle(self.engine);
         }
         self.written.insert(place, written);
     }
 
-    /// Waits for all answers.
+    /// Waits for all replies.
     fn settle(&mut self) {
         for (place, written) in &mut self.written {
             written.settle(self.engine);
@@ -132,11 +132,11 @@ impl<'e> Script<'e> {
         }
     }
 
-    /// What is owed to everyone who reads: the newest change of each key that reached its level.
+    /// The state guaranteed to every reader: the newest change of each key that reached its level.
     fn promised(&self) -> BTreeMap<String, Bytes> {
         let mut values = BTreeMap::new();
         for (place, written) in &self.written {
-            // What a `memory` write hides makes it wait for the level of that.
+            // A `memory` write that hides a value waits for the level of that value.
             let level = self.ledger.writes[*place].promised;
             if level < Level::Stored || written.outcome.as_ref().is_some_and(Result::is_ok) {
                 for (key, value) in &written.changes {
@@ -168,7 +168,7 @@ fn is_storage(outcome: &Outcome) -> bool {
     matches!(outcome, Err((code, message)) if code == "STORAGE" && message.contains(WORDS))
 }
 
-/// Runs the script on a disk that fails so; returns whether the disk failed at all.
+/// Runs the script on a disk with this fault; returns whether the disk failed.
 fn run_on(fault: Fault) -> bool {
     let (disk, clock) = (Arc::new(MemoryStorage::default()), Clock::manual(1_000_000));
     disk.fail(fault);
@@ -188,7 +188,7 @@ fn run_on(fault: Fault) -> bool {
         look_around(&script);
     }
     let mut ledger = script.ledger;
-    // Each write of the script has a seq of its own, so the last seq told says how many were.
+    // Each write of the script has its own seq, so the last published seq is their number.
     ledger.told = usize::try_from(engine.feed().last_seq()).unwrap();
     let stopped = storage_runtime.stop();
     match &stopped {
@@ -199,14 +199,14 @@ fn run_on(fault: Fault) -> bool {
     stopped.is_err()
 }
 
-/// What works, and what does not, on a store whose disk has failed.
+/// Checks what works, and what does not, on a store whose disk has failed.
 fn look_around(script: &Script<'_>) {
     let engine = script.engine;
     for level in LEVELS {
         let late = Request::new("set").key(b"late").argument(&1.into());
         assert!(is_storage(&call(engine, &late.option("durability", level.name()))));
     }
-    // Where the disk failed at nothing but trimming, all that was written is in the tables.
+    // Where only trimming failed, all writes are in the tables.
     let flushed = call(engine, &Request::new("flush"));
     let is_all_done = script.written.values().all(|written| matches!(written.outcome, Some(Ok(_))));
     assert!(is_storage(&flushed) || flushed.is_ok() && is_all_done, "{flushed:?}");
@@ -221,7 +221,7 @@ fn look_around(script: &Script<'_>) {
     assert!(stats.to_string().contains(WORDS), "{stats}");
     assert_eq!(call(engine, &Request::new("ping").argument(&7.into())), Ok(7.into()));
     assert!(call(engine, &Request::new("hello")).is_ok());
-    // A worker may have failed, and the committer not yet have seen it.
+    // The checkpointer may have failed before the committer noticed.
     wait_for("the committer to end", || engine.watermarks().progress().is_settled);
     let promised = script.promised();
     for name in ["k", "a", "b", "hits"] {
@@ -241,11 +241,11 @@ fn look_around(script: &Script<'_>) {
     assert_eq!(call(engine, &nothing), Ok(Value::Array(vec![])));
 }
 
-/// On a healthy copy of what was written, with and without what power takes: a prefix, with every
-/// promised write in it.
+/// Opens healthy copies of the disk, after a kill and after a power failure: each is a prefix, with
+/// every guaranteed write in it.
 fn assert_survived(disk: &MemoryStorage, ledger: &Ledger, clock: &Clock) {
     assert_prefix(disk.after_kill(), ledger, Level::Stored, clock);
-    // As much of either as there is, with all or nothing of the other.
+    // All combinations: none or all of the unsynced batches of the log, and of the other rows.
     let all = disk.unsynced_batches();
     let logs = (0..=all.log).flat_map(|log| [(log, 0), (log, all.rows)]);
     let rows = (0..=all.rows).flat_map(|rows| [(0, rows), (all.log, rows)]);
@@ -256,7 +256,7 @@ fn assert_survived(disk: &MemoryStorage, ledger: &Ledger, clock: &Clock) {
     }
 }
 
-/// No row outlives the record of its write, or the history would have a hole.
+/// No row outlives the record of its write; otherwise the history would have a hole.
 fn assert_log_has_what_the_tables_show(disk: &MemoryStorage) {
     let (mut checkpointed, mut in_log) = (0, 0);
     disk.scan(Space::Table, &[], &mut |key, row| {
@@ -269,7 +269,7 @@ fn assert_log_has_what_the_tables_show(disk: &MemoryStorage) {
         true
     })
     .unwrap();
-    // All that was trimmed is before the newest segment.
+    // All trimmed records are before the newest segment.
     let begun = Segment::read_all(disk).unwrap().last().map_or(0, |segment| segment.id - 1);
     assert!(
         checkpointed <= in_log.max(begun),
@@ -302,12 +302,12 @@ fn state(engine: &Engine) -> State {
     page[0].as_array().unwrap().iter().map(entry).collect()
 }
 
-/// Lets the disk fail at each operation in turn until a whole run passes; returns how many there
-/// were.
+/// Lets the disk fail at each operation in turn until a whole run passes; returns the number of
+/// operations.
 fn at_every_operation(fault: impl Fn(u64) -> Fault) -> u64 {
     let mut passed = 0;
     for after in 0.. {
-        // The threads' order differs from run to run, so one that passes may not be the last.
+        // The threads' order differs between runs, so a run that passes may not be the last.
         passed = if run_on(fault(after)) { 0 } else { passed + 1 };
         if passed == 5 {
             return after - 4;
@@ -317,7 +317,7 @@ fn at_every_operation(fault: impl Fn(u64) -> Fault) -> u64 {
 }
 
 #[test]
-fn a_disk_that_fails_at_any_operation_is_told_and_takes_nothing_back() {
+fn a_disk_failure_at_any_operation_is_reported_and_undoes_nothing_acknowledged() {
     let fault = |after| Fault { after, only_syncs: false, writes_all_the_same: false };
     let operations = at_every_operation(fault);
     println!("failed at each of {operations} operations");
@@ -325,19 +325,19 @@ fn a_disk_that_fails_at_any_operation_is_told_and_takes_nothing_back() {
 }
 
 #[test]
-fn a_disk_that_reports_a_failure_and_has_written_all_the_same_is_no_worse() {
+fn a_failed_write_that_reached_the_disk_breaks_no_guarantee() {
     let fault = |after| Fault { after, only_syncs: false, writes_all_the_same: true };
     assert!(at_every_operation(fault) > 40);
 }
 
 #[test]
-fn a_disk_that_takes_writes_and_fails_to_sync_acknowledges_nothing_as_synced() {
+fn a_disk_that_fails_to_sync_acknowledges_nothing_as_synced() {
     let fault = |after| Fault { after, only_syncs: true, writes_all_the_same: true };
     assert!(at_every_operation(fault) > 20);
 }
 
 #[test]
-fn writers_that_wait_for_room_hear_of_the_failure() {
+fn writers_that_wait_for_room_are_refused_when_the_disk_fails() {
     let (disk, clock) = (Arc::new(MemoryStorage::default()), Clock::manual(1));
     let storage_runtime = open(disk.clone(), &clock).unwrap();
     let engine = storage_runtime.engine();
@@ -361,7 +361,7 @@ fn writers_that_wait_for_room_hear_of_the_failure() {
     assert!(storage_runtime.stop().is_err());
 }
 
-/// Executes a command as the HTTP edge does.
+/// Executes a command like the HTTP edge.
 async fn run(
     engine: &vatn::engine::Engine,
     command: vatn::commands::Command<'_>,

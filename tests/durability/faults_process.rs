@@ -1,6 +1,6 @@
-//! A real broker on a directory that fails it: one clear line or `STORAGE`, `/healthz` and `stats`
-//! say so, reads go on, the exit code tells, and a restart on what is left has every acknowledged
-//! write.
+//! A real broker on a directory that fails. The broker reports the failure in one clear line or as
+//! `STORAGE`, in `/healthz`, in `stats` and in its exit code. Reads go on, and a restart on the
+//! remaining files has every acknowledged write.
 
 use crate::support::broker::Broker;
 use crate::support::dealer::{Connection, Outcome, key_bytes};
@@ -15,9 +15,9 @@ use tokio::runtime::Runtime;
 use vatn::client::{RawValue, Request};
 use vatn::protocol::Level;
 
-/// The user that owns nothing.
+/// A user that owns no files.
 const NOBODY: u32 = 65_534;
-/// More than any test here needs before its disk fails.
+/// More writes than any test here needs before its disk fails.
 const WRITES_MAX: u64 = 20_000;
 
 fn runtime() -> Runtime {
@@ -41,7 +41,7 @@ fn refused(database: &Path, prepare: impl FnOnce(&mut Command)) -> Output {
     command.output().unwrap()
 }
 
-/// One line that names the directory and says what is wrong with it, and exit code 1.
+/// One line that names the directory and its fault, and exit code 1.
 fn assert_one_line(output: &Output, database: &Path, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -76,7 +76,7 @@ fn code(outcome: &Outcome) -> Option<&str> {
 }
 
 /// Writes until the disk fails, each time also to the key `last`; returns the keys of the
-/// acknowledged writes, and the words of the refusal.
+/// acknowledged writes, and the text of the refusal.
 async fn write_until_it_fails(
     connection: &mut Connection,
     bytes: usize,
@@ -101,7 +101,7 @@ async fn write_until_it_fails(
     panic!("the disk never failed")
 }
 
-/// What a broker shows whose disk has failed: it refuses writes, reads on, and says so everywhere.
+/// A broker whose disk has failed refuses writes, serves reads, and reports the failure everywhere.
 async fn assert_failed(broker: &Broker, connection: &mut Connection, kept: &[u64], words: &str) {
     for level in [Level::Memory, Level::Queued, Level::Stored, Level::Synced] {
         let late = connection.call(&[set(1, 1, level)]).await.unwrap().remove(0);
@@ -150,7 +150,8 @@ async fn assert_reads_go_on(broker: &Broker, connection: &mut Connection, kept: 
     }
 }
 
-/// Stops a broker whose disk has failed: it ends by itself, and its exit code and last line tell.
+/// Stops a broker whose disk has failed: it ends by itself, and its exit code and last line report
+/// the failure.
 fn assert_stop_tells(broker: Broker, words: &str) {
     let log = broker.log_path().to_owned();
     let status = broker.stop();
@@ -169,14 +170,14 @@ async fn assert_read(connection: &mut Connection, kept: &[u64], bytes: usize) {
     }
 }
 
-/// Every acknowledged write is there, and the store takes writes again.
+/// Every acknowledged write is there, and the store accepts writes again.
 async fn assert_kept(broker: &Broker, kept: &[u64], bytes: usize) {
     let mut connection = Connection::connect(&broker.router).await.unwrap();
     assert_read(&mut connection, kept, bytes).await;
     connection.result(set(1, 1, Level::Synced)).await;
 }
 
-/// Mounts something; `None`, and says why, where that is not allowed.
+/// Mounts a file system; `None`, with a message, where that is not allowed.
 struct Mount<'p>(&'p Path);
 
 impl<'p> Mount<'p> {
@@ -206,7 +207,7 @@ impl<'p> Mount<'p> {
 
 impl Drop for Mount<'_> {
     fn drop(&mut self) {
-        // Lazily: a broker that a failed assertion left behind may still hold it.
+        // Lazily: a broker left by a failed assertion may still use it.
         let _ = Command::new("umount").arg("-l").arg(self.0).status();
     }
 }
@@ -219,7 +220,7 @@ fn a_database_that_is_a_file_is_refused_in_one_line() {
 }
 
 #[test]
-fn a_second_broker_is_refused_in_one_line_and_the_first_serves_on() {
+fn a_second_broker_is_refused_in_one_line_and_the_first_keeps_serving() {
     let folder = tempfile::tempdir().unwrap();
     let broker = Broker::open(folder.path(), &[]);
     let database = folder.path().join("store");
@@ -239,7 +240,7 @@ fn a_directory_that_cannot_be_written_is_refused_in_one_line() {
     let is_root = is_root();
     let can_run = Command::new(env!("CARGO_BIN_EXE_vatn")).arg("--version").uid(NOBODY).output();
     if is_root && !can_run.is_ok_and(|output| output.status.success()) {
-        println!("skipped: root may write everywhere, and nobody may not run this binary");
+        println!("skipped: root may write everywhere, and user `nobody` may not run this binary");
         return;
     }
     for database in [folder.path().to_owned(), folder.path().join("store")] {
@@ -253,9 +254,9 @@ fn a_directory_that_cannot_be_written_is_refused_in_one_line() {
 }
 
 #[test]
-fn a_full_disk_stops_writes_and_keeps_what_was_acknowledged() {
+fn a_full_disk_stops_writes_and_keeps_acknowledged_ones() {
     for level in [Level::Stored, Level::Synced] {
-        // Once with a log that is on another disk, once with one that is full too.
+        // Once with the log on another disk, once with the log on the full disk too.
         let folder = tempfile::tempdir().unwrap();
         let is_log_full = level == Level::Synced;
         let place =
@@ -268,7 +269,7 @@ fn a_full_disk_stops_writes_and_keeps_what_was_acknowledged() {
             let mut connection = Connection::connect(&broker.router).await.unwrap();
             let (kept, said) = write_until_it_fails(&mut connection, 5_000, level).await;
             println!("full after {} writes", kept.len());
-            // The broker looks once a second how much is free: mostly it refuses in time.
+            // The broker measures the free space once a second: mostly it refuses in time.
             let is_refused = said.contains("the disk is full");
             match is_refused {
                 true => assert_read(&mut connection, &kept, 5_000).await,
@@ -314,8 +315,8 @@ fn a_disk_that_becomes_read_only_is_refused_in_one_line_at_start() {
 }
 
 #[test]
-fn a_directory_deleted_under_a_broker_acknowledges_nothing_more() {
-    // All of it, and each part alone.
+fn a_broker_whose_directory_was_deleted_acknowledges_nothing_more() {
+    // The whole directory, and each part alone.
     let parts =
         ["", "/log", "/keyspaces", "/keyspaces/0", "/keyspaces/2", "/0.jnl", "/version", "/lock"];
     for deleted in parts.map(|part| format!("store{part}")) {
@@ -330,7 +331,7 @@ fn a_directory_deleted_under_a_broker_acknowledges_nothing_more() {
                 true => std::fs::remove_dir_all(deleted).unwrap(),
                 false => std::fs::remove_file(deleted).unwrap(),
             }
-            // What is only stored is with the system, and the next sync tells.
+            // Stored writes are with the operating system, and the next sync reports the failure.
             for level in [Level::Synced, Level::Stored] {
                 let late = connection.call(&[set(2, 10, level)]).await.unwrap().remove(0);
                 assert_eq!(code(&late), Some("STORAGE"), "{late:?}");
@@ -341,9 +342,9 @@ fn a_directory_deleted_under_a_broker_acknowledges_nothing_more() {
     }
 }
 
-/// A table or a list of tables: the next checkpoint tells.
+/// A table or a list of tables: the next checkpoint reports the failure.
 #[test]
-fn a_table_deleted_under_a_broker_ends_its_writes() {
+fn a_broker_with_a_deleted_table_stops_writing() {
     for part in ["tables", "current"] {
         let folder = tempfile::tempdir().unwrap();
         assert!(fill_and_stop(folder.path()).success());
@@ -376,10 +377,11 @@ fn fill_and_stop(folder: &Path) -> std::process::ExitStatus {
     broker.stop()
 }
 
-/// A stop whose last steps fail: what is acknowledged is kept, and the exit code tells.
+/// A stop whose last steps fail: acknowledged writes are kept, and the exit code reports the
+/// failure.
 #[test]
-fn a_failure_at_the_end_of_a_stop_is_told_by_the_exit_code() {
-    // The note of an orderly end cannot be written; the tables cannot.
+fn a_failure_at_the_end_of_a_stop_shows_in_the_exit_code() {
+    // Once the note of an orderly close cannot be written, once the tables.
     for (place, words) in [("closed.partial", "cannot be closed"), ("keyspaces/2/tables", "")] {
         let folder = tempfile::tempdir().unwrap();
         let broker = Broker::open(folder.path(), &[]);
@@ -410,7 +412,7 @@ fn a_failure_at_the_end_of_a_stop_is_told_by_the_exit_code() {
 }
 
 #[test]
-fn a_directory_moved_away_fails_and_is_whole_where_it_went() {
+fn a_moved_directory_fails_its_broker_and_stays_whole() {
     let folder = tempfile::tempdir().unwrap();
     let broker = Broker::open(folder.path(), &[]);
     let (place, away) = (folder.path().join("store"), folder.path().join("away"));

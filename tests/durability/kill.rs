@@ -1,6 +1,6 @@
-//! A real broker killed with -9 at random moments under many clients; a ledger of every request and
-//! reply is kept outside, and after each restart the store is held against it, exactly (promises 2
-//! and 3).
+//! A real broker killed with -9 at random moments under many clients. A ledger outside the broker
+//! records every request and reply, and after each restart the store is compared with it, exactly
+//! (promises 2 and 3).
 //!
 //! `VATN_KILL_ROUNDS` sets how many kills, `VATN_SEED` repeats a run.
 
@@ -22,12 +22,12 @@ use vatn::protocol::Level;
 
 const CLIENTS: usize = 8;
 const READERS: usize = 2;
-/// A round that takes longer hangs.
+/// A round that takes longer counts as hung.
 const ROUND_MAX: Duration = Duration::from_secs(120);
-/// How late an expiry may show.
+/// The greatest delay of a visible expiry.
 const EXPIRY_SLACK: Duration = Duration::from_millis(50);
 
-/// What is counted over all rounds.
+/// The totals of all rounds.
 #[derive(Debug, Default)]
 struct Totals {
     kills: u64,
@@ -45,20 +45,20 @@ struct Totals {
     highest_seq: u64,
 }
 
-/// What a restart shows.
+/// The state after a restart.
 struct Found {
     clients: Vec<State>,
     total: u64,
-    /// Who wrote the pair last.
+    /// The client that wrote the pair last.
     pair: Value,
     values: HashMap<String, Value>,
-    /// The seq that the store goes on from.
+    /// The seq from which the store continues.
     seq: u64,
     highest_entry: u64,
     asked_at: Instant,
 }
 
-/// The store as it was when the round began, what the clients did, and what was seen.
+/// The store at the start of a round, the operations of the clients, and their observations.
 struct Played {
     total_before: u64,
     writers: Vec<Writer>,
@@ -73,12 +73,12 @@ struct Trial {
     runtime: Runtime,
     folder: tempfile::TempDir,
     has_small_queue: bool,
-    /// Every seq that was ever shown, and the write it belongs to.
+    /// Every seq that was ever shown, and its write.
     seqs: HashMap<u64, (usize, usize, usize)>,
 }
 
 #[test]
-fn a_kill_at_any_moment_leaves_a_prefix_with_every_promised_write() {
+fn a_kill_at_any_moment_leaves_a_prefix_with_every_guaranteed_write() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let seed = number("VATN_SEED").unwrap_or_else(|| fastrand::u64(..));
     let rounds = number("VATN_KILL_ROUNDS").unwrap_or(20);
@@ -103,7 +103,7 @@ fn a_kill_at_any_moment_leaves_a_prefix_with_every_promised_write() {
         if let Some(played) = &played {
             trial.check(round - 1, played, &found);
         }
-        // A restart that nothing follows takes nothing back either.
+        // A restart without further writes undoes nothing either.
         if trial.random.u8(..4) == 0 {
             broker.kill();
             broker = trial.open();
@@ -120,19 +120,19 @@ fn a_kill_at_any_moment_leaves_a_prefix_with_every_promised_write() {
 }
 
 impl Trial {
-    /// Starts a broker, now and then after others that are killed while they start.
+    /// Starts a broker, sometimes after others that are killed during their start.
     fn open(&mut self) -> Broker {
         while self.random.u8(..4) == 0 {
             let moment = Duration::from_micros(self.random.u64(..120_000));
             kill_while_starting(self.folder.path(), moment);
             self.totals.kills_while_starting += 1;
         }
-        // A small queue blocks its writers; a large one is still full of work at the kill.
+        // A small queue blocks its writers; a large one is still full at the kill.
         self.has_small_queue = self.random.bool();
         let items = if self.has_small_queue { "400" } else { "4000000" };
         let arguments = ["--write-queue-items", items, "--write-queue-wait-ms", "120000"];
         let retain = if self.random.bool() { "0" } else { "1000000" };
-        // With short segments all of the log is trimmed now and then, and its file written again.
+        // With short segments the whole log is sometimes trimmed, and its file reused.
         let segment = if self.random.bool() { "4096" } else { "4000000" };
         let retain = ["--retain-bytes", retain, "--segment-bytes", segment];
         Broker::open(self.folder.path(), &[&arguments[..], &retain].concat())
@@ -140,7 +140,7 @@ impl Trial {
 
     /// Lets the clients write until the broker is killed, or stopped.
     fn play(&mut self, number: usize, broker: Broker, found: Found) -> Played {
-        // A broker that stops refuses writes that wait for room, and takes later ones.
+        // A stopping broker refuses writes that wait for room, and may accept later ones.
         let stops = !self.has_small_queue && self.random.u8(..4) == 0;
         let target_max = if self.random.u8(..4) == 0 { 200 } else { 6_000 };
         let target = self.random.u64(1..=target_max);
@@ -201,7 +201,7 @@ impl Trial {
         totals.changes += played.seen.changes;
     }
 
-    /// Reads everything, as a client would.
+    /// Reads everything, like a client.
     fn inspect(&self, broker: &Broker) -> Found {
         self.runtime.block_on(async {
             let mut connection = Connection::connect(&broker.router).await.unwrap();
@@ -228,7 +228,7 @@ impl Trial {
             let requests: Vec<Request> = keys.iter().map(meta).collect();
             let entries = connection.call(&requests).await.unwrap();
             for (key, result) in keys.into_iter().zip(entries) {
-                // One that expired meanwhile is nil.
+                // An entry that expired meanwhile is nil.
                 if let Some((value, seq, level)) = entry(&result.unwrap()) {
                     found.add(key, value, seq, level);
                 }
@@ -265,34 +265,34 @@ fn kill_while_starting(folder: &Path, moment: Duration) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // The moment is the fault that is injected; nothing is waited for.
+    // The random moment is the injected fault; nothing is waited for.
     std::thread::sleep(moment);
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
-/// Where the prefix that is left ends, for one client.
+/// The end of the remaining prefix, for one client.
 struct Kept {
-    /// After so many writes the client's keys held what they hold.
+    /// The number of the client's writes after which its keys had the found values.
     at_least: usize,
     at_most: usize,
 }
 
 impl Trial {
-    /// Holds what a restart shows against the ledger.
+    /// Compares the state after a restart with the ledger.
     fn check(&mut self, round: usize, played: &Played, found: &Found) {
         let kept: Vec<Kept> =
             played.writers.iter().map(|writer| played.kept(writer, found)).collect();
-        let told: HashMap<(usize, usize), u64> =
+        let seqs: HashMap<(usize, usize), u64> =
             played.seen.seqs.iter().map(|(client, place, seq)| ((*client, *place), *seq)).collect();
-        // The prefix ends at the same seq for all.
+        // The prefix ends at the same seq for all clients.
         let (mut last_kept, mut first_gone) = (played.seen.required_seq, u64::MAX);
         for (writer, kept) in played.writers.iter().zip(&kept) {
             for (place, write) in writer.ledger.writes.iter().enumerate() {
-                let seen = told.get(&(writer.id, place)).copied();
+                let seen = seqs.get(&(writer.id, place)).copied();
                 assert!(
                     write.seq.is_none() || seen.is_none() || write.seq == seen,
-                    "client {}, write {place}: its seq is {:?}, and {seen:?} was told",
+                    "client {}, write {place}: its seq is {:?}, and {seen:?} was published",
                     writer.id,
                     write.seq
                 );
@@ -336,8 +336,8 @@ impl Trial {
 }
 
 impl Played {
-    /// After how many of its writes a client's keys held what is found; fails when that breaks a
-    /// promise to it.
+    /// The number of a client's writes after which its keys had the found values; fails when that
+    /// breaks a guarantee to the client.
     fn kept(&self, writer: &Writer, found: &Found) -> Kept {
         let (id, ledger) = (writer.id, &writer.ledger);
         let state = &found.clients[id];
@@ -364,7 +364,7 @@ impl Played {
         Kept { at_least: *places.start(), at_most: (*places.end()).min(possible) }
     }
 
-    /// The counter and the pair that all share add up.
+    /// The shared counter and pair add up.
     fn check_shared(&self, kept: &[Kept], found: &Found) {
         let sums = self.writers.iter().zip(kept).map(|(writer, kept)| {
             let writes = &writer.ledger.writes[..kept.at_least];
@@ -388,7 +388,7 @@ impl Played {
         assert_eq!(later, None, "a later write of the pair was overwritten by {winner:?}");
     }
 
-    /// What has expired is not shown, and what is shown was written.
+    /// No expired value is shown, and every shown value was written.
     fn check_fleeting(&self, found: &Found) {
         for Fleeting { key, value, ttl, applied_by } in
             self.writers.iter().flat_map(|writer| &writer.fleeting)
@@ -401,7 +401,7 @@ impl Played {
     }
 }
 
-/// A state in words.
+/// A state as text.
 fn show(state: &State) -> String {
     let items = state.iter().map(|(key, (value, level))| {
         let value = crate::support::ledger::decode(value);

@@ -1,4 +1,4 @@
-//! What is left after kills, torn writes, lost power, and disks that fail or are full.
+//! The remaining state after kills, torn writes, power failures, and disks that fail or are full.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may panic.
 
 #[path = "../support/mod.rs"]

@@ -1,12 +1,12 @@
-//! A repair step by step: killed before any of them, or with a medium that fails, it leaves one
-//! whole store, the old or the new; and each part of it is on the medium before the next begins.
+//! A repair step by step: killed before any step, or with a failing disk, it leaves one whole
+//! store, the old or the new; and each phase is on the disk before the next begins.
 
-use super::steps::{assert_on_medium, check, kills};
+use super::steps::{assert_on_disk, check, kills};
 use crate::support::offline::{State, copy, run, serve, state};
 use crate::support::steps::{Step, Steps};
 use std::path::Path;
 
-/// A store whose journal is damaged, and what it held; all of that is in its tables and its log.
+/// A store whose journal is damaged, and its contents; all of them are in its tables and its log.
 fn build(store: &Path) -> State {
     serve(store, |engine| {
         for number in 0..20 {
@@ -24,7 +24,7 @@ fn build(store: &Path) -> State {
     whole
 }
 
-/// Where the new store takes its last name but one, and its last.
+/// The steps at which the new store gets its last name but one, and its last.
 fn phases(steps: &[Step]) -> [usize; 2] {
     ["store/repaired-1", "store/moving-1"].map(|name| {
         let is_it = |step: &Step| step.what == "rename" && step.path == Path::new(name);
@@ -33,7 +33,7 @@ fn phases(steps: &[Step]) -> [usize; 2] {
 }
 
 #[test]
-fn a_repair_goes_on_only_when_what_it_did_is_on_the_medium() {
+fn a_repair_syncs_each_phase_before_the_next() {
     let Some(steps) = Steps::prepare() else { return };
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
@@ -43,16 +43,16 @@ fn a_repair_goes_on_only_when_what_it_did_is_on_the_medium() {
     let all = steps.done();
     let [ready, moving] = phases(&all);
     for phase in [&all[..ready], &all[ready..moving], &all[moving..]] {
-        assert_on_medium(phase);
+        assert_on_disk(phase);
     }
-    // The directory for the old files is there before the first of them is moved.
+    // The directory for the old files exists before the first of them is moved.
     let is_move = |step: &Step| step.what == "rename" && step.path.starts_with("store/damaged-1");
     let moved = all.iter().position(is_move).unwrap();
-    assert_on_medium(&all[ready..moved]);
+    assert_on_disk(&all[ready..moved]);
 }
 
 #[test]
-fn a_repair_that_is_killed_before_any_step_can_be_ended() {
+fn a_repair_killed_before_any_step_can_be_completed() {
     let Some(steps) = Steps::prepare() else { return };
     let folder = tempfile::tempdir().unwrap();
     let (built, store) = (folder.path().join("built"), folder.path().join("store"));
@@ -62,7 +62,7 @@ fn a_repair_that_is_killed_before_any_step_can_be_ended() {
     assert!(steps.run(folder.path(), &arguments, None).status.success());
     let all = steps.done();
     let [ready, _] = phases(&all);
-    // How the new store is made is no matter, as long as it is not ready.
+    // How the new store is made does not matter before it is complete.
     let making = (1..ready).step_by(40);
     for number in making.chain(kills(&all).filter(|number| *number > ready)) {
         let about = format!("before step {number}, {:?}", all[number - 1]);
@@ -70,7 +70,7 @@ fn a_repair_that_is_killed_before_any_step_can_be_ended() {
         copy(&built, &store);
         let output = steps.run(folder.path(), &arguments, Some(number));
         assert_eq!(output.status.code(), None, "{about}: it is not killed");
-        // The next one says so itself where there is nothing left to repair.
+        // The next repair reports that itself where there is nothing left to repair.
         let again = steps.run(folder.path(), &arguments, None);
         let said = String::from_utf8_lossy(&again.stderr).into_owned();
         assert_eq!(again.status.code(), Some(0), "{about}: {said}");
@@ -81,7 +81,7 @@ fn a_repair_that_is_killed_before_any_step_can_be_ended() {
 }
 
 #[test]
-fn a_repair_that_fails_leaves_the_store_as_it_was() {
+fn a_failed_repair_leaves_the_store_unchanged() {
     let Some(steps) = Steps::prepare() else { return };
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");

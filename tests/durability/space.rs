@@ -1,5 +1,5 @@
-//! Room comes back: what a store takes on the medium is bounded by what is live in it, whatever was
-//! written before, with and without restarts.
+//! Disk space is reclaimed: the space of a store is bounded by its live data, whatever was written
+//! before, with and without restarts.
 
 use crate::support::broker::Broker;
 use crate::support::gated::GatedDisk;
@@ -18,7 +18,7 @@ use vatn::storage::{FjallStorage, Storage, StorageUsage};
 
 const KIB: usize = 1 << 10;
 const MIB: u64 = 1 << 20;
-/// So large that rounds write sorted files.
+/// Large enough that checkpoints write sorted files.
 const VALUE_BYTES: usize = 560 * KIB;
 const VALUES: u64 = 100;
 
@@ -43,7 +43,7 @@ fn open_retaining(
     (disk, storage_runtime)
 }
 
-/// Bytes that cannot be compressed.
+/// Incompressible bytes.
 fn value(random: &mut fastrand::Rng) -> Value {
     Value::Binary(std::iter::repeat_with(|| random.u8(..)).take(VALUE_BYTES).collect())
 }
@@ -86,7 +86,7 @@ fn delete_all_but_two(engine: &Engine) {
     flush(engine);
 }
 
-/// What the tables may take for so many live bytes.
+/// The most bytes that the tables may take for `live` live bytes.
 fn bound(live: u64) -> u64 {
     live + DEAD_BYTES_MIN.max(live) + MIB
 }
@@ -107,7 +107,7 @@ fn comes_back(disk: &FjallStorage, engine: &Engine) {
     wait_for("the dead rows to go", || disk.usage().tables <= bound(live(engine)));
 }
 
-/// What is on the medium, summed up apart from the code that is tested.
+/// The bytes on the disk, summed up independently of the tested code.
 fn directory_bytes(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::symlink_metadata(folder).unwrap();
@@ -119,7 +119,7 @@ fn directory_bytes(folder: &Path) -> u64 {
 }
 
 #[test]
-fn what_was_deleted_gives_its_room_back() {
+fn the_space_of_deleted_values_is_reclaimed() {
     let folder = tempfile::tempdir().unwrap();
     let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
     let engine = storage_runtime.engine();
@@ -141,7 +141,7 @@ fn what_was_deleted_gives_its_room_back() {
 }
 
 #[test]
-fn what_expired_gives_its_room_back() {
+fn the_space_of_expired_values_is_reclaimed() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::manual(NOW);
     let (disk, storage_runtime) = open(folder.path(), &clock);
@@ -157,7 +157,7 @@ fn what_expired_gives_its_room_back() {
 }
 
 #[test]
-fn what_was_overwritten_gives_its_room_back() {
+fn the_space_of_overwritten_values_is_reclaimed() {
     let folder = tempfile::tempdir().unwrap();
     let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
     let engine = storage_runtime.engine();
@@ -168,7 +168,7 @@ fn what_was_overwritten_gives_its_room_back() {
         }
         flush(&engine);
     }
-    // Persisted values that a value of level `memory` covers are dead too.
+    // Persisted values hidden by a value of level `memory` are dead too.
     let small = Value::from(1);
     for number in 1..20 {
         set(&engine, number, &small, &[("durability", "memory".into())]);
@@ -181,13 +181,13 @@ fn what_was_overwritten_gives_its_room_back() {
 }
 
 #[test]
-fn a_start_gives_back_what_was_dead_before_it() {
+fn a_start_reclaims_space_that_was_dead_before() {
     let folder = tempfile::tempdir().unwrap();
     let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
     fill(&storage_runtime.engine(), &[]);
     drop(disk);
     storage_runtime.stop().unwrap();
-    // Deleted behind the back of whoever would have compacted.
+    // Deleted while no compactor runs.
     let disk = FjallStorage::open(folder.path()).unwrap();
     let rows = (2..VALUES).map(|number| vatn::storage::Row {
         space: vatn::storage::Space::Table,
@@ -206,7 +206,7 @@ fn a_start_gives_back_what_was_dead_before_it() {
 }
 
 #[test]
-fn what_a_store_takes_is_known_before_anything_is_written() {
+fn the_space_of_a_store_is_known_before_the_first_write() {
     let disk = Arc::<GatedDisk>::default();
     let open = || {
         let shared = Arc::clone(&disk) as Arc<dyn Storage>;
@@ -224,7 +224,7 @@ fn what_a_store_takes_is_known_before_anything_is_written() {
 }
 
 #[test]
-fn what_is_live_is_counted_alike_by_whoever_wrote_it() {
+fn live_bytes_are_counted_alike_before_and_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
     let engine = storage_runtime.engine();
@@ -250,14 +250,14 @@ fn what_is_live_is_counted_alike_by_whoever_wrote_it() {
 }
 
 #[test]
-fn journals_do_not_pile_up_behind_a_keyspace_that_is_seldom_written() {
+fn journals_do_not_accumulate_behind_a_rarely_written_keyspace() {
     let folder = tempfile::tempdir().unwrap();
     let (disk, storage_runtime) = open(folder.path(), &Clock::manual(NOW));
     let engine = storage_runtime.engine();
     let mut random = fastrand::Rng::with_seed(4);
     let mut most = 0;
-    // So few rows at once that they go through the journal.
-    // None of them is replaced: a compaction would empty the journals too.
+    // Few enough rows at once that they go through the journal.
+    // No row is replaced: a compaction would empty the journals too.
     for round in 0..45 {
         for number in 0..10 {
             set(&engine, round * 10 + number, &value(&mut random), &[]);
@@ -265,8 +265,8 @@ fn journals_do_not_pile_up_behind_a_keyspace_that_is_seldom_written() {
         flush(&engine);
         most = most.max(disk.usage().journals);
     }
-    // One that is being filled, and one that is being sorted; each is sealed at 64 MB, and what
-    // memory holds more is 32 MiB.
+    // One journal is being filled, and one sorted; each is sealed at 64 MB, and memory holds 32 MiB
+    // more.
     assert!(most < 2 * (64 + 32) * MIB, "{most}");
     wait_for("the sealed journal to go", || disk.usage().journals < (64 + 32) * MIB);
     let bytes = |usage: StorageUsage| usage.tables + usage.journals + usage.log + usage.other;
@@ -280,7 +280,7 @@ fn journals_do_not_pile_up_behind_a_keyspace_that_is_seldom_written() {
 }
 
 #[test]
-fn history_is_kept_as_long_as_was_promised_and_not_much_longer() {
+fn history_is_retained_as_configured_and_not_much_longer() {
     for (promised, value_bytes) in [(0, 2_000), (1_000_000, 50_000), (5_000_000, 700)] {
         let folder = tempfile::tempdir().unwrap();
         let retain = RetainConfig { bytes: promised, ..RetainConfig::default() };
@@ -307,7 +307,7 @@ fn history_is_kept_as_long_as_was_promised_and_not_much_longer() {
 }
 
 #[test]
-fn history_that_is_old_goes_also_when_nobody_writes() {
+fn old_history_is_trimmed_even_without_writes() {
     let folder = tempfile::tempdir().unwrap();
     let retain = RetainConfig { age_ms: 10_000, segment_bytes: 10_000, ..RetainConfig::default() };
     let clock = Clock::manual(NOW);
@@ -319,7 +319,7 @@ fn history_that_is_old_goes_also_when_nobody_writes() {
             set(&engine, number, &Value::Binary(vec![1; 2_000]), &[]);
         }
         flush(&engine);
-        // Ten writes a second, and the one that gave the time.
+        // Ten writes a second, and the write that set the time.
         let young = second.saturating_sub(10) * 10 + 1;
         assert!(engine.segments().first_seq() <= young, "second {second}");
     }
@@ -331,7 +331,7 @@ fn history_that_is_old_goes_also_when_nobody_writes() {
     storage_runtime.stop().unwrap();
 }
 
-/// A compaction that is killed leaves every row that was live, and none that was not.
+/// A killed compaction leaves every live row, and no other.
 #[test]
 fn a_kill_in_a_compaction_changes_no_row() {
     let seed = std::env::var("VATN_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -370,7 +370,7 @@ fn a_kill_in_a_compaction_changes_no_row() {
             }
             client.flush().await.unwrap();
             client.compact().await.unwrap();
-            // Any moment will do.
+            // Any moment is suitable.
             tokio::time::sleep(std::time::Duration::from_micros(random.u64(..60_000))).await;
         });
         broker.kill();

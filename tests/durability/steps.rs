@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use vatn::client::Request;
 
-/// Writes a key and hears that it is on the medium; false where the broker ends before.
+/// Writes a key and waits until it is on the disk; false where the broker ends before.
 fn is_acknowledged(broker: &Stepped) -> bool {
     let Some(router) = &broker.router else { return false };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -28,8 +28,8 @@ pub fn check(store: &Path) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(said).unwrap())
 }
 
-/// The numbers of the steps before which the files are as they were before no other one: what is
-/// written in several pieces counts once, and a sync changes nothing that a kill leaves.
+/// The indexes of the steps with a new state of the files before them: data written in several
+/// pieces counts once, and a sync changes nothing that a kill leaves.
 pub fn kills(steps: &[Step]) -> impl Iterator<Item = usize> {
     let is_like_the_last = |at: usize| {
         let (last, step) = (at.checked_sub(1).map(|last| &steps[last]), &steps[at]);
@@ -77,10 +77,9 @@ fn is_synced(steps: &[Step], path: &Path) -> bool {
     steps.iter().any(|step| step.what == "sync" && step.path == path)
 }
 
-/// Every name that was made in these steps, and every byte that was written, is on the medium after
-/// them.
-pub fn assert_on_medium(steps: &[Step]) {
-    // They get other names before anybody relies on them.
+/// Every name created in these steps, and every byte written, is on the disk after them.
+pub fn assert_on_disk(steps: &[Step]) {
+    // They are renamed before any process relies on them.
     let is_passing = |path: &Path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(".tmp");
         name.starts_with(".tmp") || name.contains("partial")
@@ -100,12 +99,12 @@ pub fn assert_on_medium(steps: &[Step]) {
 }
 
 #[test]
-fn nothing_is_acknowledged_before_every_name_and_byte_is_on_the_medium() {
+fn nothing_is_acknowledged_before_every_name_and_byte_is_on_the_disk() {
     let Some(steps) = Steps::prepare() else { return };
     let folder = tempfile::tempdir().unwrap();
     assert!(is_acknowledged(&steps.start(folder.path(), None)));
     let all = steps.done();
-    assert_on_medium(&all);
+    assert_on_disk(&all);
     for name in ["store", "store/keyspaces/2", "store/log"] {
         let made = |step: &Step| step.what == "mkdir" && step.path == Path::new(name);
         assert!(all.iter().any(made), "{name} is not seen");
@@ -113,7 +112,7 @@ fn nothing_is_acknowledged_before_every_name_and_byte_is_on_the_medium() {
 }
 
 #[test]
-fn a_sync_that_fails_in_a_stop_is_told_by_the_exit_code() {
+fn a_failed_sync_in_a_stop_shows_in_the_exit_code() {
     let Some(steps) = Steps::prepare() else { return };
     let syncs = |steps: &[Step]| steps.iter().filter(|step| step.what == "sync").count();
     let folder = tempfile::tempdir().unwrap();
@@ -131,7 +130,7 @@ fn a_sync_that_fails_in_a_stop_is_told_by_the_exit_code() {
         let code = broker.stop().code();
         let failed = steps.done().into_iter().find(|step| step.what == "fail");
         let about = format!("{failed:?}, sync {number} of {in_stop}: {}", steps.said());
-        // Where the stop took fewer this time, nothing has failed.
+        // Where the stop took fewer steps this time, nothing has failed.
         assert_eq!(code, Some(i32::from(failed.is_some())), "{about}");
         assert!(failed.is_none() || about.contains("vatn: error: "), "{about}");
         let found = state(&folder.path().join("store"));

@@ -1,6 +1,6 @@
-//! Power that fails while the log, or fjall's journal, is on its way to the medium: wherever the
-//! tail is torn, and whatever stands in its place, a restart shows a prefix of the writes, each
-//! whole; and all of them where the log is.
+//! A power failure while the log, or fjall's journal, is being written: wherever the tail is torn,
+//! and whatever replaces it, a restart shows a prefix of the writes, each whole; and all of them
+//! where the log has them.
 
 use crate::support::dealer::key_bytes;
 use crate::support::storage_runtime::{call, config};
@@ -20,25 +20,25 @@ use vatn::storage::FjallStorage;
 
 const SYNCED: u64 = 20;
 const STORED: u64 = 60;
-/// Keys of one write, all given the same number.
+/// Keys of one write, all with the same number.
 const KEYS: [&str; 3] = ["a", "b", "c"];
 const CUTS: u64 = 10;
 
-/// What stands where the tail was.
+/// The bytes in place of the tail.
 #[derive(Debug, Clone, Copy)]
 enum Tail {
     /// The file ends.
     Nothing,
     /// The blocks were never written.
     Zeros,
-    /// A block was written in part, with something else in the rest of it.
+    /// A block was written in part, with other bytes in the rest of it.
     Other,
 }
 
 fn open(path: &Path) -> StorageRuntime {
     let disk = Arc::new(FjallStorage::open(path).unwrap());
     let mut config = config(WriteQueueConfig::default());
-    // Nothing is trimmed, so all that the tail's loss undoes is in the tail.
+    // Nothing is trimmed, so everything lost with the tail was in the tail.
     config.retain = RetainConfig::default();
     StorageRuntime::open(config, Clock::system(), disk, &mut |_| {}).unwrap()
 }
@@ -51,7 +51,7 @@ fn write(engine: &Engine, number: u64, level: Level) {
     call(engine, &request).unwrap();
 }
 
-/// The number that all keys have; fails when they differ.
+/// The common number of all keys; fails when they differ.
 fn number(engine: &Engine) -> u64 {
     let page = call(engine, &Request::new("range")).unwrap();
     let items = page[0].as_array().unwrap();
@@ -71,7 +71,7 @@ fn only(folder: &Path, extension: &str) -> PathBuf {
     found[0].clone()
 }
 
-/// Which file is torn.
+/// The torn file.
 #[derive(Debug, Clone, Copy)]
 enum Torn {
     Log,
@@ -86,7 +86,7 @@ impl Torn {
         }
     }
 
-    /// Where the file's records end: the rest of a journal is reserved, and zeros.
+    /// The end of the file's records: the rest of a journal is preallocated, and zeros.
     fn end(self, store: &Path) -> u64 {
         let mut bytes = Vec::new();
         File::open(self.file(store)).unwrap().read_to_end(&mut bytes).unwrap();
@@ -96,7 +96,7 @@ impl Torn {
     fn tear(self, store: &Path, at: u64, tail: Tail) {
         let full = self.end(store);
         let mut file = OpenOptions::new().write(true).open(self.file(store)).unwrap();
-        // Not all of the room in a journal, which is searched through.
+        // Not the whole preallocated space of a journal, which the search reads.
         let length = file.metadata().unwrap().len().min(full + 8192);
         file.set_len(at).unwrap();
         match tail {
@@ -116,9 +116,10 @@ fn copy(from: &Path, to: &Path) {
     assert!(done.unwrap().success());
 }
 
-/// Makes a store whose process was killed; returns where the log ended that was on the medium.
+/// Makes a store whose process was killed; returns the durable end of the log.
 fn build(whole: &Path, has_tables: bool) -> u64 {
-    // What takes longer than a second is synced by the committer, and written to the tables.
+    // After more than a second, the committer syncs the log, and the checkpointer writes the
+    // tables.
     loop {
         let folder = tempfile::tempdir().unwrap();
         let storage_runtime = open(folder.path());
@@ -152,8 +153,8 @@ fn random() -> fastrand::Rng {
     fastrand::Rng::with_seed(seed)
 }
 
-/// Tears a file of the store at `whole` in many places after `safe`; returns what each restart
-/// showed.
+/// Tears a file of the store at `whole` in many places after `safe`; returns the state after each
+/// restart.
 fn tear_and_open(whole: &Path, torn: Torn, safe: u64) -> Vec<(u64, u64)> {
     let mut random = random();
     let full = torn.end(whole);
@@ -165,7 +166,7 @@ fn tear_and_open(whole: &Path, torn: Torn, safe: u64) -> Vec<(u64, u64)> {
         let path = folder.path().join("torn");
         copy(whole, &path);
         torn.tear(&path, cut, tail);
-        // The copy takes writes again, and a second restart changes nothing.
+        // The copy accepts writes again, and a second restart changes nothing.
         let storage_runtime = open(&path);
         let left = number(&storage_runtime.engine());
         assert!(left >= SYNCED, "{torn:?} cut at {cut} of {safe} to {full}, {tail:?}: {left}");

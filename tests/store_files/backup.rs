@@ -1,5 +1,5 @@
-//! A backup of a broker that goes on writing is the state at one seq, and comes back as it was:
-//! values, seqs, levels, times to live.
+//! A backup of a running broker is the state at one seq, and a restore has the same values, seqs,
+//! levels and times to live.
 
 use crate::support::broker::Broker;
 use crate::support::offline::{files, state_on};
@@ -25,7 +25,7 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + 
 /// Each key with its entry.
 type State = BTreeMap<Vec<u8>, Entry>;
 
-/// How far times to live may be apart that are told at two moments, beside the time between them.
+/// The tolerance between times to live read at two moments, besides the time between them.
 const SLACK: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -33,7 +33,7 @@ fn vatn(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_vatn")).args(arguments).output().unwrap()
 }
 
-/// Runs a command that must succeed; what it printed, as JSON.
+/// Runs a command that must succeed; returns its output as JSON.
 fn json(arguments: &[&str]) -> serde_json::Value {
     let output = vatn(&[arguments, &["--json"]].concat());
     let said = String::from_utf8_lossy(&output.stderr);
@@ -41,7 +41,7 @@ fn json(arguments: &[&str]) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Runs a command that must fail with exit code 1; what it said.
+/// Runs a command that must fail with exit code 1; returns its message.
 fn failure(arguments: &[&str]) -> String {
     let output = vatn(arguments);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}");
@@ -67,7 +67,7 @@ fn path(folder: &Path, name: &str) -> String {
     folder.join(name).to_str().unwrap().to_owned()
 }
 
-/// Writes in every way there is, until told to stop.
+/// Writes in every way, until `stop` is set.
 async fn write(endpoint: String, writer: u64, stop: Arc<AtomicBool>) -> Result {
     let mut client = Client::connect(&endpoint, &ClientOptions::default()).await?;
     let mut random = fastrand::Rng::with_seed(writer);
@@ -99,7 +99,7 @@ async fn write(endpoint: String, writer: u64, stop: Arc<AtomicBool>) -> Result {
                 client.call(&touch).await?;
             }
             4 => {
-                // These expire while the backup is made.
+                // These expire during the backup.
                 let options = WriteOptions { ttl_ms: Some(random.u64(1..40)), ..options };
                 client.set(key(&mut random).as_bytes(), &value, &options).await?;
             }
@@ -111,30 +111,30 @@ async fn write(endpoint: String, writer: u64, stop: Arc<AtomicBool>) -> Result {
     Ok(())
 }
 
-/// A change, and when it was heard of.
-type Heard = (Change, Instant);
+/// A change, and the time when it was received.
+type Received = (Change, Instant);
 
-/// Hears every change, until that of the key `end`.
-async fn follow(mut subscriber: Subscriber) -> Result<Vec<Heard>> {
-    let mut heard = Vec::new();
+/// Receives every change, until that of the key `end`.
+async fn follow(mut subscriber: Subscriber) -> Result<Vec<Received>> {
+    let mut received = Vec::new();
     loop {
         match subscriber.next().await? {
-            Event::Change(change) if change.key.as_ref() == b"end" => return Ok(heard),
-            Event::Change(change) => heard.push((change, Instant::now())),
+            Event::Change(change) if change.key.as_ref() == b"end" => return Ok(received),
+            Event::Change(change) => received.push((change, Instant::now())),
             Event::Gap { after, through } => panic!("missed {after} to {through}"),
             Event::Beat { .. } | Event::Disconnected | Event::Reconnected => {}
         }
     }
 }
 
-/// A key as the changes tell of it: its value, seq, level, and when it expires.
+/// A key according to the changes: its value, seq, level, and time of expiry.
 type EncodedRecord = (RawValue, u64, Level, Option<Instant>);
 
-/// The state right after the write `seq`, as a subscriber knows it. What is of level `memory` is
+/// The state right after the write `seq`, according to a subscriber. Values of level `memory` are
 /// not in a backup.
-fn told(heard: &[Heard], seq: u64) -> BTreeMap<Vec<u8>, EncodedRecord> {
+fn state_at(received: &[Received], seq: u64) -> BTreeMap<Vec<u8>, EncodedRecord> {
     let mut state = BTreeMap::<Vec<u8>, EncodedRecord>::new();
-    for (change, at) in heard.iter().filter(|(change, _)| change.seq <= seq) {
+    for (change, at) in received.iter().filter(|(change, _)| change.seq <= seq) {
         let expires = change.ttl_ms.map(|ttl| *at + Duration::from_millis(ttl));
         let (level, key) = (change.durability, change.key.to_vec());
         match (change.op, &change.value) {
@@ -153,7 +153,7 @@ fn told(heard: &[Heard], seq: u64) -> BTreeMap<Vec<u8>, EncodedRecord> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_writers_run_a_backup_is_the_state_at_its_seq() -> Result {
+async fn a_backup_during_writes_is_the_state_at_its_seq() -> Result {
     let folder = tempfile::tempdir()?;
     let broker = Broker::start(&["--durability", "queued"]);
     let options = ClientOptions::default();
@@ -188,20 +188,20 @@ async fn while_writers_run_a_backup_is_the_state_at_its_seq() -> Result {
         writer.await??;
     }
     client.set(b"end", &RawValue::from(0), &WriteOptions::default()).await?;
-    let heard = tokio::time::timeout(PATIENCE, &mut follower).await???;
+    let received = tokio::time::timeout(PATIENCE, &mut follower).await???;
     let seq = made["seq"].as_u64().unwrap();
     let restored = path(folder.path(), "store");
     json(&["restore", &file, "-b", &restored]);
     let copy = Broker::open(folder.path(), &[]);
-    let asked = Instant::now();
+    let sent = Instant::now();
     let (mut found, now) = (state(&copy).await?, Instant::now());
-    let slack = SLACK + asked.elapsed();
-    let backed_up = told(&heard, seq);
-    // What expires about now may be there or not.
+    let slack = SLACK + sent.elapsed();
+    let backed_up = state_at(&received, seq);
+    // A value that expires about now may be there or not.
     let is_clear = |expires: Option<Instant>| {
         expires.is_none_or(|expires| expires > now + slack || expires + slack < now)
     };
-    found.retain(|key, _| backed_up.get(key).is_none_or(|told| is_clear(told.3)));
+    found.retain(|key, _| backed_up.get(key).is_none_or(|known| is_clear(known.3)));
     let mut expected = backed_up.clone();
     expected.retain(|_, (.., expires)| expires.is_none_or(|expires| expires > now + slack));
     let values = |state: &State| -> Vec<_> {
@@ -217,14 +217,17 @@ async fn while_writers_run_a_backup_is_the_state_at_its_seq() -> Result {
         let expires = expected[key].3;
         assert_eq!(entry.ttl_ms.is_some(), expires.is_some(), "{key:?}");
         let Some(left) = expires.map(|expires| expires - now) else { continue };
-        let told = Duration::from_millis(entry.ttl_ms.unwrap());
-        assert!(left.abs_diff(told) < slack, "{key:?} has {told:?} left instead of {left:?}");
+        let restored = Duration::from_millis(entry.ttl_ms.unwrap());
+        assert!(
+            left.abs_diff(restored) < slack,
+            "{key:?} has {restored:?} left instead of {left:?}"
+        );
     }
     goes_on_after(&copy, seq, &backed_up).await
 }
 
-/// The next write gets the next seq. What was to live for milliseconds may have expired in the copy
-/// only, and that takes a seq each.
+/// The next write gets the next seq. A value with milliseconds to live may have expired only in the
+/// copy, and each such expiry takes a seq.
 async fn goes_on_after(
     copy: &Broker,
     seq: u64,
@@ -236,7 +239,7 @@ async fn goes_on_after(
     let seqs: Vec<_> = changes.iter().map(|change| change.seq).collect();
     assert_eq!(seqs, Vec::from_iter(seq + 1..=next), "the copy goes on where the backup ends");
     for change in changes.iter().filter(|change| change.seq != next) {
-        let expires = backed_up.get(&change.key.to_vec()).and_then(|told| told.3);
+        let expires = backed_up.get(&change.key.to_vec()).and_then(|known| known.3);
         assert!(change.op == Op::Expire && expires.is_some(), "{change:?}, which was {expires:?}");
     }
     Ok(())
@@ -286,7 +289,7 @@ async fn small(folder: &Path) -> Result<(Broker, State, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_restored_is_what_was_backed_up() -> Result {
+async fn a_restore_equals_the_backed_up_state() -> Result {
     let folder = tempfile::tempdir()?;
     let (broker, whole, file) = small(folder.path()).await?;
     let checked = json(&["check", &file]);
@@ -321,7 +324,7 @@ async fn what_is_restored_is_what_was_backed_up() -> Result {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_says_what_it_is() -> Result {
+async fn a_backup_command_reports_its_contents() -> Result {
     let folder = tempfile::tempdir()?;
     let (broker, _, file) = small(folder.path()).await?;
     let output = vatn(&["backup", &file, "--connect", &broker.router]);
@@ -332,7 +335,7 @@ async fn a_backup_says_what_it_is() -> Result {
     let line = String::from_utf8(vatn(&["check", &file]).stdout)?;
     assert!(line.starts_with("a whole backup of store "), "{line}");
     assert!(line.contains(" at seq 18: 7 items and 0 changes made meanwhile, "), "{line}");
-    // Through a pipe it is the same, and the sentence goes elsewhere.
+    // Through a pipe the backup is the same, and the sentence goes to stderr.
     let piped = vatn(&["backup", "-", "--connect", &broker.router]);
     assert!(piped.stdout.starts_with(b"VATNBAK\x01") && piped.status.success());
     assert!(String::from_utf8(piped.stderr)?.contains(end));
@@ -369,7 +372,7 @@ async fn a_damaged_backup_is_refused_and_nothing_is_left_behind() -> Result {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_takes_no_directory_that_holds_something() -> Result {
+async fn a_restore_refuses_a_directory_that_is_not_empty() -> Result {
     let folder = tempfile::tempdir()?;
     let (_broker, _, file) = small(folder.path()).await?;
     let store = path(folder.path(), "store");
@@ -403,7 +406,7 @@ fn mortal(seq: u64) -> rmpv::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_the_history_outran_says_what_to_do() -> Result {
+async fn a_backup_overtaken_by_trimming_names_the_cure() -> Result {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     let broker = Stub::start(|method, _| match method {
         "hello" => Ok(hello(ASKED.fetch_add(10, Ordering::Relaxed))),
@@ -425,10 +428,10 @@ async fn a_backup_that_the_history_outran_says_what_to_do() -> Result {
     Ok(())
 }
 
-/// A change tells how long its value lives from when it was written, whenever that was; the entry
-/// tells how long from now.
+/// A change states the time to live of its value from the time of the write; the entry states the
+/// remaining time.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_time_of_expiry_of_what_is_written_meanwhile_is_asked_for() -> Result {
+async fn a_backup_requests_the_exact_expiry_of_values_written_meanwhile() -> Result {
     static ASKED: AtomicU64 = AtomicU64::new(0);
     let broker = Stub::start(|method, params| match method {
         "hello" => Ok(hello(ASKED.fetch_add(1, Ordering::Relaxed).min(1))),
@@ -455,8 +458,8 @@ async fn the_time_of_expiry_of_what_is_written_meanwhile_is_asked_for() -> Resul
     Ok(())
 }
 
-/// A key of the first page is given a time to live meanwhile, and nothing is written after that:
-/// its entry comes a second time, right after the last page.
+/// A key of the first page gets a time to live meanwhile, and no write follows: its entry comes a
+/// second time, right after the last page.
 #[tokio::test(flavor = "multi_thread")]
 async fn times_of_expiry_may_follow_the_last_page() -> Result {
     static ASKED: AtomicU64 = AtomicU64::new(0);
@@ -483,9 +486,9 @@ async fn times_of_expiry_may_follow_the_last_page() -> Result {
     Ok(())
 }
 
-/// The disk fails under a restore: what was made of the store is removed again.
+/// The disk fails during a restore: the partial store is removed again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_that_cannot_be_finished_leaves_nothing_behind() -> Result {
+async fn a_failed_restore_leaves_nothing_behind() -> Result {
     let folder = tempfile::tempdir()?;
     let (_broker, _, file) = small(folder.path()).await?;
     let store = path(folder.path(), "store");
@@ -493,7 +496,7 @@ async fn a_restore_that_cannot_be_finished_leaves_nothing_behind() -> Result {
         if is_there {
             std::fs::create_dir(&store)?;
         }
-        // No file may be longer than a block, and the process is not ended for it.
+        // No file may be longer than a block, and the process survives the signal.
         let output = Command::new("sh")
             .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" restore \"$1\" -b \"$2\""])
             .args([env!("CARGO_BIN_EXE_vatn"), &file, &store])

@@ -1,5 +1,5 @@
-//! `vatn check`: a wrong row or record is named, repaired as far as it can be, and what is lost is
-//! said; every case with its words and its exit code.
+//! `vatn check`: a wrong row or record is named and repaired as far as possible, and losses are
+//! listed; every case with its text and its exit code.
 
 use crate::support::offline::{NOW, State, run, serve, state};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub fn build(folder: &Path) -> State {
     state
 }
 
-/// Changes rows behind the store's back.
+/// Changes rows directly in the store.
 pub fn tamper(folder: &Path, rows: Vec<Row<'_>>) {
     FjallStorage::open(folder).unwrap().commit(rows, Durability::Fsynced).unwrap();
 }
@@ -58,7 +58,7 @@ fn check(folder: &Path, arguments: &[&str]) -> Output {
     command.arg("check").arg(folder).args(arguments).output().unwrap()
 }
 
-/// Checks; returns the exit code, and what was printed and said.
+/// Checks; returns the exit code, the output and the messages.
 pub fn said(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = check(folder, arguments);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -71,7 +71,7 @@ pub fn well(folder: &Path) {
 }
 
 #[test]
-fn a_store_that_is_whole_is_said_to_be() {
+fn an_undamaged_store_is_reported_as_such() {
     let folder = tempfile::tempdir().unwrap();
     build(folder.path());
     let (code, out, error) = said(folder.path(), &[]);
@@ -86,16 +86,16 @@ fn a_store_that_is_whole_is_said_to_be() {
 }
 
 #[test]
-fn tables_that_are_newer_than_they_say_are_whole() {
+fn tables_newer_than_their_noted_seq_are_no_fault() {
     let folder = tempfile::tempdir().unwrap();
     build(folder.path());
-    // As a crash leaves it that comes after a round's rows and before its facts.
+    // The state after a crash between a checkpoint's rows and its facts.
     tamper(folder.path(), vec![tables::number_row(meta::CHECKPOINTED, 40)]);
     well(folder.path());
 }
 
 #[test]
-fn a_flipped_row_is_named_never_served_and_mended_from_the_log() {
+fn a_flipped_row_is_named_never_served_and_repaired_from_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let whole = build(folder.path());
     let key = tables::key(b"k18");
@@ -116,10 +116,10 @@ fn a_flipped_row_is_named_never_served_and_mended_from_the_log() {
 }
 
 #[test]
-fn a_row_that_the_log_no_longer_has_is_lost_and_said_to_be() {
+fn a_damaged_row_that_the_log_no_longer_has_is_listed_as_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut whole = build(folder.path());
-    // Its writes are older than the history that is kept.
+    // Its writes are older than the retained history.
     serve(folder.path(), |engine| {
         for _ in 0..60 {
             run(engine, "set", vec!["other".into(), "x".repeat(60).into()]);
@@ -146,7 +146,7 @@ fn a_row_that_the_log_no_longer_has_is_lost_and_said_to_be() {
 }
 
 #[test]
-fn rows_that_are_gone_old_or_back_again_are_found_by_the_log() {
+fn missing_outdated_and_resurrected_rows_are_found_by_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let whole = build(folder.path());
     let path = folder.path();
@@ -201,7 +201,7 @@ fn a_flipped_record_is_named_and_leaves_a_hole_in_the_history() {
     well(folder.path());
 }
 
-/// Makes the tables lack what the log has after `seq`.
+/// Removes from the tables what the log has after `seq`.
 fn forget_tables(folder: &Path, seq: u64, keys: &[&[u8]]) {
     let mut rows = vec![tables::number_row(meta::CHECKPOINTED, seq)];
     for key in keys {
@@ -211,7 +211,7 @@ fn forget_tables(folder: &Path, seq: u64, keys: &[&[u8]]) {
 }
 
 #[test]
-fn a_record_that_the_tables_lack_is_lost_and_those_after_it_are_not() {
+fn a_damaged_record_missing_from_the_tables_is_lost_and_later_ones_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let mut whole = build(folder.path());
     let path = folder.path();
@@ -230,7 +230,7 @@ fn a_record_that_the_tables_lack_is_lost_and_those_after_it_are_not() {
 }
 
 #[test]
-fn facts_that_cannot_be_are_found_and_set_anew() {
+fn impossible_facts_are_found_and_reset() {
     let folder = tempfile::tempdir().unwrap();
     let whole = build(folder.path());
     let path = folder.path();
@@ -260,7 +260,7 @@ fn facts_that_cannot_be_are_found_and_set_anew() {
 }
 
 #[test]
-fn a_repair_keeps_what_the_store_knows_of_itself() {
+fn a_repair_keeps_the_facts_of_the_store() {
     let folder = tempfile::tempdir().unwrap();
     build(folder.path());
     let path = folder.path();
@@ -298,7 +298,7 @@ fn a_repair_applies_touches_to_rows_of_the_log_and_of_the_tables() {
         for (key, ttl_ms) in [("k17", 1_000_000), ("k18", 2_000_000), ("k16", 3_000_000)] {
             assert_eq!(run(engine, "touch", vec![key.into(), ttl_ms.into()]), true.into());
         }
-        // What comes after a touch has its own time.
+        // A change after a touch has its own time of expiry.
         run(engine, "set", vec!["k16".into(), 1.into()]);
     })
     .unwrap();
@@ -312,7 +312,7 @@ fn a_repair_applies_touches_to_rows_of_the_log_and_of_the_tables() {
 }
 
 #[test]
-fn a_store_whose_facts_are_lost_uses_no_number_twice() {
+fn a_store_with_lost_facts_assigns_no_seq_twice() {
     let folder = tempfile::tempdir().unwrap();
     let whole = build(folder.path());
     std::fs::remove_dir_all(folder.path().join("keyspaces/1")).unwrap();
@@ -328,7 +328,7 @@ fn a_store_whose_facts_are_lost_uses_no_number_twice() {
 }
 
 #[test]
-fn what_lies_between_the_tables_and_the_log_is_missed() {
+fn a_gap_between_the_tables_and_the_log_is_a_fault() {
     let folder = tempfile::tempdir().unwrap();
     build(folder.path());
     forget_tables(folder.path(), 3, &[]);
@@ -352,7 +352,7 @@ fn a_store_of_a_newer_format_is_refused_with_its_version() {
 }
 
 #[test]
-fn a_store_that_was_not_restored_to_its_end_is_refused() {
+fn a_store_of_an_unfinished_restore_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     tamper(folder.path(), vec![tables::number_row(meta::RESTORING, 1)]);
     let sentence = "the store: it was being restored and is not whole: \
@@ -362,7 +362,7 @@ fn a_store_that_was_not_restored_to_its_end_is_refused() {
 }
 
 #[test]
-fn a_broker_that_is_running_is_not_looked_into() {
+fn the_store_of_a_running_broker_is_not_checked() {
     let folder = tempfile::tempdir().unwrap();
     let disk = FjallStorage::open(folder.path()).unwrap();
     let (code, _, error) = said(folder.path(), &[]);
@@ -372,7 +372,7 @@ fn a_broker_that_is_running_is_not_looked_into() {
 }
 
 #[test]
-fn what_is_no_store_is_left_alone() {
+fn a_directory_without_a_store_is_left_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let (code, _, error) = said(folder.path(), &["--repair"]);
     assert_eq!(code, 1);
@@ -383,7 +383,7 @@ fn what_is_no_store_is_left_alone() {
     assert!(error.contains("it cannot be read: No such file"), "{error}");
 }
 
-/// Flips a bit in the middle of a file; returns what it was, and what it is.
+/// Flips a bit in the middle of a file; returns the old and the new bytes.
 fn flip_middle(file: &Path) -> (Vec<u8>, Vec<u8>) {
     let whole = std::fs::read(file).unwrap();
     let mut bytes = whole.clone();
@@ -394,7 +394,7 @@ fn flip_middle(file: &Path) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn a_damaged_journal_is_named_and_costs_nothing_that_the_tables_have() {
+fn a_damaged_journal_is_named_and_loses_nothing_that_the_tables_have() {
     let folder = tempfile::tempdir().unwrap();
     let whole = build(folder.path());
     let journal = folder.path().join("0.jnl");
@@ -423,7 +423,7 @@ pub fn table_file(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_damaged_table_is_named_and_made_anew_of_the_log_and_of_what_can_be_read() {
+fn a_damaged_table_is_named_and_rebuilt_from_the_log_and_its_readable_rows() {
     for is_removed in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let whole = build(folder.path());
@@ -453,7 +453,7 @@ fn a_damaged_table_is_named_and_made_anew_of_the_log_and_of_what_can_be_read() {
     }
 }
 
-/// The only file of the log, seen from the store.
+/// The only file of the log, relative to the store.
 fn log_file(folder: &Path) -> PathBuf {
     let mut names = std::fs::read_dir(folder.join("log")).unwrap();
     let name = names.next().unwrap().unwrap().file_name();
@@ -462,7 +462,7 @@ fn log_file(folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_damaged_log_keeps_every_record_that_can_be_read() {
+fn a_damaged_log_keeps_every_readable_record() {
     for is_crashed in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let whole = build(folder.path());
@@ -491,7 +491,7 @@ fn a_damaged_log_keeps_every_record_that_can_be_read() {
 }
 
 #[test]
-fn a_repair_that_was_cut_short_is_begun_anew_or_ended() {
+fn an_interrupted_repair_is_restarted_or_completed() {
     let folder = tempfile::tempdir().unwrap();
     let whole = build(folder.path());
     let path = folder.path();
@@ -500,7 +500,7 @@ fn a_repair_that_was_cut_short_is_begun_anew_or_ended() {
     std::fs::write(path.join("repairing/0.jnl"), "half").unwrap();
     assert_eq!(said(path, &["--repair"]).0, 0);
     well(path);
-    // As a crash leaves it when the new store is ready.
+    // The state after a crash when the new store is complete.
     let ready = path.join("repaired-2");
     std::fs::create_dir(&ready).unwrap();
     for name in ["0.jnl", "closed", "keyspaces", "log", "version"] {
@@ -514,9 +514,9 @@ fn a_repair_that_was_cut_short_is_begun_anew_or_ended() {
     assert!(!ready.exists());
 }
 
-/// What only the rest of the store knows.
+/// A loss that only the rest of the store reveals.
 #[test]
-fn a_log_that_is_shorter_than_the_tables_know_is_found_and_begun_anew() {
+fn a_log_shorter_than_its_noted_end_is_found_and_restarted() {
     for is_removed in [false, true] {
         let folder = tempfile::tempdir().unwrap();
         let whole = build(folder.path());
@@ -552,7 +552,7 @@ fn a_log_that_is_shorter_than_the_tables_know_is_found_and_begun_anew() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_to_can_be_checked() {
+fn a_read_only_directory_can_be_checked() {
     let folder = tempfile::tempdir().unwrap();
     build(folder.path());
     let permit = |mode| {

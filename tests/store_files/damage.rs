@@ -1,5 +1,5 @@
-//! Every file of a store, damaged byte by byte and cut short: it is found, by name, and what is
-//! wrong is never taken for data (promise 4).
+//! Every file of a store, damaged byte by byte and truncated: the damage is found, the file is
+//! named, and damaged bytes are never used as data (promise 4).
 
 use crate::support::offline::{State, copy, files, run, serve, state_on};
 use std::path::{Path, PathBuf};
@@ -32,24 +32,24 @@ fn build(folder: &Path) {
     }
 }
 
-/// What became of a damaged store.
+/// The result for a damaged store.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone, Copy)]
 enum Fate {
-    /// It was refused, and the file was named.
+    /// The store was refused, and the file was named.
     Refused,
-    /// It was refused, and no file was named.
+    /// The store was refused, and no file was named.
     RefusedVaguely,
-    /// It opened and held what it should, and the check found the damage.
+    /// The store opened with the right contents, and the check found the damage.
     Found,
-    /// It opened and held what it should; nobody noticed.
+    /// The store opened with the right contents; the damage was not found.
     Unnoticed,
-    /// It opened, and held an older state.
+    /// The store opened with an older state.
     Older,
-    /// It opened, and held something else.
+    /// The store opened with other contents.
     Wrong,
 }
 
-/// What the log says, in order; nothing where it cannot be read.
+/// The history in the log, in order; empty where the log is unreadable.
 fn history(disk: &FjallStorage) -> Result<Vec<u64>, StorageError> {
     let mut seqs = Vec::new();
     history::read(disk, 0, &mut |record, _| {
@@ -86,7 +86,7 @@ fn fate(damaged: &Path, file: &Path, whole: &Whole) -> (Fate, String) {
         }
         Ok(_) => {}
     }
-    // What was trimmed at last may not be yet.
+    // Records of the last trim may still be there.
     let is_held = |seq: &u64| Some(seq) >= whole.history.first();
     let held = history(&disk).map(|found| found.into_iter().filter(is_held).collect::<Vec<_>>());
     if held.is_ok_and(|held| held != whole.history) {
@@ -99,7 +99,7 @@ fn fate(damaged: &Path, file: &Path, whole: &Whole) -> (Fate, String) {
     (if said.is_empty() { Fate::Unnoticed } else { Fate::Found }, said.join("; "))
 }
 
-/// How a file was damaged.
+/// The kind of a damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Damage {
     Flip(usize),
@@ -107,21 +107,21 @@ enum Damage {
     Removed,
 }
 
-/// Damages every file of the store in `store` in many places, one at a time, and tells each fate.
-/// VATN_DAMAGE_STEP=1 takes every byte of every file.
+/// Damages every file of the store in `store` in many places, one at a time, and passes on each
+/// fate. VATN_DAMAGE_STEP=1 damages every byte of every file.
 fn damage_all(store: &Path, is_crashed: bool, each: impl Fn(&Path, Damage, Fate, &str)) {
     let step = std::env::var("VATN_DAMAGE_STEP").map_or(151, |step| step.parse().unwrap());
     let disk = FjallStorage::open(store).unwrap();
     let whole = Whole { state: state_on(&disk).unwrap(), history: history(&disk).unwrap() };
     drop(disk);
     if is_crashed {
-        // Only an orderly end leaves the note.
+        // Only an orderly close leaves the note.
         std::fs::remove_file(store.join(CLOSED)).unwrap();
     }
     let damaged = store.with_extension("damaged");
     for file in files(store) {
         let bytes = std::fs::read(store.join(&file)).unwrap();
-        // What a file ends with says where the rest is.
+        // The end of a file holds the positions of the rest.
         let end = bytes.len().saturating_sub(40);
         let places = || (0..bytes.len()).step_by(step).chain((end..bytes.len()).step_by(7));
         let ends = bytes.len().saturating_sub(1)..bytes.len();
@@ -150,7 +150,7 @@ fn damage_all(store: &Path, is_crashed: bool, each: impl Fn(&Path, Damage, Fate,
     }
 }
 
-/// fjall makes room for as many sections as a file claims to have, before it verifies the claim.
+/// fjall allocates memory for as many sections as a file claims, before it verifies the claim.
 #[test]
 fn a_claim_of_many_sections_does_not_end_the_process() {
     let folder = tempfile::tempdir().unwrap();
@@ -168,7 +168,7 @@ fn a_claim_of_many_sections_does_not_end_the_process() {
 }
 
 #[test]
-fn after_an_orderly_end_every_damage_is_found_by_name() {
+fn after_an_orderly_close_every_damaged_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     build(&store);
@@ -180,14 +180,14 @@ fn after_an_orderly_end_every_damage_is_found_by_name() {
             Fate::RefusedVaguely | Fate::Older | Fate::Wrong => false,
         };
         assert!(is_well, "{}, {damage:?}: {fate:?}: {said}", file.display());
-        assert!(!is_note || fate != Fate::Refused, "the note keeps nobody from starting");
+        assert!(!is_note || fate != Fate::Refused, "a damaged note does not prevent a start");
     });
 }
 
-/// A journal that is cut looks as a crash leaves it, and a log segment without its list as one that
-/// was being removed. Everything else is found.
+/// A truncated journal looks like the effect of a crash, and a log segment without its list like
+/// one being removed. All other damage is found.
 #[test]
-fn after_a_crash_what_is_wrong_is_never_taken_for_data() {
+fn after_a_crash_damaged_bytes_are_never_used_as_data() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     build(&store);

@@ -1,5 +1,5 @@
-//! Where backups and exports go: a file is replaced by a whole one or not at all, whoever else
-//! writes it, and what is no file stays what it is.
+//! The destinations of backups and exports: a file is replaced completely or not at all, whatever
+//! other process writes it, and a pipe or device is kept.
 
 use crate::support::broker::broker;
 use crate::support::offline::files;
@@ -29,7 +29,7 @@ fn path(folder: &Path, name: &str) -> String {
     folder.join(name).to_str().unwrap().to_owned()
 }
 
-/// Waits until something `is_so` that `command` brings about.
+/// Waits until `command` brings about `is_so`.
 fn wait_until(command: &mut Child, is_so: impl Fn() -> bool) -> Result {
     while !is_so() {
         assert_eq!(command.try_wait()?, None);
@@ -39,7 +39,7 @@ fn wait_until(command: &mut Child, is_so: impl Fn() -> bool) -> Result {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_backups_to_one_name_are_whole_one_after_the_other() -> Result {
+async fn two_backups_to_one_name_are_written_one_after_the_other() -> Result {
     static MAY_GO_ON: AtomicBool = AtomicBool::new(false);
     let slow = Stub::start(|method, _| match method {
         "hello" => Ok(hello(3)),
@@ -73,7 +73,7 @@ async fn two_backups_to_one_name_are_whole_one_after_the_other() -> Result {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_is_interrupted_leaves_nothing() -> Result {
+async fn an_interrupted_backup_leaves_no_file() -> Result {
     static IS_ASKED: AtomicBool = AtomicBool::new(false);
     static MAY_GO_ON: AtomicBool = AtomicBool::new(false);
     let slow = Stub::start(|method, _| match method {
@@ -101,7 +101,7 @@ async fn a_backup_that_is_interrupted_leaves_nothing() -> Result {
 }
 
 #[test]
-fn a_half_file_that_nobody_writes_any_more_is_written_anew() -> Result {
+fn a_partial_file_without_a_writer_is_overwritten() -> Result {
     let (folder, broker) = (tempfile::tempdir()?, broker());
     broker.vatn(&["set", "key", "1"]).text();
     std::fs::write(folder.path().join("backup.partial"), vec![b'x'; 1 << 20])?;
@@ -113,7 +113,7 @@ fn a_half_file_that_nobody_writes_any_more_is_written_anew() -> Result {
 }
 
 #[test]
-fn a_file_keeps_its_rights_and_a_link_what_it_leads_to() -> Result {
+fn a_file_keeps_its_mode_and_a_link_its_target() -> Result {
     let (folder, broker) = (tempfile::tempdir()?, broker());
     broker.vatn(&["set", "key", "1"]).text();
     let (file, link) = (path(folder.path(), "secret"), path(folder.path(), "link"));
@@ -131,7 +131,7 @@ fn a_file_keeps_its_rights_and_a_link_what_it_leads_to() -> Result {
 }
 
 #[test]
-fn a_pipe_or_a_device_is_written_and_stays() -> Result {
+fn a_pipe_or_a_device_is_written_in_place() -> Result {
     let (folder, broker) = (tempfile::tempdir()?, broker());
     broker.vatn(&["set", "key", "1"]).text();
     let pipe = path(folder.path(), "pipe");

@@ -1,7 +1,7 @@
 //! Stores of every format since the first release, and a backup, which later versions must read.
 //!
-//! `cargo test --test store_files fixtures -- --ignored` makes the store of the newest format anew;
-//! a format that is out in the world keeps its fixture, and a new one gets another beside it.
+//! `cargo test --test store_files fixtures -- --ignored` makes the store of the newest format
+//! again. A released format keeps its fixture, and a new format gets another one beside it.
 
 use crate::support::offline::{NOW, State, copy, run, serve, state, state_on};
 use std::path::{Path, PathBuf};
@@ -101,7 +101,7 @@ fn the_backup_of_version_1_is_restored() {
     assert_expected(&state_on(&disk).unwrap(), NOW + LONG_MS / 2..=NOW + 2 * LONG_MS);
 }
 
-/// Rows that fill fjall's memory, so that it writes sorted files of all there is.
+/// Rows that fill fjall's memory, so that it writes sorted files of all rows.
 fn fill(folder: &Path) {
     let disk = FjallStorage::open(folder).unwrap();
     let key = b"filler";

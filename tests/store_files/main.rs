@@ -1,4 +1,4 @@
-//! The files of a store, and what is made of them: backups, checks, repairs, restores.
+//! The files of a store, and their backups, checks, repairs and restores.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may panic.
 
 #[path = "../support/mod.rs"]

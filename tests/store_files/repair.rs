@@ -1,6 +1,6 @@
-//! Random stores, damaged at random: a check changes nothing and agrees with a start about every
-//! one; a repaired store starts, takes writes, is killed and starts again; nothing appears that was
-//! never written, and nothing is missing without being listed.
+//! Random stores with random damage. A check changes nothing and agrees with a start about every
+//! store. A repaired store starts, accepts writes, is killed and starts again. No value appears
+//! that was never written, and none is missing without being listed.
 //!
 //! `VATN_ROUNDS` sets how many stores are damaged, `VATN_SEED` repeats a run.
 
@@ -26,13 +26,13 @@ fn check(store: &Path, arguments: &[&str]) -> (i32, serde_json::Value, String) {
     (output.status.code().unwrap(), json, said.unwrap())
 }
 
-/// The file that a refusal to start names.
+/// The file named by a refusal to start.
 fn named(refusal: &str) -> Option<&str> {
     let (_, rest) = refusal.split_once("is damaged: ")?;
     rest.split_once(": ").map(|(file, _)| file)
 }
 
-/// What is served is what was written at some time; all of it where nothing is said to be lost.
+/// Every served value was written at some time; all values are served where no loss is listed.
 fn assert_known(found: &State, whole: &Whole, is_all: bool, about: &str) {
     for (key, (value, ..)) in found {
         let known = whole.written.get(key).is_some_and(|values| values.contains(value));
@@ -96,7 +96,7 @@ fn assert_serves(folder: &Path, about: &str) {
     }
 }
 
-/// Damages a copy of the store in `whole_store`; returns what was done, and what it came to.
+/// Damages a copy of the store in `whole_store`; returns the kind of the damage, and its result.
 fn damage_once(folder: &Path, whole: &Whole, rng: &mut Rng) -> (&'static str, &'static str) {
     let (store, copied) = (folder.join("store"), folder.join("copied"));
     copy(&folder.join("whole"), &store);
@@ -112,7 +112,7 @@ fn damage_once(folder: &Path, whole: &Whole, rng: &mut Rng) -> (&'static str, &'
     let is_stopped = whole.end == "stopped";
     let outcome = match (code, served) {
         (0, Ok(found)) => {
-            // What a crash may have left cannot be told from what a crash leaves.
+            // Such damage is indistinguishable from the effect of a crash.
             assert_known(&found, whole, is_stopped, &about);
             "sound"
         }
@@ -142,7 +142,7 @@ fn damage_once(folder: &Path, whole: &Whole, rng: &mut Rng) -> (&'static str, &'
 }
 
 #[test]
-fn damaged_stores_are_told_from_sound_ones_and_serve_again_after_a_repair() {
+fn damaged_stores_are_detected_and_serve_again_after_a_repair() {
     let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
     let seed = number("VATN_SEED").unwrap_or_else(|| fastrand::u64(..));
     let rounds = number("VATN_ROUNDS").unwrap_or(12);
@@ -164,7 +164,7 @@ fn damaged_stores_are_told_from_sound_ones_and_serve_again_after_a_repair() {
 }
 
 #[test]
-fn a_start_names_a_table_that_it_cannot_read_as_a_check_does() {
+fn a_start_names_an_unreadable_table_like_a_check() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("store");
     let whole = build(&store.with_extension("built"), &mut Rng::with_seed(7));
@@ -187,7 +187,8 @@ fn a_start_names_a_table_that_it_cannot_read_as_a_check_does() {
     assert!(said.contains(&format!("is damaged: {fault}; {cure}")), "{said}");
 }
 
-/// 1,500 writes, one flipped bit: all but one record of the history stay, and the store goes on.
+/// 1,500 writes, one flipped bit: all records of the history but one are kept, and the store keeps
+/// working.
 #[test]
 fn a_repair_keeps_the_history_around_a_hole() {
     let folder = tempfile::tempdir().unwrap();

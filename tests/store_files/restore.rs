@@ -1,5 +1,5 @@
-//! A restore takes a directory for itself alone, and what is left of one that was killed is no
-//! store. The backup comes through a named pipe, so the test says how far the restore gets.
+//! A restore claims its directory exclusively, and the remains of a killed restore are no store.
+//! The backup comes through a named pipe, so the test controls the progress of the restore.
 
 use crate::support::broker::Broker;
 use std::fs::File;
@@ -10,7 +10,7 @@ use vatn::client::{Client, ClientOptions, RawValue, WriteOptions};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// More than a pipe holds: who has written a backup that has this in it has a reader.
+/// More bytes than a pipe holds: a writer that has finished such a backup has a reader.
 const PIPE_BYTES: usize = 1 << 20;
 
 async fn connect(broker: &Broker) -> Result<Client> {
@@ -18,7 +18,7 @@ async fn connect(broker: &Broker) -> Result<Client> {
 }
 
 fn vatn(arguments: &[&str], path: &Path) -> Output {
-    // A broker that starts where it must not is to fail the test, and not to run on.
+    // A broker that starts wrongly must fail the test, and not keep running.
     let mut command = Command::new("timeout");
     command.arg("60").arg(env!("CARGO_BIN_EXE_vatn")).args(arguments).arg(path);
     command.output().unwrap()
@@ -28,7 +28,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A backup in the memory, and a pipe that a restore is to read it from.
+/// A backup in memory, and a pipe from which a restore reads it.
 struct Fixture {
     folder: tempfile::TempDir,
     bytes: Vec<u8>,
@@ -56,22 +56,22 @@ impl Fixture {
         Ok(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?)
     }
 
-    /// Waits until somebody reads the pipe.
+    /// Waits until a process reads the pipe.
     fn writer(&self) -> Result<File> {
         Ok(File::options().write(true).open(&self.pipe)?)
     }
 
-    /// An end of the pipe for as long as it has no other reader.
+    /// A reader's end that keeps the pipe open while it has no other reader.
     fn keeper(&self) -> Result<File> {
         Ok(File::options().read(true).write(true).open(&self.pipe)?)
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_leaves_the_store_alone_of_a_broker_that_starts_meanwhile() -> Result {
+async fn a_restore_does_not_touch_the_store_of_a_broker_started_meanwhile() -> Result {
     let fixture = Fixture::new().await?;
     let restore = fixture.restore()?;
-    // It has looked at the directory, and is about to verify the backup.
+    // The restore has checked the directory, and is about to verify the backup.
     let (mut writer, keeper) = (fixture.writer()?, fixture.keeper()?);
     let broker = Broker::open(fixture.folder.path(), &[]);
     connect(&broker).await?.set(b"own", &RawValue::from(5), &WriteOptions::default()).await?;
@@ -95,13 +95,13 @@ async fn a_restore_leaves_the_store_alone_of_a_broker_that_starts_meanwhile() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_restore_leaves_is_no_store() -> Result {
+async fn the_remains_of_a_killed_restore_are_not_opened_as_a_store() -> Result {
     let fixture = Fixture::new().await?;
     let mut restore = fixture.restore()?;
     let (mut writer, keeper) = (fixture.writer()?, fixture.keeper()?);
     writer.write_all(&fixture.bytes)?;
     drop((writer, keeper));
-    // The directory is made before the backup is read again, and nothing is in the store yet.
+    // The directory is made before the backup is read again, and the store is still empty.
     while !fixture.store.exists() {
         assert_eq!(restore.try_wait()?, None);
         std::thread::yield_now();

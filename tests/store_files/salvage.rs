@@ -1,5 +1,5 @@
-//! What a repair makes of rows that are in the tables, in the log, or in one of them alone; and
-//! what it says of those that may be older than what was lost.
+//! How a repair treats rows that are in the tables, in the log, or in only one of them; and how it
+//! reports rows that may be older than a lost one.
 
 use super::check::{build, flipped, said, table_file, tamper, value_of, well};
 use crate::support::offline::{run, serve, state};
@@ -9,21 +9,21 @@ use vatn::protocol::{Change, Level, Op};
 use vatn::storage::{Row, Space};
 use vatn::wal::tables;
 
-/// What is said where nobody can tell which rows are missing.
-const UNKNOWN: &str = "lost: rows of the tables, nobody knows which";
+/// The report where it is not known which rows are missing.
+const UNKNOWN: &str = "lost: rows of the tables, it is not known which";
 
 fn damage_record(folder: &Path, seq: u64) {
     tamper(folder, vec![flipped(folder, Space::Log, &seq.to_be_bytes(), 30)]);
 }
 
-/// And the journal, which has the same rows.
+/// Removes the journal too, which has the same rows.
 fn remove_tables(folder: &Path) {
     std::fs::remove_file(folder.join("0.jnl")).unwrap();
     std::fs::remove_file(folder.join(table_file(folder))).unwrap();
 }
 
 #[test]
-fn a_key_whose_removal_the_log_has_lost_does_not_come_back() {
+fn a_key_whose_deletion_the_log_lost_does_not_reappear() {
     let folder = tempfile::tempdir().unwrap();
     let whole = build(folder.path());
     assert!(!whole.contains_key(&b"k19"[..]), "the log has it at seq 40, and its removal at 41");
@@ -35,10 +35,10 @@ fn a_key_whose_removal_the_log_has_lost_does_not_come_back() {
 }
 
 #[test]
-fn a_row_of_the_log_that_a_lost_record_may_have_replaced_is_kept_and_listed() {
+fn a_row_that_a_lost_record_may_have_replaced_is_kept_and_listed() {
     let folder = tempfile::tempdir().unwrap();
     let mut whole = build(folder.path());
-    // That of `k17`, which the log has at seq 18 too.
+    // The row of `k17`, which the log has at seq 18 too.
     damage_record(folder.path(), 38);
     remove_tables(folder.path());
     let (code, out, _) = said(folder.path(), &["--repair"]);
@@ -58,7 +58,7 @@ fn a_row_of_the_log_that_a_lost_record_may_have_replaced_is_kept_and_listed() {
 }
 
 #[test]
-fn of_many_rows_that_may_be_old_a_hundred_are_listed_and_the_others_counted() {
+fn a_hundred_possibly_outdated_rows_are_listed_and_the_others_counted() {
     let folder = tempfile::tempdir().unwrap();
     serve(folder.path(), |engine| {
         let pair = |number: u64| Value::Array(vec![format!("k{number:03}").into(), number.into()]);
@@ -80,12 +80,12 @@ fn of_many_rows_that_may_be_old_a_hundred_are_listed_and_the_others_counted() {
 }
 
 #[test]
-fn a_row_whose_value_is_none_is_made_anew_from_the_log() {
+fn a_row_with_an_invalid_value_is_rebuilt_from_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let whole = build(folder.path());
     let (level, op, key) = (Level::Stored, Op::Set, b"k18".as_slice());
     let (seq, time_ms, index, count, covers, expires_at) = (39, 0, 0, 1, false, None);
-    // Its checksum is right, and it is an array without its element.
+    // The checksum is right, and the value is an array without its element.
     let value = b"\x91".as_slice();
     let change = Change { seq, time_ms, level, index, count, op, covers, expires_at, key, value };
     let row = tables::row(&change);
