@@ -62,7 +62,7 @@ struct Source {
     unmarked: u64,
     /// How many items had already expired.
     skipped: u64,
-    /// The fault of a mark whose count exceeds the lines.
+    /// The failure for a mark that counts more lines than there were; reported at the end.
     missing: Option<Failure>,
 }
 

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_a_memory_limit() {
+    fn this_machine_has_usable_memory() {
         assert!(default_data_bytes().is_none_or(|bytes| bytes > 1 << 20));
         assert!(share(16, 512 << 20) <= 512 << 20 && share(usize::MAX, 1) <= 1);
     }

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_parsed_from_the_system_s_text() {
+    fn the_limit_is_parsed_from_proc_limits() {
         let limits = "Limit            Soft Limit   Hard Limit   Units\n\
                       Max open files            1024                 524288               files\n";
         assert_eq!(soft_limit(limits), Some(1024));

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ignored_signals_are_parsed_from_the_system_s_text() {
+    fn ignored_signals_are_parsed_from_proc_status() {
         let status = "Name:\tvatn\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n";
         assert_eq!(ignored_mask(status), 0x1001);
         assert_eq!(ignored_mask(""), 0);

@@ -44,7 +44,7 @@ struct State {
     /// The greatest number of a requested compaction.
     requested: u64,
     live_bytes: u64,
-    should_look: bool,
+    is_check_due: bool,
     is_closed: bool,
 }
 
@@ -63,7 +63,7 @@ impl Compaction {
     pub fn checkpointed(&self, live_bytes: u64) {
         let mut state = self.state();
         state.live_bytes = live_bytes;
-        state.should_look = true;
+        state.is_check_due = true;
         drop(state);
         self.work.notify_one();
     }
@@ -95,10 +95,10 @@ impl Compaction {
     /// Waits for a task, at most for `time`; after that, one is due. `None`: closed.
     pub fn wait(&self, time: Duration) -> Option<Task> {
         let mut state = self.state();
-        if !state.is_closed && !state.should_look && !state.has_request() {
+        if !state.is_closed && !state.is_check_due && !state.has_request() {
             state = self.work.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.should_look = false;
+        state.is_check_due = false;
         match state.is_closed {
             true => None,
             false if state.has_request() => Some(Task::Compact),

@@ -89,6 +89,6 @@ mod tests {
         assert!(!space.is_full() && space.free_bytes() == 150);
         space.spent(1, 50);
         assert!(space.is_full());
-        assert!(!space.fits(0), "not even what is small");
+        assert!(!space.fits(0), "not even a small write");
     }
 }

@@ -63,8 +63,8 @@ impl Log {
         let ceiling = seq.saturating_add(SEQ_RESERVE);
         let mut rows = vec![tables::ceiling_row(ceiling)];
         if kept.last().is_none_or(|last| last.id != id) {
-            // All records are read: a note may name records that a power failure lost. The note and
-            // the records are not made durable together, and a restart repairs the note from the
+            // All notes are rewritten: a note may name records that a power failure lost, since a
+            // note and its records are not made durable together. The counts here come from the
             // records.
             rows.extend(kept.iter().map(Segment::row));
             rows.push(Segment::new(id).row());

@@ -351,7 +351,7 @@ mod tests {
         watermarks.committed(5, 5);
         assert!(is_released(&mut first, 4) && !is_released(&mut first, 6));
         watermarks.fail(&failure("the disk"));
-        assert!(!is_released(&mut second, 9), "what is on its way may still get there");
+        assert!(!is_released(&mut second, 9), "a write in progress may still reach its level");
         watermarks.settle();
         assert!(is_released(&mut first, 6) && is_released(&mut second, 9));
     }

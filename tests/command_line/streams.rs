@@ -184,7 +184,7 @@ mod import_and_export {
         let done = broker.vatn(&["import", &path]);
         let expected = format!("{path}:2: 2 lines should come before it, and 1 did");
         assert!(done.error(1).starts_with(&expected), "{done:?}");
-        assert_eq!(broker.vatn(&["count"]).text(), "4\n", "what is there is written");
+        assert_eq!(broker.vatn(&["count"]).text(), "4\n", "the lines so far are written");
     }
 
     #[test]

@@ -255,7 +255,7 @@ mod a_key {
             let (mut paged, mut pages) = (String::new(), 0);
             loop {
                 pages += 1;
-                assert!(pages <= ODD.len(), "{command} goes round: {paged}");
+                assert!(pages <= ODD.len(), "{command} repeats pages: {paged}");
                 let vatn = format!("vatn() {{ '{}' \"$@\"; }}; ", env!("CARGO_BIN_EXE_vatn"));
                 let shell = Command::new("sh")
                     .args(["-c", &format!("{vatn}{command}")])

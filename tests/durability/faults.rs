@@ -192,7 +192,7 @@ fn run_on(fault: Fault) -> bool {
     ledger.told = usize::try_from(engine.feed().last_seq()).unwrap();
     let stopped = storage_runtime.stop();
     match &stopped {
-        Ok(()) => assert!(!disk.has_failed(), "a stop that did not tell"),
+        Ok(()) => assert!(!disk.has_failed(), "a stop that did not report the failure"),
         Err(error) => assert!(error.to_string().contains(WORDS), "{error}"),
     }
     assert_survived(&disk, &ledger, &clock);
@@ -245,7 +245,7 @@ fn look_around(script: &Script<'_>) {
 /// every guaranteed write in it.
 fn assert_survived(disk: &MemoryStorage, ledger: &Ledger, clock: &Clock) {
     assert_prefix(disk.after_kill(), ledger, Level::Stored, clock);
-    // All combinations: none or all of the unsynced batches of the log, and of the other rows.
+    // Every number of unsynced batches of one kind, with none or all of the other kind.
     let all = disk.unsynced_batches();
     let logs = (0..=all.log).flat_map(|log| [(log, 0), (log, all.rows)]);
     let rows = (0..=all.rows).flat_map(|rows| [(0, rows), (all.log, rows)]);

@@ -256,7 +256,7 @@ fn a_directory_that_cannot_be_written_is_refused_in_one_line() {
 #[test]
 fn a_full_disk_stops_writes_and_keeps_acknowledged_ones() {
     for level in [Level::Stored, Level::Synced] {
-        // Once with the log on another disk, once with the log on the full disk too.
+        // Once with the broker's log file on another disk, once with that on the full disk too.
         let folder = tempfile::tempdir().unwrap();
         let is_log_full = level == Level::Synced;
         let place =

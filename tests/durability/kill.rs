@@ -316,7 +316,7 @@ impl Trial {
         played.check_fleeting(found);
         let highest = self.seqs.keys().copied().max().unwrap_or(0);
         self.totals.highest_seq = highest.max(played.seen.highest_seq).max(found.highest_entry);
-        assert!(found.seq >= self.totals.highest_seq, "the store goes on from {}", found.seq);
+        assert!(found.seq >= self.totals.highest_seq, "the store continues from {}", found.seq);
         self.count_fates(played, &kept);
     }
 

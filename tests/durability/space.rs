@@ -324,7 +324,7 @@ fn old_history_is_trimmed_even_without_writes() {
         assert!(engine.segments().first_seq() <= young, "second {second}");
     }
     let first = engine.segments().first_seq();
-    assert!(first > 50, "what is too old goes: {first}");
+    assert!(first > 50, "history that is too old is trimmed: {first}");
     clock.advance_to(NOW + 60_000);
     wait_for("all that is closed to go", || engine.segments().first_seq() > 180);
     drop((disk, engine));

@@ -90,7 +90,7 @@ pub fn assert_on_disk(steps: &[Step]) {
             "mkdir" | "create" | "rename" => {
                 let above = step.path.parent().unwrap();
                 let above = if above == Path::new("") { Path::new(".") } else { above };
-                assert!(is_synced(later, above), "the name of {step:?} is on no medium");
+                assert!(is_synced(later, above), "the name of {step:?} is not on the disk");
             }
             "write" | "truncate" => assert!(is_synced(later, &step.path), "{step:?}"),
             _ => {}

@@ -230,7 +230,7 @@ async fn a_wall_clock_that_was_wrong_once_delays_no_expiry() {
     ends_in_time(&mut client).await;
     set_wall("+1d");
     client.set(b"seen", &RawValue::from(0), &any()).await.unwrap();
-    assert_eq!(client.get(b"long").await.unwrap(), None, "a step forward is taken for true");
+    assert_eq!(client.get(b"long").await.unwrap(), None, "a step forward is accepted");
     for offset in ["+0", "-1h"] {
         set_wall(offset);
         ends_in_time(&mut client).await;

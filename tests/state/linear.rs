@@ -98,7 +98,7 @@ fn the_checker_accepts_linearizable_histories_only() {
     };
     assert!(is_linearizable(&seen([None, None])));
     assert!(is_linearizable(&seen([None, Some(7)])));
-    assert!(!is_linearizable(&seen([Some(7), None])), "what was seen was taken back");
+    assert!(!is_linearizable(&seen([Some(7), None])), "an observed write was undone");
     // Counters and conditions: two of them cannot both come first.
     let twice = [operation(Add(1, Some(1)), 1, 5), operation(Add(1, Some(1)), 2, 6)];
     assert!(!is_linearizable(&twice));

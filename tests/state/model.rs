@@ -268,7 +268,7 @@ impl Lives {
         };
         assert!(*last >= owed, "after a {end:?}: {last} is left, {owed} was promised");
         let is_next = if end == End::Stop { seq == self.model.seq } else { seq >= self.model.seq };
-        assert!(is_next, "after a {end:?}: the store goes on from {seq}, not {}", self.model.seq);
+        assert!(is_next, "after a {end:?}: the store continues from {seq}, not {}", self.model.seq);
         self.model = Model::after(cells, seq);
         (self.stored, self.synced) = (0, 0);
         self.removed.clear();

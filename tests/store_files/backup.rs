@@ -237,7 +237,7 @@ async fn goes_on_after(
     let next = client.set(b"next", &RawValue::from(1), &WriteOptions::default()).await?;
     let changes = client.changes(seq, &HistoryOptions::default()).await?.changes;
     let seqs: Vec<_> = changes.iter().map(|change| change.seq).collect();
-    assert_eq!(seqs, Vec::from_iter(seq + 1..=next), "the copy goes on where the backup ends");
+    assert_eq!(seqs, Vec::from_iter(seq + 1..=next), "the copy continues where the backup ends");
     for change in changes.iter().filter(|change| change.seq != next) {
         let expires = backed_up.get(&change.key.to_vec()).and_then(|known| known.3);
         assert!(change.op == Op::Expire && expires.is_some(), "{change:?}, which was {expires:?}");

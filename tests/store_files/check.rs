@@ -192,7 +192,7 @@ fn a_flipped_record_is_named_and_leaves_a_hole_in_the_history() {
     assert_eq!(state(folder.path()).unwrap(), whole, "the tables have its writes");
     let left: Vec<_> = records(folder.path());
     let others: Vec<_> = keys.iter().filter(|other| *other != key).cloned().collect();
-    assert!(others.ends_with(&left) && left.first() < Some(key), "what is before it stays too");
+    assert!(others.ends_with(&left) && left.first() < Some(key), "the records before it stay too");
     serve(folder.path(), |engine| {
         let next = run(engine, "set", vec!["k00".into(), 1.into()]);
         assert_eq!(next, 42.into(), "no number is lost");
@@ -283,7 +283,7 @@ fn a_repair_keeps_the_facts_of_the_store() {
     assert_eq!(fact(meta::CEILING), ceiling.to_le_bytes(), "and no number");
     tamper(path, vec![Row { space: Space::Meta, key: meta::CLOCK.into(), value: None }]);
     repair();
-    assert_eq!(fact(meta::CLOCK), NOW.to_le_bytes(), "the log tells the time");
+    assert_eq!(fact(meta::CLOCK), NOW.to_le_bytes(), "the time is set from the log");
     for kept in ["damaged-1/keyspaces", "damaged-2/keyspaces"] {
         assert!(path.join(kept).exists(), "{kept}");
     }

@@ -142,7 +142,7 @@ fn a_pipe_or_a_device_is_written_in_place() -> Result {
     let mut line = String::new();
     BufReader::new(reader).read_line(&mut line)?;
     assert!(line.starts_with("{\"key\":\"key\""), "{line}");
-    assert!(said.stdout.is_empty(), "standard output may be what is written");
+    assert!(said.stdout.is_empty(), "standard output may be the destination");
     let there = succeed(&["backup", "/dev/stdout", "--connect", &broker.router]).stdout;
     std::fs::write(path(folder.path(), "backup"), there)?;
     succeed(&["check", &path(folder.path(), "backup")]);

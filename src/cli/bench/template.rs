@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_equals_the_client_s_own_request() {
+    fn a_template_encodes_the_same_frames_as_the_client() {
         let get = Template::new(Operation::Get, 9, Some(Level::Stored));
         let request = Request::new("get").key(b"bench:v:0000000042");
         assert_eq!(appended(&get, 70_000, 42, false), framed(&request));

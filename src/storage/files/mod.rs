@@ -353,7 +353,7 @@ fn trees(
     Ok(())
 }
 
-/// Empties the journal of a store that nobody has open, whose rows are all in sorted files: the
+/// Empties the journal of a store that is not open, whose rows are all in sorted files: the
 /// journal's content is no longer needed. A small journal is left, since emptying it gains little.
 /// Several journals mean that fjall has not removed the old ones yet; they are left as they are.
 pub(super) fn empty_journal(path: &Path) -> std::io::Result<()> {

@@ -140,7 +140,7 @@ fn a_write_after_the_last_checkpoint_may_be_missing_from_the_tables() {
     let disk = store();
     log(&disk, 1, record(&[(1, b"a", ONE), (2, b"b", ONE), (6, b"a", ONE), (7, b"c", ONE)]));
     rows(&disk, &[(2, b"b", ONE)]);
-    assert_eq!(faults(&disk), Vec::<String>::new(), "what is after seq 5 may be there or not");
+    assert_eq!(faults(&disk), Vec::<String>::new(), "writes after seq 5 may be there or not");
 }
 
 #[test]
