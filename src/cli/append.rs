@@ -21,7 +21,7 @@ Examples:
 A missing key is created; a value has at most 1 MiB afterwards.
 Prints how many bytes the value has then.";
 
-/// Put text or bytes behind a value
+/// Append text or bytes to a value
 #[derive(Debug, Args)]
 #[command(after_help = NOTE)]
 pub(super) struct Append {
@@ -29,11 +29,11 @@ pub(super) struct Append {
     #[arg(value_parser = key::parser())]
     key: Key,
 
-    /// What is appended; - reads it from standard input
+    /// The text or bytes to append; - reads them from standard input
     #[arg(allow_hyphen_values = true)]
     bytes: OsString,
 
-    /// It is bytes, and makes the value bytes; otherwise it is text
+    /// Append bytes, and make the value bytes; otherwise the argument is text
     #[arg(long)]
     raw: bool,
 

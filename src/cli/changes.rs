@@ -36,11 +36,11 @@ const COMMIT: Duration = Duration::from_millis(5);
 #[derive(Debug, Args)]
 #[command(after_help = NOTE)]
 pub(super) struct Changes {
-    /// Changes of writes later than this; 0 is from the beginning
+    /// Changes of writes later than this; 0 means from the beginning
     #[arg(long, value_name = "SEQ")]
     from: u64,
 
-    /// Only keys that begin with it
+    /// Only keys that begin with this prefix
     #[arg(long, default_value = "", hide_default_value = true, value_parser = key::parser())]
     prefix: Key,
 
@@ -48,7 +48,7 @@ pub(super) struct Changes {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
-    /// Go on with what changes from now on
+    /// Continue with new changes
     #[arg(long)]
     follow: bool,
 

@@ -24,7 +24,7 @@ Example: vatn compact";
 /// How often the broker is polled for the end of the compaction.
 const LOOK_AGE: Duration = Duration::from_millis(100);
 
-/// Write the tables anew, without deleted and overwritten values
+/// Rewrite the tables, without deleted and overwritten values
 #[derive(Debug, Args)]
 #[command(after_help = NOTE)]
 pub(super) struct Compact {

@@ -14,11 +14,11 @@ Example:
 
 Counts all keys, or those that begin with PREFIX.";
 
-/// Print how many keys there are
+/// Print the number of keys
 #[derive(Debug, Args)]
 #[command(after_help = NOTE)]
 pub(super) struct Count {
-    /// Only keys that begin with it
+    /// Only keys that begin with this prefix
     #[arg(default_value = "", hide_default_value = true, value_parser = key::parser())]
     prefix: Key,
 

@@ -31,7 +31,7 @@ pub(super) struct Del {
     #[arg(required_unless_present_any = ["prefix", "all"], conflicts_with_all = ["prefix", "all"])]
     keys: Vec<Key>,
 
-    /// Delete every key that begins with it
+    /// Delete every key that begins with this prefix
     #[arg(long, value_name = "PREFIX", value_parser = key::parser(), conflicts_with = "all")]
     prefix: Option<Key>,
 

@@ -33,7 +33,7 @@ pub(super) struct Export {
     #[arg(default_value = "-", hide_default_value = true)]
     file: PathBuf,
 
-    /// Only keys that begin with it
+    /// Only keys that begin with this prefix
     #[arg(long, default_value = "", hide_default_value = true, value_parser = key::parser())]
     prefix: Key,
 

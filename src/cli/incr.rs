@@ -20,7 +20,7 @@ pub(super) struct Step {
     #[arg(default_value = "1", allow_negative_numbers = true, value_parser = integer)]
     delta: i128,
 
-    /// What a missing key becomes; without it that is an error
+    /// The number that a missing key gets; without --initial a missing key is an error
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = integer)]
     initial: Option<i128>,
 

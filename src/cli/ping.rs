@@ -17,7 +17,7 @@ Example:
 
 Prints which broker answers and how long the answer took.";
 
-/// Ask the broker whether it is there
+/// Check that the broker answers
 #[derive(Debug, Args)]
 #[command(after_help = NOTE)]
 pub(super) struct Ping {

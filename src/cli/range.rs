@@ -23,7 +23,7 @@ object a line.";
 #[derive(Debug, Args)]
 #[command(after_help = NOTE)]
 pub(super) struct Range {
-    /// Only keys that begin with it; a byte that cannot be typed is \xNN, a backslash \\
+    /// Only keys that begin with this prefix; a byte that cannot be typed is \xNN, a backslash \\
     #[arg(value_parser = key::parser())]
     prefix: Option<Key>,
 

@@ -79,7 +79,7 @@ pub(super) struct Serve {
     #[arg(long, env = "VATN_ALLOW_BROWSER_WRITES", value_parser = FalseyValueParser::new())]
     allow_browser_writes: bool,
 
-    /// What an acknowledged write survives when its writer does not say
+    /// The durability of writes that do not name one
     #[arg(long, env = "VATN_DURABILITY", value_name = "LEVEL", default_value = "synced")]
     #[arg(value_parser = level_parser())]
     durability: Level,

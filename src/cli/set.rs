@@ -56,7 +56,7 @@ pub(super) struct Set {
     #[arg(long = "if", value_name = "absent|present|SEQ", value_parser = condition)]
     condition: Option<Condition>,
 
-    /// Print the value that was there before, or (nil), and not the sequence number
+    /// Print the previous value, or (nil), instead of the sequence number
     #[arg(long)]
     return_value: bool,
 

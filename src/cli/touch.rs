@@ -39,7 +39,7 @@ pub(super) struct Touch {
     #[arg(long, value_name = "MS", value_parser = units::milliseconds)]
     ttl_ms: Option<u64>,
 
-    /// The key expires no more
+    /// Remove the expiry of the key
     #[arg(long)]
     forever: bool,
 

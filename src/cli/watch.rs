@@ -27,11 +27,11 @@ const CONNECT: &str = "tcp://127.0.0.1:7533";
 #[derive(Debug, Args)]
 #[command(after_help = NOTE)]
 pub(super) struct Watch {
-    /// Only keys that begin with it
+    /// Only keys that begin with this prefix
     #[arg(default_value = "", hide_default_value = true, value_parser = key::parser())]
     prefix: Key,
 
-    /// Begin with the changes of writes later than this; 0 is from the beginning
+    /// Begin with the changes of writes later than this; 0 means from the beginning
     #[arg(long, value_name = "SEQ")]
     from: Option<u64>,
 

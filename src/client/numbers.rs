@@ -7,7 +7,8 @@ use super::{Client, ClientError, RawValue, Request, WriteOptions};
 pub struct Step {
     /// The amount; 1 when not given.
     pub delta: Option<u64>,
-    /// The number to start from for a missing key; without it a missing key is `NOT_FOUND`.
+    /// The number that a missing key gets, without the step; if not given, a missing key is
+    /// `NOT_FOUND`.
     pub initial: Option<i128>,
 }
 

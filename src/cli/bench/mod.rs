@@ -50,7 +50,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// How many messages each connection keeps under way
+    /// How many messages each connection keeps in flight
     #[arg(short = 'P', long, value_name = "N", default_value_t = 16)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pipeline: u32,
@@ -60,7 +60,7 @@ pub(super) struct Bench {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     per_message: u32,
 
-    /// What is done, in which shares: get, set, incr
+    /// The operations and their shares: get, set, incr
     #[arg(short = 'm', long, value_name = "OP[=SHARE],…", default_value = "get=50,set=50")]
     mix: Mix,
 
@@ -83,19 +83,19 @@ pub(super) struct Bench {
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration")]
     requests: Option<u64>,
 
-    /// Leave out the writing of all keys beforehand, when they are there from a run before
+    /// Skip writing all keys first, when they exist from an earlier run
     #[arg(long)]
     no_load: bool,
 
-    /// Leave the keys there afterwards
+    /// Keep the keys afterwards
     #[arg(long)]
     keep: bool,
 
-    /// Delete the keys afterwards, also with --no-load, which leaves them there
+    /// Delete the keys afterwards, also with --no-load, which keeps them otherwise
     #[arg(long, conflicts_with = "keep")]
     clean: bool,
 
-    /// Where the choice of keys begins, so that a run can be repeated
+    /// The seed of the choice of keys, so that a run can be repeated
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 pub(in crate::storage) struct Known {
     /// The files before this key were about to be removed.
     pub(in crate::storage) begins: u64,
-    /// The least durable end of the log.
+    /// The end of the part of the log that is known to have been on the disk.
     pub(in crate::storage) ends: Option<Durable>,
 }
 
