@@ -3,7 +3,8 @@
 //!
 //! A checkpoint passes over the keys whose rows are out of date and writes the current value of
 //! each, in key order. Only then do the records leave the queue, and only then may the log be
-//! trimmed. So a checkpointer that fails loses nothing: a restart replays the log.
+//! trimmed. So a checkpointer that fails loses nothing (LeakDB's requeue): a restart replays the
+//! log.
 
 mod compactor;
 
