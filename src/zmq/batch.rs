@@ -1,4 +1,4 @@
-//! Messages as requests: what came together is decoded together, and executed together.
+//! Decodes messages as requests: messages that arrive together are decoded and executed together.
 
 use super::reply_queue::Framing;
 use super::zmtp::{Inbox, Message};
@@ -7,23 +7,23 @@ use crate::net::turns::LIGHT_BYTES;
 use crate::protocol::Refusal;
 use crate::protocol::refusal::Code;
 
-/// A batch has no more requests than this. Those of a long message that cannot be executed yet are
-/// not decoded each time that a few of them can.
+/// A batch has at most this many requests. The rest of a long message is not decoded again each
+/// time that a few of its requests can be executed.
 const BATCH_REQUESTS: usize = 1024;
-/// A batch takes no further frame that makes it longer than this.
+/// Bytes after which a batch takes no further frame.
 const BATCH_BYTES: usize = 256 * 1024;
 
 /// How far the message at the front has been executed.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Cursor {
-    /// Its first frame that is not executed; 0 when none is.
+    /// Its first frame that is not executed yet; 0 before the first.
     frame: usize,
-    /// Whether a reply to it has been handed on.
+    /// Whether a reply to this message has been sent on.
     is_answered: bool,
 }
 
 impl Cursor {
-    /// How long the next frame is that is not executed.
+    /// The length of the next frame to execute, in bytes.
     pub fn next_bytes(self, inbox: &Inbox) -> usize {
         let Some(message) = inbox.messages.front() else { return 0 };
         let has_delimiter = inbox.frame(message, 0).is_some_and(<[u8]>::is_empty);
@@ -40,7 +40,7 @@ pub struct Batch<'m> {
     shapes: Vec<Shape>,
     /// The frames of all requests.
     bytes: usize,
-    /// What is not decoded of the last message.
+    /// The part of the last message that is not decoded yet.
     rest: Option<Rest<'m>>,
     /// Most keys, pairs and commands in a request.
     items_max: usize,
@@ -63,20 +63,20 @@ impl Rest<'_> {
     }
 }
 
-/// The allocations of a batch that was, for the next one.
+/// The allocations of a finished batch, for the next one.
 #[derive(Debug, Default)]
 pub struct Room {
     requests: Vec<Request<'static>>,
     shapes: Vec<Shape>,
 }
 
-/// The allocation of `requests`, for others: the library collects in place.
+/// Returns the empty allocation of `requests` for reuse: the standard library collects in place.
 fn emptied(mut requests: Vec<Request<'_>>) -> Vec<Request<'static>> {
     requests.clear();
     requests.into_iter().map_while(|_| None).collect()
 }
 
-/// The part of one message that is in the batch: what is not executed yet, as far as it is decoded.
+/// The part of one message that is in the batch: not executed yet, and decoded so far.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     requests: usize,
@@ -86,8 +86,8 @@ struct Shape {
 }
 
 impl<'m> Batch<'m> {
-    /// Decodes the messages at the front, the first from `cursor` on, `requests_max` requests at
-    /// the most, and none with more than `items_max` items in it.
+    /// Decodes the messages at the front, the first from `cursor` on: at most `requests_max`
+    /// requests, each with at most `items_max` items.
     pub fn decode(
         room: Room,
         inbox: &'m Inbox,
@@ -138,16 +138,16 @@ impl<'m> Batch<'m> {
         });
     }
 
-    /// Forgets the requests, and keeps the room that they took.
+    /// Drops the requests and keeps their allocations.
     pub fn into_room(self) -> Room {
         let Self { requests, mut shapes, .. } = self;
         shapes.clear();
         Room { requests: emptied(requests), shapes }
     }
 
-    /// After `executed` requests: tells `replies` of each message in turn how many of the answers
-    /// are its, and how they are framed. Returns how many messages are done, and where the next one
-    /// stands.
+    /// After `executed` requests: passes to `replies`, for each message in turn, how many of the
+    /// replies belong to it and how they are framed. Returns how many messages are done, and the
+    /// position in the next one.
     pub fn route(
         &self,
         executed: usize,
@@ -193,7 +193,7 @@ mod tests {
     const REQUEST: &[u8] = b"\x94\x00\x01\xA4ping\x90";
     const NOTIFICATION: &[u8] = b"\x93\x02\xA4ping\x90";
 
-    /// What a peer that sends `messages` puts into an inbox.
+    /// An inbox that has received `messages` from a peer.
     fn inbox(messages: &[Vec<&[u8]>]) -> Inbox {
         let (mut codec, mut inbox, mut replies) = greeted();
         let mut wire = Vec::new();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn however_it_is_executed_in_parts_a_message_is_framed_once() {
+    fn a_message_is_framed_once_however_its_execution_is_split() {
         let mut random = fastrand::Rng::with_seed(5);
         for _ in 0..60 {
             let likely = [0.01, 0.5, 0.99][random.usize(..3)];
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_frames_only_the_next_are_decoded_and_of_long_ones_the_next() {
+    fn a_batch_decodes_only_the_next_frames_and_a_long_frame_alone() {
         let long = [REQUEST, &[0; BATCH_BYTES]].concat();
         let mut frames = vec![REQUEST; 60_000];
         frames[1_500] = &long;

@@ -1,22 +1,23 @@
 //! Bytes on their way out: appended at the end, written from the front.
 //!
-//! They lie in segments, so that a growing queue copies nothing, a large reply has a segment of its
-//! own, and what is written is given back while the rest waits.
+//! The bytes lie in segments. So a growing queue copies nothing, a large reply has its own segment,
+//! and written segments are freed while the rest waits.
 
 use crate::protocol::Shared;
 use std::collections::VecDeque;
 
-/// A segment that has so many bytes gets no more.
+/// A segment of this many bytes takes no more.
 const SEGMENT_BYTES: usize = 64 * 1024;
 /// What an empty queue may keep of its allocation.
 const KEPT_BYTES: usize = 64 * 1024;
-/// A segment that is moved to another queue as it is; a shorter one is copied.
+/// A segment of at least this many bytes is moved to another queue as it is; a shorter one is
+/// copied.
 const MOVED_BYTES: usize = 16 * 1024;
 
 #[derive(Debug)]
 enum Segment {
     Own(Vec<u8>),
-    /// A large value, where the map has it too.
+    /// A large value, shared with the map.
     Shared(Shared),
 }
 
@@ -28,7 +29,7 @@ impl Segment {
         }
     }
 
-    /// What it keeps from being given back. The map may have dropped the value.
+    /// The memory that this segment keeps from being freed. The map may have dropped the value.
     fn capacity(&self) -> usize {
         match self {
             Self::Own(bytes) => bytes.capacity(),
@@ -40,10 +41,10 @@ impl Segment {
 /// A queue of bytes.
 #[derive(Debug, Default)]
 pub struct ByteQueue {
-    /// Those before the tail, from the front.
+    /// Full segments before the tail, from the front.
     segments: VecDeque<Segment>,
     tail: Vec<u8>,
-    /// How much of the first segment is gone.
+    /// How many bytes of the first segment have been consumed.
     head: usize,
     /// Bytes and allocations of `segments`.
     len: usize,
@@ -51,28 +52,28 @@ pub struct ByteQueue {
 }
 
 impl ByteQueue {
-    /// How many bytes wait.
+    /// The number of bytes in the queue.
     pub fn len(&self) -> usize {
         self.len + self.tail.len() - self.head
     }
 
-    /// Whether nothing waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many bytes it has allocated.
+    /// The number of bytes allocated.
     pub fn held(&self) -> usize {
         self.capacity + self.tail.capacity() + self.segments.capacity() * size_of::<Segment>()
     }
 
-    /// What waits at the front, in one piece.
+    /// The contiguous bytes at the front.
     pub fn front(&self) -> &[u8] {
         self.first().get(self.head..).unwrap_or_default()
     }
 
-    /// Where to append about `more` bytes, which stay in one piece. Only append: what is there
-    /// already belongs to the queue.
+    /// Returns a buffer to append about `more` bytes to; they stay contiguous. Only append: the
+    /// bytes already in the buffer belong to the queue.
     pub fn end(&mut self, more: usize) -> &mut Vec<u8> {
         let is_full = self.tail.len().saturating_add(more) > SEGMENT_BYTES;
         if is_full && !self.tail.is_empty() {
@@ -87,7 +88,7 @@ impl ByteQueue {
         self.seal(Segment::Shared(Shared::clone(value)));
     }
 
-    /// The `count` bytes at the front are written.
+    /// Removes the `count` bytes at the front, which have been written.
     pub fn consume(&mut self, mut count: usize) {
         while count > 0 {
             let front = self.front().len();
@@ -123,7 +124,7 @@ impl ByteQueue {
         }
     }
 
-    /// Gives back what an empty queue has kept.
+    /// Frees the allocation that an empty queue has kept.
     pub fn rest(&mut self) {
         if self.is_empty() {
             *self = Self::default();
@@ -147,7 +148,7 @@ impl ByteQueue {
         self.segments.front().map_or(&self.tail, Segment::bytes)
     }
 
-    /// Takes the first segment, or the tail, out.
+    /// Takes out the first segment, or the tail if there is none.
     fn take_first(&mut self) -> Segment {
         self.head = 0;
         let Some(segment) = self.segments.pop_front() else {
@@ -158,7 +159,7 @@ impl ByteQueue {
         segment
     }
 
-    /// The same, and keeps a small allocation for what comes next.
+    /// Drops the first segment, and keeps a small allocation for the next bytes.
     fn drop_first(&mut self) {
         let is_tail = self.segments.is_empty();
         if let Segment::Own(mut first) = self.take_first()
@@ -170,20 +171,21 @@ impl ByteQueue {
         }
     }
 
-    /// A peer that reads all but the end of a large segment does not keep the whole in memory.
+    /// Frees the consumed part of a large segment, so that a peer that leaves its end unread does
+    /// not keep all of it in memory.
     fn give_back(&mut self) {
         let head = self.head;
         let rest = self.front().len();
         if head < 4 * SEGMENT_BYTES || head < rest {
             return;
         }
-        // Moving the rest to the front costs at most what was written since the last time.
+        // Moving the rest to the front costs at most the bytes written since the last move.
         let shorten = |segment: &mut Vec<u8>| {
             segment.drain(..head);
             segment.shrink_to_fit();
         };
         match self.segments.front_mut() {
-            // It is not this queue's to shorten.
+            // A shared value is not this queue's to shorten.
             Some(Segment::Shared(_)) => return,
             Some(Segment::Own(segment)) => {
                 let before = (segment.len(), segment.capacity());
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_little_more_than_what_waits() {
+    fn a_queue_holds_little_more_memory_than_its_bytes() {
         let mut queue = ByteQueue::default();
         for len in [10, 5_000, 100, 10 << 20, 70_000, 1] {
             let end = queue.end(len);

@@ -1,4 +1,4 @@
-//! Thousands of connections that wake, or go, at once: a request waits for a few of them.
+//! Thousands of connections wake or end at once: a request waits for only a few of them.
 
 use super::link::Closed;
 use super::publisher::subscriber;
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 const ALL: usize = 200;
 const PING: &[u8] = b"\x04\x07\x04PING\0\0";
 
-/// Connections of one edge, all on this thread, and what counts them as they end.
+/// The connections of one edge, all on this thread, and a count of those that ended.
 struct Crowd {
     engine: Arc<Engine>,
     peers: Vec<UnixStream>,
@@ -33,7 +33,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// Connects as `kind`; each peer sends `first`, and waits until that was executed.
+    /// Connects as `kind`; each peer sends `first`, and waits until it was executed.
     async fn connect(kind: &str, first: &[u8]) -> Self {
         let (engine, _log) = engine_on(Arc::<MemoryStorage>::default());
         let slots = ConnectionSlots::new(ALL, || ());
@@ -85,13 +85,13 @@ fn a_request_waits_for_a_few_of_the_subscribers_that_a_commit_wakes() {
         let mut subscription = Vec::new();
         write_frame(&mut subscription, false, b"\x01topic");
         let crowd = Crowd::connect("SUB", &subscription).await;
-        let told = Arc::<AtomicUsize>::default();
+        let notified = Arc::<AtomicUsize>::default();
         let mut reading = JoinSet::new();
         for mut peer in crowd.peers {
-            let told = Arc::clone(&told);
+            let notified = Arc::clone(&notified);
             reading.spawn(async move {
                 until(&mut peer, b"topic").await;
-                told.fetch_add(1, Relaxed);
+                notified.fetch_add(1, Relaxed);
                 peer
             });
         }
@@ -100,7 +100,8 @@ fn a_request_waits_for_a_few_of_the_subscribers_that_a_commit_wakes() {
         pending.push(Op::Set, false, None, b"topic", b"\x01");
         pending.end(mark);
         crowd.engine.feed().push(Arc::new(Record::new(pending)));
-        let (most, all) = bulk::tests::between_requests(move || told.load(Relaxed) == ALL).await;
+        let (most, all) =
+            bulk::tests::between_requests(move || notified.load(Relaxed) == ALL).await;
         assert!(all >= ALL && most <= 2 * AT_ONCE, "{most} of {all} at once");
         reading.join_all().await;
     });

@@ -1,4 +1,4 @@
-//! What both edges have in common: endpoints to listen on, and slots for connections.
+//! The common part of both ZeroMQ edges: listening endpoints and connection slots.
 
 use super::listener::{BindError, Listener};
 use super::stream::Stream;
@@ -14,15 +14,15 @@ use tokio::task::JoinSet;
 /// Why an edge cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
-    /// An endpoint that is none.
+    /// An endpoint that cannot be parsed.
     #[error("{flag}: {error}")]
     Endpoint {
-        /// The flag that named it.
+        /// The flag that gave it.
         flag: &'static str,
         /// What is wrong with it.
         error: EndpointError,
     },
-    /// An endpoint that cannot be listened on.
+    /// An endpoint on which listening failed.
     #[error(transparent)]
     Bind(#[from] BindError),
 }
@@ -35,8 +35,8 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Listens on every endpoint that `flag` named; `refused` hears of each connection over the
-    /// cap.
+    /// Listens on every endpoint of `flag`. `refused` is called for each connection above the
+    /// limit.
     pub async fn bind(
         flag: &'static str,
         endpoints: &[String],
@@ -54,12 +54,12 @@ impl Edge {
         Ok(Self { listeners, slots })
     }
 
-    /// Where it really listens.
+    /// The endpoints in use, with the ports that the system chose.
     pub fn endpoints(&self) -> Vec<String> {
         self.listeners.iter().map(|listener| listener.endpoint().to_string()).collect()
     }
 
-    /// Serves on `loops` until `stop` says true, then until every connection has ended.
+    /// Serves on `io_threads` until `stop` is true, then until every connection has ended.
     pub async fn run<F, T>(self, io_threads: Arc<IoThreads>, stop: watch::Receiver<bool>, serve: F)
     where
         F: Fn(Stream, Slot) -> T + Clone + Send + Sync + 'static,

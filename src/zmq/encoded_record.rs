@@ -1,7 +1,8 @@
-//! A change as a subscriber gets it: a message of three frames.
+//! A change as it is sent to a subscriber: a message of three frames.
 //!
-//! Subscribers get the same bytes, but for `prev` where one did not get the change before. So a
-//! record is encoded once for all on one thread that get most of it, and each takes its part.
+//! Subscribers get the same bytes, except for `prev` where one did not get the change before. So a
+//! record is encoded once for all subscribers of one thread that get most of it, and each copies
+//! its part.
 
 use super::zmtp::{FRAME_HEAD_BYTES, write_frame, write_frame_head};
 use crate::protocol::Seq;
@@ -12,27 +13,28 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A longer record is not kept encoded: it has few changes, and each is mostly its value.
+/// Longer records are not kept encoded: they have few changes, and each is mostly its value.
 const RECORD_BYTES_MAX: usize = 256 * 1024;
-/// So many are kept: subscribers of one thread read on at about the same time. They take a few MiB
-/// of each thread.
+/// How many encoded records are kept: subscribers of one thread read on at about the same time.
+/// They take a few MiB of each thread.
 const KEPT: usize = 8;
 
 thread_local! {
     static NEWEST: RefCell<VecDeque<Rc<EncodedRecord>>> = RefCell::default();
 }
 
-/// The messages of a record, for who gets all of it.
+/// The encoded messages of a record, for subscribers that get all of it.
 #[derive(Debug)]
 pub(super) struct EncodedRecord {
     record: Arc<Record>,
     bytes: Vec<u8>,
-    /// Where the message of each change ends.
+    /// The end of each change's message.
     ends: Vec<u32>,
 }
 
 impl EncodedRecord {
-    /// The record, encoded now or before for another subscriber; `None` for a long one.
+    /// Returns the encoded record, encoded now or before for another subscriber; `None` for a long
+    /// one.
     pub(super) fn of(record: &Arc<Record>) -> Option<Rc<Self>> {
         if record.len() > RECORD_BYTES_MAX {
             return None;
@@ -62,7 +64,7 @@ impl EncodedRecord {
         Self { record: Arc::clone(record), bytes, ends }
     }
 
-    /// Each change with its message, and the `prev` that is in it.
+    /// Each change with its message, and the `prev` that its message has.
     pub(super) fn each(&self) -> impl Iterator<Item = (Change<'_>, Seq, &[u8])> {
         let (mut start, mut prev) = (0, before(&self.record));
         self.record.changes().zip(&self.ends).map(move |(change, end)| {
@@ -73,7 +75,7 @@ impl EncodedRecord {
     }
 }
 
-/// Which change comes before the first one of a record, nearly always.
+/// The change before the first one of a record, in nearly all cases.
 fn before(record: &Record) -> Seq {
     record.first_seq.saturating_sub(1)
 }
@@ -81,12 +83,12 @@ fn before(record: &Record) -> Seq {
 /// The longest second frame.
 const HEADER_BYTES: usize = 80;
 
-/// How long the message of a change is at the most.
+/// The longest message of a change, in bytes.
 pub(super) fn bytes_max(change: &Change<'_>) -> usize {
     change.key.len() + change.value.len() + 3 * FRAME_HEAD_BYTES + HEADER_BYTES
 }
 
-/// How long the messages of a record's changes are at the most.
+/// The longest messages of a record's changes together, in bytes.
 pub(super) fn record_bytes_max(record: &Record) -> usize {
     record.len() + record.items * (3 * FRAME_HEAD_BYTES + HEADER_BYTES)
 }
@@ -116,7 +118,7 @@ mod tests {
     use crate::protocol::change::Op;
     use crate::protocol::{ChangeBuffer, Level};
 
-    /// A record of a write of two changes, and of one with a value of so many bytes.
+    /// A record of a write of two changes, and of one with a value of `value_bytes`.
     fn record(first_seq: Seq, value_bytes: usize) -> Arc<Record> {
         let mut pending = ChangeBuffer::default();
         let mark = pending.begin(first_seq, Level::Synced, 10);
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_of_a_change_is_what_it_would_be_for_each() {
+    fn a_shared_message_equals_the_one_encoded_for_each_subscriber() {
         let record = record(5, 300);
         let encoded = EncodedRecord::of(&record).unwrap();
         let mut prevs = Vec::new();
@@ -145,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_encoded_once_and_is_no_other_one() {
+    fn a_record_is_encoded_once_and_never_taken_for_another() {
         let (one, other) = (record(5, 1), record(5, 1));
         let encoded = EncodedRecord::of(&one).unwrap();
         assert!(Rc::ptr_eq(&encoded, &EncodedRecord::of(&one).unwrap()));

@@ -1,13 +1,13 @@
 //! Cuts a byte stream into ZMTP frames, wherever its reads end.
 //!
-//! It keeps the bytes of an unfinished header only. What a frame means, and what is kept of it, is
-//! decided by whoever reads.
+//! The reader keeps only the bytes of an unfinished header. The caller decides what a frame means
+//! and what is kept of it.
 
 use super::zmtp::Violation;
 
 /// The flag of a frame whose length has eight bytes.
 pub const LONG: u8 = 0x02;
-/// The flag of a frame that another of the same message follows.
+/// The flag of a frame with another frame of the same message after it.
 pub const MORE: u8 = 0x01;
 /// The flag of a command.
 pub const COMMAND: u8 = 0x04;
@@ -32,14 +32,14 @@ pub enum Step<'i> {
     Begin(Head),
     /// Bytes of it; `ends` says that they are its last ones.
     Body {
-        /// The bytes. There are none of an empty frame.
+        /// The bytes; empty for an empty frame.
         bytes: &'i [u8],
         /// No further byte follows in this frame.
         ends: bool,
     },
 }
 
-/// Where in the stream we are.
+/// The position in the stream.
 #[derive(Debug, Default)]
 pub struct FrameReader {
     header: [u8; HEADER_BYTES],
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_the_same_however_they_are_cut() {
+    fn frames_are_the_same_wherever_reads_end() {
         let mut stream = vec![MORE, 0, COMMAND, 3, 1, 2, 3, 0, 255];
         stream.resize(stream.len() + 255, 7);
         stream.extend_from_slice(&[LONG | MORE, 0, 0, 0, 0, 0, 0, 1, 0]);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_mean_nothing_are_refused_at_once() {
+    fn unknown_flags_are_refused_at_once() {
         for flags in [8, 16, 128, COMMAND | MORE, COMMAND | MORE | LONG] {
             let mut stream = vec![flags; 1];
             stream.resize(HEADER_BYTES, 0);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_known_before_its_bytes_come() {
+    fn a_frame_length_is_known_before_its_bytes_arrive() {
         let mut input = &[LONG, 255, 255, 255, 255, 255, 255, 255, 255][..];
         let step = FrameReader::default().next(&mut input).unwrap();
         assert!(matches!(step, Some(Step::Begin(Head { len: usize::MAX, .. }))));

@@ -1,30 +1,30 @@
-//! What came in from one peer and waits to be dealt with.
+//! Messages received from one peer that wait to be handled.
 //!
-//! All frames lie one after the other in one buffer that grows with what arrived; a frame is a
-//! place in it. So neither many frames nor many reads keep more memory than their bytes.
+//! All frames lie one after the other in one buffer that grows as bytes arrive; a frame is a range
+//! in it. So neither many frames nor many reads keep more memory than their bytes.
 
 use super::zmtp::{Bounds, Violation};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// What an empty inbox keeps of its allocations: room for a few commands, and little where many
-/// connections are idle.
+/// The allocation that an empty inbox keeps: enough for a few commands, little for many idle
+/// connections.
 const KEPT_BYTES: usize = 4 * 1024;
-/// The same for the places of frames and messages.
+/// The same for the ranges of frames and messages.
 const KEPT_PLACES: usize = 256;
 /// The buffer grows by this part of itself.
 const GROWTH: usize = 4;
 
-/// A subscriber's wish.
+/// A subscription or its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
-    /// Send what begins with this.
+    /// Send changes whose keys begin with this.
     Subscribe(Bytes),
-    /// No longer.
+    /// Stop sending these.
     Cancel(Bytes),
 }
 
-/// A message that came in whole. Its frames are read through the [`Inbox`] that it came in.
+/// A complete message. Its frames are read through the [`Inbox`] that received it.
 #[derive(Debug, Clone, Copy)]
 pub struct Message {
     first: u32,
@@ -32,18 +32,18 @@ pub struct Message {
 }
 
 impl Message {
-    /// How many frames it has.
+    /// How many frames the message has.
     pub fn len(&self) -> usize {
         self.frames as usize
     }
 
-    /// Whether it has no frame (ZMTP has no such message).
+    /// Whether the message has no frame (ZMTP has no such message).
     pub fn is_empty(&self) -> bool {
         self.frames == 0
     }
 }
 
-/// Where the bytes of a frame are.
+/// The range of a frame's bytes.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     start: u32,
@@ -54,20 +54,20 @@ struct Place {
 #[derive(Debug, Clone, Copy)]
 struct Open {
     first_frame: usize,
-    /// Where its bytes begin.
+    /// The start of its bytes.
     start: usize,
-    /// What its frames claim to be, all together.
+    /// The sum of the lengths that its frames declare.
     claimed: usize,
-    /// Where the bytes of its newest frame begin, while that has not ended.
+    /// The start of its newest frame's bytes, while that frame is unfinished.
     frame_start: Option<usize>,
 }
 
-/// What came in and waits to be dealt with.
+/// Received messages and subscriptions that wait to be handled.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    /// Messages, in the order in which they came; whoever serves the peer takes them out.
+    /// Messages in order of arrival; the connection's owner takes them out.
     pub messages: VecDeque<Message>,
-    /// Subscriptions, in the order in which they came; a publisher's only.
+    /// Subscriptions in order of arrival; only on a publisher's connection.
     pub signals: VecDeque<Signal>,
     bytes: Vec<u8>,
     frames: Vec<Place>,
@@ -82,7 +82,7 @@ impl Inbox {
         self.bytes.get(place.start as usize..place.end as usize)
     }
 
-    /// How many bytes it has allocated.
+    /// The number of bytes allocated.
     pub fn held(&self) -> usize {
         self.bytes.capacity()
             + self.frames.capacity() * size_of::<Place>()
@@ -90,7 +90,7 @@ impl Inbox {
             + self.signals.capacity() * size_of::<Signal>()
     }
 
-    /// How many bytes it may come to hold by the next `more`.
+    /// The most bytes that the next `more` bytes may make it hold.
     pub fn held_after(&self, more: usize) -> usize {
         self.held() + more + self.bytes.capacity() / GROWTH
     }
@@ -100,12 +100,12 @@ impl Inbox {
         self.open.is_some()
     }
 
-    /// How many bytes of the message that has begun are here.
+    /// How many bytes of the unfinished message have arrived.
     pub fn unfinished(&self) -> usize {
         self.open.map_or(0, |open| self.bytes.len() - open.start)
     }
 
-    /// Gives back the memory of messages that were all taken out.
+    /// Frees the memory of messages that were all taken out.
     pub fn rest(&mut self) {
         if !self.messages.is_empty() {
             return;
@@ -140,7 +140,7 @@ impl Inbox {
         }
     }
 
-    /// Appends bytes in which there are whole messages; returns where they begin.
+    /// Appends bytes of complete messages; returns where they begin.
     pub(super) fn append_whole(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
@@ -160,7 +160,7 @@ impl Inbox {
         self.messages.push_back(Message { first, frames: 1 + u32::from(has_delimiter) });
     }
 
-    /// A frame begins that claims to have `len` bytes. Nothing is kept when it is over a bound.
+    /// Begins a frame that declares `len` bytes. Keeps nothing when a bound is exceeded.
     pub(super) fn begin_frame(&mut self, len: usize, bounds: Bounds) -> Result<(), Violation> {
         let start = self.bytes.len();
         let open = self.open.get_or_insert(Open {
@@ -184,7 +184,8 @@ impl Inbox {
     pub(super) fn append(&mut self, bytes: &[u8], left: usize) {
         let (needed, capacity) = (self.bytes.len() + bytes.len(), self.bytes.capacity());
         if needed > capacity {
-            // In steps of a quarter: what is claimed is not believed before it came.
+            // Grows in steps of a quarter: a declared length is not believed before its bytes
+            // arrive.
             let step = capacity + capacity / GROWTH;
             let wanted = if left > 0 { step.min(needed.saturating_add(left)) } else { step };
             self.bytes.reserve_exact(wanted.max(needed) - self.bytes.len());
@@ -207,13 +208,13 @@ impl Inbox {
         }
     }
 
-    /// Takes the newest message out again, as a subscriber's wish.
+    /// Takes the newest message out again, as a subscription or its end.
     pub(super) fn newest_as_signal(&mut self) {
         let Some(message) = self.messages.pop_back() else { return };
         let signal = match self.frame(&message, 0).and_then(<[u8]>::split_first) {
             Some((1, topic)) => Some(Signal::Subscribe(Bytes::copy_from_slice(topic))),
             Some((0, topic)) => Some(Signal::Cancel(Bytes::copy_from_slice(topic))),
-            // PUB hears nothing else.
+            // A publisher uses no other message.
             _ => None,
         };
         self.signals.extend(signal);
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unfinished_message_stays_when_those_before_it_are_taken_out() {
+    fn an_unfinished_message_stays_when_earlier_ones_are_taken_out() {
         let mut inbox = Inbox::default();
         for len in 1..100 {
             add(&mut inbox, len, false).unwrap();
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_grows_with_what_arrived_and_not_with_what_is_claimed() {
+    fn the_buffer_grows_with_received_bytes_and_not_with_declared_ones() {
         let bounds = Bounds { bytes: 64 << 20, frames: 5 };
         let mut inbox = Inbox::default();
         inbox.begin_frame(50 << 20, bounds).unwrap();
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_takes_no_memory_once_it_is_taken_out() {
+    fn a_subscription_takes_no_memory_once_it_is_taken_out() {
         let mut inbox = Inbox::default();
         for wish in [1, 0].repeat(5_000) {
             inbox.begin_frame(3, BOUNDS).unwrap();

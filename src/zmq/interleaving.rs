@@ -1,4 +1,4 @@
-//! Commands between the frames of a message leave that message as it is, wherever reads end.
+//! Commands between the frames of a message leave that message unchanged, wherever reads end.
 
 use super::zmtp::tests::greeted_as;
 use super::zmtp::{Codec, Inbox, Kind, Signal, Violation, write_frame};
@@ -6,7 +6,7 @@ use crate::limits::Limits;
 
 type Messages = Vec<Vec<Vec<u8>>>;
 
-/// What a peer says besides messages.
+/// Commands that a peer may send between messages.
 const COMMANDS: [&[u8]; 9] = [
     b"\x04\x07\x04PING\0\0",
     b"\x04\x17\x04PING\0\x500123456789abcdef",
@@ -64,7 +64,7 @@ fn fed<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> (Codec, Inbox, Message
 }
 
 #[test]
-fn messages_with_commands_in_them_are_the_same_however_they_are_cut() {
+fn messages_with_commands_in_them_are_the_same_wherever_reads_end() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -136,7 +136,7 @@ fn commands_between_frames_reset_no_bound() {
 }
 
 #[test]
-fn bytes_of_commands_are_no_progress_of_a_message() {
+fn bytes_of_commands_do_not_count_as_progress_of_a_message() {
     let (mut codec, mut inbox, mut replies) = greeted_as(Kind::Router);
     codec.feed(b"\x01\x01a", &mut inbox, &mut replies).unwrap();
     let before = codec.unfinished(&inbox);
@@ -159,7 +159,7 @@ fn bytes_of_commands_are_no_progress_of_a_message() {
 }
 
 #[test]
-fn what_no_peer_may_say_is_refused() {
+fn forbidden_commands_are_refused() {
     for bytes in [
         b"\x05\x07\x04PING\0\0".as_slice(),
         b"\x04\x00",

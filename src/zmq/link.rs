@@ -1,9 +1,9 @@
-//! A socket and its codec: one connection to one peer, without a meaning yet.
+//! A socket and its codec: one connection to one peer, with no meaning given to its messages.
 //!
-//! A link reads at most one scratch buffer a turn and hands on everything that it completed, so
-//! that what comes together is executed together; it writes all that waits in one call. It holds no
-//! read buffer of its own: the scratch buffer belongs to the thread, and only the bytes that
-//! arrived are kept.
+//! A link reads at most one scratch buffer a turn and passes on every message that it completed, so
+//! that messages which arrive together are executed together. It writes all queued bytes in one
+//! call. It has no read buffer of its own: the scratch buffer belongs to the thread, and only
+//! received bytes are kept.
 
 use super::liveness::{Liveness, Seen};
 use super::send_buffer::SendBuffer;
@@ -20,14 +20,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// How much one turn of one connection reads at most, unless it is told to read less: others wait
-/// no longer than this takes to execute.
+/// The most that one turn of one connection reads, unless its owner lowers it: other connections
+/// wait no longer than this takes to execute.
 const READ_BYTES: usize = 64 * 1024;
-/// How much it reads at least, where there is little memory.
+/// The least that a turn reads, where memory is short.
 const READ_BYTES_MIN: usize = 512;
-/// How much it reads before the handshake is done, which is shorter.
+/// The most that a turn reads before the (short) handshake is done.
 const GREETING_BYTES: usize = 1024;
-/// How long a closing link waits for its peer to have read everything.
+/// How long a closing link waits for its peer to read everything.
 const LINGER: Duration = Duration::from_secs(1);
 
 thread_local! {
@@ -40,7 +40,7 @@ pub enum Closed {
     /// The peer closed it.
     #[error("the peer closed the connection")]
     ByPeer,
-    /// The system closed it.
+    /// The operating system closed it.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// The peer broke the protocol, or a bound.
@@ -58,7 +58,7 @@ pub enum Closed {
     /// No answer to PING.
     #[error("cut: the peer has been silent for too long")]
     Silent,
-    /// Others wait for the memory that its messages or its unread replies take.
+    /// Other connections wait for the memory that its messages or unread replies take.
     #[error("cut: others wait for memory, and the peer moves less than --min-transfer-rate")]
     Slow,
     /// A new connection needed its slot.
@@ -73,7 +73,7 @@ pub enum Closed {
 }
 
 impl Closed {
-    /// Whether it was our decision.
+    /// Whether the broker decided to close it.
     pub fn is_cut(&self) -> bool {
         !matches!(self, Self::ByPeer | Self::Io(_) | Self::Stopped | Self::Evicted)
     }
@@ -88,30 +88,30 @@ pub struct Link {
     incoming: Reservation,
     /// The peer ended its side: everything that it sent has been read.
     is_over: bool,
-    /// What was seen since the last look.
-    heard: bool,
+    /// Events since the last look.
+    received: bool,
     wrote: bool,
     moved: usize,
-    /// Messages came, or were taken, and not only what keeps a connection alive.
+    /// Messages arrived or were read, not only PINGs.
     is_active: bool,
     active_at: std::time::Instant,
-    /// Whether the accounts know that the peer is waited for: to read, and to go on with a message.
+    /// Whether the accounts count the time: the peer is to read, or to continue a message.
     is_observed: bool,
     is_sending: bool,
-    /// What goes out waits for what the peer asked for, and not for the disk.
+    /// The send buffer waits for an event that the peer waits on, and not for the disk.
     is_held_back: bool,
     rate_min: u64,
     liveness: Liveness,
     timeouts: ConnectionTimeouts,
     read_max: usize,
     has_more: bool,
-    /// The socket took no more at the last write.
+    /// The socket was full at the last write.
     is_full: bool,
-    /// What came in; whoever serves the link empties it.
+    /// Received messages; the link's owner takes them out.
     pub inbox: Inbox,
-    /// What goes out; whoever serves the link fills it.
+    /// Bytes to send; the link's owner adds them.
     pub send_buffer: SendBuffer,
-    /// The memory for what goes out.
+    /// The memory reserved for the send buffer.
     pub outgoing: Reservation,
 }
 
@@ -131,7 +131,7 @@ impl Link {
             incoming: quota.account(Category::Incoming).reservation(),
             outgoing: quota.account(Category::Outgoing).reservation(),
             is_over: false,
-            heard: false,
+            received: false,
             wrote: false,
             moved: 0,
             is_active: false,
@@ -170,12 +170,12 @@ impl Link {
         Ok(link)
     }
 
-    /// Bounds what one turn reads.
+    /// Bounds the bytes that one turn reads.
     pub fn read_at_most(&mut self, bytes: usize) {
         self.read_max = bytes.clamp(READ_BYTES_MIN, READ_BYTES);
     }
 
-    /// Whether the last read filled the buffer, so that the next may find more at once.
+    /// Whether the last read filled the buffer, so that another read may find more at once.
     pub fn has_more(&self) -> bool {
         self.has_more
     }
@@ -185,19 +185,18 @@ impl Link {
         Arc::clone(&self.slot)
     }
 
-    /// Whether the peer has ended its side, and everything that it sent has been read. It may read
-    /// on.
+    /// Whether the peer has ended its side, and all of its bytes have been read. It may still read.
     pub fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Whether the peer has closed the connection, though what it sent before may not be read yet.
+    /// Whether the peer has ended its side; some of its bytes may not be read yet.
     pub fn is_ended(&self) -> bool {
         self.stream.is_ended()
     }
 
-    /// Ready when a turn would do something: the peer takes what waits for it, or has sent what is
-    /// to be read if `reading`, and there is memory for that. It does nothing itself.
+    /// Ready when a turn would do something: the socket takes queued bytes, or, if `reading`, has
+    /// bytes to read and there is memory for them. Reads and writes nothing.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<(), Closed>> {
         self.poll_cut(cx)?;
         if self.send_buffer.unwritten() > 0 && self.stream.poll_write_ready(cx).is_ready() {
@@ -212,8 +211,9 @@ impl Link {
         self.stream.poll_read_ready(cx).map(Ok)
     }
 
-    /// Writes what waits, then reads if `reading`. Ready when something was read, when the peer has
-    /// taken all that it left waiting, or, where nothing is to be read, when it has taken anything.
+    /// Writes queued bytes, then reads if `reading`. Ready when something was read, when the peer
+    /// has taken everything that it left waiting, or, where nothing is to be read, when it has
+    /// taken anything.
     pub fn poll_turn(&mut self, cx: &mut Context<'_>, reading: bool) -> Poll<Result<(), Closed>> {
         if self.inbox.messages.is_empty() {
             self.inbox.rest();
@@ -234,14 +234,15 @@ impl Link {
                 ready!(self.incoming.poll_turn(cx));
             }
             match self.readable() {
-                // It stands in line now.
+                // The account is in line for memory now.
                 0 => {}
                 bytes => return self.poll_read(cx, bytes),
             }
         }
     }
 
-    /// How much may be read: there is memory for it. Where there is none, it stands in line.
+    /// How many bytes may be read: as many as there is memory for. Where there is none, the account
+    /// enters the line.
     fn readable(&mut self) -> usize {
         let held = self.codec.held();
         if self.incoming.try_cover(held + self.inbox.held_after(self.read_max)) {
@@ -255,11 +256,11 @@ impl Link {
         0
     }
 
-    /// Whether others wait for what the peer makes this connection hold.
+    /// Fails when other connections wait for the memory that the peer makes this one hold.
     fn poll_cut(&mut self, cx: &Context<'_>) -> Result<(), Closed> {
         let both = [(&self.outgoing, self.is_observed), (&self.incoming, self.is_sending)];
         for (memory, is_observed) in both {
-            // Only who is waited for is cut.
+            // Only a connection that waits for its peer is cut.
             if is_observed && memory.account().poll_cut(cx).is_ready() {
                 return Err(Closed::Slow);
             }
@@ -312,23 +313,23 @@ impl Link {
                 (self.is_over, self.has_more) = (true, false);
                 return Poll::Ready(Ok(()));
             }
-            self.heard = true;
+            self.received = true;
             self.has_more = input.len() == bytes;
-            let asked_before = self.codec.asked();
+            let requested_before = self.codec.requested_bytes();
             let fed = self.codec.feed(input, &mut self.inbox, self.send_buffer.control());
-            // Who only heartbeats asks for nothing.
-            let asked = (self.codec.asked() - asked_before) as usize;
-            if asked > 0 {
+            // A peer that only sends PINGs requests nothing.
+            let requested = (self.codec.requested_bytes() - requested_before) as usize;
+            if requested > 0 {
                 self.is_active = true;
                 self.slot.touch(std::time::Instant::now());
             }
-            self.moved += asked;
+            self.moved += requested;
             if let Err(violation) = fed {
-                // The peer may learn why, if it still listens.
+                // The peer may learn the reason, if it still reads.
                 let _ = self.poll_write(cx);
                 return Poll::Ready(Err(violation.into()));
             }
-            self.incoming.account().moved(asked);
+            self.incoming.account().moved(requested);
             if self.is_sending != self.inbox.is_open() {
                 self.is_sending = self.inbox.is_open();
                 self.incoming.account().observe(self.is_sending);
@@ -338,8 +339,8 @@ impl Link {
     }
 
     /// Called now and then, with the time since the last call. Cuts a peer that does not read, does
-    /// not finish what it began, or is gone; asks one that is quiet. `reading` is false while we do
-    /// not read; `activity` is what the connection is doing otherwise.
+    /// not finish a message, or is gone; sends a PING to a quiet one. `reading` is false while the
+    /// link is not read from; `activity` is what the connection is doing otherwise.
     pub fn look(
         &mut self,
         since: Duration,
@@ -349,7 +350,7 @@ impl Link {
         let reading = reading && !self.is_over && !self.incoming.is_in_line();
         self.note(since, activity);
         let seen = Seen {
-            heard: std::mem::take(&mut self.heard),
+            received: std::mem::take(&mut self.received),
             wrote: std::mem::take(&mut self.wrote),
             has_waiting: !self.send_buffer.front().is_empty(),
             unwritten: self.send_buffer.unwritten(),
@@ -364,7 +365,7 @@ impl Link {
         Ok(())
     }
 
-    /// Tells the slot what the connection is doing, and gives back memory where it does nothing.
+    /// Records the connection's activity in its slot, and frees memory where it is idle.
     fn note(&mut self, since: Duration, activity: Activity) {
         if std::mem::take(&mut self.is_active) {
             self.active_at = std::time::Instant::now();
@@ -389,15 +390,16 @@ impl Link {
         }
     }
 
-    /// Asks a peer that has ended its side whether it still reads: the system of one that is gone
-    /// answers with a reset, which the next one of these finds.
+    /// Sends a probe to a peer that has ended its side, to learn whether it still reads: the system
+    /// of a peer that is gone answers with a reset, which the next probe finds.
     pub fn probe(&mut self) {
         if self.codec.peer_knows_ping() {
             self.codec.ping(self.send_buffer.control());
         }
     }
 
-    /// What goes out waits for what the peer asked for: it keeps memory that others may wait for.
+    /// Marks that the send buffer waits for an event that the peer waits on: it keeps memory that
+    /// other connections may need.
     pub fn hold_back(&mut self, is_held_back: bool) {
         self.is_held_back = is_held_back;
     }
@@ -407,8 +409,8 @@ impl Link {
         self.timeouts.look_period()
     }
 
-    /// Ends the connection so that the peer still gets what was written: closing a socket that
-    /// holds unread input would reset it, and the peer's system would throw our last replies away.
+    /// Ends the connection so that the peer still receives written bytes: closing a socket with
+    /// unread input would reset it, and the peer's system would drop our last replies.
     pub async fn close(mut self) {
         if self.stream.shutdown().await.is_err() {
             return;

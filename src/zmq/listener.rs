@@ -19,11 +19,11 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-/// Connections that the system may hold for us until we accept them.
+/// The backlog: connections that the system holds until they are accepted.
 const BACKLOG: u32 = 1024;
-/// How many keepalive probes a peer may leave without an answer.
+/// How many keepalive probes may stay unanswered.
 const KEEPALIVE_PROBES: u32 = 3;
-/// The system takes no more than this that it has not sent yet.
+/// Unsent bytes that the system's send buffer holds at most.
 const UNSENT_BYTES: u32 = 128 * 1024;
 /// The first and the longest pause after an accept that failed.
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
@@ -65,7 +65,7 @@ impl From<io::Error> for BindCause {
     }
 }
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
@@ -79,8 +79,8 @@ enum Socket {
 }
 
 impl Listener {
-    /// Listens on `endpoint`, which `flag` named. TCP peers that say nothing are asked after
-    /// `heartbeat` whether they are there.
+    /// Listens on `endpoint`, which `flag` gave. The system probes TCP peers that are silent for
+    /// `heartbeat`.
     pub async fn bind(
         flag: &'static str,
         endpoint: &Endpoint,
@@ -93,13 +93,13 @@ impl Listener {
         bound.map_err(|cause| BindError { flag, endpoint: endpoint.clone(), cause })
     }
 
-    /// Where it really listens: with the port that the system chose.
+    /// The endpoint in use, with the port that the system chose.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Accepts until `stop` says true, then waits until every connection has ended; they are served
-    /// on `loops`. `serve` is told `stop` by its own copy.
+    /// Accepts until `stop` is true, then waits until every connection has ended. Connections run
+    /// on `io_threads`; each call of `serve` gets a copy of `stop`.
     pub async fn run<F, T>(
         self,
         slots: Arc<ConnectionSlots>,
@@ -112,7 +112,7 @@ impl Listener {
     {
         let mut tasks = JoinSet::new();
         let (mut pause, mut warning) = (Duration::ZERO, WarningLimit::default());
-        // A moment, not a time: it is waited for anew whenever a connection ends.
+        // A condition, not a time: it is set anew whenever a connection ends.
         let mut resume_at = None;
         loop {
             let accepted = tokio::select! {
@@ -158,7 +158,7 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                // A peer that is gone already will be noticed by reading.
+                // Reading from a peer that has gone already reports it.
                 let _ = stream.set_nodelay(true);
                 Ok((Detached::Tcp(stream.into_std()?), address.into()))
             }
@@ -193,7 +193,7 @@ async fn bind_tcp(host: &str, port: u16, heartbeat: Duration) -> Result<Listener
     Err(failed.map_or(BindCause::NotOurs, BindCause::from))
 }
 
-/// Peers that are gone are found about as soon as by PINGs.
+/// Dead peers are found about as soon as by PINGs.
 fn keepalive(heartbeat: Duration) -> TcpKeepalive {
     let time = heartbeat.clamp(Duration::from_secs(1), Duration::from_secs(3_600));
     TcpKeepalive::new().with_time(time).with_interval(time).with_retries(KEEPALIVE_PROBES)
@@ -201,9 +201,9 @@ fn keepalive(heartbeat: Duration) -> TcpKeepalive {
 
 fn listen_tcp(address: SocketAddr, heartbeat: Duration) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart must not wait for the old connections' TIME_WAIT. Accepted sockets inherit the
-    // rest: keepalive finds dead peers that do not know PING, and a low mark for what is not sent
-    // makes the pace at which a peer reads visible.
+    // Address reuse, so that a restart does not wait for old connections in TIME_WAIT. Accepted
+    // sockets inherit the rest: keepalive finds dead peers that do not know PING, and a low mark
+    // for unsent bytes makes the peer's reading pace visible.
     socket.set_reuseaddr(true)?;
     let options = SockRef::from(&socket);
     options.set_tcp_keepalive(&keepalive(heartbeat))?;
@@ -215,7 +215,7 @@ fn listen_tcp(address: SocketAddr, heartbeat: Duration) -> io::Result<TcpListene
 async fn bind_ipc(path: &Path) -> Result<Listener, BindCause> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => return Err(BindCause::NotASocket),
-        // A socket that nobody listens on was left by a broker that was killed.
+        // A socket without a listener was left by a killed broker.
         Ok(_) => match tokio::net::UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 fs::remove_file(path)?
@@ -230,7 +230,7 @@ async fn bind_ipc(path: &Path) -> Result<Listener, BindCause> {
     Ok(Listener { socket: Socket::Ipc { listener, _file: file }, endpoint })
 }
 
-/// Our socket's file; removed when dropped, unless another has taken its place.
+/// The file of our socket; removed when dropped, unless another has taken its place.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,

@@ -1,41 +1,41 @@
-//! Whether a peer is still there, and goes on with what it began. Time is an argument.
+//! Whether a peer is still there and continues what it began. Time is an argument.
 
 use super::link::Closed;
 use super::zmtp::Unfinished;
 use crate::net::ConnectionTimeouts;
 use std::time::Duration;
 
-/// After so many heartbeats without a sign a peer that was sent a PING is gone.
+/// A peer is gone after this many heartbeats without a byte, once a PING was sent.
 const HEARTBEATS: u32 = 3;
 
-/// What of the peer was seen since the last look.
+/// Events of the peer since the last look.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Seen {
-    /// Bytes came.
-    pub heard: bool,
-    /// It took bytes that waited.
+    /// Bytes arrived.
+    pub received: bool,
+    /// The peer took queued bytes.
     pub wrote: bool,
-    /// Bytes may be written now, and wait for it.
+    /// Queued bytes may be written now.
     pub has_waiting: bool,
-    /// How many bytes are not written.
+    /// The number of unwritten bytes.
     pub unwritten: usize,
-    /// It is read from.
+    /// The link is read from.
     pub reading: bool,
-    /// A message that has begun and not ended.
+    /// An unfinished message.
     pub unfinished: Option<Unfinished>,
-    /// How long it allows itself to be silent.
+    /// How long the peer allows itself to be silent.
     pub peer_silence: Option<Duration>,
-    /// It knows PING.
+    /// The peer knows PING (ZMTP 3.1).
     pub knows_ping: bool,
 }
 
-/// What is known of a peer from one look to the next.
+/// The state of a peer from one look to the next.
 #[derive(Debug, Default)]
 pub struct Liveness {
     quiet: Duration,
     stalled: Duration,
     pinged: bool,
-    /// Since it was last read from, or sent a PING meanwhile.
+    /// Time since the peer was last read from, or got a PING meanwhile.
     unread: Duration,
     message: Option<Begun>,
 }
@@ -46,14 +46,14 @@ struct Begun {
     first: Unfinished,
     last: Unfinished,
     age: Duration,
-    /// Since a byte of it came.
+    /// Time since its last byte.
     paused: Duration,
 }
 
 impl Liveness {
-    /// Looks at what was `seen` in the time `since` the last look. Fails for a peer that is to be
-    /// cut: it does not read, does not finish what it began, or is gone. True when it is to get a
-    /// PING.
+    /// Evaluates the events `seen` in the time `since` the last look. Fails for a peer that is to
+    /// be cut: it does not read, does not finish a message, or is gone. True when the peer is to
+    /// get a PING.
     pub fn look(
         &mut self,
         since: Duration,
@@ -67,8 +67,8 @@ impl Liveness {
         }
         self.unread = if seen.reading { Duration::ZERO } else { self.unread + since };
         if self.unread >= timeouts.heartbeat && seen.unwritten == 0 {
-            // What it answers is not read, but from a peer that is gone its system answers, and
-            // ends the connection.
+            // Its answer is not read. But where a peer is gone, its system answers with a reset,
+            // which ends the connection.
             self.unread = Duration::ZERO;
             return Ok(seen.knows_ping);
         }
@@ -77,7 +77,7 @@ impl Liveness {
             return Ok(false);
         }
         self.look_at_message(since, seen.unfinished, timeouts)?;
-        if seen.heard {
+        if seen.received {
             (self.quiet, self.pinged) = (Duration::ZERO, false);
             return Ok(false);
         }
@@ -91,7 +91,7 @@ impl Liveness {
         Ok(is_to_ping)
     }
 
-    /// A message that has begun goes on by its own bytes: PINGs within it are no progress.
+    /// An unfinished message progresses by its own bytes: PINGs within it do not count.
     fn look_at_message(
         &mut self,
         since: Duration,
@@ -131,7 +131,7 @@ mod tests {
         ConnectionTimeouts::new(&Limits::default())
     }
 
-    /// How many seconds of looks a peer survives that is seen as `seen` says.
+    /// How many seconds of looks a peer survives whose events are as `seen` says.
     fn survives(mut seen: impl FnMut(u64) -> Seen) -> (u64, u64, Option<Closed>) {
         let (mut liveness, mut pings) = (Liveness::default(), 0);
         for second in 1..1_000 {
@@ -144,11 +144,11 @@ mod tests {
     }
 
     fn reading() -> Seen {
-        Seen { heard: true, reading: true, knows_ping: true, ..Seen::default() }
+        Seen { received: true, reading: true, knows_ping: true, ..Seen::default() }
     }
 
     #[test]
-    fn a_message_that_lives_on_pings_is_cut() {
+    fn an_unfinished_message_with_only_pings_is_cut() {
         let unfinished = Some(Unfinished { number: 7, received: 100 });
         let (second, _, closed) = survives(|_| Seen { unfinished, ..reading() });
         assert!(matches!(closed, Some(Closed::Unfinished)) && second == 31);
@@ -187,11 +187,11 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_not_read_from_gets_a_ping_with_each_heartbeat() {
+    fn a_peer_gets_a_ping_each_heartbeat_while_reads_are_paused() {
         let unread = Seen { reading: false, ..reading() };
         assert!(matches!(survives(|_| unread), (1_000, 33, None)));
         assert!(matches!(survives(|_| Seen { knows_ping: false, ..unread }), (1_000, 0, None)));
-        // What waits to be written shows as well whether its system answers.
+        // Unwritten bytes test as well whether its system answers.
         assert!(matches!(survives(|_| Seen { unwritten: 1, ..unread }), (1_000, 0, None)));
     }
 
@@ -202,23 +202,23 @@ mod tests {
             Seen { unfinished, ..reading() }
         };
         assert_eq!(survives(busy).0, 1_000);
-        // While it is not read from, its message cannot go on.
+        // While the link is not read from, its message cannot progress.
         let unfinished = Some(Unfinished { number: 7, received: 100 });
         assert_eq!(survives(|_| Seen { unfinished, reading: false, ..reading() }).0, 1_000);
     }
 
     #[test]
-    fn a_peer_that_does_not_read_is_cut_and_a_quiet_one_is_asked_first() {
+    fn a_peer_that_does_not_read_is_cut_and_a_quiet_one_gets_a_ping_first() {
         let stalled = survives(|_| Seen { has_waiting: true, unwritten: 1, ..reading() });
         assert!(matches!(stalled, (30, _, Some(Closed::Stalled))));
         let slow = survives(|_| Seen { has_waiting: true, wrote: true, ..reading() });
         assert_eq!(slow.0, 1_000);
-        let silent = survives(|_| Seen { heard: false, ..reading() });
+        let silent = survives(|_| Seen { received: false, ..reading() });
         assert!(matches!(silent, (90, 1, Some(Closed::Silent))));
-        let old = survives(|_| Seen { heard: false, knows_ping: false, ..reading() });
+        let old = survives(|_| Seen { received: false, knows_ping: false, ..reading() });
         assert!(matches!(old, (1_000, 0, None)), "TCP keepalive looks after those");
         let peer_silence = Some(5 * SECOND);
-        let silent = survives(|_| Seen { heard: false, peer_silence, ..reading() });
+        let silent = survives(|_| Seen { received: false, peer_silence, ..reading() });
         assert!(matches!(silent, (5, 0, Some(Closed::Silent))));
     }
 }

@@ -1,11 +1,11 @@
 //! The ZeroMQ edges: ROUTER for commands, PUB for changes.
 //!
 //! Our own tasks around a sans-IO codec ([`zmtp`], the only place that names omq-proto). A
-//! [`listener`] gives every accepted [`stream`] a task; its [`link`] reads, writes and cuts a peer
-//! that breaks a bound; [`router`] and [`publisher`] give what came in its meaning. No input from
-//! the network can stop, freeze or grow the broker past its limits: a length is believed only as
-//! far as bytes came for it, what a peer does not read stops what it may ask, and no connection
-//! waits for another.
+//! [`listener`] gives every accepted [`stream`] a task. Its [`link`] reads, writes, and cuts a peer
+//! that breaks a bound. [`router`] and [`publisher`] give messages their meaning. No input from the
+//! network can stop, freeze or grow the broker past its limits: a length is believed only as far as
+//! its bytes have arrived, unread replies stop a peer's further requests, and no connection waits
+//! for another.
 
 mod batch;
 pub mod byte_queue;

@@ -1,15 +1,15 @@
-//! A wait that is polled when it was woken, and not each time its task is.
+//! A future that is polled only after its waker was called, and not each time its task is polled.
 //!
-//! A connection's task waits for much besides its peer: for the stop, for its turn to look at the
-//! clock. To poll all of it for each message (to lock a channel's list, to enter oneself, to leave
-//! it again) took more instructions than to execute a command.
+//! A connection's task waits for much besides its peer: the stop signal, the next look at the
+//! clock. Polling all of that for each message (lock a channel's list, enter it, leave it again)
+//! took more instructions than executing a command.
 
 use futures_util::task::AtomicWaker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// What is waited for, said as the function that polls it. Always to be polled by the same task.
+/// A wait, given as the function that polls it. Must always be polled by the same task.
 #[derive(Debug)]
 pub(super) struct PollOnWake<P> {
     poll: P,
@@ -17,7 +17,7 @@ pub(super) struct PollOnWake<P> {
     waker: Waker,
 }
 
-/// Whether it was woken, and who is to hear of that.
+/// Whether the waker was called, and the task to wake.
 #[derive(Debug)]
 struct Call {
     is_due: AtomicBool,
@@ -36,20 +36,20 @@ impl Wake for Call {
 }
 
 impl<T, P: FnMut(&mut Context<'_>) -> Poll<T>> PollOnWake<P> {
-    /// The first poll asks `poll`.
+    /// The first call of [`Self::poll`] calls `poll`.
     pub(super) fn new(poll: P) -> Self {
         let call = Arc::new(Call { is_due: AtomicBool::new(true), task: AtomicWaker::new() });
         let waker = Waker::from(Arc::clone(&call));
         Self { poll, call, waker }
     }
 
-    /// Asks again when it was woken since, or was ready the last time.
+    /// Calls the function again if its waker was called since, or if it was ready the last time.
     pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<T> {
         if !self.call.is_due.load(Ordering::Acquire) {
             return Poll::Pending;
         }
         self.call.task.register(context.waker());
-        // Before it is asked: whoever wakes it meanwhile has it asked once more.
+        // Cleared before the call: a wake during the call causes one more.
         self.call.is_due.store(false, Ordering::Release);
         let polled = (self.poll)(&mut Context::from_waker(&self.waker));
         if polled.is_ready() {
@@ -65,11 +65,11 @@ mod tests {
     use std::cell::{Cell, RefCell};
 
     #[test]
-    fn it_is_asked_when_it_was_woken_and_after_it_was_ready() {
-        let (asked, is_ready) = (Cell::new(0), Cell::new(false));
+    fn the_function_is_polled_after_a_wake_and_after_it_was_ready() {
+        let (polled_count, is_ready) = (Cell::new(0), Cell::new(false));
         let inner: RefCell<Option<Waker>> = RefCell::default();
         let mut waited = PollOnWake::new(|cx| {
-            asked.set(asked.get() + 1);
+            polled_count.set(polled_count.get() + 1);
             inner.replace(Some(cx.waker().clone()));
             if is_ready.get() { Poll::Ready(()) } else { Poll::Pending }
         });
@@ -79,21 +79,21 @@ mod tests {
         for _ in 0..3 {
             assert!(waited.poll(&context).is_pending());
         }
-        assert_eq!(asked.get(), 1);
+        assert_eq!(polled_count.get(), 1);
         is_ready.set(true);
-        assert!(waited.poll(&context).is_pending(), "nobody has woken it");
+        assert!(waited.poll(&context).is_pending(), "its waker was not called");
         inner.take().unwrap().wake();
-        assert!(task.is_due.load(Ordering::Acquire), "its task hears of it");
+        assert!(task.is_due.load(Ordering::Acquire), "its task is woken");
         assert!(waited.poll(&context).is_ready() && waited.poll(&context).is_ready());
-        assert_eq!(asked.get(), 3);
+        assert_eq!(polled_count.get(), 3);
     }
 
     #[test]
-    fn who_wakes_it_while_it_is_asked_is_heard() {
-        let asked = Cell::new(0);
+    fn a_wake_during_a_poll_causes_another_poll() {
+        let polled_count = Cell::new(0);
         let mut waited = PollOnWake::new(|cx| {
-            asked.set(asked.get() + 1);
-            if asked.get() == 1 {
+            polled_count.set(polled_count.get() + 1);
+            if polled_count.get() == 1 {
                 cx.waker().wake_by_ref();
             }
             Poll::<()>::Pending
@@ -101,6 +101,6 @@ mod tests {
         for _ in 0..4 {
             assert!(waited.poll(&Context::from_waker(Waker::noop())).is_pending());
         }
-        assert_eq!(asked.get(), 2);
+        assert_eq!(polled_count.get(), 2);
     }
 }

@@ -1,12 +1,12 @@
-//! PUB: tells every subscriber the changes it asked for, and what it missed.
+//! PUB: sends every subscriber the changes that it subscribed to, and reports missed ones.
 //!
-//! Nothing is pushed. Each subscriber's task has a place in the feed of committed records and reads
-//! on from there when its socket has room, so a slow one holds back nobody and costs no memory of
-//! its own; when the feed has dropped what it did not read, it is told so (`\xFFlost`) and goes on
-//! from there.
+//! Nothing is pushed. Each subscriber's task has a position in the feed of committed records and
+//! reads on from there when its socket has room. So a slow subscriber delays no other and costs no
+//! memory of its own. When the feed has dropped records that it did not read, it gets a `\xFFlost`
+//! message and continues after them.
 //!
-//! A subscriber's task does its work in bulk turns: one commit wakes all of them, and requests are
-//! executed in between.
+//! A subscriber's task works in bulk turns: one commit wakes all of them, and requests are executed
+//! in between.
 
 use super::edge::{Edge, EdgeError};
 use super::encoded_record::{self, EncodedRecord};
@@ -33,19 +33,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// The topic of the beat, which comes each second.
 pub const BEAT: &[u8] = b"\xFFbeat";
-/// The topic that says that changes were missed.
+/// The topic of a notice that changes were missed.
 pub const LOST: &[u8] = b"\xFFlost";
 /// How often the beat comes.
 const BEAT_PERIOD: Duration = Duration::from_secs(1);
-/// No more is taken from the feed while so much is not written.
+/// Unwritten bytes above which nothing more is read from the feed.
 const UNWRITTEN_BYTES: usize = 256 * 1024;
-/// The memory that a subscriber takes for small changes; for larger ones it takes more.
-const TELL_BYTES: usize = 64 * 1024;
-/// A subscriber sends nothing longer than a subscription.
+/// The memory that a subscriber reserves for small changes; larger ones take more.
+const SEND_BYTES: usize = 64 * 1024;
+/// The longest message that a subscriber may send: a subscription.
 const MESSAGE_BYTES: usize = 64 * 1024;
-/// What is read in a turn: subscriptions are short, and each takes its place in a map.
+/// Bytes read in a turn: subscriptions are short, and each takes an entry in a map.
 const TURN_BYTES: usize = 1024;
-/// What a beat takes at the most.
+/// The longest beat, in bytes.
 const NOTICE_BYTES: usize = 128;
 /// How long subscribers may take to read the last changes when the broker stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -59,7 +59,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Listens on `endpoints`, which `--publisher` named.
+    /// Listens on `endpoints`, the values of `--publisher`.
     pub async fn bind(endpoints: &[String], engine: Arc<Engine>) -> Result<Self, EdgeError> {
         let limits = &engine.config().limits;
         let refusing = Arc::clone(&engine);
@@ -70,12 +70,12 @@ impl Publisher {
         Ok(Self { edge, engine, limits })
     }
 
-    /// Where it really listens.
+    /// The endpoints in use, with the ports that the system chose.
     pub fn endpoints(&self) -> Vec<String> {
         self.edge.endpoints()
     }
 
-    /// Serves on `loops` until `stop` says true; what was committed by then is still told.
+    /// Serves on `io_threads` until `stop` is true; changes committed by then are still sent.
     pub async fn run(self, io_threads: Arc<IoThreads>, stop: watch::Receiver<bool>) {
         let shared = Arc::new((self.engine, self.limits));
         let stopping = stop.clone();
@@ -90,7 +90,8 @@ impl Publisher {
                     engine.counters().refused_connections.up();
                 }
                 if matches!(ended, Closed::Subscriptions(_)) {
-                    // It connects again by itself, and is to be found in the log all the same.
+                    // A subscriber connects again by itself, but its end should be found in the log
+                    // all the same.
                     tracing::warn!("a subscriber's connection ended: {ended}");
                 } else {
                     tracing::debug!("a subscriber's connection ended: {ended}");
@@ -131,39 +132,39 @@ struct Subscriber<'e> {
     link: Link,
     engine: &'e Engine,
     subscriptions: Subscriptions,
-    /// For the subscriptions.
+    /// The memory reserved for its subscriptions.
     memory: Reservation,
-    /// Its place in the feed; `None` while it wants nothing.
+    /// Its position in the feed; `None` without a subscription.
     reader: Option<FeedReader>,
-    /// The seq of the last change that was sent to it.
+    /// The seq of the last change sent to it.
     prev: Seq,
-    /// It got most of the last record: one that is encoded whole is of use to it.
+    /// It got most of the last record, so a record that is encoded whole is of use to it.
     wants_most: bool,
 }
 
-/// How far telling went.
+/// How far sending went.
 #[derive(PartialEq, Eq)]
-enum Telling {
-    /// Everything.
+enum Progress {
+    /// Everything was sent.
     All,
-    /// As much as is done in one turn.
+    /// As much as one turn allows.
     Some,
     /// As much as the peer reads.
     Full,
-    /// As much as there is memory for: it stands in line for more.
+    /// As much as there is memory for: the account is in line for more.
     InLine,
 }
 
 impl Subscriber<'_> {
     async fn run(mut self, mut stop: watch::Receiver<bool>) -> Closed {
         let served = self.serve(&mut stop).await;
-        // Thousands may go at once, and each has a map to be freed.
+        // Thousands may end at once, and each has a map to free.
         bulk::turn().await;
         match served {
             Err(closed) => closed,
             Ok(()) => {
                 if self.link.slot().is_evicted() {
-                    // Another has its slot by now.
+                    // Another connection has its slot by now.
                     return Closed::Evicted;
                 }
                 self.link.close().await;
@@ -172,7 +173,7 @@ impl Subscriber<'_> {
         }
     }
 
-    /// Until the peer is gone, or everything is told after `stop`.
+    /// Runs until the peer is gone, or until everything is sent after `stop`.
     async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Closed> {
         let mut committed = self.engine.feed().subscribe();
         let mut beat = interval(BEAT_PERIOD);
@@ -185,29 +186,30 @@ impl Subscriber<'_> {
         let mut reading = true;
         loop {
             bulk::turn().await;
-            // Here and not where it is waited for: to read is a part of the turn.
+            // Inside the turn, and not in the wait below: reading is a part of the turn.
             poll_fn(|cx| Poll::Ready(self.turn(cx, reading))).await?;
             self.subscribe()?;
             if self.link.is_over() {
                 return Err(Closed::ByPeer);
             }
             committed.mark_unchanged();
-            let told = self.tell();
-            let finished = told == Telling::All && self.link.send_buffer.unwritten() == 0;
+            let progress = self.send_new();
+            let finished = progress == Progress::All && self.link.send_buffer.unwritten() == 0;
             if deadline.is_some_and(|deadline| finished || Instant::now() >= deadline) {
                 return Ok(());
             }
-            // What was queued is written, and not with the next turn.
+            // Queued bytes are written now, and not in the next turn.
             poll_fn(|cx| Poll::Ready(self.turn(cx, false))).await?;
-            reading = told != Telling::Full && self.link.send_buffer.unwritten() < UNWRITTEN_BYTES;
-            let in_line = told == Telling::InLine;
+            reading =
+                progress != Progress::Full && self.link.send_buffer.unwritten() < UNWRITTEN_BYTES;
+            let in_line = progress == Progress::InLine;
             if self.link.has_more() {
                 yield_now().await;
             }
             tokio::select! {
                 ready = poll_fn(|cx| self.poll_ready(cx, reading, in_line)) => ready?,
-                _ = committed.changed(), if told == Telling::All && self.reader.is_some() => {}
-                () = yield_now(), if told == Telling::Some => {}
+                _ = committed.changed(), if progress == Progress::All && self.reader.is_some() => {}
+                () = yield_now(), if progress == Progress::Some => {}
                 () = slot.evicted() => return Ok(()),
                 _ = beat.tick() => self.beat(),
                 now = look.tick() => {
@@ -220,7 +222,7 @@ impl Subscriber<'_> {
                         (false, _) => Activity::Busy,
                     };
                     self.link.look(since, reading, activity)?;
-                    if is_quiet && told != Telling::InLine {
+                    if is_quiet && progress != Progress::InLine {
                         self.link.outgoing.settle_exactly(self.link.send_buffer.held());
                     }
                 }
@@ -231,7 +233,7 @@ impl Subscriber<'_> {
         }
     }
 
-    /// A turn of the link, as far as it goes without a wait.
+    /// Runs a turn of the link, as far as it goes without waiting.
     fn turn(&mut self, context: &mut Context<'_>, reading: bool) -> Result<(), Closed> {
         match self.link.poll_turn(context, reading) {
             Poll::Ready(turned) => turned,
@@ -239,7 +241,7 @@ impl Subscriber<'_> {
         }
     }
 
-    /// Ready when the link has a turn to make, or the line for memory has come to it.
+    /// Ready when the link has a turn to run, or when memory was granted.
     fn poll_ready(
         &mut self,
         context: &mut Context<'_>,
@@ -255,7 +257,7 @@ impl Subscriber<'_> {
         }
     }
 
-    /// Takes in what the subscriber wants, said by command (ZMTP 3.1) or by message (ZMTP 3.0).
+    /// Applies subscriptions, sent by command (ZMTP 3.1) or by message (ZMTP 3.0).
     fn subscribe(&mut self) -> Result<(), Closed> {
         while let Some(signal) = self.link.inbox.signals.pop_front() {
             match signal {
@@ -278,33 +280,33 @@ impl Subscriber<'_> {
             return Err(Closed::Subscriptions("--max-subscription-bytes"));
         }
         let reader = self.reader.get_or_insert_with(|| self.engine.feed().reader());
-        // What passed before this one took effect is to show as a gap: a client that connects anew
-        // sends its subscriptions in any order, each by itself.
+        // Changes before this one took effect must show as a gap: a client that connects anew sends
+        // its subscriptions in any order, one by one.
         self.prev = reader.seq();
         Ok(())
     }
 
-    /// Queues what is new, as far as there is room.
-    fn tell(&mut self) -> Telling {
-        let told = self.tell_next();
-        if told != Telling::InLine {
+    /// Queues new changes, as far as there is room.
+    fn send_new(&mut self) -> Progress {
+        let progress = self.send_next();
+        if progress != Progress::InLine {
             self.link.outgoing.leave_line();
         }
         self.link.outgoing.settle(self.link.send_buffer.held());
-        told
+        progress
     }
 
-    fn tell_next(&mut self) -> Telling {
-        let Some(reader) = &mut self.reader else { return Telling::All };
+    fn send_next(&mut self) -> Progress {
+        let Some(reader) = &mut self.reader else { return Progress::All };
         if self.link.send_buffer.unwritten() >= UNWRITTEN_BYTES {
-            return Telling::Full;
+            return Progress::Full;
         }
         if self.link.outgoing.is_in_line() {
-            return Telling::InLine;
+            return Progress::InLine;
         }
         let held = self.link.send_buffer.held();
-        // Where there is not so much, what is free has to do.
-        self.link.outgoing.try_cover(held + TELL_BYTES);
+        // Where memory is short, the free part has to do.
+        self.link.outgoing.try_cover(held + SEND_BYTES);
         let free = self.link.outgoing.covered().saturating_sub(held);
         let FeedRead { records, lost, large } =
             reader.read_small(free, encoded_record::record_bytes_max);
@@ -314,49 +316,49 @@ impl Subscriber<'_> {
             self.prev = lost;
         }
         if let Some(record) = large {
-            return self.tell_large(&record);
+            return self.send_large(&record);
         }
         if records.is_empty() {
-            return Telling::All;
+            return Progress::All;
         }
         for record in &records {
-            self.tell_some(record);
+            self.send_record(record);
         }
-        Telling::Some
+        Progress::Some
     }
 
-    fn tell_some(&mut self, record: &Arc<Record>) {
+    fn send_record(&mut self, record: &Arc<Record>) {
         let has_others = self.engine.counters().subscribers.get() > 1;
         let shared = if has_others && self.wants_most { EncodedRecord::of(record) } else { None };
         let count = match shared {
-            Some(told) => self.tell_encoded(&told),
-            None => self.tell_record(record),
+            Some(encoded) => self.send_encoded(&encoded),
+            None => self.encode_record(record),
         };
         self.wants_most = count * 2 > record.items;
     }
 
-    /// The same of a record that may need more memory than is free; its place in the feed stays
-    /// until there is some, as far as the feed reaches back.
-    fn tell_large(&mut self, record: &Arc<Record>) -> Telling {
+    /// Sends a record that may need more memory than is free. Its position in the feed stays until
+    /// there is some, as far as the feed reaches back.
+    fn send_large(&mut self, record: &Arc<Record>) -> Progress {
         let held = self.link.send_buffer.held();
         if !self.link.outgoing.try_cover(held + encoded_record::record_bytes_max(record)) {
-            // Its part of it may be less.
+            // The subscriber's part of the record may need less.
             let wanted = self.subscriptions.matcher();
             let changes = record.changes().filter(|change| wanted.matches(change.key));
             let bytes = changes.map(|change| encoded_record::bytes_max(&change)).sum::<usize>();
             if bytes > 0 && !self.link.outgoing.cover(held + bytes) {
-                return Telling::InLine;
+                return Progress::InLine;
             }
         }
         if let Some(reader) = &mut self.reader {
             reader.pass(record);
         }
-        self.tell_some(record);
-        Telling::Some
+        self.send_record(record);
+        Progress::Some
     }
 
-    /// Returns how many changes it got.
-    fn tell_record(&mut self, record: &Record) -> usize {
+    /// Sends its part of a record; returns how many changes that were.
+    fn encode_record(&mut self, record: &Record) -> usize {
         let (wanted, mut count) = (self.subscriptions.matcher(), 0);
         for change in record.changes().filter(|change| wanted.matches(change.key)) {
             let out = self.link.send_buffer.out(true, encoded_record::bytes_max(&change));
@@ -367,10 +369,10 @@ impl Subscriber<'_> {
         count
     }
 
-    /// The same of a record that is encoded.
-    fn tell_encoded(&mut self, told: &EncodedRecord) -> usize {
+    /// Sends its part of an encoded record; returns how many changes that were.
+    fn send_encoded(&mut self, encoded: &EncodedRecord) -> usize {
         let (wanted, mut count) = (self.subscriptions.matcher(), 0);
-        for (change, prev, message) in told.each() {
+        for (change, prev, message) in encoded.each() {
             if !wanted.matches(change.key) {
                 continue;
             }
@@ -386,7 +388,7 @@ impl Subscriber<'_> {
         count
     }
 
-    /// The beat tells up to which seq everything was sent; a subscriber that lags gets none.
+    /// The beat says up to which seq everything was sent; a lagging subscriber gets none.
     fn beat(&mut self) {
         if let Some(seq) = self.reader.as_ref().map(FeedReader::seq)
             && self.link.send_buffer.unwritten() < UNWRITTEN_BYTES

@@ -1,4 +1,5 @@
-//! Replies on their way to one peer: in the order of its requests, each held until it may be seen.
+//! Replies waiting to be sent to one peer: in order of its requests, each held until it may be
+//! seen.
 
 use super::byte_queue::ByteQueue;
 use super::send_buffer::SendBuffer;
@@ -12,10 +13,10 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use tokio::time::Instant;
 
-/// No further message that may overtake others is sent while so much is not written.
+/// Unwritten bytes above which no further message may overtake others.
 const DETACHED_UNWRITTEN_BYTES: usize = 1 << 20;
 
-/// How the frames of some replies stand in their message.
+/// How the frames of some replies are placed in their message.
 #[derive(Debug, Clone, Copy)]
 pub struct Framing {
     /// The peer is a REQ, and these are the first replies of the message: an empty frame leads.
@@ -26,7 +27,7 @@ pub struct Framing {
     pub ends: bool,
 }
 
-/// Replies that are not the peer's yet.
+/// Replies that may not be sent yet.
 #[derive(Debug, Default)]
 pub struct ReplyQueue {
     /// The frames of all units in order, one after the other.
@@ -34,18 +35,18 @@ pub struct ReplyQueue {
     units: VecDeque<Unit>,
     /// The replies of all units in order; their ranges count from their unit's start.
     replies: VecDeque<PendingReply>,
-    /// How many of them wait for what may take long.
+    /// How many of them wait for an event that may take long.
     waiting: usize,
-    /// Messages that are answered when they are due, whatever the order.
+    /// Messages that are answered as soon as they are due, in any order.
     detached: Vec<Detached>,
     detached_bytes: usize,
     detached_replies: usize,
     detached_waiting: usize,
-    /// One of them is being made. Nothing may keep it from being sent then.
+    /// A page is being made for one of them. Nothing may keep its message from being sent then.
     is_making: bool,
-    /// That of the first unit is being made, or the unit is to be sent when nothing else is.
+    /// The first unit's page is being made, or the unit is to be sent when nothing else is.
     is_first_next: bool,
-    /// That of the first unit is being made.
+    /// The first unit's page is being made.
     is_first_making: bool,
 }
 
@@ -58,16 +59,16 @@ struct Unit {
     replies: usize,
     /// Some reply has no bytes until it is released.
     is_deferred: bool,
-    /// So many replies from the first on are known to be due.
+    /// How many replies, from the first on, are known to be due.
     due: usize,
-    /// How many replies wait for what may take long.
+    /// How many replies wait for an event that may take long.
     waiting: usize,
-    /// Which reply is a page that is made later; the engine executes no two such together.
+    /// The reply that is a page made later; the engine executes no two such together.
     page: Option<usize>,
 }
 
 impl Unit {
-    /// Whether all its `replies` are due. What was due once is not looked at again.
+    /// Whether all its `replies` are due. A reply that was due once is not checked again.
     fn is_due<'r>(
         &mut self,
         engine: &Engine,
@@ -79,7 +80,7 @@ impl Unit {
         self.due == self.replies
     }
 
-    /// The page that is still to be made.
+    /// The page that is not made yet.
     fn unmade<'r>(
         &self,
         mut replies: impl Iterator<Item = &'r PendingReply>,
@@ -87,7 +88,8 @@ impl Unit {
         replies.nth(self.page?)?.deferred().filter(|page| !page.is_made())
     }
 
-    /// Whether it leaves a message begun, so that nothing else can be sent before its end.
+    /// Whether the unit leaves its message unfinished, so that nothing else can be sent before its
+    /// end.
     fn leaves_begun(&self) -> bool {
         self.framing.begins && !self.framing.ends
     }
@@ -99,7 +101,7 @@ struct Detached {
     unit: Unit,
     frames: ByteQueue,
     replies: Vec<PendingReply>,
-    /// Its reply is being made; then it is sent.
+    /// The page of its reply is being made; then the message is sent.
     is_next: bool,
 }
 
@@ -114,12 +116,12 @@ impl ReplyQueue {
         self.replies.len() + self.detached_replies
     }
 
-    /// What is held, in bytes: the frames, and what is known of each reply.
+    /// The size of the held replies in bytes: the frames, and the state of each reply.
     pub fn bytes(&self) -> usize {
         self.held.len() + self.detached_bytes + self.replies() * size_of::<PendingReply>()
     }
 
-    /// How many bytes it has allocated, each page that is being made being one of `page_bytes`.
+    /// How many bytes are allocated; each page being made counts `page_bytes`.
     pub fn held(&self, page_bytes: usize) -> usize {
         let pages = usize::from(self.is_making) + usize::from(self.is_first_making);
         self.held.held()
@@ -131,33 +133,34 @@ impl ReplyQueue {
             + pages * page_bytes
     }
 
-    /// Gives back what it has kept for what comes next.
+    /// Frees the allocations that were kept for reuse.
     pub fn rest(&mut self) {
         if self.is_empty() {
             *self = Self::default();
         }
     }
 
-    /// Whether it holds replies that wait for what the peer asked for, and not for the disk.
+    /// Whether it holds replies that wait for an event which the peer requested, and not for the
+    /// disk.
     pub fn waits_for_long(&self) -> bool {
         self.waiting > 0 || !self.detached.is_empty()
     }
 
-    /// How many replies wait for what may take long, and hold back what comes after them.
+    /// How many replies wait for an event that may take long, and delay the replies after them.
     pub fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// What the first of all waits for, if that is all that is waited for.
+    /// The barrier that the first reply waits for, if there is no other wait.
     pub fn barrier(&self) -> Option<DurabilityBarrier> {
         let first = self.units.front().filter(|unit| !unit.is_deferred)?;
         self.detached.is_empty().then_some(first.barrier)
     }
 
-    /// How far the writes have to come before anything may be due, besides what the caller's signal
-    /// tells of.
+    /// How far commits have to come before anything may be due, apart from events that raise the
+    /// caller's signal.
     pub fn next_step(&self, engine: &Engine, send_buffer: &SendBuffer) -> DurabilityBarrier {
-        // What is due, and cannot be sent yet, waits for something else.
+        // Due replies that cannot be sent yet wait for something else.
         let first = self.units.front().filter(|_| !self.is_first_next).and_then(|unit| {
             let is_known = unit.is_deferred.then(|| self.replies.get(unit.due));
             is_known.map_or(Some(unit.barrier), |reply| reply.and_then(PendingReply::barrier))
@@ -177,9 +180,10 @@ impl ReplyQueue {
         })
     }
 
-    /// When the next `wait` gives up; `None` where its message could not be sent then.
+    /// When the next `wait` times out; `None` where its message could not be sent then.
     pub fn deadline(&self, send_buffer: &SendBuffer) -> Option<Instant> {
-        // One that is wholly due waits for its page, and what follows it is not looked at yet.
+        // A message that is wholly due waits for its page, and the ones after it are not checked
+        // yet.
         let unit = self.units.front().filter(|unit| unit.due < unit.replies);
         let first = unit.and_then(|unit| self.replies.get(unit.due)?.until());
         if !may_overtake(send_buffer) {
@@ -190,7 +194,7 @@ impl ReplyQueue {
         detached.chain(first).min()
     }
 
-    /// Sends `replies`, which are in `encoded`, or holds them until they may be seen.
+    /// Sends `replies`, encoded in `encoded`, or holds them until they may be seen.
     pub fn push(
         &mut self,
         engine: &Engine,
@@ -258,8 +262,8 @@ impl ReplyQueue {
         self.detached.push(one);
     }
 
-    /// Moves what may be seen to the send_buffer. Replies that are made later are not made unless
-    /// `may_make` says that there is memory for a page.
+    /// Moves replies that may be seen to the send buffer. Pages are made only if `may_make` says
+    /// that there is memory for one.
     pub fn release(
         &mut self,
         engine: &Engine,
@@ -319,7 +323,7 @@ impl ReplyQueue {
         self.send(released, is_whole, send_buffer);
     }
 
-    /// Sends `released` bytes from the front as they are.
+    /// Sends `released` bytes from the front unchanged.
     fn send(&mut self, released: usize, is_whole: bool, send_buffer: &mut SendBuffer) {
         if released > 0 {
             send_buffer.take_from(&mut self.held, released, is_whole);
@@ -337,7 +341,7 @@ impl ReplyQueue {
         let is_first_next = self.is_first_next;
         let is_making = &mut self.is_making;
         let is_due = |one: &mut Detached| {
-            // What is made is sent: others wait for its place.
+            // A finished page is sent at once: other connections wait for its place.
             if !has_room.get() && !one.is_next || !one.unit.is_due(engine, one.replies.iter(), now)
             {
                 return false;
@@ -346,7 +350,7 @@ impl ReplyQueue {
                 *is_making &= !one.is_next;
                 return true;
             };
-            // One after the other, so that no connection takes what there is for all.
+            // One page after the other, so that no connection takes all the memory.
             if !*is_making && !is_first_next && may_make() {
                 (*is_making, one.is_next) = (true, true);
                 page.make();
@@ -373,8 +377,8 @@ impl ReplyQueue {
     }
 }
 
-/// Whether a message out of order may be sent: nothing may come between the frames of another, and
-/// what a peer does not read stays where it is counted.
+/// Whether a message may be sent out of order: not between the frames of another, and not while the
+/// peer leaves many bytes unread, which stay where they are counted.
 fn may_overtake(send_buffer: &SendBuffer) -> bool {
     send_buffer.is_between_messages() && has_room_for_more(send_buffer)
 }
@@ -383,13 +387,13 @@ fn has_room_for_more(send_buffer: &SendBuffer) -> bool {
     send_buffer.unwritten() < DETACHED_UNWRITTEN_BYTES
 }
 
-/// How many bytes the frames of `replies` take at the most.
+/// The most bytes that the frames of `replies` take.
 fn encoded_bytes(replies: &[PendingReply]) -> usize {
     let frames = replies.iter().map(|reply| FRAME_HEAD_BYTES + reply.range.len());
     frames.sum::<usize>() + FRAME_HEAD_BYTES
 }
 
-/// Appends the frames of `replies`; each is handed to `placed` with the range of its frame's body.
+/// Appends the frames of `replies`; calls `placed` with each and the range of its frame's body.
 fn encode(
     queue: &mut ByteQueue,
     encoded: &ReplyBuffer,
@@ -402,7 +406,7 @@ fn encode(
     };
     let out = queue.end(encoded_bytes(replies));
     let start = out.len();
-    // At once, since growing step by step would copy large replies several times.
+    // Reserved at once, since growing step by step would copy large replies several times.
     out.reserve(encoded_bytes(replies));
     if framing.has_delimiter {
         write_frame(out, true, &[]);
@@ -417,7 +421,7 @@ fn encode(
     }
 }
 
-/// The same where some replies have large values in them, which are not copied.
+/// The same for replies with large values in them, which are not copied.
 fn encode_pieces(
     queue: &mut ByteQueue,
     encoded: &ReplyBuffer,
@@ -445,8 +449,8 @@ fn encode_pieces(
     }
 }
 
-/// Moves the frames of replies from `frames` to `out`. Some of them are not what was encoded: made
-/// only now, or failed.
+/// Moves the frames of replies from `frames` to `out`. Some of them differ from the encoded ones:
+/// made only now, or failed.
 fn rebuild(
     engine: &Engine,
     out: &mut ByteQueue,
@@ -509,12 +513,12 @@ mod tests {
         replies
     }
 
-    /// A `changes` that has something to show.
+    /// A `changes` request that has changes to return.
     fn changes(engine: &Engine) -> Replies {
         ask(engine, b"\x94\0\x01\xa7changes\x91\0")
     }
 
-    /// One whose page is being made.
+    /// A `changes` reply whose page is being made.
     fn made(engine: &Engine) -> Replies {
         let replies = changes(engine);
         replies.list[0].deferred().unwrap().make();
@@ -527,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_made_never_waits_for_another() {
+    fn a_finished_page_never_waits_for_another() {
         block_on(async {
             let engine = engine();
             // There is one place left for all that follow.
@@ -550,13 +554,19 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_page_that_is_not_made_is_waited_for_later() {
+    fn replies_behind_an_unmade_page_are_waited_for_later() {
         block_on(async {
             let engine = engine();
             let (mut reply_queue, mut send_buffer) = (ReplyQueue::default(), SendBuffer::default());
             let over = ask(&engine, b"\x94\0\x02\xa4wait\x93\x09\xa6stored\x81\xaatimeout_ms\0");
-            for (asked, framing) in [(&changes(&engine), PART), (&over, REST)] {
-                reply_queue.push(&engine, &mut send_buffer, &asked.encoded, &asked.list, framing);
+            for (replies, framing) in [(&changes(&engine), PART), (&over, REST)] {
+                reply_queue.push(
+                    &engine,
+                    &mut send_buffer,
+                    &replies.encoded,
+                    &replies.list,
+                    framing,
+                );
             }
             reply_queue.release(&engine, &mut send_buffer, &mut || false);
             assert_eq!(

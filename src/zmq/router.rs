@@ -19,7 +19,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// Listens on `endpoints`, which `--router` named.
+    /// Listens on `endpoints`, the values of `--router`.
     pub async fn bind(endpoints: &[String], engine: Arc<Engine>) -> Result<Self, EdgeError> {
         let limits = &engine.config().limits;
         let refusing = Arc::clone(&engine);
@@ -28,12 +28,12 @@ impl Router {
         Ok(Self { edge, engine })
     }
 
-    /// Where it really listens.
+    /// The endpoints in use, with the ports that the system chose.
     pub fn endpoints(&self) -> Vec<String> {
         self.edge.endpoints()
     }
 
-    /// Serves on `loops` until `stop` says true, then until everything that was taken is answered.
+    /// Serves on `io_threads` until `stop` is true, then until every accepted request is answered.
     /// The engine must still commit until this returns.
     pub async fn run(self, io_threads: Arc<IoThreads>, stop: watch::Receiver<bool>) {
         let (engine, stopping) = (self.engine, stop.clone());
@@ -53,7 +53,7 @@ impl Router {
     }
 }
 
-/// Serves one client, whose handshake is still to come, until it is gone or `stop` says true.
+/// Serves one client, from its handshake until it is gone or `stop` is true.
 pub async fn connection(
     stream: Stream,
     engine: &Engine,

@@ -1,5 +1,5 @@
-//! What is on its way to a peer: the frames of its messages, and between two of them what the
-//! protocol itself has to say.
+//! Bytes to send to a peer: the frames of its messages, and between two messages the frames of the
+//! protocol itself.
 
 use super::byte_queue::ByteQueue;
 
@@ -10,7 +10,7 @@ pub struct SendBuffer {
     /// Greeting, handshake and PONG, until the wire is between two messages.
     control: Vec<u8>,
     between_messages: bool,
-    /// Frames of messages wait on the wire, and not only what keeps the connection alive.
+    /// Frames of messages wait to be written, and not only PING or PONG.
     has_messages: bool,
 }
 
@@ -22,18 +22,19 @@ impl Default for SendBuffer {
 }
 
 impl SendBuffer {
-    /// Where to append frames for the peer, of about `bytes`; `whole` says that they end a message.
+    /// Returns a buffer for frames to the peer, of about `bytes`; `whole` says that they end a
+    /// message.
     pub fn out(&mut self, whole: bool, bytes: usize) -> &mut Vec<u8> {
         self.queue(whole).end(bytes)
     }
 
-    /// Where to append frames for the peer; `whole` says that they end a message.
+    /// Returns the queue for frames to the peer; `whole` says that they end a message.
     pub fn queue(&mut self, whole: bool) -> &mut ByteQueue {
         self.has_messages = true;
         self.enqueue(whole)
     }
 
-    /// Where to append the frames of a message that tells the peer nothing but that all is well.
+    /// Returns a buffer for the frames of a beat, which does not count as a message.
     pub fn beat(&mut self, bytes: usize) -> &mut Vec<u8> {
         self.enqueue(true).end(bytes)
     }
@@ -44,28 +45,28 @@ impl SendBuffer {
         &mut self.wire
     }
 
-    /// Takes the `count` bytes of frames at the front of `queue`; `whole` says that they end a
+    /// Takes `count` bytes of frames from the front of `queue`; `whole` says that they end a
     /// message.
     pub fn take_from(&mut self, queue: &mut ByteQueue, count: usize, whole: bool) {
         queue.move_to(count, self.queue(whole));
     }
 
-    /// Whether what is queued ends with a whole message.
+    /// Whether the queued frames end with a whole message.
     pub fn is_between_messages(&self) -> bool {
         self.between_messages
     }
 
-    /// How many bytes wait for the peer to read.
+    /// The number of bytes that are not written yet.
     pub fn unwritten(&self) -> usize {
         self.wire.len() + self.control.len()
     }
 
-    /// How many bytes it has allocated.
+    /// The number of bytes allocated.
     pub fn held(&self) -> usize {
         self.wire.held() + self.control.capacity()
     }
 
-    /// Gives back what it has kept for what comes next.
+    /// Frees the allocations that were kept for reuse.
     pub fn rest(&mut self) {
         self.wire.rest();
         if self.control.is_empty() {
@@ -73,18 +74,18 @@ impl SendBuffer {
         }
     }
 
-    /// Where to append what the protocol has to say.
+    /// Returns a buffer for frames of the protocol itself.
     pub(super) fn control(&mut self) -> &mut Vec<u8> {
         &mut self.control
     }
 
-    /// What may be written now, from the front.
+    /// The bytes that may be written now, from the front.
     pub(super) fn front(&mut self) -> &[u8] {
         self.send_control();
         self.wire.front()
     }
 
-    /// So many bytes of that are written. True when messages may be among them.
+    /// Removes `count` written bytes. True when message bytes may be among them.
     pub(super) fn consume(&mut self, count: usize) -> bool {
         self.wire.consume(count);
         let had_messages = self.has_messages;
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_protocol_says_comes_between_two_messages() {
+    fn protocol_frames_are_sent_between_two_messages() {
         let mut send_buffer = SendBuffer::default();
         send_buffer.out(false, 0).extend_from_slice(b"first frame, ");
         send_buffer.control().extend_from_slice(b"pong, ");
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_a_connection_alive_is_no_message() {
+    fn a_ping_does_not_count_as_a_message() {
         let mut send_buffer = SendBuffer::default();
         send_buffer.control().extend_from_slice(b"pong");
         send_buffer.beat(4).extend_from_slice(b"beat");

@@ -1,8 +1,8 @@
-//! One client's connection: takes its commands, and answers each in the order of its requests.
+//! One client's connection: executes its commands, and answers them in order of its requests.
 //!
-//! One task a connection. A turn: release what may be seen, execute what came in, write, read. What
-//! one read brought is one call of the engine. A peer that does not read is not read from, and not
-//! executed for, so its requests wait in its own socket.
+//! One task a connection. A turn: release replies that may be seen, execute received requests,
+//! write, read. All requests of one read are one call of the engine. While a peer does not read, it
+//! is neither read from nor executed for, so its requests wait in its own socket.
 
 use super::batch::{Batch, Cursor, Room};
 use super::link::{Closed, Link};
@@ -25,15 +25,15 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-/// The engine's lock is held for no more requests than this at once.
+/// The most requests for which the engine's lock is held at once.
 const EXECUTE_AT_ONCE: usize = 256;
-/// Where there is little room for replies, no more requests are decoded than would fill it with
+/// Where there is little memory for replies, no more requests are decoded than would fill it with
 /// replies of this length, or a few.
 const REPLY_BYTES: usize = 128;
 const REQUESTS_MIN: usize = 16;
-/// What a request costs at least.
+/// The least that a request costs.
 const REQUEST: Cost = Cost::new(1, 0);
-/// The memory that a turn takes for replies: at first, at the most, and where there is little.
+/// The memory that a turn reserves for replies: usually, at most, and where memory is short.
 const TURN_BYTES: usize = 64 * 1024;
 const TURN_BYTES_MAX: usize = 1 << 20;
 const TURN_BYTES_MIN: usize = 4 * 1024;
@@ -46,25 +46,25 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Allocations that the sessions of a thread use one after the other.
+/// Allocations that the sessions of a thread share, one session at a time.
 #[derive(Default)]
 struct Scratch {
     replies: Replies,
     batch: Room,
 }
 
-/// What execution waits for.
+/// Why execution does not go on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Blocked {
-    /// Requests.
+    /// There are no requests.
     Idle,
-    /// Another turn: others come first.
+    /// The turn is over: other connections come first.
     Turn,
-    /// Replies that are held, or that the peer is to read.
+    /// Replies are held, or the peer is to read them.
     Full,
-    /// Room in the write queue.
+    /// There is no room in the write queue.
     NoRoom,
-    /// Memory for replies: it stands in line.
+    /// There is no memory for replies: the account is in line.
     NoMemory,
 }
 
@@ -76,19 +76,19 @@ struct Memory {
     others: usize,
 }
 
-/// What comes next.
+/// The next event of a session.
 enum Next {
     /// A turn: something was read, written, released or due.
     Turned(Result<(), Closed>),
     /// A look at the clock.
     Look(Instant),
-    /// The broker's stop, or the loss of the slot: how long the peer may take to read the rest.
+    /// The broker stops, or the slot was lost: how long the peer may take to read the rest.
     Stop(Duration),
 }
 
-/// What is seldom waited for.
+/// Rare events.
 struct Others<'w> {
-    /// Room in the write queue.
+    /// Room in the write queue was freed.
     room: Option<&'w mut watch::Receiver<u64>>,
     wake_at: Option<Instant>,
 }
@@ -98,7 +98,7 @@ impl Others<'_> {
         self.room.is_some() || self.wake_at.is_some()
     }
 
-    /// Until the first of them.
+    /// Waits until the first of them.
     async fn wait(self) {
         let Self { room, wake_at } = self;
         tokio::select! {
@@ -117,8 +117,8 @@ async fn changed<T>(receiver: Option<&mut watch::Receiver<T>>) {
     }
 }
 
-/// Until the broker stops, or another connection needs the slot: how long the peer may take then to
-/// read its last replies.
+/// Waits until the broker stops, or another connection needs the slot; returns how long the peer
+/// may take then to read its last replies.
 async fn patience_at_the_end(stop: &mut watch::Receiver<bool>, slot: &Slot) -> Duration {
     tokio::select! {
         _ = stop.wait_for(|stop| *stop) => STOP_PATIENCE,
@@ -145,15 +145,16 @@ pub(super) struct Session<'e> {
     looked: Instant,
     /// How long the peer has been gone while its requests wait for replies to be sent.
     left: Duration,
-    /// The memory that a turn takes for replies.
+    /// The memory that a turn reserves for replies.
     turn_bytes: usize,
-    /// How long the longest reply of late was, where that was long: the next ones may be, too.
+    /// The length of the longest recent reply, if that was long: the next ones may be long, too.
     longest: usize,
-    /// The next request's reply is longer than there was memory for: what it needs, or may.
+    /// The next request's reply is longer than the memory reserved for it: the bytes it needs, or
+    /// may need.
     lacks: Option<usize>,
-    /// What a page that is made later takes, with its copy.
+    /// The memory for a page that is made later, with its copy.
     page_bytes: usize,
-    /// Until when the next write may wait for room in the queue.
+    /// Until when the next write may wait for room in the write queue.
     room_until: Option<Instant>,
     /// The broker stops: until when the peer may read its last replies.
     stop_until: Option<Instant>,
@@ -189,7 +190,7 @@ impl<'e> Session<'e> {
             Ok(()) => {
                 let is_over = self.link.is_over();
                 if self.link.slot().is_evicted() {
-                    // Another has its slot by now.
+                    // Another connection has its slot by now.
                     return Closed::Evicted;
                 }
                 self.link.close().await;
@@ -198,7 +199,7 @@ impl<'e> Session<'e> {
         }
     }
 
-    /// Until the peer is gone, or everything is answered after `stop`.
+    /// Runs until the peer is gone, or until everything is answered after `stop`.
     async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Closed> {
         let mut room = self.engine.room();
         let slot = self.link.slot();
@@ -211,7 +212,7 @@ impl<'e> Session<'e> {
             room.mark_unchanged();
             self.release();
             let blocked = self.execute();
-            // A `flush` or `wait` for what has been reached has no progress to wait for.
+            // A `flush` or `wait` for a position already reached has no progress to wait for.
             self.release();
             self.link.outgoing.settle(self.held());
             if self.is_finished(blocked) {
@@ -235,7 +236,7 @@ impl<'e> Session<'e> {
             let are_others = others.is_any();
             let mut others = pin!(others.wait());
             let next = poll_fn(|cx| {
-                // In this order: a peer that always has something for us does not stop the clock.
+                // In this order: a peer that always sends does not stop the clock.
                 if self.stop_until.is_none()
                     && let Poll::Ready(patience) = stopped.poll(cx)
                 {
@@ -275,7 +276,7 @@ impl<'e> Session<'e> {
         barrier.map_or(Poll::Pending, |barrier| self.waiter.poll_released(context, barrier))
     }
 
-    /// Ready when a reply that is held may be due, or is made.
+    /// Ready when a held reply may be due, or its page is made.
     fn poll_due(&mut self, context: &Context<'_>, step: Option<DurabilityBarrier>) -> Poll<()> {
         if self.caller.signal.poll_raised(context).is_ready() {
             return Poll::Ready(());
@@ -300,9 +301,9 @@ impl<'e> Session<'e> {
             (self.turn_bytes, self.longest) = (TURN_BYTES, 0);
             self.link.outgoing.settle_exactly(self.held());
         }
-        // A peer that is not read from is not heard to leave. What it sent before is executed where
-        // that goes on by itself, but not where nobody is left for whom it could. One that ended
-        // its side only may wait for its replies.
+        // While reads are paused, a disconnect goes unnoticed. Requests received before are
+        // executed where that goes on by itself, but not where no peer is left to read the replies.
+        // A peer that ended only its side may wait for its replies.
         let is_full = matches!(blocked, Blocked::Full | Blocked::NoMemory);
         let has_left = self.link.is_over() || is_full && self.link.is_ended();
         let waits_in_vain = has_left && self.link.send_buffer.unwritten() == 0;
@@ -330,7 +331,7 @@ impl<'e> Session<'e> {
         [room_until, self.stop_until, due].into_iter().flatten().min()
     }
 
-    /// Executes what came in, as far as the peer's bounds and the queue allow.
+    /// Executes received requests, as far as the peer's bounds and the write queue allow.
     fn execute(&mut self) -> Blocked {
         let blocked = self.execute_within_limits();
         if blocked != Blocked::Turn {
@@ -342,7 +343,7 @@ impl<'e> Session<'e> {
     fn execute_within_limits(&mut self) -> Blocked {
         let limits = &self.engine.config().limits;
         let unread = self.reply_queue.bytes() + self.link.send_buffer.unwritten();
-        // Also where no request waits: PING is answered without one.
+        // Also where no request waits: a PING needs no request to be answered.
         if unread >= limits.max_unread_bytes || !self.link.outgoing.try_cover(self.held()) {
             return Blocked::Full;
         }
@@ -377,7 +378,7 @@ impl<'e> Session<'e> {
         })
     }
 
-    /// Has its turn, as far as it may do something in it.
+    /// Executes a turn, as far as the turn's share allows.
     fn execute_turn(
         &mut self,
         requests_max: usize,
@@ -409,8 +410,8 @@ impl<'e> Session<'e> {
         }
     }
 
-    /// Takes memory for the replies of a turn before they are made; `None` where there is none, and
-    /// it stands in line.
+    /// Reserves memory for the replies of a turn before they are made; `None` where there is none,
+    /// and the account enters the line.
     fn reserve(&mut self) -> Option<Memory> {
         let held = self.held();
         let outgoing = &mut self.link.outgoing;
@@ -437,14 +438,14 @@ impl<'e> Session<'e> {
         None
     }
 
-    /// Moves what may be seen to the peer.
+    /// Moves replies that may be seen to the send buffer.
     fn release(&mut self) {
         let wanted = self.held() + self.page_bytes;
         let Link { send_buffer, outgoing, .. } = &mut self.link;
         self.reply_queue.release(self.engine, send_buffer, &mut || outgoing.cover(wanted));
     }
 
-    /// What replies take in memory, on their way to the peer.
+    /// The memory that replies take until they are sent.
     fn held(&self) -> usize {
         self.reply_queue.held(self.page_bytes) + self.link.send_buffer.held()
     }
@@ -490,7 +491,8 @@ impl<'e> Session<'e> {
         self.room_until.is_some_and(|until| Instant::now() >= until)
     }
 
-    /// A write waits so long for room, counted from when it came first in line.
+    /// Starts or keeps the time limit of a write that waits for room; it counts from the first
+    /// wait.
     fn wait_for_room(&mut self, blocked: Blocked, executed: usize) {
         if blocked != Blocked::NoRoom {
             self.room_until = None;

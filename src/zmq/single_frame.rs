@@ -1,8 +1,9 @@
-//! The usual messages, found where they were read: one frame, after an empty one or not.
+//! Recognizes the usual messages where they were read: one frame, with or without an empty one
+//! first.
 //!
-//! Nearly all that a client sends after its handshake is like that, and whole when it is read, so
-//! it takes no assembling. Everything else (several frames, a part of one, a command) is left to
-//! the codec. With a mechanism that encrypts, all of it would be.
+//! Nearly all messages after the handshake have this form and are whole when they are read, so they
+//! need no assembling. All others (several frames, a part of one, a command) are left to the codec.
+//! With an encrypting mechanism, all messages would be.
 
 use super::zmtp::Bounds;
 
@@ -12,7 +13,7 @@ const LONG: u8 = 0x02;
 /// The empty frame that REQ sends first.
 const DELIMITER: [u8; 2] = [0x01, 0x00];
 
-/// Where a single-frame message is, among the bytes that it was read with.
+/// The place of a single-frame message among the bytes read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SingleFrame {
     /// An empty frame comes first.
@@ -21,8 +22,8 @@ pub(super) struct SingleFrame {
     pub(super) end: u32,
 }
 
-/// Finds the single-frame messages at the front of `input` that are whole and within `bounds`;
-/// they will be kept after `before` other bytes. Returns how many bytes they take.
+/// Finds the single-frame messages at the front of `input` that are whole and within `bounds`; they
+/// will be kept after `before` other bytes. Returns how many bytes they take.
 pub(super) fn split(
     input: &[u8],
     before: usize,
@@ -43,8 +44,8 @@ pub(super) fn split(
     input.len() - rest.len()
 }
 
-/// Whether a delimiter comes first, how long the frame is, and what follows its head; `None` where
-/// there is no single-frame message.
+/// Whether a delimiter comes first, how long the frame is, and the bytes after its head; `None`
+/// where there is no single-frame message.
 fn head(input: &[u8]) -> Option<(bool, usize, &[u8])> {
     let (has_delimiter, input) = match input.strip_prefix(&DELIMITER) {
         Some(rest) => (true, rest),
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_leaves_the_message_that_it_cuts() {
+    fn a_message_that_is_not_whole_is_left() {
         let input = [b"\0\x02ab\x01\0\0\x01c".as_slice(), &long(256)].concat();
         for end in 0..=input.len() {
             let whole = [4, 9, input.len()].into_iter().filter(|&at| at <= end).max();
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_a_bound_is_left_to_be_refused() {
+    fn a_message_over_a_bound_is_left_to_the_codec() {
         let one = Bounds { frames: 1, ..BOUNDS };
         assert_eq!(found(b"\x01\0\0\x01c", one).1, 0);
         assert_eq!(found(&long(2), Bounds { bytes: 1, ..BOUNDS }).1, 0);

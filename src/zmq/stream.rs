@@ -19,7 +19,7 @@ pub enum Stream {
     Ipc(UnixStream),
 }
 
-/// A connected socket that no event loop knows of.
+/// A connected socket that is not registered with an event loop.
 #[derive(Debug)]
 pub enum Detached {
     /// Over TCP.
@@ -29,7 +29,7 @@ pub enum Detached {
 }
 
 impl Detached {
-    /// The same socket, on the event loop of this thread.
+    /// Registers the socket with this thread's event loop.
     pub fn attach(self) -> io::Result<Stream> {
         match self {
             Self::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
@@ -39,7 +39,7 @@ impl Detached {
 }
 
 impl Stream {
-    /// Where the peer is.
+    /// The peer's address.
     pub fn address(&self) -> PeerAddress {
         match self {
             Self::Tcp(stream) => stream.peer_addr().map_or(PeerAddress::Local, PeerAddress::from),
@@ -47,7 +47,7 @@ impl Stream {
         }
     }
 
-    /// Ready when there may be something to read, or the peer has ended its side. Fails never: the
+    /// Ready when there may be something to read, or the peer has ended its side. Never fails: the
     /// read does.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let ready = match self {
@@ -57,7 +57,7 @@ impl Stream {
         ready.map(drop)
     }
 
-    /// Ready when the system may take something. Fails never: the write does.
+    /// Ready when the system may take bytes. Never fails: the write does.
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let ready = match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
@@ -66,8 +66,8 @@ impl Stream {
         ready.map(drop)
     }
 
-    /// Whether the peer has ended its side, as far as the event loop has heard; what it sent before
-    /// may not be read yet. Asks the system nothing.
+    /// Whether the event loop knows that the peer has ended its side; some of its bytes may not be
+    /// read yet. Makes no system call.
     pub fn is_ended(&self) -> bool {
         let ready = match self {
             Self::Tcp(stream) => stream.ready(Interest::READABLE).now_or_never(),

@@ -1,4 +1,4 @@
-//! What one subscriber wants: a bounded set of key prefixes.
+//! One subscriber's set of key prefixes, bounded.
 
 use crate::limits::Limits;
 use std::collections::BTreeMap;
@@ -7,23 +7,23 @@ use std::sync::Arc;
 /// Most bytes of all prefixes of one subscriber together.
 const PREFIX_BYTES_MAX: usize = 1 << 20;
 
-/// What a prefix takes besides its bytes: its place in a leaf of the map that may be half full, its
-/// place in the list of the shortest that may be twice as long, its counts, and what the allocator
-/// adds.
+/// Memory of a prefix besides its bytes: its entry in a leaf of the map that may be half full, its
+/// entry in the list of the shortest that may be twice as long, its counts, and the allocator's
+/// overhead.
 const PREFIX_COST: usize = 2 * (size_of::<Prefix>() + size_of::<u32>())
     + 2 * size_of::<Prefix>()
     + 2 * size_of::<usize>()
     + ALLOCATION_COST;
-/// What the allocator adds to an allocation, its rounding included.
+/// The allocator's overhead for an allocation, its rounding included.
 const ALLOCATION_COST: usize = 24;
 
 type Prefix = Arc<[u8]>;
 
-/// A set of prefixes. The same prefix may be there several times, and goes when each is cancelled.
+/// A set of prefixes. A prefix may be in it several times; it goes when each is cancelled.
 #[derive(Debug)]
 pub struct Subscriptions {
     prefixes: BTreeMap<Prefix, u32>,
-    /// Those of them that begin with no other one, in order; once they are asked for.
+    /// The prefixes that do not begin with another one, in order; built on demand.
     shortest: Option<Vec<Prefix>>,
     bytes: usize,
     count_max: usize,
@@ -36,17 +36,17 @@ impl Subscriptions {
         Self { prefixes, shortest, bytes: 0, count_max: limits.max_subscriptions }
     }
 
-    /// Whether nothing is wanted.
+    /// Whether there is no subscription.
     pub fn is_empty(&self) -> bool {
         self.prefixes.is_empty()
     }
 
-    /// How many bytes they take in memory.
+    /// The memory that the prefixes take, in bytes.
     pub fn held(&self) -> usize {
         self.bytes + self.prefixes.len() * PREFIX_COST
     }
 
-    /// Adds a prefix; false when that is more than one subscriber may have.
+    /// Adds a prefix; false above a subscriber's limit.
     pub fn add(&mut self, prefix: &[u8]) -> bool {
         if let Some(times) = self.prefixes.get_mut(prefix) {
             *times = times.saturating_add(1);
@@ -62,7 +62,7 @@ impl Subscriptions {
         true
     }
 
-    /// Cancels a prefix once; one that is not there is none to cancel.
+    /// Cancels a prefix once; does nothing for an unknown one.
     pub fn remove(&mut self, prefix: &[u8]) {
         let Some(times) = self.prefixes.get_mut(prefix) else { return };
         *times -= 1;
@@ -73,13 +73,13 @@ impl Subscriptions {
         }
     }
 
-    /// What tells whether a topic is wanted, until the next change.
+    /// Returns a matcher of topics, valid until the next change of the set.
     pub fn matcher(&mut self) -> Matcher<'_> {
         let Self { prefixes, shortest, .. } = self;
         Matcher(shortest.get_or_insert_with(|| {
             let mut shortest: Vec<Prefix> = Vec::new();
             for prefix in prefixes.keys() {
-                // In order, what begins with another one comes after it.
+                // In this order, a prefix that begins with another one comes after it.
                 if !shortest.last().is_some_and(|last| prefix.starts_with(last)) {
                     shortest.push(Arc::clone(prefix));
                 }
@@ -96,8 +96,8 @@ pub struct Matcher<'s>(&'s [Prefix]);
 impl Matcher<'_> {
     /// Whether `topic` begins with one of the prefixes.
     pub fn matches(&self, topic: &[u8]) -> bool {
-        // All that lies between a prefix of the topic and the topic begins with that prefix too. So
-        // if there is one, it is the nearest below.
+        // All strings between a prefix of the topic and the topic begin with that prefix too. So if
+        // there is one, it is the nearest below.
         let below = self.0.partition_point(|prefix| **prefix <= *topic);
         let nearest = below.checked_sub(1).and_then(|place| self.0.get(place));
         nearest.is_some_and(|prefix| topic.starts_with(prefix))
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn matching_agrees_with_asking_every_prefix() {
+    fn the_matcher_agrees_with_a_check_of_every_prefix() {
         let mut random = fastrand::Rng::with_seed(11);
         let mut word = move || -> Vec<u8> {
             (0..random.usize(..7)).map(|_| b"ab\xFF"[random.usize(..3)]).collect()
@@ -127,7 +127,7 @@ mod tests {
             }
             let gone = word();
             if prefixes.contains(&gone) {
-                // Once of the times that it was asked for.
+                // Cancels one of several subscriptions to the same prefix.
                 set.remove(&gone);
                 prefixes.remove(prefixes.iter().position(|prefix| *prefix == gone).unwrap());
             }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_asked_for_twice_stays_until_cancelled_twice() {
+    fn a_prefix_added_twice_stays_until_cancelled_twice() {
         let mut set = none();
         assert!(set.add(b"a") && set.add(b"a"));
         set.remove(b"a");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_bound_on_count_and_bytes() {
+    fn the_count_and_bytes_of_prefixes_are_bounded() {
         let mut set = none();
         assert!((0..500u32).all(|n| set.add(&n.to_be_bytes())));
         assert!(!set.add(b"one more") && set.add(&7u32.to_be_bytes()));

@@ -2,9 +2,9 @@
 //!
 //! The only file that names omq-proto, so that it can be replaced. Its sans-IO connection does the
 //! greeting and the security handshake, and it reads and writes commands. Frames are ours: a
-//! command may come between two frames of a message (libzmq sends its PINGs there), and leaves that
-//! message as it is; and every bound holds before anything is kept. The usual messages take a
-//! shorter way: see `plain`.
+//! command may come between two frames of a message (libzmq sends its PINGs there) and leaves that
+//! message unchanged, and every bound is checked before anything is kept. The usual messages take a
+//! shorter way: see `single_frame`.
 
 use super::frame_reader::{COMMAND, FrameReader, Head, LONG, Step};
 use super::single_frame;
@@ -18,12 +18,12 @@ pub use super::inbox::{Inbox, Message, Signal};
 
 /// Every ZMTP 3 greeting is this long; frames follow.
 const GREETING_BYTES: usize = 64;
-/// The longest command before the handshake is done; honest ones have some hundred bytes.
+/// The longest command before the handshake is done; honest ones have a few hundred bytes.
 const HANDSHAKE_BYTES: usize = 8 * 1024;
-/// What is kept of a command besides a subscription: the longest one that is answered is a PING.
+/// The most that is kept of a command other than a subscription: the longest answered one is PING.
 const COMMAND_BYTES: usize = 512;
 
-/// What we are to the peer.
+/// Our socket type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Speaks with REQ and DEALER.
@@ -67,7 +67,7 @@ impl From<omq_proto::Error> for Violation {
     }
 }
 
-/// The head of a short frame.
+/// The length of a short frame's head.
 const HEAD_BYTES_MIN: u64 = 2;
 
 /// One peer's protocol state.
@@ -80,31 +80,31 @@ pub struct Codec {
     is_ready: bool,
     greeting_left: usize,
     reader: FrameReader,
-    /// The frame that has begun.
+    /// The unfinished frame.
     head: Head,
-    /// A command that has begun, as far as it may matter.
+    /// An unfinished command, as far as it may matter.
     command: Vec<u8>,
     /// How long the peer allows itself to be silent after its last PING, if that came last.
     peer_silence: Option<Duration>,
-    /// Bytes of messages, ever: those of commands are not among them.
+    /// All bytes of messages received; those of commands do not count.
     received: u64,
-    /// How many messages, and commands between two of them, have begun.
+    /// How many messages, and commands between two messages, have begun.
     begun: u64,
-    /// Bytes of messages and subscriptions, their heads included: what the peer asks for, ever.
-    asked: u64,
+    /// All bytes of messages and subscriptions received, heads included: the peer's requests.
+    requested_bytes: u64,
 }
 
-/// A message, or a command, that has begun and not ended.
+/// An unfinished message or command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unfinished {
-    /// It tells one from another.
+    /// Distinguishes it from other messages.
     pub number: u64,
-    /// How many bytes of messages have come on the connection.
+    /// How many bytes of messages the connection has received.
     pub received: u64,
 }
 
 impl Codec {
-    /// The server's side of a connection, its greeting already queued.
+    /// Returns the server's side of a connection, its greeting already queued.
     pub fn new(kind: Kind, limits: &Limits) -> Self {
         let socket_type = match kind {
             Kind::Router => SocketType::Router,
@@ -124,7 +124,7 @@ impl Codec {
             peer_silence: None,
             received: 0,
             begun: 0,
-            asked: 0,
+            requested_bytes: 0,
         }
     }
 
@@ -138,31 +138,30 @@ impl Codec {
         self.is_ready && self.connection.peer_minor() >= 1
     }
 
-    /// How long the peer allows itself to be silent after its last PING, if that was the last it
-    /// sent.
+    /// How long the peer allows itself to be silent after its last PING, if it sent nothing since.
     pub fn peer_silence(&self) -> Option<Duration> {
         self.peer_silence
     }
 
-    /// The message, or the command, that has begun and not ended.
+    /// The unfinished message or command.
     pub fn unfinished(&self, inbox: &Inbox) -> Option<Unfinished> {
         let is_unfinished = inbox.is_open() || !self.reader.is_between_frames();
         is_unfinished.then_some(Unfinished { number: self.begun, received: self.received })
     }
 
-    /// How many bytes of messages and subscriptions have come: a PING, and a command that is not
-    /// known, count for nothing.
-    pub fn asked(&self) -> u64 {
-        self.asked
+    /// How many bytes of messages and subscriptions the peer has sent: a PING and an unknown
+    /// command do not count.
+    pub fn requested_bytes(&self) -> u64 {
+        self.requested_bytes
     }
 
-    /// How many bytes it has allocated.
+    /// The number of bytes allocated.
     pub fn held(&self) -> usize {
         self.command.capacity()
     }
 
-    /// Takes what was read. What it completes is appended to `inbox`, what is due to the peer for
-    /// it (greeting, handshake, PONG) to `replies`.
+    /// Processes bytes that were read. Completed messages are appended to `inbox`; greeting,
+    /// handshake and PONG for the peer are appended to `replies`.
     pub fn feed(
         &mut self,
         mut input: &[u8],
@@ -178,7 +177,7 @@ impl Codec {
         inbox.rest();
         loop {
             if self.is_ready && self.reader.is_between_frames() && !inbox.is_open() {
-                input = self.take_plain(input, inbox);
+                input = self.take_single_frames(input, inbox);
             }
             match self.reader.next(&mut input)? {
                 None => return Ok(()),
@@ -194,7 +193,7 @@ impl Codec {
     }
 
     /// Takes the single-frame messages at the front; returns the rest.
-    fn take_plain<'a>(&mut self, input: &'a [u8], inbox: &mut Inbox) -> &'a [u8] {
+    fn take_single_frames<'a>(&mut self, input: &'a [u8], inbox: &mut Inbox) -> &'a [u8] {
         if self.kind == Kind::Publisher {
             return input;
         }
@@ -204,11 +203,11 @@ impl Codec {
         });
         let (taken, rest) = input.split_at(len.min(input.len()));
         if !taken.is_empty() {
-            // A copy of just what was read: an idle connection then holds next to nothing.
+            // An exact copy of the bytes read: so an idle connection holds next to nothing.
             inbox.append_whole(taken);
             self.peer_silence = None;
             self.received += taken.len() as u64;
-            self.asked += taken.len() as u64;
+            self.requested_bytes += taken.len() as u64;
             self.begun += 1;
         }
         rest
@@ -228,7 +227,7 @@ impl Codec {
             };
         }
         if !head.is_command {
-            self.asked += HEAD_BYTES_MIN;
+            self.requested_bytes += HEAD_BYTES_MIN;
             return inbox.begin_frame(head.len, self.bounds);
         }
         if head.len > self.bounds.bytes {
@@ -240,11 +239,11 @@ impl Codec {
     fn take_body(&mut self, bytes: &[u8], inbox: &mut Inbox) {
         if !self.head.is_command {
             self.received += bytes.len() as u64;
-            self.asked += bytes.len() as u64;
+            self.requested_bytes += bytes.len() as u64;
             inbox.append(bytes, self.reader.left());
             return;
         }
-        // What is longer than any command that matters goes as it comes.
+        // Bytes of a command longer than any that matters are dropped.
         let kept_max = match (self.is_ready, self.kind) {
             (false, _) => HANDSHAKE_BYTES,
             (true, Kind::Router) => COMMAND_BYTES,
@@ -269,7 +268,7 @@ impl Codec {
         Ok(())
     }
 
-    /// Does what a command says; one that is not known is passed over.
+    /// Executes a command; ignores an unknown one.
     fn obey(
         &mut self,
         body: Vec<u8>,
@@ -287,12 +286,12 @@ impl Codec {
                 return Err(Violation::Protocol(text.to_owned()));
             }
             Command::Subscribe(topic) if self.kind == Kind::Publisher => {
-                self.asked += HEAD_BYTES_MIN + topic.len() as u64;
+                self.requested_bytes += HEAD_BYTES_MIN + topic.len() as u64;
                 // A copy of its own, without the command's name.
                 inbox.signals.push_back(Signal::Subscribe(Bytes::copy_from_slice(&topic)));
             }
             Command::Cancel(topic) if self.kind == Kind::Publisher => {
-                self.asked += HEAD_BYTES_MIN + topic.len() as u64;
+                self.requested_bytes += HEAD_BYTES_MIN + topic.len() as u64;
                 inbox.signals.push_back(Signal::Cancel(Bytes::copy_from_slice(&topic)));
             }
             _ => {}
@@ -316,7 +315,7 @@ impl Codec {
         loop {
             self.take_replies(replies);
             while self.connection.poll_event().is_some() {
-                // Identities are not looked at: a reply goes to the connection that asked.
+                // Identities are ignored: a reply goes to the connection of its request.
             }
             if !self.connection.has_pending_input() {
                 break;
@@ -328,7 +327,7 @@ impl Codec {
         Ok(())
     }
 
-    /// Moves what the handshake has to say to `replies`.
+    /// Moves the handshake's output to `replies`.
     pub fn take_replies(&mut self, replies: &mut Vec<u8>) {
         if self.connection.has_pending_transmit() {
             let taken: usize = self
@@ -366,7 +365,7 @@ pub fn write_frame(out: &mut Vec<u8>, more: bool, payload: &[u8]) {
 /// The longest head of a frame.
 pub const FRAME_HEAD_BYTES: usize = 9;
 
-/// Appends the head of a frame whose `len` bytes the caller appends.
+/// Appends the head of a frame; the caller appends its `len` bytes.
 pub fn write_frame_head(out: &mut Vec<u8>, more: bool, len: usize) {
     write_head(out, u8::from(more), len);
 }
@@ -389,7 +388,7 @@ pub(super) mod tests {
     const READY: &[u8] = b"\x04\x1C\x05READY\x0BSocket-Type\0\0\0\x06DEALER";
     const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0BSocket-Type\0\0\0\x03SUB";
 
-    /// The state of a router whose peer has shaken hands, and what came in and goes out by then.
+    /// A router's codec after the peer's handshake, with what came in and goes out by then.
     pub fn greeted() -> (Codec, Inbox, Vec<u8>) {
         greeted_as(Kind::Router)
     }
@@ -408,7 +407,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn messages_are_the_same_however_they_are_cut() {
+    fn messages_are_the_same_wherever_reads_end() {
         let body = |len: usize| (0..len).map(|n| n as u8).collect::<Vec<u8>>();
         let sent = [
             vec![body(0), body(1), body(255)],
@@ -442,18 +441,18 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_a_publisher_hears_of_subscriptions() {
+    fn only_a_publisher_receives_subscriptions() {
         let wire = b"\x04\x0B\x09SUBSCRIBEa\x04\x08\x06CANCELb\x04\x06\x04JOINc";
-        for (kind, heard) in [(Kind::Router, 0), (Kind::Publisher, 2)] {
+        for (kind, signals) in [(Kind::Router, 0), (Kind::Publisher, 2)] {
             let (mut codec, mut inbox, mut replies) = greeted_as(kind);
             codec.feed(wire, &mut inbox, &mut replies).unwrap();
-            assert_eq!(inbox.signals.len(), heard, "{kind:?}");
+            assert_eq!(inbox.signals.len(), signals, "{kind:?}");
             assert!(inbox.messages.is_empty());
         }
     }
 
     #[test]
-    fn a_peer_that_goes_on_speaking_after_a_ping_is_not_held_to_it() {
+    fn a_later_message_cancels_the_silence_that_a_ping_allowed() {
         let (mut codec, mut inbox, mut replies) = greeted();
         let ping = b"\x04\x07\x04PING\0\x05";
         let plain = b"\0\x01a";
@@ -465,7 +464,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_waits_to_be_executed_is_counted() {
+    fn messages_that_wait_to_be_executed_are_counted() {
         let (mut codec, mut inbox, mut replies) = greeted();
         let mut wire = Vec::new();
         write_frame(&mut wire, false, &[0; 1_000]);
