@@ -1,8 +1,8 @@
-//! What work costs those who wait for it, and how much is done before others get their turn.
+//! Counts the work of commands, and bounds what is done before other connections get a turn.
 //!
-//! Under the engine's lock, and in a turn of an I/O thread, others wait. So work there is counted
-//! as it is done, whether it is refused in the end, or nobody wants its reply: entries of the map
-//! that are passed, and bytes that are copied.
+//! Under the engine's lock, and in a turn of an I/O thread, other requests wait. So work there is
+//! counted as it is done, even if it is refused in the end or its reply is not wanted: entries of
+//! the map that are passed, and bytes that are copied.
 
 /// The cost of some work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,28 +14,28 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// A cost that nothing exceeds.
+    /// The largest cost.
     pub const MAX: Self = Self { entries: usize::MAX, bytes: usize::MAX };
 
-    /// A cost of so many entries and bytes.
+    /// A cost of this many entries and bytes.
     pub const fn new(entries: usize, bytes: usize) -> Self {
         Self { entries, bytes }
     }
 
-    /// The cost of both.
+    /// The sum of two costs.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         let entries = self.entries.saturating_add(other.entries);
         Self { entries, bytes: self.bytes.saturating_add(other.bytes) }
     }
 
-    /// Whether it is within another in both.
+    /// Whether neither part exceeds that of another cost.
     pub fn fits(self, max: Self) -> bool {
         self.entries <= max.entries && self.bytes <= max.bytes
     }
 }
 
-/// How much may be done before others get their turn.
+/// How much work may be done before other connections get a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkBudget {
     max: Cost,
@@ -60,18 +60,18 @@ impl WorkBudget {
         self.used = self.used.plus(cost);
     }
 
-    /// Counts work that was due whoever came: it takes nothing away from what may be done.
+    /// Counts work that was due in any case: it uses up none of the budget.
     pub fn charge_beyond(&mut self, cost: Cost) {
         self.max = self.max.plus(cost);
         self.charge(cost);
     }
 
-    /// What was done.
+    /// The work done so far.
     pub fn used(&self) -> Cost {
         self.used
     }
 
-    /// How much may be done in all.
+    /// The whole budget.
     pub fn max(&self) -> Cost {
         self.max
     }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_is_used_up_by_either_of_the_two() {
+    fn a_budget_is_used_up_by_entries_or_by_bytes() {
         let mut budget = WorkBudget::of(Cost::new(10, 100));
         budget.charge(Cost::new(4, 60));
         assert!(budget.has_room(Cost::new(6, 40)));

@@ -1,7 +1,7 @@
 //! **vatn** is a key-value store and change feed over ZeroMQ and HTTP: an ordered map in memory, a
 //! log on disk below it, and every change published to subscribers.
 //!
-//! The rooms, from the ground up; a room imports only from below (held by `tests/tidy`):
+//! The modules, from the ground up; each imports only from those before it (held by `tests/tidy`):
 //!
 //! - [`protocol`] has arguments, replies, changes and error codes, as bytes. [`limits`] has every
 //!   bound, [`config`] the settings of a broker, [`clock`] the time, [`process`] signals,

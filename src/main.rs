@@ -1,4 +1,4 @@
-//! The `vatn` program: read the command line, do it, and say in one line why not.
+//! The `vatn` program: reads the command line, runs the command, and reports failure in one line.
 
 use std::process::ExitCode;
 

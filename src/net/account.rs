@@ -1,4 +1,4 @@
-//! What one connection holds of the memory quota.
+//! One connection's share of the memory quota.
 
 use super::memory_quota::{Category, Part, UNIT_BYTES};
 use super::reservation::Reservation;
@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// A peer's rate is known after it was observed for so long.
+/// A peer's rate is known only after it was observed for this long.
 const RATE_WINDOW: Duration = Duration::from_millis(500);
 
-/// Since when a peer is waited for, and what it had moved when it was last asked.
+/// Since when the peer is to act, and the bytes it had moved at the last rate check.
 #[derive(Debug, Clone, Copy)]
 struct Observed {
     since: Instant,
@@ -19,27 +19,27 @@ struct Observed {
     before: u64,
 }
 
-/// Since when a peer is waited for, and how many bytes a second it moves.
+/// Since when the peer is to act, and how many bytes a second it moves.
 pub(super) struct Pace {
     pub(super) since: Instant,
-    /// `None` where it was observed for too short a time.
+    /// `None` where the peer was observed for too short a time.
     pub(super) rate: Option<u64>,
 }
 
-/// What one connection holds in one category, and how quickly its peer makes that less.
+/// The memory that one connection holds in one category, and how quickly its peer reduces it.
 #[derive(Debug)]
 pub struct Account {
     pub(super) part: Arc<Part>,
     id: u64,
     pub(super) free: usize,
-    /// The peer makes it less by reading, and not by sending on.
+    /// The peer reduces it by reading, and not by sending on.
     is_read_to: bool,
     /// Units.
     reserved: AtomicUsize,
     moved: AtomicU64,
-    /// While the peer is waited for.
+    /// Set while the peer is to act.
     observed: Mutex<Option<Observed>>,
-    /// It stands in line itself.
+    /// The account itself is in line for memory.
     is_in_line: AtomicBool,
     is_cut: AtomicBool,
     waker: AtomicWaker,
@@ -74,10 +74,10 @@ impl Account {
         self.is_in_line.load(Relaxed)
     }
 
-    /// It stands in line, or does no longer: what it could not do meanwhile does not count.
+    /// Sets whether the account is in line; what the peer could not do meanwhile does not count.
     pub(super) fn stand_in_line(&self, is_in_line: bool) {
         if self.is_read_to {
-            // What it does not read is its own doing, whatever else it waits for.
+            // Unread replies are the peer's own fault, whatever else it waits for.
             return;
         }
         self.is_in_line.store(is_in_line, Relaxed);
@@ -86,14 +86,14 @@ impl Account {
         }
     }
 
-    /// The peer has read, or sent, so many bytes more.
+    /// Records that the peer has read, or sent, this many bytes more.
     pub fn moved(&self, bytes: usize) {
         if self.reserved.load(Relaxed) > 0 {
             self.moved.fetch_add(bytes as u64, Relaxed);
         }
     }
 
-    /// Whether it is the peer that is waited for: only then does its rate count.
+    /// Sets whether the peer is to act: only then does its rate count.
     pub fn observe(&self, waits_for_peer: bool) {
         let mut observed = self.observed();
         if waits_for_peer != observed.is_some() {
@@ -104,7 +104,7 @@ impl Account {
         }
     }
 
-    /// Whether the connection is to be closed: others wait for its memory.
+    /// Whether the connection is to be closed because others wait for its memory.
     pub fn is_cut(&self) -> bool {
         self.is_cut.load(Relaxed)
     }
@@ -117,7 +117,7 @@ impl Account {
         if self.is_cut() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Bytes that are reserved.
+    /// The bytes that are reserved.
     pub fn reserved(&self) -> usize {
         self.reserved.load(Relaxed) * UNIT_BYTES
     }
@@ -131,8 +131,8 @@ impl Account {
         self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How quickly the peer made it less since it was last asked; `None` where it is not the peer
-    /// that is waited for.
+    /// How quickly the peer reduced the memory since the last check; `None` while it is not the
+    /// peer's turn to act.
     pub(super) fn pace(&self, now: Instant) -> Option<Pace> {
         let mut observed = self.observed();
         let Observed { since, marked, before } = (*observed).filter(|_| !self.is_cut())?;

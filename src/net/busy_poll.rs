@@ -1,18 +1,18 @@
-//! What a thread does before it sleeps: where one connection alone keeps it busy, and comes back
-//! soon, it looks for a while whether the next request is there.
+//! Busy polling before a thread sleeps: where a single busy connection comes back soon, the thread
+//! polls for a while whether its next request is there.
 //!
-//! To be put to sleep and woken takes a thread longer than all the work for a request does, most of
-//! all where that lets its core halt: a client that asks, waits and asks again spends most of its
-//! time on it. The kernel looks before it halts a virtual processor in the same way
-//! (`halt_poll_ns`), and Seastar before its reactor sleeps (`--idle-poll-time-us`). Where several
-//! connections are busy there are other threads that want the core, and more to do together later.
+//! Sleeping and waking takes a thread longer than all the work for a request, most of all where it
+//! lets its core halt: a client that sends one request at a time spends most of its time on it. The
+//! kernel polls before it halts a virtual processor in the same way (`halt_poll_ns`), and so does
+//! Seastar before its reactor sleeps (`--idle-poll-time-us`). Where several connections are busy,
+//! other threads need the core, and more requests can be executed together later.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-/// So many turns in a row of one connection make it the only one that is busy.
+/// After this many turns in a row a connection counts as the only busy one.
 const ALONE_FROM: u32 = 4;
-/// After a look in vain so many times nothing is looked for, then twice as many, up to the most.
+/// After a poll in vain this many are skipped, after the next one twice as many, up to the maximum.
 const SKIPPED_MIN: u32 = 2;
 const SKIPPED_MAX: u32 = 256;
 
@@ -20,33 +20,33 @@ thread_local! {
     static IDLE: RefCell<Idle> = RefCell::default();
 }
 
-/// The connection of that number has a turn on this thread.
+/// Records a turn of the connection with that number on this thread.
 pub fn turn(connection: usize) {
     IDLE.with_borrow_mut(|idle| idle.turn(connection));
 }
 
-/// Whose turn it is waits for an answer, and so sends nothing soon.
+/// Records that the connection in turn waits for an answer, and so sends nothing soon.
 pub fn none_is_due() {
     IDLE.with_borrow_mut(Idle::none_is_due);
 }
 
-/// Whether this thread, which has nothing to do, looks once more before it sleeps: for as long as
-/// `patience` after the last turn.
+/// Whether this idle thread polls once more before it sleeps: for at most `patience` after the last
+/// turn.
 pub fn should_spin(patience: Duration) -> bool {
     !patience.is_zero() && IDLE.with_borrow_mut(|idle| idle.should_spin(Instant::now(), patience))
 }
 
-/// What is known of a thread. Time is an argument.
+/// The state of one thread. Time is an argument.
 #[derive(Debug, Default)]
 struct Idle {
-    /// Who had the last turn, and how many in a row.
+    /// The connection of the last turn, and its turns in a row.
     connection: usize,
     in_a_row: u32,
-    /// There was a turn since it was idle last.
+    /// There was a turn since the thread was last idle.
     has_turned: bool,
-    /// Since when it looks.
+    /// When polling began.
     since: Option<Instant>,
-    /// How often it does not look from now on, and how often after the next look in vain.
+    /// How many polls are skipped from now on, and how many after the next poll in vain.
     skips: u32,
     next_skips: u32,
 }
@@ -92,8 +92,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_micros(50);
 
-    /// Looks every microsecond until it is time to sleep, or until a request comes `pause_us` after
-    /// it became idle; returns for how long it looked.
+    /// Polls every microsecond until it is time to sleep, or until a request comes `pause_us` after
+    /// the thread became idle; returns how long it polled.
     fn looks_us(idle: &mut Idle, now: &mut Instant, pause_us: u64) -> u64 {
         let mut looked_us = 0;
         while looked_us < pause_us && idle.should_spin(*now, PATIENCE) {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_and_comes_back_soon_is_looked_for() {
+    fn a_single_connection_that_comes_back_soon_is_polled_for() {
         let (mut idle, mut now) = (Idle::default(), Instant::now());
         for request in 1..100 {
             idle.turn(7);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn where_several_are_busy_nobody_is_looked_for() {
+    fn several_busy_connections_are_not_polled_for() {
         let (mut idle, mut now) = (Idle::default(), Instant::now());
         for request in 0..1_000 {
             idle.turn(request % 2);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_an_answer_is_not_looked_for() {
+    fn a_connection_that_waits_for_an_answer_is_not_polled_for() {
         let (mut idle, mut now) = (Idle::default(), Instant::now());
         for request in 1..100 {
             idle.turn(7);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_late_is_looked_for_ever_more_seldom() {
+    fn a_connection_that_comes_back_late_is_polled_for_less_and_less_often() {
         let (mut idle, mut now) = (Idle::default(), Instant::now());
         let mut looked_us = 0;
         for _ in 0..1_000 {

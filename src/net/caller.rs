@@ -1,4 +1,4 @@
-//! Where a request comes from.
+//! The connection that a request comes from.
 
 use super::PeerAddress;
 use crate::net::wake_queue::WakeQueue;
@@ -6,24 +6,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// A connection, as the engine knows it. An edge makes it when it accepts the connection, and
+/// A connection, as the engine knows it. An edge makes a caller when it accepts a connection, and
 /// passes it with every request: rights, limits and deferred replies belong to it.
 #[derive(Debug)]
 pub struct Caller {
-    /// No other connection of this process has the same.
+    /// A number that no other connection of this process has.
     pub id: u64,
-    /// Where it comes from.
+    /// The peer's address.
     pub address: PeerAddress,
-    /// Whose connection it is.
+    /// The user that is connected.
     pub user: User,
-    /// Is raised when one of its deferred replies has become due, or is made.
+    /// Is raised when one of its deferred replies becomes due or is made.
     pub signal: Signal,
 }
 
-/// Whose connection it is.
+/// The user of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum User {
-    /// Nobody has said.
+    /// A user that has not identified itself.
     #[default]
     Anonymous,
 }
@@ -36,13 +36,13 @@ impl Caller {
         Arc::new(Self { id, address, user: User::Anonymous, signal: Signal::default() })
     }
 
-    /// A caller within this process.
+    /// A caller inside this process.
     pub fn local() -> Arc<Self> {
         Self::new(PeerAddress::Local)
     }
 }
 
-/// Wakes one task, and no other.
+/// Wakes one task.
 #[derive(Debug, Default)]
 pub struct Signal {
     is_raised: AtomicBool,
@@ -50,9 +50,9 @@ pub struct Signal {
 }
 
 impl Signal {
-    /// Has whoever waits, or waits next, look again.
+    /// Wakes the task that waits, or the one that waits next.
     pub fn raise(&self) {
-        // Who found it up has not looked since.
+        // The flag is still up: the task has not looked since.
         if self.is_raised.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -64,7 +64,7 @@ impl Signal {
         }
     }
 
-    /// Ready when it was raised since the last time that this was ready.
+    /// Ready when the signal was raised since the last time that this was ready.
     pub fn poll_raised(&self, context: &Context<'_>) -> Poll<()> {
         if self.is_raised.swap(false, Ordering::AcqRel) {
             return Poll::Ready(());

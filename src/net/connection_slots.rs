@@ -1,10 +1,10 @@
-//! How many connections an edge has and may have, and which one gives way to a newcomer.
+//! The number of connections of an edge, its limits, and which connection gives way to a new one.
 //!
-//! An address that is not this machine's may take three quarters of the slots. At a limit, the
-//! connection that has been idle longest gives way: of the newcomer's own address where that is at
-//! its limit, otherwise of the address with the most connections. A connection with a request in
-//! flight never gives way, unless its peer is slow to take the answer. So neither silent peers nor
-//! quiet ones keep all slots.
+//! A remote address may take three quarters of the slots. At a limit, the connection that has been
+//! idle longest gives way: of the new one's own address where that is at its limit, otherwise of
+//! the address with the most connections. A connection with a request in flight never gives way,
+//! unless its peer is slow to take the answer. So neither silent peers nor quiet ones keep all
+//! slots.
 
 use futures_util::task::AtomicWaker;
 use std::cmp::Reverse;
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// Who a connection comes from, as far as limits tell peers apart.
+/// The origin of a connection, as far as limits distinguish peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PeerAddress {
     /// This machine: a loopback address, or a Unix socket.
@@ -39,17 +39,17 @@ impl From<SocketAddr> for PeerAddress {
     }
 }
 
-/// What a connection is doing. Those that come first give way first.
+/// What a connection is doing, in the order of giving way: the first variants go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Activity {
-    /// It has not said yet what it wants: no handshake, no request.
+    /// No handshake and no request so far.
     Greeting,
-    /// Nothing: it is between requests.
+    /// Idle between requests.
     Quiet,
-    /// It waits for what may come: subscribed, or with a `wait`, `changes` or event stream.
+    /// Waiting for future events: subscribed, or with a `wait`, `changes` or event stream.
     Following,
-    /// An answer waits, or a message has begun, and the peer hardly goes on with it.
+    /// An answer waits to be read, or a message is unfinished, and the peer hardly progresses.
     Slow,
     /// A request or an answer is in flight.
     Busy,
@@ -86,11 +86,11 @@ struct Taken {
     next: u64,
 }
 
-/// What is known of one connection.
+/// The state of one connection.
 struct State {
     address: PeerAddress,
     activity: AtomicU8,
-    /// When it was last active, in microseconds after the edge started.
+    /// When the connection was last active, in microseconds after the edge started.
     active_at: AtomicU64,
     is_evicted: AtomicBool,
     waker: AtomicWaker,
@@ -120,13 +120,13 @@ impl ConnectionSlots {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many slots are taken.
+    /// The number of taken slots.
     pub fn count(&self) -> usize {
         self.taken().slots.len()
     }
 
-    /// A slot for a connection from `address`; `None` when there is none, and no connection is idle
-    /// that could give way.
+    /// Returns a slot for a connection from `address`; `None` when none is free, and no idle
+    /// connection could give way.
     pub fn take(self: &Arc<Self>, address: PeerAddress, now: Instant) -> Option<Slot> {
         let mut taken = self.taken();
         let of_address = taken.counts.get(&address).copied().unwrap_or_default();
@@ -232,34 +232,34 @@ impl fmt::Debug for Slot {
 }
 
 impl Slot {
-    /// Where the connection comes from.
+    /// The origin of the connection.
     pub fn address(&self) -> PeerAddress {
         self.state.address
     }
 
-    /// The peer has asked for something.
+    /// Records that the peer has sent a request.
     pub fn touch(&self, now: Instant) {
         self.state.active_at.store(self.slots.micros(now), Relaxed);
     }
 
-    /// Says what the connection is doing; `active_at` is when its peer was last heard, or read.
+    /// Records what the connection is doing; `active_at` is when its peer last sent or read bytes.
     pub fn note(&self, activity: Activity, active_at: Instant) {
         self.state.activity.store(activity as u8, Relaxed);
         self.state.active_at.fetch_max(self.slots.micros(active_at), Relaxed);
     }
 
-    /// Whether the slot has been given to another connection: this one is to end.
+    /// Whether the slot was given to another connection: this one must end.
     pub fn is_evicted(&self) -> bool {
         self.state.is_evicted.load(Relaxed)
     }
 
-    /// Ready when the connection is to end.
+    /// Ready when the connection must end.
     pub fn poll_evicted(&self, context: &Context<'_>) -> Poll<()> {
         self.state.waker.register(context.waker());
         if self.is_evicted() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Until the connection is to end.
+    /// Waits until the connection must end.
     pub async fn evicted(&self) {
         poll_fn(|context| self.poll_evicted(context)).await;
     }
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_just_been_active_goes_last() {
+    fn a_connection_that_has_just_been_active_gives_way_last() {
         let (slots, _) = slots(3);
         let all: Vec<_> =
             (0..3).map(|n| slots.take(PeerAddress::Local, later(n)).unwrap()).collect();
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_ones_go_before_followers_and_those_before_slow_ones_and_busy_ones_stay() {
+    fn quiet_connections_give_way_before_followers_then_slow_ones_and_busy_ones_stay() {
         let (slots, _) = slots(5);
         let all: Vec<_> =
             (0..5).map(|_| slots.take(PeerAddress::Local, later(4)).unwrap()).collect();
@@ -356,17 +356,21 @@ mod tests {
     }
 
     #[test]
-    fn one_address_takes_three_quarters_and_then_makes_room_among_its_own() {
+    fn an_address_at_three_quarters_gives_up_its_own_connections() {
         let (slots, _) = slots(8);
         let many: Vec<_> = (0..6).map(|n| slots.take(remote(1), later(n)).unwrap()).collect();
         let seventh = slots.take(remote(1), later(50)).unwrap();
         assert_eq!((evicted(&many), slots.count()), (vec![0], 6));
         let others: Vec<_> =
             (2..6).map(|n| slots.take(remote(n), later(n.into())).unwrap()).collect();
-        assert_eq!((evicted(&many), slots.count()), (vec![0, 1, 2], 8), "of who has the most");
+        assert_eq!(
+            (evicted(&many), slots.count()),
+            (vec![0, 1, 2], 8),
+            "of the address with the most"
+        );
         many.iter().chain([&seventh]).for_each(|slot| slot.note(Activity::Busy, later(60)));
         let _newcomer = slots.take(remote(9), later(70)).unwrap();
-        assert_eq!(evicted(&others), [0], "then the idlest of those who have fewer");
+        assert_eq!(evicted(&others), [0], "then the idlest of those with fewer");
     }
 
     #[test]
@@ -382,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_waits_to_be_evicted_is_woken() {
+    fn a_connection_that_waits_to_be_evicted_is_woken() {
         use futures_util::FutureExt;
         let (slots, _) = slots(1);
         let first = slots.take(PeerAddress::Local, later(0)).unwrap();

@@ -1,8 +1,8 @@
-//! The threads that serve connections. Each has an event loop of its own, as nginx and memcached
-//! have, and a connection stays on the one that it was given to.
+//! The threads that serve connections. Each has its own event loop, as in nginx and memcached, and
+//! a connection stays on the thread that it was given to.
 //!
-//! A runtime whose threads take each other's work wakes another thread whenever two sockets have
-//! something: where a request takes a microsecond, that costs more than the request.
+//! A work-stealing runtime wakes another thread whenever two sockets are ready: where a request
+//! takes a microsecond, that costs more than the request.
 
 use crate::net::busy_poll;
 use crate::net::turns::{self, bulk};
@@ -18,12 +18,12 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Notify, oneshot};
 
-/// The event loops of a broker. They end when this is dropped, and the last connection has ended.
+/// The event loops of a broker. They end when this is dropped and the last connection has ended.
 #[derive(Debug)]
 pub struct IoThreads {
     first: Arc<EventLoop>,
     others: Vec<Arc<EventLoop>>,
-    /// How many connections there have been.
+    /// The number of connections so far.
     placed: AtomicUsize,
 }
 
@@ -31,13 +31,13 @@ pub struct IoThreads {
 struct EventLoop {
     handle: Handle,
     connections: AtomicUsize,
-    /// The thread ends when this goes.
+    /// The thread ends when this sender is dropped.
     _running: oneshot::Sender<()>,
 }
 
 impl IoThreads {
-    /// Starts `count` threads, or one for each core that the process may use. Each looks for so
-    /// long before it sleeps (see `busy_poll`).
+    /// Starts `count` threads, or one for each core that the process may use. Each polls for this
+    /// long before it sleeps (see [`busy_poll`](super::busy_poll)).
     pub fn start(count: Option<NonZero<usize>>, look: Duration) -> io::Result<Self> {
         let cores = || thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         let count = count.unwrap_or_else(cores).get();
@@ -46,9 +46,9 @@ impl IoThreads {
         Ok(Self { first, others, placed: AtomicUsize::new(0) })
     }
 
-    /// Gives the connection that `work` serves to the thread that has the fewest: returns where to
-    /// spawn it, and what; the place is free again when that ends. A socket belongs to the loop on
-    /// which it was made a tokio socket, so that is for `work` to do.
+    /// Assigns the connection that `work` serves to the thread with the fewest: returns where to
+    /// spawn it, and the task; its place is free again when the task ends. A socket belongs to the
+    /// loop on which it became a tokio socket, so `work` has to do that.
     pub fn place<W: Future>(&self, work: W) -> (Handle, impl Future<Output = W::Output> + use<W>) {
         let place = self.find();
         let handle = place.0.handle.clone();
@@ -83,7 +83,7 @@ impl EventLoop {
         let mut builder = Builder::new_current_thread();
         builder.on_thread_park(move || {
             turns::idle();
-            // With a task to run, the loop asks the system what there is, and does not wait.
+            // With a runnable task, the loop polls the system for events without waiting.
             if busy_poll::should_spin(look) {
                 looks.notify_one();
             }
@@ -98,14 +98,14 @@ impl EventLoop {
         runtime.spawn(bulk::run());
         runtime.spawn(Arc::<WakeQueue>::default().run());
         let (running, ended) = oneshot::channel();
-        // That the sender is gone is what it waits for.
+        // Waits until the sender is dropped.
         let run = move || drop(runtime.block_on(ended));
         thread::Builder::new().name("vatn-edge".to_owned()).spawn(run)?;
         Ok(Arc::new(Self { handle, connections: AtomicUsize::new(0), _running: running }))
     }
 }
 
-/// A connection's place on one of the threads; free again when dropped.
+/// A connection's place on one of the threads; freed when dropped.
 #[derive(Debug)]
 struct Place(Arc<EventLoop>);
 
@@ -124,7 +124,7 @@ mod tests {
 
     const LOOK: Duration = Duration::from_micros(50);
 
-    /// A connection that lasts until it is told to leave.
+    /// A connection that lasts until it is released.
     struct Connection {
         leave: oneshot::Sender<()>,
         task: JoinHandle<()>,
@@ -133,14 +133,14 @@ mod tests {
 
     impl Connection {
         fn on(io_threads: &IoThreads) -> Self {
-            let (tell, told) = mpsc::channel();
+            let (sender, receiver) = mpsc::channel();
             let (leave, left) = oneshot::channel();
             let (handle, served) = io_threads.place(async move {
-                tell.send(thread::current().id()).unwrap();
+                sender.send(thread::current().id()).unwrap();
                 let _ = left.await;
             });
             let task = handle.spawn(served);
-            Self { leave, task, thread: told.recv().unwrap() }
+            Self { leave, task, thread: receiver.recv().unwrap() }
         }
 
         fn end(self) {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_goes_where_there_are_the_fewest() {
+    fn a_connection_goes_to_the_thread_with_the_fewest() {
         let io_threads = IoThreads::start(NonZero::new(3), LOOK).unwrap();
         let mut all: Vec<_> = (0..6).map(|_| Connection::on(&io_threads)).collect();
         let threads: Vec<_> = all.iter().map(|connection| connection.thread).collect();

@@ -1,11 +1,11 @@
-//! One quota for the memory that peers cause, all edges together.
+//! One quota for the memory that peers cause, shared by all edges.
 //!
-//! Each connection has an `Account` a category, and takes a `Reservation` from the quota before
-//! it allocates. Small amounts are free, so that idle and quick connections touch nothing shared.
-//! Who finds nothing left stands in line; see `quota_line`. A quarter of each
-//! category is kept for connections that hold little, so few large ones do not stop the others.
-//! While somebody stands in line, peers that move fewer bytes a second than the least rate are cut,
-//! the slowest first, as many as are needed.
+//! Each connection has an `Account` in each category, and takes a `Reservation` from the quota
+//! before it allocates. Small amounts are free, so that idle and quick connections touch nothing
+//! shared. A connection that finds nothing left waits in line; see `quota_line`. A quarter of each
+//! category is kept for connections that hold little, so a few large ones do not stop the others.
+//! While a connection waits in line, peers that move fewer bytes a second than the least rate are
+//! cut, the slowest first, as many as are needed.
 
 use super::account::{Account, Pace};
 use crate::limits::Limits;
@@ -18,24 +18,24 @@ use tokio::sync::Semaphore;
 
 /// The unit of account.
 pub const UNIT_BYTES: usize = 16 * 1024;
-/// A connection that holds no more than this holds little.
+/// A connection that holds at most this much holds little.
 const LITTLE_BYTES_MAX: usize = 1 << 20;
-/// Slow peers are looked for at most this often.
+/// The shortest time between two searches for slow peers.
 const RELIEF_PERIOD: Duration = Duration::from_millis(50);
 
-/// What memory is taken for.
+/// The uses of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Category {
     /// Messages that are unfinished, or wait to be executed.
     Incoming,
-    /// Replies, changes for subscribers and HTTP answers that are made and not read.
+    /// Replies, changes for subscribers and HTTP answers that are not read yet.
     Outgoing,
     /// Subscriptions.
     Subscriptions,
 }
 
 impl Category {
-    /// What one account may hold without a reservation.
+    /// The bytes that one account may hold without a reservation.
     pub const fn free_bytes(self) -> usize {
         match self {
             Self::Incoming => 4 * 1024,
@@ -51,16 +51,16 @@ pub struct MemoryQuota {
     parts: [Arc<Part>; 3],
 }
 
-/// How a category stands.
+/// The state of a category.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes that are reserved.
+    /// The bytes that are reserved.
     pub reserved: usize,
-    /// Most bytes that may be.
+    /// The most bytes that may be reserved.
     pub max: usize,
-    /// Bytes that are waited for.
+    /// The bytes that connections wait for.
     pub awaited: usize,
-    /// How many peers were cut for their slowness.
+    /// The number of peers cut because they were slow.
     pub cut: u64,
 }
 
@@ -87,14 +87,14 @@ impl MemoryQuota {
         }
     }
 
-    /// A connection's account.
+    /// Returns a connection's account.
     pub fn account(&self, category: Category) -> Arc<Account> {
         let part = Arc::clone(self.part(category));
         let id = part.next_id.fetch_add(1, Relaxed);
         Arc::new(Account::new(part, id, category))
     }
 
-    /// How a category stands.
+    /// Returns the state of a category.
     pub fn usage(&self, category: Category) -> Usage {
         let part = self.part(category);
         let reserved = part.total as usize - part.all.available_permits().min(part.total as usize);
@@ -106,8 +106,8 @@ impl MemoryQuota {
         }
     }
 
-    /// Cuts slow peers where somebody waits for memory, judged at `now`. Who stands in line calls
-    /// it. Returns how many accounts were cut.
+    /// Cuts slow peers where a connection waits for memory, judged at `now`. Waiting connections
+    /// call it. Returns how many accounts were cut.
     pub fn relieve(&self, now: Instant) -> usize {
         self.parts.iter().map(|part| part.relieve(now)).sum()
     }
@@ -116,14 +116,14 @@ impl MemoryQuota {
 /// The memory of one category.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// All units.
+    /// All units of the category.
     pub(super) all: Arc<Semaphore>,
-    /// Those that connections which hold much may take.
+    /// Units for connections that hold much.
     pub(super) much: Arc<Semaphore>,
     pub(super) total: u32,
     pub(super) much_total: u32,
     pub(super) little_max: u32,
-    /// Units that are stood in line for.
+    /// Units that connections wait for.
     pub(super) awaited: AtomicUsize,
     rate_min: u64,
     started: Instant,
@@ -159,7 +159,7 @@ impl Part {
         self.holders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same as [`Part::relieve`], unless it was done just before.
+    /// The same as [`Part::relieve`], unless that was done just before.
     pub(super) fn relieve_once(&self) {
         let now = Instant::now();
         let at = u64::try_from(now.saturating_duration_since(self.started).as_millis());
@@ -189,7 +189,7 @@ impl Part {
             match rate {
                 None => {}
                 Some(rate) if rate >= self.rate_min => is_moving = true,
-                // It cannot help its slowness.
+                // An account in line cannot help its slowness.
                 Some(_) if account.is_in_line() => {
                     let older = kept_waiting.take().filter(|(oldest, _)| *oldest <= since);
                     kept_waiting = older.or_else(|| Some((since, Arc::clone(account))));
@@ -207,7 +207,7 @@ impl Part {
             account.cut();
             count += 1;
         }
-        // Where all that hold something wait for more of it, one has to give way.
+        // Where all holders wait for more memory, one has to give way.
         if coming == 0
             && !is_moving
             && let Some((_, account)) = kept_waiting

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// How often a waiter looks for slow peers that hold what it waits for.
+/// How often a waiting connection looks for slow peers that hold the memory it needs.
 const RELIEF_PERIOD: Duration = Duration::from_millis(100);
 
 type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
@@ -25,11 +25,11 @@ impl fmt::Debug for Line {
 }
 
 impl Line {
-    /// Stands in line for units that are much, and for units.
+    /// Enters the line for large-holder units and for units.
     pub(super) fn join(part: Arc<Part>, much: u32, missing: u32) -> Self {
         let place = Place::new(&part, missing);
         Self(Box::pin(async move {
-            // Those that are much first: who waits for them keeps nobody from what is left.
+            // The large-holder units first: waiting for them keeps nothing else from the rest.
             let much = acquire(&part, &part.much, much).await;
             let more = acquire(&part, &part.all, missing).await;
             drop(place);
@@ -37,27 +37,27 @@ impl Line {
         }))
     }
 
-    /// Ready when its turn has come.
+    /// Ready when the units are granted.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Permits> {
         self.0.as_mut().poll(context)
     }
 }
 
-/// Waits, and looks for slow peers meanwhile.
+/// Waits for the units, and looks for slow peers meanwhile.
 async fn acquire(part: &Arc<Part>, units: &Arc<Semaphore>, count: u32) -> OwnedSemaphorePermit {
     let mut turn = std::pin::pin!(Arc::clone(units).acquire_many_owned(count));
     loop {
         part.relieve_once();
         match timeout(RELIEF_PERIOD, turn.as_mut()).await {
             Ok(Ok(permit)) => return permit,
-            // It is never closed.
+            // The semaphore is never closed.
             Ok(Err(_)) => std::future::pending().await,
             Err(_) => {}
         }
     }
 }
 
-/// What a place in the line adds to what is waited for.
+/// The units that a place in the line waits for.
 struct Place {
     part: Arc<Part>,
     units: usize,

@@ -1,4 +1,4 @@
-//! A part of the memory quota that is set aside.
+//! A reserved part of the memory quota.
 
 use super::account::Account;
 use super::memory_quota::{UNIT_BYTES, units};
@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A reservation that shrinks keeps this much more than it needs, so that a connection whose needs
-/// go up and down does not come back to the quota each time.
+/// A shrinking reservation keeps this much more than it needs, so that a connection with changing
+/// needs does not go back to the quota each time.
 const SLACK_BYTES: usize = 64 * 1024;
 
-/// Memory that is set aside; given back when dropped.
+/// Reserved memory; given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     account: Arc<Account>,
     held: Option<OwnedSemaphorePermit>,
-    /// The same units, where they are much.
+    /// The units that count as large-holder units.
     much: Option<OwnedSemaphorePermit>,
     line: Option<Line>,
 }
@@ -26,18 +26,18 @@ impl Reservation {
         Self { account, held: None, much: None, line: None }
     }
 
-    /// Whose it is.
+    /// The account that holds it.
     pub fn account(&self) -> &Arc<Account> {
         &self.account
     }
 
-    /// How many bytes it covers.
+    /// The number of bytes that it covers.
     pub fn covered(&self) -> usize {
         self.account.free + self.held() as usize * UNIT_BYTES
     }
 
-    /// Makes it cover `bytes`, if that is there. More than there is for all is covered when nobody
-    /// else holds anything.
+    /// Reserves `bytes`, if they are free. More bytes than the whole quota are granted when no
+    /// other account holds any.
     pub fn try_cover(&mut self, bytes: usize) -> bool {
         let wanted = self.wanted(bytes);
         let missing = wanted.saturating_sub(self.held());
@@ -56,7 +56,7 @@ impl Reservation {
         true
     }
 
-    /// Covers `bytes`, or stands in line for what is missing and returns false.
+    /// Reserves `bytes`; where some are missing, enters the line for them and returns false.
     pub fn cover(&mut self, bytes: usize) -> bool {
         if self.try_cover(bytes) {
             return true;
@@ -69,15 +69,15 @@ impl Reservation {
         false
     }
 
-    /// Waits until it covers `bytes`. Wait with nothing in hand, or with something that becomes
-    /// less by itself: two that wait for what the other holds would wait for ever.
+    /// Waits until it covers `bytes`. Call it while holding nothing, or something that shrinks by
+    /// itself: two tasks that wait for each other's memory would wait for ever.
     pub async fn wait(&mut self, bytes: usize) {
         if !self.cover(bytes) {
             std::future::poll_fn(|context| self.poll_turn(context)).await;
         }
     }
 
-    /// Whether it stands in line.
+    /// Whether the account is in line.
     pub fn is_in_line(&self) -> bool {
         self.line.is_some()
     }
@@ -89,7 +89,7 @@ impl Reservation {
         }
     }
 
-    /// Ready when its turn has come: then it covers what it stood in line for.
+    /// Ready when the memory is granted: then it covers the bytes that it waited for.
     pub fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(line) = &mut self.line else { return Poll::Pending };
         let Poll::Ready((much, more)) = line.poll(context) else { return Poll::Pending };
@@ -98,13 +98,13 @@ impl Reservation {
         Poll::Ready(())
     }
 
-    /// Gives back what `bytes` do not need, but for a little that spares coming back.
+    /// Gives back what `bytes` do not need, except a little that avoids coming back.
     pub fn settle(&mut self, bytes: usize) {
         let needed = self.wanted(bytes.saturating_add(SLACK_BYTES));
         self.shrink(needed);
     }
 
-    /// Gives back all that `bytes` do not need.
+    /// Gives back everything that `bytes` do not need.
     pub fn settle_exactly(&mut self, bytes: usize) {
         self.shrink(self.wanted(bytes));
     }
@@ -129,7 +129,7 @@ impl Reservation {
         units(bytes.saturating_sub(self.account.free)).min(self.account.part.total)
     }
 
-    /// What is missing of the units that are much, when it holds `wanted`.
+    /// The missing large-holder units, when it holds `wanted`.
     fn much_missing(&self, wanted: u32) -> u32 {
         let part = &self.account.part;
         if wanted <= part.little_max {
@@ -163,7 +163,7 @@ fn merge(held: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
     }
 }
 
-/// Leaves `needed` of what is held.
+/// Keeps `needed` units of those held.
 fn split_off(held: &mut Option<OwnedSemaphorePermit>, needed: u32) {
     let spare = permits(held.as_ref()).saturating_sub(needed) as usize;
     if let Some(held) = held {

@@ -3,10 +3,10 @@
 use crate::limits::Limits;
 use std::time::Duration;
 
-/// An unfinished message may take longer while its bytes come at this rate.
+/// An unfinished message may take longer while its bytes arrive at this rate.
 const MESSAGE_BYTES_PER_SECOND: u64 = 1024;
 
-/// How long a connection may be in which state.
+/// How long a connection may be in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionTimeouts {
     /// From the accept to the end of the handshake, for the head or body of an HTTP request, and
@@ -14,7 +14,7 @@ pub struct ConnectionTimeouts {
     pub handshake: Duration,
     /// Between two HTTP requests.
     pub idle: Duration,
-    /// Without any progress while the peer is to read, or to finish a message that it began.
+    /// Without any progress while the peer is to read, or to finish a message.
     pub write: Duration,
     /// Without a byte from a ZMTP 3.1 peer, until it gets a PING; after three times that it is
     /// closed.
@@ -44,7 +44,7 @@ impl ConnectionTimeouts {
         (shortest / 4).clamp(Duration::from_millis(10), Duration::from_millis(500))
     }
 
-    /// Whether a message that began `age` ago, and has `received` bytes by now, takes too long.
+    /// Whether an unfinished message of age `age`, with `received` bytes so far, takes too long.
     pub fn is_message_late(&self, age: Duration, received: u64) -> bool {
         let earned = received / MESSAGE_BYTES_PER_SECOND;
         age >= self.write.saturating_add(Duration::from_secs(earned))

@@ -1,11 +1,10 @@
-//! Whose turn it is on an I/O thread, and for how much work.
+//! Turns of connections on an I/O thread, and how much work each allows.
 //!
-//! Connections of a thread wait for each other. In a pass, from one look at its sockets to the
-//! next, each has a turn for a share of what a pass may cost: the more connections were at work in
-//! the pass before, the smaller. What costs more than a share is heavy: of that, one request is
-//! executed in a pass, for one connection after the other, first come, first served. So whoever
-//! sends light requests waits for one heavy request at the most, however many connections send
-//! such.
+//! Connections of a thread wait for each other. In a pass, from one poll of its sockets to the
+//! next, each has a turn for a share of the pass's cost: the more connections were active in the
+//! pass before, the smaller the share. A request that costs more than a share is heavy: one heavy
+//! request is executed in a pass, for one connection after the other, first come, first served. So
+//! a light request waits for at most one heavy request, however many connections send them.
 
 use crate::budget::{Cost, WorkBudget};
 use std::collections::BTreeSet;
@@ -14,12 +13,12 @@ use tokio::task::yield_now;
 
 pub mod bulk;
 
-/// What all light turns of a pass may cost together, about.
+/// The cost of all light turns of a pass together, about.
 const PASS: Cost = Cost::new(16 * 1024, 8 << 20);
-/// The largest share of one connection, and the smallest.
+/// The largest and the smallest share of one connection.
 pub const SHARE_MAX: Cost = Cost::new(1024, 1 << 20);
 const SHARE_MIN: Cost = Cost::new(16, 256 << 10);
-/// A longer frame is heavy before it is decoded, and a longer reply before it is copied.
+/// A longer frame is heavy before it is decoded; so is a longer reply before it is copied.
 pub const LIGHT_BYTES: usize = 64 << 10;
 
 thread_local! {
@@ -29,14 +28,14 @@ thread_local! {
 /// The passes of a thread.
 #[derive(Debug, Default)]
 struct Passes {
-    /// The number of the present one.
+    /// The number of the current pass.
     number: u64,
-    /// How many turns were taken in it, and in the one before.
+    /// How many turns were taken in this pass, and in the one before.
     turns: usize,
     turns_before: usize,
-    /// A heavy request was executed in it.
+    /// A heavy request was executed in this pass.
     is_heavy_done: bool,
-    /// The connections that wait for a heavy turn, by the order in which they came.
+    /// Connections that wait for a heavy turn, in order of arrival.
     line: BTreeSet<u64>,
     next_place: u64,
 }
@@ -60,7 +59,7 @@ fn lock(passes: &Mutex<Passes>) -> MutexGuard<'_, Passes> {
     passes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The thread has nothing to do, so whatever comes next is a new pass.
+/// The thread has nothing to do, so the next event begins a new pass.
 pub fn idle() {
     PASSES.with(|passes| lock(passes).begin());
     bulk::idle();
@@ -71,7 +70,7 @@ pub fn idle() {
 pub enum Turn {
     /// Requests that together cost no more than this.
     Light(WorkBudget),
-    /// One request of whatever cost.
+    /// One request of any cost.
     Heavy,
     /// Nothing: another connection's heavy request comes first.
     Wait,
@@ -81,7 +80,7 @@ pub enum Turn {
 #[derive(Debug)]
 pub struct Turns {
     passes: Arc<Mutex<Passes>>,
-    /// The pass in which it last let others go on.
+    /// The pass in which it last yielded.
     yielded_in: Option<u64>,
     /// Its place in the line for heavy turns.
     place: Option<u64>,
@@ -107,7 +106,7 @@ impl Turns {
         }
     }
 
-    /// The next request is heavy: stands in line for it, unless it may be executed at once.
+    /// The next request is heavy: enters the line for it, unless it may be executed at once.
     pub fn begin_heavy(&mut self) -> Turn {
         let mut passes = lock(&self.passes);
         if self.yielded_in.take() == Some(passes.number) {
@@ -122,19 +121,19 @@ impl Turns {
         heavy(&mut self.place, place, &mut passes)
     }
 
-    /// Leaves the line: something else is waited for.
+    /// Leaves the line: the connection waits for something else.
     pub fn leave_line(&mut self) {
         if let Some(place) = self.place.take() {
             lock(&self.passes).line.remove(&place);
         }
     }
 
-    /// Notes that others go on now.
+    /// Records that other connections go on now.
     fn note_yield(&mut self) {
         self.yielded_in = Some(lock(&self.passes).number);
     }
 
-    /// Lets the thread look at its sockets, and other connections go on.
+    /// Yields: the thread polls its sockets, and other connections go on.
     pub async fn give_way(&mut self) {
         self.note_yield();
         yield_now().await;
@@ -148,7 +147,7 @@ impl Turns {
     }
 }
 
-/// A heavy turn for who stands at `place`, if it is the first in line and none was taken yet.
+/// A heavy turn for the connection at `place`, if it is first in line and none was taken yet.
 fn heavy(held: &mut Option<u64>, place: u64, passes: &mut Passes) -> Turn {
     if passes.is_heavy_done || passes.line.first() != Some(&place) {
         return Turn::Wait;
@@ -175,12 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn one_heavy_request_is_executed_in_a_pass_and_each_in_its_turn() {
+    fn one_heavy_request_is_executed_in_a_pass_first_come_first_served() {
         let mut random = fastrand::Rng::with_seed(3);
         let mut all: Vec<Turns> = (0..20).map(|_| Turns::default()).collect();
         let mut done = vec![0; 20];
         for pass in 0..200 {
-            // In whatever order the thread takes them.
+            // In any order in which the thread runs them.
             let mut order: Vec<usize> = (0..20).collect();
             random.shuffle(&mut order);
             let mut heavy = 0;
@@ -202,17 +201,17 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_light_has_a_turn_in_every_pass() {
+    fn a_light_connection_has_a_turn_in_every_pass() {
         let (mut heavy, mut other, mut light) = <(Turns, Turns, Turns)>::default();
         assert_eq!((heavy.begin_heavy(), other.begin_heavy()), (Turn::Heavy, Turn::Wait));
         assert_eq!(share(light.begin()), SHARE_MAX);
         drop(other);
         idle();
-        assert_eq!(heavy.begin_heavy(), Turn::Heavy, "who is gone does not stand in line");
+        assert_eq!(heavy.begin_heavy(), Turn::Heavy, "a connection that is gone is not in line");
     }
 
     #[test]
-    fn the_more_are_at_work_the_less_each_does_in_a_turn() {
+    fn the_share_of_a_turn_shrinks_as_more_connections_are_active() {
         let mut all: Vec<Turns> = (0..2_000).map(|_| Turns::default()).collect();
         for _ in 0..2 {
             idle();

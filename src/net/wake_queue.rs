@@ -1,7 +1,7 @@
-//! Wakers on their way to a thread: many are handed over with one call of the system.
+//! Wakers on their way to a thread: many are handed over with one system call.
 //!
-//! To wake a task of another thread's event loop writes to that loop's descriptor, each time. Who
-//! has a dozen to wake, as the committer has after each sync, would do it a dozen times.
+//! Waking a task of another thread's event loop writes to that loop's descriptor each time. The
+//! committer, which wakes a dozen tasks after each sync, would do it a dozen times.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ thread_local! {
     static HERE: RefCell<Option<Arc<WakeQueue>>> = const { RefCell::new(None) };
 }
 
-/// The wakers that other threads leave for the tasks of one thread.
+/// Wakers left by other threads for the tasks of one thread.
 #[derive(Debug, Default)]
 pub struct WakeQueue {
     left: Mutex<Vec<Waker>>,
@@ -20,12 +20,12 @@ pub struct WakeQueue {
 }
 
 impl WakeQueue {
-    /// That of this thread; `None` where there is none.
+    /// The queue of this thread; `None` where there is none.
     pub fn here() -> Option<Arc<Self>> {
         HERE.with_borrow(Clone::clone)
     }
 
-    /// Has `waker`, of a task on this relay's thread, woken there.
+    /// Queues `waker`, of a task on this queue's thread, to be woken there.
     pub fn wake(self: &Arc<Self>, waker: Waker) {
         let is_here =
             HERE.with_borrow(|here| here.as_ref().is_some_and(|here| Arc::ptr_eq(here, self)));
@@ -36,7 +36,7 @@ impl WakeQueue {
         self.come.notify_one();
     }
 
-    /// Makes this the relay of the thread that it is called on, and wakes there who was left.
+    /// Makes this the queue of the calling thread, and wakes queued tasks there.
     pub async fn run(self: Arc<Self>) {
         HERE.set(Some(Arc::clone(&self)));
         let mut wakers = Vec::new();
@@ -59,28 +59,28 @@ mod tests {
     use std::task::Poll;
 
     #[test]
-    fn whom_another_thread_wakes_goes_on_where_it_is() {
+    fn a_task_woken_by_another_thread_stays_on_its_own() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let other = std::thread::spawn(move || {
-            let waiting: Vec<(Arc<WakeQueue>, Waker)> = told.iter().collect();
+            let waiting: Vec<(Arc<WakeQueue>, Waker)> = receiver.iter().collect();
             waiting.into_iter().for_each(|(wake_queue, waker)| wake_queue.wake(waker));
         });
         runtime.block_on(async {
             tokio::spawn(Arc::<WakeQueue>::default().run());
             let mut tasks = tokio::task::JoinSet::new();
             for _ in 0..10 {
-                let mut tell = Some(tell.clone());
-                tasks.spawn(poll_fn(move |cx| match tell.take() {
-                    // The relay's own task came first, so it is there.
-                    Some(tell) => {
-                        tell.send((WakeQueue::here().unwrap(), cx.waker().clone())).unwrap();
+                let mut sender = Some(sender.clone());
+                tasks.spawn(poll_fn(move |cx| match sender.take() {
+                    // The queue's own task came first, so it is there.
+                    Some(sender) => {
+                        sender.send((WakeQueue::here().unwrap(), cx.waker().clone())).unwrap();
                         Poll::Pending
                     }
                     None => Poll::Ready(()),
                 }));
             }
-            drop(tell);
+            drop(sender);
             tasks.join_all().await;
         });
         other.join().unwrap();

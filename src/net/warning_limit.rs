@@ -1,11 +1,11 @@
-//! A warning that comes up again and again is logged once in a while.
+//! Limits how often a repeated warning is logged.
 
 use std::time::{Duration, Instant};
 
-/// At least this much time lies between two warnings.
+/// The shortest time between two warnings.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// When a warning was logged last.
+/// When the warning was last logged.
 #[derive(Debug, Default)]
 pub struct WarningLimit {
     logged_at: Option<Instant>,

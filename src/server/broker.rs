@@ -1,4 +1,4 @@
-//! A whole broker: the storage runtime and the three edges before it.
+//! A whole broker: the storage runtime and the three edges in front of it.
 
 use super::exposure;
 use super::storage_runtime::StorageRuntime;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// How long closing the disk may take, once nothing uses it any more.
+/// How long closing the disk may take once nothing uses it any more.
 const CLOSE_TIME: Duration = Duration::from_secs(60);
 
 /// Why a broker did not start, or did not stop cleanly.
@@ -38,12 +38,12 @@ pub enum ServeError {
          --insecure where the network lets in nobody else"
     )]
     Exposed {
-        /// The flag that named it.
+        /// The flag that gave it.
         flag: &'static str,
         /// The address.
         what: String,
     },
-    /// Something that should not happen.
+    /// An internal fault.
     #[error("{0}")]
     Internal(String),
 }
@@ -64,18 +64,18 @@ pub struct Endpoints {
 pub struct Broker {
     storage_runtime: StorageRuntime,
     endpoints: Endpoints,
-    /// Router and HTTP: stopped first, so that everything taken is answered.
+    /// Router and HTTP: stopped first, so that every accepted request is answered.
     edges: JoinSet<()>,
     stop_edges: watch::Sender<bool>,
-    /// Stopped last, so that everything committed is told.
+    /// Stopped last, so that every committed change is sent.
     publisher: JoinHandle<()>,
     stop_publisher: watch::Sender<bool>,
-    /// How closing the disk went.
+    /// The result of closing the disk.
     closed: Receiver<Result<(), StorageError>>,
 }
 
 impl Broker {
-    /// Opens the store, then the edges. `report` hears how many items have been loaded.
+    /// Opens the store, then the edges. `report` is called with the number of items loaded.
     pub async fn start(
         mut config: Config,
         mut report: impl FnMut(usize) + Send + 'static,
@@ -91,14 +91,14 @@ impl Broker {
             let (database, closed) = (opening.database.clone(), disk.tell_closed());
             let opened =
                 StorageRuntime::open(opening, Clock::system(), Arc::new(disk), &mut report);
-            // What cannot be read is in some file, which is to be named.
+            // Unreadable bytes are in some file, and the error should name it.
             let opened =
                 opened.map_err(|error| FjallStorage::name_damage(&database).unwrap_or(error));
             Ok::<_, StorageError>((opened?, closed))
         });
         let opened = opened.await.map_err(|error| ServeError::Internal(error.to_string()))?;
         let (storage_runtime, closed) = opened?;
-        // Not before: a broker that cannot start says why, in one line.
+        // Not before: a broker that cannot start gives the reason in one line.
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -121,8 +121,8 @@ impl Broker {
         self.storage_runtime.engine()
     }
 
-    /// Stops in order: answers what was taken, commits what is pending, empties the queue into the
-    /// tables, tells subscribers the last of it, fsyncs.
+    /// Stops in order: answers accepted requests, commits pending writes, empties the queue into
+    /// the tables, sends the last changes to subscribers, fsyncs.
     pub async fn stop(mut self) -> Result<(), ServeError> {
         self.storage_runtime.engine().announce_stop();
         self.stop_edges.send_replace(true);
@@ -132,7 +132,7 @@ impl Broker {
         let ended = self.publisher.await;
         stopped?;
         ended.map_err(|error| ServeError::Internal(error.to_string()))?;
-        // Whoever had the engine has let go of it, so the disk is being closed.
+        // All users of the engine have dropped it, so the disk is being closed.
         let closed = self.closed;
         let closed = tokio::task::spawn_blocking(move || closed.recv_timeout(CLOSE_TIME)).await;
         match closed {
@@ -142,7 +142,7 @@ impl Broker {
     }
 }
 
-/// Takes the rights of others from a store that has some.
+/// Removes the permissions of other users from a store that has some.
 fn keep_private(config: &mut Config) {
     let path = config.database.display();
     let readable = "other users of this machine may read it";
@@ -168,7 +168,7 @@ async fn stop_backbone(storage_runtime: StorageRuntime) -> Result<(), ServeError
     Ok(stopped.map_err(|error| ServeError::Internal(error.to_string()))??)
 }
 
-/// The edges, listening and not serving yet.
+/// The edges, listening but not serving yet.
 struct Doors {
     router: Router,
     publisher: Publisher,

@@ -1,4 +1,4 @@
-//! Whether a broker can be reached from other machines, which must be meant: it knows neither
+//! Checks whether other machines can reach a broker. That must be intended: the broker has neither
 //! passwords nor encryption yet.
 
 use super::ServeError;
@@ -7,7 +7,8 @@ use crate::protocol::Endpoint;
 use std::net::IpAddr;
 use tokio::net::lookup_host;
 
-/// What of `config` can be reached from other machines; an error where that is not allowed.
+/// Returns the endpoints of `config` that other machines can reach; fails where that is not
+/// allowed.
 pub(super) async fn check(config: &Config) -> Result<Vec<String>, ServeError> {
     let mut exposed = Vec::new();
     if is_reachable(&config.http_host, config.http_port).await {
@@ -16,7 +17,7 @@ pub(super) async fn check(config: &Config) -> Result<Vec<String>, ServeError> {
     let flags = [("--router", &config.routers), ("--publisher", &config.publishers)];
     for (flag, endpoints) in flags {
         for text in endpoints {
-            // One that is none is told of by whoever binds it.
+            // An invalid endpoint is reported when it is bound.
             let Ok(Endpoint::Tcp { host, port }) = text.parse() else { continue };
             if is_reachable(&host, port).await {
                 exposed.push((flag, text.clone()));
@@ -36,7 +37,7 @@ async fn is_reachable(host: &str, port: u16) -> bool {
     if host == "*" {
         return true;
     }
-    // A name that is not known cannot be bound either.
+    // An unknown name cannot be bound either.
     let Ok(addresses) = lookup_host((host, port)).await else { return false };
     addresses.into_iter().any(|address| !is_loopback(address.ip()))
 }
@@ -60,7 +61,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_way_to_give_an_endpoint_is_looked_at() {
+    async fn every_setting_with_an_endpoint_is_checked() {
         let config = || Config::without_edges("unused");
         let text = |text: &str| vec!["tcp://127.0.0.1:0".to_owned(), text.to_owned()];
         let mut cases = [config(), config(), config()];

@@ -1,4 +1,4 @@
-//! Wiring: what is started, in which order, and how it stops.
+//! Wiring: which parts start, in which order, and how they stop.
 
 pub mod broker;
 mod exposure;

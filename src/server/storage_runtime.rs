@@ -1,4 +1,5 @@
-//! Everything behind the edges: disk, engine, committer and workers, started and stopped in order.
+//! Everything behind the edges: disk, engine, committer and checkpointer, started and stopped in
+//! order.
 
 use crate::checkpointer::{Checkpointer, Compactor};
 use crate::clock::Clock;
@@ -20,8 +21,8 @@ pub struct StorageRuntime {
 }
 
 impl StorageRuntime {
-    /// Recovers what `disk` holds, and starts committer and checkpointer. `report` is given how
-    /// many items have been read.
+    /// Recovers the store on `disk`, and starts committer and checkpointer. `report` is called with
+    /// the number of items read.
     pub fn open(
         config: Config,
         clock: Clock,
@@ -55,8 +56,8 @@ impl StorageRuntime {
             clock,
             threads,
         };
-        // What a crash left in the log goes to the tables, and to the medium, before anything is
-        // shown.
+        // After a crash the rest of the log goes to the tables, and to the disk, before anything is
+        // served.
         checkpointer.catch_up()?;
         compaction.checkpointed(engine.live_bytes());
         compactor.look();
@@ -78,8 +79,8 @@ impl StorageRuntime {
         Arc::clone(&self.engine)
     }
 
-    /// Stops in order: no more writes, everything pending into the log, the queue into the tables,
-    /// fsync. Nothing that was queued is lost.
+    /// Stops in order: refuses writes, commits pending ones to the log, empties the queue into the
+    /// tables, fsyncs. Nothing that was queued is lost.
     pub fn stop(self) -> Result<(), StorageError> {
         self.engine.stop();
         let committed = self.committer.join();

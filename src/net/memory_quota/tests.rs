@@ -10,13 +10,13 @@ const UNIT: usize = UNIT_BYTES;
 const OUTGOING: Category = Category::Outgoing;
 const FREE: usize = OUTGOING.free_bytes();
 
-/// A quota of so many units for what goes out.
+/// A quota of `units` for output.
 fn quota(units: usize) -> Arc<MemoryQuota> {
     let max_outgoing_bytes = units * UNIT;
     MemoryQuota::new(&Limits { max_outgoing_bytes, ..Limits::default() })
 }
 
-/// The same for what comes in.
+/// The same for input.
 fn incoming(units: usize) -> Arc<MemoryQuota> {
     let max_incoming_bytes = units * UNIT;
     MemoryQuota::new(&Limits { max_incoming_bytes, ..Limits::default() })
@@ -39,12 +39,12 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn a_little_is_free_and_the_rest_is_shared_and_given_back() {
+fn small_amounts_are_free_and_the_rest_is_reserved_and_given_back() {
     let quota = quota(64);
     let (mut one, mut two) = (none(&quota), none(&quota));
     assert!(one.try_cover(FREE) && reserved(&quota) == 0);
     assert!(one.try_cover(FREE + 40 * UNIT - 1) && reserved(&quota) == 40);
-    assert!(!two.try_cover(FREE + 9 * UNIT), "a quarter is kept for those who hold little");
+    assert!(!two.try_cover(FREE + 9 * UNIT), "a quarter is kept for connections that hold little");
     assert!(two.try_cover(FREE + 4 * UNIT) && reserved(&quota) == 44);
     assert!(two.try_cover(FREE + 8 * UNIT), "together they hold three quarters");
     one.settle(FREE + 39 * UNIT);
@@ -60,7 +60,7 @@ fn a_little_is_free_and_the_rest_is_shared_and_given_back() {
 }
 
 #[test]
-fn who_stands_in_line_is_served_in_turn_and_who_leaves_takes_nothing_along() {
+fn waiting_accounts_are_served_in_turn_and_one_that_leaves_takes_nothing() {
     let _runtime = runtime();
     let _entered = _runtime.enter();
     let quota = quota(64);
@@ -80,7 +80,7 @@ fn who_stands_in_line_is_served_in_turn_and_who_leaves_takes_nothing_along() {
 }
 
 #[test]
-fn the_slowest_are_cut_when_others_wait_and_only_as_many_as_are_needed() {
+fn the_slowest_peers_are_cut_while_others_wait_and_only_as_many_as_needed() {
     let _runtime = runtime();
     let _entered = _runtime.enter();
     let quota = quota(64);
@@ -91,7 +91,7 @@ fn the_slowest_are_cut_when_others_wait_and_only_as_many_as_are_needed() {
         one.account().observe(true);
         one.account().moved(moved);
     }
-    // The fourth waits for something else than its peer.
+    // The fourth waits for something other than its peer.
     all[3].account().observe(false);
     let cut = |all: &[Reservation]| -> Vec<bool> {
         all.iter().map(|one| one.account().is_cut()).collect()
@@ -114,7 +114,7 @@ fn the_slowest_are_cut_when_others_wait_and_only_as_many_as_are_needed() {
 }
 
 #[test]
-fn where_all_messages_wait_for_more_the_one_that_began_first_gives_way() {
+fn the_oldest_message_gives_way_where_all_messages_wait_for_more() {
     let _runtime = runtime();
     let _entered = _runtime.enter();
     let quota = incoming(64);
@@ -134,7 +134,7 @@ fn where_all_messages_wait_for_more_the_one_that_began_first_gives_way() {
 }
 
 #[test]
-fn who_waits_looks_for_slow_peers_by_itself() {
+fn a_waiting_account_looks_for_slow_peers_by_itself() {
     runtime().block_on(async {
         let limits = Limits { max_outgoing_bytes: 64 * UNIT, ..Limits::default() };
         let quota = MemoryQuota::new(&limits);

@@ -1,9 +1,9 @@
-//! Bulk turns: a few connections of a thread at a time do what no request waits for.
+//! Bulk turns: a few connections of a thread at a time do work that no request waits for.
 //!
-//! A thread polls its tasks in the order in which they were woken, so a request waits for all that
-//! were woken before it. One commit wakes each subscriber of the thread, and one process that ends
-//! closes thousands of connections. Such tasks first wait here for their turn. Only [`AT_ONCE`] of
-//! them are in the thread's queue at a time, first come, first served, however many there are.
+//! A thread polls its tasks in the order in which they were woken, so a request waits for all tasks
+//! woken before it. One commit wakes each subscriber of the thread, and one process that ends
+//! closes thousands of connections. Such tasks first wait here for their turn. At most [`AT_ONCE`]
+//! of them are in the thread's queue at a time, first come, first served.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -11,38 +11,38 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
 
-/// How many tasks of a thread get a bulk turn at once. After the thread was idle, as many begin
-/// theirs without a wait.
+/// How many tasks of a thread get a bulk turn at once. After the thread was idle, the same number
+/// begin theirs without a wait.
 pub const AT_ONCE: usize = 16;
 
 thread_local! {
     static LINE: RefCell<Option<Arc<Line>>> = const { RefCell::new(None) };
-    /// How many turns have begun at once since the thread was idle.
+    /// The turns that began at once since the thread was idle.
     static IMMEDIATE: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The tasks of one thread that wait for a bulk turn.
 #[derive(Debug)]
 struct Line {
-    /// Has a permit for each turn that is given.
+    /// A permit for each turn that is granted.
     turns: Semaphore,
     come: Notify,
     waiting: AtomicUsize,
 }
 
-/// The thread has nothing to do: nobody waits for who comes next.
+/// The thread has nothing to do: the next tasks delay no request.
 pub(super) fn idle() {
     IMMEDIATE.set(0);
 }
 
-/// Gives the turns of the thread that it is called on: a few, then all other tasks go on, then the
-/// next few.
+/// Grants the turns of the thread that runs it: a few, then all other tasks go on, then the next
+/// few.
 pub async fn run() {
     let (turns, come) = (Semaphore::new(0), Notify::new());
     let line = Arc::new(Line { turns, come, waiting: AtomicUsize::new(0) });
     LINE.set(Some(Arc::clone(&line)));
     loop {
-        // Those of tasks that went before their turns.
+        // Permits of tasks that were dropped before their turns.
         line.turns.forget_permits(AT_ONCE);
         match line.waiting.load(Relaxed).min(AT_ONCE) {
             0 => line.come.notified().await,
@@ -54,7 +54,7 @@ pub async fn run() {
     }
 }
 
-/// Counts a task that waits, for as long as it does.
+/// Counts a waiting task, for as long as it waits.
 struct Waiting<'l>(&'l Line);
 
 impl<'l> Waiting<'l> {
@@ -71,14 +71,14 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Waits for a bulk turn, which lasts until the task waits for anything. There is no wait on a
-/// thread that gives no turns.
+/// Waits for a bulk turn, which lasts until the task waits for anything. Returns at once on a
+/// thread that grants no turns.
 pub async fn turn() {
     let immediate = IMMEDIATE.get();
     match LINE.with_borrow(Clone::clone) {
         Some(line) if immediate >= AT_ONCE => {
             let _waiting = Waiting::begin(&line);
-            // It is never closed.
+            // The semaphore is never closed.
             if let Ok(turn) = line.turns.acquire().await {
                 turn.forget();
             }
@@ -101,7 +101,7 @@ pub(crate) mod tests {
         pub(super) static TURNS: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Runs a test on a thread that looks at its sockets after each task.
+    /// Runs a test on a thread that polls its sockets after each task.
     pub(crate) fn run(test: impl Future<Output = ()>) {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.event_interval(1).enable_all().build().unwrap();
@@ -112,8 +112,8 @@ pub(crate) mod tests {
         });
     }
 
-    /// How many bulk turns this thread has between two turns of a task that asks again and again:
-    /// the most, and all, until `done` says true.
+    /// How many bulk turns this thread has between two turns of a task that runs again and again:
+    /// the most, and all, until `done` is true.
     pub(crate) async fn between_requests(
         mut done: impl FnMut() -> bool + Send + 'static,
     ) -> (usize, usize) {
@@ -153,7 +153,7 @@ pub(crate) mod tests {
             }
             event.notify_waiters();
             let (most, all) = between_requests(move || order.lock().unwrap().len() == ALL).await;
-            // Those that begin at once do so before the first request.
+            // Turns that begin at once do so before the first request.
             assert_eq!(all, ALL - AT_ONCE);
             assert!(most <= 2 * AT_ONCE, "{most} at once");
         });
