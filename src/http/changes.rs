@@ -1,8 +1,8 @@
-//! `/changes?from=SEQ&prefix=P&limit=N&wait_ms=N`: the history, one JSON object a line; or, for who
-//! accepts `text/event-stream`, as events that go on with what comes.
+//! `/changes?from=SEQ&prefix=P&limit=N&wait_ms=N`: the history, one JSON object a line; or, for
+//! clients that accept `text/event-stream`, as events that continue with new changes.
 //!
-//! An answer is a page of the engine's. Events are made page by page as their reader takes them, so
-//! that a slow one costs no more memory than a quick one: it falls behind in the history.
+//! An answer is one page from the engine. Events are made page by page as their reader takes them.
+//! So a slow reader costs no more memory than a quick one: it falls behind in the history.
 
 use super::connection::Connection;
 use super::edge::{Edge, streamed, unrendered};
@@ -27,16 +27,16 @@ use futures_util::stream;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// The longest wait for a change. A peer that goes away meanwhile is not noticed before.
+/// The longest wait for a change. A peer that disconnects meanwhile goes unnoticed until then.
 const WAIT_MS_MAX: u64 = 30_000;
-/// Events are at most so far apart: a comment in between keeps the connection, and finds out
+/// The longest time between two events: a comment in between keeps the connection open and shows
 /// whether there is still a reader.
 const HEARTBEAT_MS: u64 = 5_000;
-/// What a query may name.
+/// The names that a query may have.
 const ARGUMENTS: [&str; 4] = ["from", "prefix", "limit", "wait_ms"];
-/// The header of a page that says where the next one begins.
+/// The header of a page with the position where the next one begins.
 const NEXT: HeaderName = HeaderName::from_static("vatn-next-seq");
-/// The header by which a browser says, after a reconnect, which event it has seen last.
+/// The header in which a browser, after a reconnect, names the last event that it has seen.
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// `/changes`.
@@ -46,26 +46,26 @@ pub async fn changes<S: Store>(
     request: Request,
 ) -> Result<Response, Refused> {
     let end = edge.store.last_seq();
-    let (mut position, mut asked) = asked(request.uri().query().unwrap_or_default())?;
+    let (mut position, mut requested) = parse_query(request.uri().query().unwrap_or_default())?;
     let is_stream = wants_events(request.headers());
     let seen = request.headers().get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
     if let Some(seen) = seen.filter(|seen| is_stream && !seen.trim_ascii().is_empty()) {
         position = Some(Position::read("Last-Event-ID", seen.trim_ascii())?);
     }
     if let Some(position) = position {
-        asked.after = position.within(edge.store.id(), edge.store.seq())?;
+        requested.after = position.within(edge.store.id(), edge.store.seq())?;
     } else {
-        asked.after = end;
+        requested.after = end;
     }
     let is_head = request.method() == Method::HEAD;
     match is_stream {
-        true => events(edge, connection, asked, is_head).await,
-        false => page(&edge, &connection, asked, is_head).await,
+        true => events(edge, connection, requested, is_head).await,
+        false => page(&edge, &connection, requested, is_head).await,
     }
 }
 
-/// What the query asks for, and after which position.
-fn asked(query: &str) -> Result<(Option<Position>, ChangesQuery), Refusal> {
+/// Parses the query: the changes it requests, and the position after which they begin.
+fn parse_query(query: &str) -> Result<(Option<Position>, ChangesQuery), Refusal> {
     query::check_names(query, &ARGUMENTS)?;
     let given = |name| query::first(query, name).map(|text| number(name, &text)).transpose();
     let limit = given("limit")?;
@@ -73,13 +73,13 @@ fn asked(query: &str) -> Result<(Option<Position>, ChangesQuery), Refusal> {
         return Err(Refusal::argument("limit", "must be a number from 1 on"));
     }
     let from = query::first(query, "from").map(|text| Position::read("from", &text)).transpose()?;
-    let asked = ChangesQuery {
+    let requested = ChangesQuery {
         after: 0,
         prefix: query::first(query, "prefix").unwrap_or_default().into_owned(),
         limit: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
         wait_ms: given("wait_ms")?.unwrap_or_default().min(WAIT_MS_MAX),
     };
-    Ok((from, asked))
+    Ok((from, requested))
 }
 
 fn number(name: &str, digits: &[u8]) -> Result<u64, Refusal> {
@@ -95,17 +95,17 @@ fn wants_events(headers: &HeaderMap) -> bool {
     })
 }
 
-/// One page, a line a change. Where it is so long that its length is not known, it is chunked, and
-/// nothing says where the next one begins but its last line.
+/// Answers one page, a line a change. A page of unknown length is chunked; then only its last line
+/// says where the next page begins.
 async fn page<S: Store>(
     edge: &Edge<S>,
     connection: &Connection,
-    asked: ChangesQuery,
+    requested: ChangesQuery,
     is_head: bool,
 ) -> Result<Response, Refused> {
-    // The wait holds nothing; the page does.
+    // The wait holds no memory; the page does.
     connection.follows(Instant::now());
-    let awaited = edge.store.await_changes(connection.caller(), &asked).await;
+    let awaited = edge.store.await_changes(connection.caller(), &requested).await;
     connection.is_served(Instant::now());
     let mut headers = HeaderMap::new();
     let body = match awaited {
@@ -116,7 +116,7 @@ async fn page<S: Store>(
         Awaited::Something if is_head => unrendered(),
         Awaited::Something => {
             bulk::turn().await;
-            let text = made(edge, connection, &asked, asked.after, false).await?;
+            let text = made(edge, connection, &requested, requested.after, false).await?;
             match text.measure(edge.answer_bytes).await? {
                 Some((len, end)) => {
                     headers.insert(NEXT, next(text.input_from(end.at))?.into());
@@ -133,26 +133,27 @@ async fn page<S: Store>(
     Ok(response)
 }
 
-/// Where the page after this one begins, which follows its changes.
+/// The position where the next page begins, which follows the changes.
 fn next(rest: &[u8]) -> Result<Seq, Refused> {
     Reader::new(rest).uint().map_err(|_| unreadable())
 }
 
-/// Events until the peer goes or the broker stops.
+/// Sends events until the peer leaves or the broker stops.
 async fn events<S: Store>(
     edge: Arc<Edge<S>>,
     connection: Connection,
-    asked: ChangesQuery,
+    requested: ChangesQuery,
     is_head: bool,
 ) -> Result<Response, Refused> {
-    let asked = ChangesQuery { limit: None, wait_ms: HEARTBEAT_MS, ..asked };
-    let prev = asked.after;
+    let requested = ChangesQuery { limit: None, wait_ms: HEARTBEAT_MS, ..requested };
+    let prev = requested.after;
     let active_at = Instant::now();
-    let mut tail = Tail { edge, connection, asked, prev, active_at, text: None };
+    let mut tail = Tail { edge, connection, requested, prev, active_at, text: None };
     let body = if is_head {
         unrendered()
     } else {
-        // What cannot be answered at all is told by the status, not by a stream that breaks off.
+        // A request that cannot be answered at all gets an error status, not a stream that breaks
+        // off.
         let first = tail.piece(0).await?;
         let rest = stream::try_unfold(tail, |mut tail| async move {
             if tail.edge.store.is_stopping() && tail.text.is_none() {
@@ -173,22 +174,22 @@ async fn events<S: Store>(
 struct Tail<S> {
     edge: Arc<Edge<S>>,
     connection: Connection,
-    asked: ChangesQuery,
+    requested: ChangesQuery,
     /// The last change that was sent.
     prev: Seq,
-    /// When that was.
+    /// When that change was sent.
     active_at: Instant,
     /// The page that is being sent.
     text: Option<Text<Lines>>,
 }
 
 impl<S: Store> Tail<S> {
-    /// The next piece of the events; a comment when there is none within `wait_ms`.
+    /// Returns the next piece of the events; a comment when there is none within `wait_ms`.
     async fn piece(&mut self, wait_ms: u64) -> Result<Bytes, Refused> {
         if self.text.is_none() {
-            let asked = ChangesQuery { wait_ms, ..self.asked.clone() };
+            let requested = ChangesQuery { wait_ms, ..self.requested.clone() };
             self.connection.follows(self.active_at);
-            let awaited = self.edge.store.await_changes(self.connection.caller(), &asked).await;
+            let awaited = self.edge.store.await_changes(self.connection.caller(), &requested).await;
             if let Awaited::Something = awaited {
                 self.active_at = Instant::now();
                 // One commit wakes all readers.
@@ -198,7 +199,8 @@ impl<S: Store> Tail<S> {
             if let Awaited::Nothing { next } = awaited {
                 return Ok(self.heartbeat(next));
             }
-            self.text = Some(made(&self.edge, &self.connection, &asked, self.prev, true).await?);
+            self.text =
+                Some(made(&self.edge, &self.connection, &requested, self.prev, true).await?);
         }
         let Some(text) = &mut self.text else { return Ok(Bytes::new()) };
         let piece = text.piece().await?;
@@ -208,32 +210,32 @@ impl<S: Store> Tail<S> {
         let next = next(text.rest())?;
         self.prev = text.items().prev;
         self.text = None;
-        self.asked.after = next;
+        self.requested.after = next;
         Ok(piece.unwrap_or_else(|| self.heartbeat(next)))
     }
 
-    /// A comment, and an id without an event: where nothing matched, a reconnect need not look
-    /// again.
+    /// A comment, and an id without an event: after a reconnect, the stretch without a matching
+    /// change need not be searched again.
     fn heartbeat(&mut self, next: Seq) -> Bytes {
-        self.asked.after = next;
+        self.requested.after = next;
         let id = self.edge.store.id();
         Bytes::from(format!(": nothing up to {next}\nid: {id}-{next}\n\n"))
     }
 }
 
-/// A page of what there is now, as text. One that turns out longer than there is room for, by one
-/// large write, is made anew when there is.
+/// Renders a page of the current history. When one large write makes the page longer than the
+/// reserved memory, the page is made again once there is room.
 async fn made<S: Store>(
     edge: &Edge<S>,
     connection: &Connection,
-    asked: &ChangesQuery,
+    requested: &ChangesQuery,
     prev: Seq,
     is_event: bool,
 ) -> Result<Text<Lines>, Refused> {
     let mut room = Room::of(connection.account());
     room.wait(edge.page_bytes).await?;
     let page = loop {
-        let page = Arc::clone(&edge.store).changes(asked.clone()).await?;
+        let page = Arc::clone(&edge.store).changes(requested.clone()).await?;
         match room.grow(page.len()) {
             Ok(()) => break page,
             Err(refused) => {

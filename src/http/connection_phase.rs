@@ -1,8 +1,7 @@
-//! What a connection is doing and since when, so that one that does nothing for too long can be
-//! cut.
+//! What a connection is doing and since when, so that one without progress can be cut.
 //!
-//! The stream writes it, the connection's task reads it on a slow tick: no timer is touched by a
-//! request.
+//! The stream writes the phase, the connection's task reads it on a slow tick: a request touches no
+//! timer.
 
 use crate::net::ConnectionTimeouts;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 pub enum Phase {
     /// Between requests.
     Idle,
-    /// A head has begun and is not whole.
+    /// A head is unfinished.
     Head,
     /// A request is being served, or its body read.
     Serving,
@@ -32,7 +31,7 @@ pub struct ConnectionPhase {
     phase: AtomicU8,
     /// When the phase began, in milliseconds after `start`.
     since: AtomicU64,
-    /// When the peer last made progress with an answer that waits; [`FLOWING`] when none waits.
+    /// When the peer last made progress with a waiting answer; [`FLOWING`] when none waits.
     stalled_since: AtomicU64,
 }
 
@@ -50,7 +49,7 @@ impl Default for ConnectionPhase {
 }
 
 impl ConnectionPhase {
-    /// Enters `phase`; tells whether the connection was in another one.
+    /// Enters `phase`; returns whether the connection was in another one.
     pub fn enter(&self, phase: Phase) -> bool {
         let is_new = self.phase.swap(phase as u8, Relaxed) != phase as u8;
         if is_new {
@@ -64,20 +63,20 @@ impl ConnectionPhase {
         self.phase.load(Relaxed) == phase as u8
     }
 
-    /// An answer waits for the peer to read, from now on if `is_progress`, else from when it began
-    /// to.
+    /// An answer waits for the peer to read: from now on if `is_progress`, else since it began to
+    /// wait.
     pub fn waits(&self, is_progress: bool) {
         if is_progress || self.stalled_since.load(Relaxed) == FLOWING {
             self.stalled_since.store(self.now(), Relaxed);
         }
     }
 
-    /// Nothing waits for the peer.
+    /// No answer waits for the peer.
     pub fn flows(&self) {
         self.stalled_since.store(FLOWING, Relaxed);
     }
 
-    /// Whether the peer has not gone on with an answer for so long.
+    /// Whether the peer made no progress with an answer for this long.
     pub fn is_slow(&self, limit: Duration) -> bool {
         let since = self.stalled_since.load(Relaxed);
         u128::from(self.now().saturating_sub(since)) >= limit.as_millis()

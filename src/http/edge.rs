@@ -1,4 +1,4 @@
-//! The routes, and what every request goes through before it meets one.
+//! The routes, and the checks that every request passes before its route.
 
 use super::connection::Connection;
 use super::guard::Guard;
@@ -31,31 +31,31 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-/// What a request's body may have; no endpoint reads one.
+/// The most bytes of a request's body; no endpoint reads one.
 const BODY_BYTES: usize = 64 * 1024;
-/// After a query of more than this, other connections of the thread have their turn.
+/// After a query longer than this, other connections of the thread get a turn.
 const LONG_QUERY_BYTES: usize = 1024;
-/// Whose history an answer is from.
+/// The store whose history an answer is from.
 pub(super) const STORE_ID: HeaderName = HeaderName::from_static("vatn-store-id");
-/// Has nginx pass on what it gets at once, as many proxies that know of it do.
+/// Makes nginx forward received bytes at once, and other proxies that know the header.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// The endpoints that write.
 const PUT: &str = "/put";
 const DELETE: &str = "/delete";
 
-/// What the views share.
+/// The state that all views share.
 pub struct Edge<S> {
     pub(super) store: Arc<S>,
     pub(super) turns: Arc<Turns>,
-    /// About what a page of a range or of the history has, as MessagePack.
+    /// The approximate MessagePack size of a page of a range or of the history.
     pub(super) page_bytes: usize,
-    /// The longest answer whose length is found out before it is sent.
+    /// The longest answer whose length is determined before it is sent.
     pub(super) answer_bytes: usize,
 }
 
 impl<S: Store> Edge<S> {
-    /// Runs a command that reads. Where its answer turns out longer than there is room for, it is
-    /// read anew when there is.
+    /// Runs a reading command. When its answer is longer than the reserved memory, the command runs
+    /// again once there is room.
     pub(super) async fn read(
         &self,
         connection: &Connection,
@@ -72,7 +72,7 @@ impl<S: Store> Edge<S> {
     }
 }
 
-/// The way from a request to its answer.
+/// From a request to its answer.
 #[derive(Clone)]
 pub struct App {
     routes: TowerToHyperService<Router>,
@@ -106,7 +106,7 @@ impl App {
         Self {
             routes: TowerToHyperService::new(routes),
             turns,
-            // Hexadecimal digits, so it never fails.
+            // Hexadecimal digits, so this never fails.
             store_id: store_id.unwrap_or(HeaderValue::from_static("")),
             store,
             guard: Arc::new(guard),
@@ -124,7 +124,7 @@ impl App {
         self.store.quota()
     }
 
-    /// The turns at rendering.
+    /// The turns for rendering.
     pub fn turns(&self) -> &Turns {
         &self.turns
     }
@@ -169,7 +169,7 @@ impl App {
             Err(refused) => refused.into_response(),
         };
         if response.status() == StatusCode::NO_CONTENT {
-            // HTTP forbids a length here, and hyper leaves it out of all answers but those to HEAD.
+            // HTTP forbids a length here, and hyper omits it from all answers except those to HEAD.
             response.headers_mut().remove(CONTENT_LENGTH);
         }
         if is_last {
@@ -181,8 +181,8 @@ impl App {
         response
     }
 
-    /// Checks whom the request is meant for and who may have caused it, takes its body away, and
-    /// makes its path a route.
+    /// Checks which host the request names and whether a web page may have caused it, removes its
+    /// body, and turns its path into a route.
     async fn admit(
         &self,
         request: hyper::Request<Incoming>,
@@ -209,18 +209,19 @@ impl App {
     }
 }
 
-/// The body of an answer to HEAD whose length is not known, since nothing was rendered.
+/// The body of an answer to HEAD of unknown length: nothing was rendered.
 pub(super) fn unrendered() -> Body {
     Body::from_stream(futures_util::stream::empty::<Result<Bytes, Refused>>())
 }
 
-/// An answer that is made while it is read: nothing between us and the reader is to collect it.
+/// An answer that is rendered while it is read: proxies between us and the reader must not buffer
+/// it.
 pub(super) fn streamed(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     response
 }
 
-/// An endpoint: GET and HEAD run it, OPTIONS tells what it allows, nothing else is.
+/// An endpoint: GET and HEAD run it, OPTIONS lists the allowed methods, others are refused.
 fn view<H, T, S>(handler: H) -> MethodRouter<S>
 where
     H: Handler<T, S>,

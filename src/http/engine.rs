@@ -70,9 +70,9 @@ impl Store for Engine {
     }
 }
 
-/// Has the engine execute one command; returns its result, encoded, when it may be shown. A full
-/// write queue and the command's durability are waited for. `hold` is told how many bytes wait with
-/// it; when it refuses to hold them, the result is given up.
+/// Executes one command on the engine; returns its encoded result once it may be seen. Waits for a
+/// full write queue and for the command's durability. `hold` is called with the number of bytes
+/// that wait; when it refuses to hold them, the result is dropped.
 pub async fn run<E: From<Refusal>>(
     engine: &Engine,
     caller: &Arc<Caller>,
@@ -88,7 +88,7 @@ pub async fn run<E: From<Refusal>>(
     loop {
         let may_wait_for_room = allowance.may_wait_for_room;
         match engine.call(caller, &requests, &mut allowance, &mut replies).end {
-            // One request is allowed whatever it takes, once its turn has come.
+            // A single request may cost anything, once its turn has come.
             End::Done | End::Full | End::NeedsMemory { .. } => break,
             End::NeedsHeavyTurn => {
                 turns.wait_for_heavy().await;

@@ -1,10 +1,10 @@
 //! `/getrange?from=a&to=b&prefix=c&limit=n`: the keys from `from` on, in bytewise order, as one
 //! object.
 //!
-//! The engine gives pages. An answer that is one page has a `Content-Length`; a longer one is
-//! chunked and made page by page as its reader takes it, so that a whole database passes through a
-//! bounded memory. Each page is one moment of the store; a key that changes while the answer is on
-//! its way may show either value.
+//! The engine returns pages. An answer of one page has a `Content-Length`. A longer one is chunked
+//! and rendered page by page as its reader takes it, so that a whole database passes through
+//! bounded memory. Each page shows one moment of the store; a key that changes during the answer
+//! may show either value.
 
 use super::connection::Connection;
 use super::edge::{Edge, streamed, unrendered};
@@ -86,7 +86,7 @@ impl<S: Store> Pages<S> {
             let Some(walk) = &self.walk else { return Ok(None) };
             self.text = walk.page(&self.edge, &self.connection, b",").await?;
             if self.text.is_none() {
-                // What was left has gone away meanwhile.
+                // The rest was deleted meanwhile.
                 self.walk = None;
                 return Ok(Some(Bytes::from_static(b"}")));
             }
@@ -94,13 +94,13 @@ impl<S: Store> Pages<S> {
     }
 }
 
-/// A place in a range, from which a page is read.
+/// A position in a range, from which a page is read.
 struct Walk {
     from: Vec<u8>,
     to: Option<Vec<u8>>,
     prefix: Vec<u8>,
     after: Option<Vec<u8>>,
-    /// How many items may still come; `None` when all may.
+    /// How many items may still be sent; `None` for no limit.
     left: Option<usize>,
 }
 
@@ -142,7 +142,7 @@ impl Walk {
         }
     }
 
-    /// Whether there is anything in the range; nothing of it is read.
+    /// Whether the range has any key; reads no value.
     async fn finds_any<S: Store>(
         &self,
         store: &S,
@@ -155,7 +155,7 @@ impl Walk {
         Ok(found.map_err(|_| unreadable())? > 0)
     }
 
-    /// The text of the page, `before` and all; `None` where there is nothing.
+    /// The text of the page with `before` in front; `None` for an empty page.
     async fn page<S: Store>(
         &self,
         edge: &Edge<S>,
@@ -173,7 +173,7 @@ impl Walk {
         Text::begin(&edge.turns, page, room, list, before).await.map(Some)
     }
 
-    /// Where the next page begins, after one with `count` items; `rest` is what follows them.
+    /// Where the next page begins, after a page with `count` items; `rest` is the bytes after them.
     fn next(&self, rest: &[u8], count: usize) -> Read<Option<Self>> {
         let mut reader = Reader::new(rest);
         let after = if reader.nil()? { None } else { Some(reader.bytes()?.to_vec()) };

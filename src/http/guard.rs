@@ -1,11 +1,11 @@
-//! Which requests are taken: the defence against web pages that talk to a broker behind their
-//! reader's back.
+//! Decides which requests are accepted: the defence against web pages that send requests to a
+//! broker without their reader's knowledge.
 //!
 //! FlatDB's API writes by GET, so any page could write with an `<img src>` and, by pointing its own
 //! name at 127.0.0.1 (DNS rebinding), read. Here a request must name the broker by a host that no
-//! stranger can own ([`host`](super::host)), and a write must not be caused by a page: not by one
-//! of another site, not by a prefetch, and not by a navigation, since a page can cause that too,
-//! and a redirect hides which. No CORS header is ever sent, so a browser hands no answer to a
+//! stranger can own ([`host`](super::host)). A write must not be caused by a page: not by one of
+//! another site, not by a prefetch, and not by a navigation, since a page can cause that too, and a
+//! redirect hides which page. No CORS header is ever sent, so a browser passes no answer to a
 //! foreign page.
 
 use super::host::Names;
@@ -14,11 +14,12 @@ use axum::http::header::{ACCEPT_LANGUAGE, HOST, HeaderName, ORIGIN, USER_AGENT};
 use axum::http::{HeaderMap, StatusCode, Uri, Version};
 use std::net::IpAddr;
 
-/// What browsers say about where a request came from. They say it over plain HTTP only to loopback.
+/// Headers in which browsers name a request's origin. Over plain HTTP, browsers send them only to
+/// loopback.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// What kind of request it is.
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-/// What a browser says of a request that its user has not asked for yet, by its names of old.
+/// A browser's header values for a request that its user has not made yet, by its old names too.
 const SPECULATIVE: [HeaderName; 4] = [
     HeaderName::from_static("sec-purpose"),
     HeaderName::from_static("purpose"),
@@ -26,7 +27,7 @@ const SPECULATIVE: [HeaderName; 4] = [
     HeaderName::from_static("x-moz"),
 ];
 
-/// What decides whether a request is taken.
+/// The settings that decide whether a request is accepted.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
     names: Names,
@@ -35,7 +36,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// A guard of a broker that is called by `names`.
+    /// A guard of a broker that may be called by `names`.
     pub fn new(names: Names, allows_navigation: bool) -> Self {
         Self { names, allows_navigation }
     }
@@ -61,10 +62,10 @@ impl Guard {
         if is_ours { Ok(()) } else { Err(foreign_host()) }
     }
 
-    /// Refuses a write that a web page may have caused, or that names a host by which one can; its
-    /// connection was `accepted` on that address.
+    /// Refuses a write that a web page may have caused, or that names a host which a page can use
+    /// unseen; its connection was `accepted` on that address.
     ///
-    /// A request without a `Host` is of HTTP/1.0, which no browser speaks.
+    /// A request without a `Host` is HTTP/1.0, which no browser speaks.
     pub fn check_write(
         &self,
         accepted: IpAddr,
@@ -86,7 +87,7 @@ impl Guard {
         if headers.get_all(SEC_FETCH_MODE).iter().any(|mode| *mode == "navigate") {
             return Err(browser("a URL opened in a browser does not write"));
         }
-        // An old browser, or a host to which browsers do not say what page asked.
+        // An old browser, or a host to which browsers do not send the requesting page.
         if !headers.contains_key(SEC_FETCH_SITE) && is_browser(headers) {
             return Err(browser("this browser does not say what page asked (no Sec-Fetch-Site)"));
         }
@@ -94,7 +95,7 @@ impl Guard {
     }
 }
 
-/// Refuses what a page of another origin than `host` caused.
+/// Refuses requests caused by a page of another origin than `host`.
 fn check_page(host: &str, headers: &HeaderMap) -> Result<(), Refused> {
     let is_own = |origin: &str| {
         let named = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
@@ -111,7 +112,7 @@ fn check_page(host: &str, headers: &HeaderMap) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Whether a request looks like a browser's, by two headers that no page can leave out.
+/// Whether a request looks like a browser's, by two headers that no page can omit.
 fn is_browser(headers: &HeaderMap) -> bool {
     let agent = headers.get(USER_AGENT).map_or(b"".as_slice(), |agent| agent.as_bytes());
     agent.starts_with(b"Mozilla/") && headers.contains_key(ACCEPT_LANGUAGE)

@@ -1,17 +1,17 @@
-//! The head of a request, checked and made ready for the HTTP parser behind it.
+//! Checks a request's head and prepares it for the HTTP parser behind it.
 //!
 //! hyper parses HTTP, but has no bound of its own for the request line, and refuses raw characters
 //! in a query that FlatDB accepts (`curl 'http://…/put?a="x"'`). So a head is held back until it is
-//! whole, measured, its request line checked, and the raw characters escaped; or it is refused with
-//! the status FlatDB gives.
+//! whole. Then its length and request line are checked, and raw characters escaped; or it is
+//! refused with FlatDB's status.
 
 use super::refuse::Refused;
 use axum::http::StatusCode;
 
-/// A request line of so many bytes, its end included, is too long (gevent's bound, which FlatDB
+/// A request line of this many bytes, line end included, is too long (gevent's bound, which FlatDB
 /// had).
 pub const REQUEST_LINE_BYTES: usize = 8_192;
-/// A head of so many bytes is too long.
+/// A head of this many bytes is too long.
 pub const HEAD_BYTES: usize = 32 * 1024;
 
 /// What is wrong with a head.
@@ -19,7 +19,7 @@ pub const HEAD_BYTES: usize = 32 * 1024;
 pub enum Fault {
     /// Not `METHOD TARGET HTTP/1.x`.
     Garbage,
-    /// CONNECT: it wants a proxy.
+    /// CONNECT: the client expects a proxy.
     Tunnel,
     /// A request line of [`REQUEST_LINE_BYTES`] or more.
     LineTooLong,
@@ -49,31 +49,31 @@ impl From<Fault> for Refused {
     }
 }
 
-/// Where the scan of an unfinished head stands. A byte is looked at once, however slowly it comes.
+/// The scan position in an unfinished head. Each byte is scanned once, however slowly bytes arrive.
 #[derive(Debug, Default)]
 pub struct Scan {
     /// Bytes already searched for the end of a line.
     searched: usize,
     /// Where the line being searched starts.
     line_start: usize,
-    /// The end of the request line, once it is known.
+    /// The end of the request line, once known.
     request_line: Option<(usize, usize)>,
     has_body: bool,
 }
 
-/// A head that is whole.
+/// A complete head.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Where it ends: just after the empty line.
+    /// The end of the head: just after the empty line.
     pub end: usize,
-    /// Where its request line starts and ends, without the end of the line.
+    /// The request line, without its line end.
     pub request_line: (usize, usize),
-    /// Whether a body follows it.
+    /// Whether a body follows.
     pub has_body: bool,
 }
 
 impl Scan {
-    /// Goes on where the last call stopped; `input` begins with the head's first byte.
+    /// Continues where the last call stopped; `input` begins with the head's first byte.
     pub fn advance(&mut self, input: &[u8]) -> Result<Option<Head>, Fault> {
         let unsearched = |scan: &Self| input.get(scan.searched..).unwrap_or_default();
         while let Some(at) = unsearched(self).iter().position(|byte| *byte == b'\n') {
@@ -100,7 +100,7 @@ impl Scan {
         self.check_unfinished(input).map(|()| None)
     }
 
-    /// Refuses what no further byte can make good.
+    /// Refuses a head that no further byte can complete.
     fn check_unfinished(&self, input: &[u8]) -> Result<(), Fault> {
         let line = input.get(self.line_start..).unwrap_or_default();
         if self.request_line.is_none() {
@@ -132,7 +132,7 @@ fn check_request_line(line: &[u8], len: usize) -> Result<(), Fault> {
     }
 }
 
-/// A path, `*`, or a whole URL, as a proxy is sent; not the bare host of CONNECT.
+/// A path, `*`, or a whole URL, as a proxy gets; not the bare host of CONNECT.
 fn is_target(target: &[u8]) -> bool {
     let has_scheme = |scheme: &[u8]| {
         target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
@@ -140,7 +140,7 @@ fn is_target(target: &[u8]) -> bool {
     target.starts_with(b"/") || target == b"*" || has_scheme(b"http://") || has_scheme(b"https://")
 }
 
-/// Whether a header line says that a body follows. A length of 0 is as good as none.
+/// Whether a header line announces a body. A length of 0 does not.
 fn announces_body(line: &[u8]) -> bool {
     let Some(colon) = line.iter().position(|byte| *byte == b':') else { return false };
     let (name, value) = line.split_at(colon);
@@ -150,8 +150,8 @@ fn announces_body(line: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"transfer-encoding")
 }
 
-/// `head` with the raw characters of its request line escaped; `None` when it has none, which is
-/// usual.
+/// Returns `head` with the raw characters of its request line escaped; `None` in the usual case
+/// that it has none.
 pub fn escaped(input: &[u8], head: &Head) -> Option<Vec<u8>> {
     let (start, end) = head.request_line;
     let line = input.get(start..end)?;
@@ -172,7 +172,7 @@ pub fn escaped(input: &[u8], head: &Head) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// What the parser would refuse, or in the case of `#` cut off, and FlatDB takes as it is.
+/// Characters that the parser would refuse, or in the case of `#` cut off, and FlatDB accepts.
 fn is_raw(byte: u8) -> bool {
     matches!(byte, b'"' | b'#' | b'<' | b'>' | b'`' | 0x80..)
 }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_matter_how_the_bytes_come() {
+    fn a_head_is_the_same_wherever_reads_end() {
         let input = b"\r\nGET / HTTP/1.1\r\nContent-Length: 3\r\n\r\n";
         let mut scan = Scan::default();
         for end in 0..input.len() {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_told_as_early_as_it_can_be() {
+    fn garbage_is_refused_as_early_as_possible() {
         let garbage: [&[u8]; 11] = [
             b"GET get HTTP/1.1\r\n",
             b"\x16\x03\x01",
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_wants_a_proxy_is_told_that_this_is_none() {
+    fn a_client_that_expects_a_proxy_gets_an_error() {
         let request = b"CONNECT localhost:80 HTTP/1.1\r\n";
         assert_eq!(scan(request), Err(Fault::Tunnel));
         assert_eq!(scan(b"CONNECT / HTTP/1.1\r\n"), Ok(None), "a path is answered as any method");

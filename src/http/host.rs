@@ -1,11 +1,12 @@
-//! The host that a request names: which of them are this broker.
+//! The host that a request names, and which hosts mean this broker.
 //!
-//! A page reaches a broker only by a URL, and a browser sends that URL's host. So a host that no
-//! stranger can own keeps out pages that point their own name at this machine (DNS rebinding).
+//! A page reaches a broker only by a URL, and a browser sends that URL's host. So accepting only
+//! hosts that no stranger can own keeps out pages that point their own name at this machine (DNS
+//! rebinding).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The names under which this broker may be called, besides addresses and `localhost`.
+/// Names by which this broker may be called, besides addresses and `localhost`.
 #[derive(Debug, Clone, Default)]
 pub struct Names(Vec<String>);
 
@@ -17,23 +18,23 @@ enum Host<'h> {
 }
 
 impl Names {
-    /// The configured names; a trailing dot and the case do not matter.
+    /// The configured names; case and a trailing dot are ignored.
     ///
-    /// An address that stands for others (`0.0.0.0`, `::`, an IPv4 one within IPv6) is no name: a
-    /// browser connects to it without saying what page asked.
+    /// An address that stands for others (`0.0.0.0`, `::`, an IPv4 one within IPv6) is not a name:
+    /// a browser connects to it without naming the requesting page.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let names = names.into_iter().map(|name| name.trim_end_matches('.').to_owned());
         Self(names.filter(|name| Self::may_configure(name)).collect())
     }
 
-    /// Whether a name can be configured: one that pages cannot reach unseen.
+    /// Whether a name can be configured: a name that pages cannot reach unseen.
     pub fn may_configure(name: &str) -> bool {
         let address = name.trim_start_matches('[').trim_end_matches([']', '.']);
         !address.parse().is_ok_and(stands_for_others)
     }
 
-    /// Whether a read may name `host`, with its port or without: any address, `localhost`, or one
-    /// of the names. No page can have its own name among these.
+    /// Whether a read may name `host`, with or without its port: any address, `localhost`, or a
+    /// configured name. No page can have its own name among these.
     pub fn may_read(&self, host: &str) -> bool {
         match Host::of(host) {
             Some(Host::Address(_)) => true,
@@ -47,10 +48,11 @@ impl Names {
     }
 
     /// Whether a write may name `host`: `localhost`, a loopback address, the address that the
-    /// connection was `accepted` on, or one of the names.
+    /// connection was `accepted` on, or a configured name.
     ///
-    /// To these, browsers say over plain HTTP what page asked, or the operator has named them. To
-    /// `0.0.0.0`, `[::ffff:127.0.0.1]` or `localhost.` they may not, and still arrive here.
+    /// To these hosts, browsers name the requesting page over plain HTTP, or the operator has
+    /// configured them. To `0.0.0.0`, `[::ffff:127.0.0.1]` or `localhost.` browsers may not, and
+    /// such requests still arrive here.
     pub fn may_write(&self, host: &str, accepted: IpAddr) -> bool {
         match Host::of(host) {
             Some(Host::Address(address)) if stands_for_others(address) => false,
@@ -70,7 +72,7 @@ impl Names {
     }
 }
 
-/// Whether an address stands for other ones: for any of this machine, or for an IPv4 one.
+/// Whether an address stands for others: for any of this machine, or for an IPv4 one.
 fn stands_for_others(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_unspecified(),
@@ -83,7 +85,7 @@ fn stands_for_others(address: IpAddr) -> bool {
 }
 
 impl<'h> Host<'h> {
-    /// Reads `host` or `host:port`; `None` for what is neither.
+    /// Parses `host` or `host:port`; `None` for any other text.
     fn of(text: &'h str) -> Option<Self> {
         if let Some(rest) = text.strip_prefix('[') {
             let (address, port) = rest.split_once(']')?;
@@ -99,7 +101,7 @@ impl<'h> Host<'h> {
     }
 }
 
-/// Whether `text` is nothing, or a colon and digits.
+/// Whether `text` is empty, or a colon and digits.
 fn is_port(text: &str) -> bool {
     let digits = text.strip_prefix(':').unwrap_or("no port");
     text.is_empty() || digits.bytes().all(|digit| digit.is_ascii_digit())
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_that_was_connected_to_may_be_written_to_and_no_other() {
+    fn writes_may_name_the_accepted_address_and_no_other() {
         let accepted = |text: &str| text.parse::<IpAddr>().expect("an address");
         assert!(names().may_write("10.1.2.3:80", accepted("10.1.2.3")));
         assert!(names().may_write("10.1.2.3", accepted("::ffff:10.1.2.3")), "a socket for both");
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_can_own_is_refused() {
+    fn a_host_that_a_stranger_can_own_is_refused() {
         let theirs = [
             "",
             "evil.example",

@@ -58,7 +58,7 @@ impl Items for Lines {
             out.write(b"}\n");
             return Ok(());
         };
-        // An id says that everything up to it has come: only the last change of a write has it.
+        // An id says that everything up to it was sent: only the last change of a write has one.
         let seq = self.prev;
         let next = Reader::new(input.get(at..).unwrap_or_default());
         match self.left == 0 || seq_of(next)? != seq {

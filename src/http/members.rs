@@ -9,7 +9,7 @@ use crate::protocol::reader::Read;
 #[derive(Debug, Clone)]
 pub struct Members {
     left: usize,
-    /// How many were begun.
+    /// How many pairs were begun.
     pub count: usize,
 }
 
@@ -28,7 +28,7 @@ impl Members {
         Self::at(input, input.len() - reader.rest().len())
     }
 
-    /// How many there are in all.
+    /// How many pairs there are in all.
     pub fn total(&self) -> usize {
         self.count + self.left
     }

@@ -1,14 +1,13 @@
 //! The HTTP edge: FlatDB's endpoints, answered as FlatDB answers them, at the speed of the engine.
 //!
 //! A socket's bytes pass [`stream`], which times every wait and has [`head`] check each request's
-//! head; then hyper, which parses; then [`edge`], which asks [`guard`] whether the request may be,
-//! by the [`host`] it names and what a browser says of it, and routes it to a view in [`views`],
-//! [`getrange`] or [`changes`]. A view reads its [`query`], runs a command
-//! on the [`store`], for whose answer it has [`room`], and has the MessagePack it gets [`render`]ed
-//! as [`json`], a slice at a time and by [`turns`]. [`server`] accepts connections
-//! and ends them.
+//! head; then hyper, which parses; then [`edge`]. It calls [`guard`] to decide whether the request
+//! is accepted, by the [`host`] it names and its browser headers, and routes it to a view in
+//! [`views`], [`getrange`] or [`changes`]. A view parses its [`query`], runs a command on the
+//! [`store`], reserves [`room`] for the answer, and [`render`]s its MessagePack as [`json`], a
+//! slice at a time and by [`turns`]. [`server`] accepts connections and ends them.
 //!
-//! This room alone names axum and hyper.
+//! Only this module names axum and hyper.
 
 pub mod changes;
 pub mod connection;

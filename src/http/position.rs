@@ -1,4 +1,4 @@
-//! A position in the history of one store: a seq, and whose it is.
+//! A position in the history of one store: a seq, and the store's id.
 
 use super::refuse::Refused;
 use crate::protocol::{Refusal, Seq};
@@ -6,7 +6,7 @@ use crate::protocol::{Refusal, Seq};
 /// How many digits a store's id has.
 const ID_LEN: usize = 32;
 
-/// What a client says that it has seen: `SEQ`, or `STORE-SEQ` with the store's id.
+/// The position that a client has seen: `SEQ`, or `STORE-SEQ` with the store's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     store: Option<String>,
@@ -14,7 +14,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// Reads the argument or header called `name`.
+    /// Parses the argument or header called `name`.
     pub fn read(name: &str, text: &[u8]) -> Result<Self, Refusal> {
         let read = || {
             let text = std::str::from_utf8(text).ok()?;
@@ -36,7 +36,7 @@ impl Position {
         })
     }
 
-    /// The seq, if it is of this store, which has come to `last`.
+    /// The seq, if it is of this store, whose last seq is `last`.
     pub fn within(&self, store: &str, last: Seq) -> Result<Seq, Refused> {
         let is_ours = self.store.as_deref().is_none_or(|id| id == store) && self.seq <= last;
         if is_ours { Ok(self.seq) } else { Err(Refused::other_history(store, last)) }
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_store_never_reached_is_of_another_history() {
+    fn a_seq_that_this_store_never_reached_is_of_another_history() {
         assert_eq!(within("8"), None);
         assert_eq!(within(&format!("{STORE}-8")), None);
         assert_eq!(within(&format!("{}-7", STORE.replace('0', "1"))), None);

@@ -1,7 +1,7 @@
-//! The query string, read as FlatDB's server reads it: into bytes, not text.
+//! Parses the query string as FlatDB's server does: into bytes, not text.
 //!
-//! Pairs are parted by `&` alone (`;` is an ordinary character), `+` is a space, `%41` is a byte,
-//! and a `%` without two hexadecimal digits stands for itself. What needs no decoding is borrowed.
+//! Only `&` separates pairs (`;` is an ordinary character), `+` is a space, `%41` is a byte, and a
+//! `%` without two hexadecimal digits stands for itself. Text without escapes is borrowed.
 
 use crate::protocol::Refusal;
 use std::borrow::Cow;
@@ -9,8 +9,7 @@ use std::borrow::Cow;
 /// Bytes out of a query: borrowed where nothing was escaped.
 pub type Text<'q> = Cow<'q, [u8]>;
 
-/// The pairs of `query` in their order. A pair without `=` has an empty value; empty pairs are
-/// passed over.
+/// The pairs of `query` in order. A pair without `=` has an empty value; empty pairs are skipped.
 pub fn pairs(query: &str) -> impl Iterator<Item = (Text<'_>, Text<'_>)> {
     query.as_bytes().split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
         let mut halves = pair.splitn(2, |byte| *byte == b'=');
@@ -29,13 +28,12 @@ pub fn first<'q>(query: &'q str, name: &'static str) -> Option<Text<'q>> {
     all(query, name).next().filter(|value| !value.is_empty())
 }
 
-/// Refuses a name that is not `known`, and one that is given twice: no argument is to be thought
-/// honoured that is not.
+/// Refuses a name that is not `known` or is given twice, so that no argument is silently ignored.
 pub fn check_names(query: &str, known: &[&str]) -> Result<(), Refusal> {
     check(query, known, false)
 }
 
-/// Refuses a name that is not `known`. Of one that is given twice the first value counts.
+/// Refuses a name that is not `known`. The first value of a repeated name counts.
 pub fn check_known(query: &str, known: &[&str]) -> Result<(), Refusal> {
     check(query, known, true)
 }
@@ -81,21 +79,21 @@ fn decode(text: &[u8]) -> Text<'_> {
     Cow::Owned(out)
 }
 
-/// `path` as a route: its leading slashes made one and its escapes resolved (`+` is no escape
-/// here). `None` when that is what it is already, or when it cannot be any route.
+/// Returns `path` as a route: leading slashes merged into one and escapes resolved (`+` is no
+/// escape here). `None` when that changes nothing, or when no route can match.
 pub fn route(path: &str) -> Option<String> {
     if !path.contains('%') && !path.starts_with("//") {
         return None;
     }
     let escaped = path.trim_start_matches('/').replace('+', "%2B");
     let decoded = String::from_utf8(decode(escaped.as_bytes()).into_owned()).ok()?;
-    // A slash that was escaped is a slash (`/%2Fget` is `//get`), as for a WSGI server.
+    // An escaped slash is a slash (`/%2Fget` is `//get`), as for a WSGI server.
     let name = decoded.trim_start_matches('/');
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte));
     is_plain.then(|| format!("/{name}"))
 }
 
-/// The byte that two hexadecimal digits name, and what follows them.
+/// The byte that two hexadecimal digits name, and the bytes after them.
 fn escaped(digits: &[u8]) -> Option<(u8, &[u8])> {
     let ([high, low], after) = digits.split_first_chunk()?;
     Some((hex(*high)? << 4 | hex(*low)?, after))
@@ -134,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_resolve_and_what_is_none_stays() {
+    fn escapes_resolve_and_other_percent_signs_stay() {
         assert_eq!(read("a=1;b=2"), [pair(b"a", b"1;b=2")]);
         assert_eq!(read("a+b=c+d"), [pair(b"a b", b"c d")]);
         assert_eq!(read("%61%3d=%26%2B%zz%4"), [pair(b"a=", b"&+%zz%4")]);
@@ -160,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_that_are_known_are_taken_and_once() {
+    fn only_known_names_are_accepted_and_only_once() {
         let check = |query| check_names(query, &["from", "limit"]).is_ok();
         assert!(check("") && check("from=1&limit=2") && check("&%66rom=1&"));
         assert!(!check("from=1&from=2") && !check("after=0") && !check("from=1&FROM=1"));

@@ -1,4 +1,4 @@
-//! Refusals: a status, and a JSON body that says what was wrong and what helps.
+//! Refusals: a status, and a JSON body with the cause and the cure.
 
 use super::json;
 use crate::protocol::Seq;
@@ -12,10 +12,10 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use axum::response::IntoResponse;
 use std::num::NonZeroU64;
 
-/// What every endpoint allows, in FlatDB's order.
+/// The methods that every endpoint allows, in FlatDB's order.
 pub(super) const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("HEAD, OPTIONS, GET");
 
-/// A request that gets an error for an answer: `{"error":CODE,"message":"…"}`.
+/// A request answered with an error: `{"error":CODE,"message":"…"}`.
 #[derive(Debug, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Refused {
@@ -26,7 +26,7 @@ pub struct Refused {
     first: Option<NonZeroU64>,
     /// The store's id and its last seq, for `OTHER_HISTORY`.
     history: Option<Box<(String, Seq)>>,
-    /// More headers, where the status calls for some.
+    /// More headers, where the status needs some.
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -37,24 +37,24 @@ impl Refused {
         Self { status, code, message, first: None, history: None, headers: Vec::new() }
     }
 
-    /// 400, for what is not HTTP as this server speaks it, or not its arguments.
+    /// 400, for bytes that are not HTTP as this server speaks it, or for wrong arguments.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Code::BadRequest.name(), message)
     }
 
-    /// 405, with what is allowed instead.
+    /// 405, with the allowed methods.
     pub fn method_not_allowed(message: &str) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
             .with(ALLOW, ALLOWED_METHODS)
     }
 
-    /// 503, for what may work a second later.
+    /// 503, for a request that may succeed a second later.
     pub fn busy(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
             .with(RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
-    /// 410, for a position that `store`, which has come to the seq `last`, never reached.
+    /// 410, for a position that `store`, whose last seq is `last`, never reached.
     pub fn other_history(store: &str, last: Seq) -> Self {
         let message = format!(
             "this store ({store}) has come to seq {last}: the position asked for is of another \
@@ -78,7 +78,7 @@ impl Refused {
     }
 }
 
-/// What the engine refuses, in HTTP's terms.
+/// An engine's refusal in HTTP's terms.
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let code = refusal.code();
@@ -166,7 +166,7 @@ mod tests {
                 _ => 400,
             };
             assert_eq!(response.status().as_u16(), expected, "{code:?}");
-            // To come again helps against a full queue, not against a failed disk.
+            // A retry helps against a full queue, not against a failed disk.
             let may_help = matches!(code, Code::WriteQueueFull | Code::Stopping);
             assert_eq!(response.headers().contains_key(RETRY_AFTER), may_help, "{code:?}");
         }

@@ -1,7 +1,7 @@
 //! Answers of the store as JSON text, rendered in slices while their reader takes them.
 //!
-//! What is held meanwhile is the store's own answer, not the text, which may be much longer. A
-//! text's length is found by rendering it once without keeping it.
+//! The store's answer is kept meanwhile, not the text, which may be much longer. The length of a
+//! text is found by rendering it once without keeping it.
 
 use super::json::{Length, Renderer, Sink, Spent};
 use super::refuse::Refused;
@@ -14,37 +14,37 @@ use bytes::Bytes;
 use futures_util::stream;
 use std::sync::Arc;
 
-/// An answer of the store so short is rendered at once.
+/// A shorter answer of the store is rendered at once.
 const SHORT_BYTES: usize = 1024;
 
 /// A list of items in an answer of the store, each with one value.
 pub trait Items: Clone + Send + 'static {
-    /// Writes what stands before the value of the item at `at`; returns where that value begins,
+    /// Writes the text before the value of the item at `at`; returns where that value begins,
     /// `None` when there is no further item.
     fn begin(&mut self, input: &[u8], at: usize, out: &mut impl Sink) -> Read<Option<usize>>;
 
-    /// Writes what stands after the value, which ends at `at`.
+    /// Writes the text after the value, which ends at `at`.
     fn end(&mut self, input: &[u8], at: usize, out: &mut impl Sink) -> Read<()>;
 }
 
-/// A list on its way to text.
+/// A list being rendered.
 #[derive(Debug, Clone)]
 pub struct Rendering<I> {
     /// The list.
     pub items: I,
-    /// Where the next byte to read is.
+    /// The position of the next byte to read.
     pub at: usize,
     value: Option<Renderer>,
     is_done: bool,
 }
 
 impl<I: Items> Rendering<I> {
-    /// Of the list whose first item is at `at`.
+    /// A rendering of the list whose first item is at `at`.
     pub fn new(items: I, at: usize) -> Self {
         Self { items, at, value: None, is_done: false }
     }
 
-    /// Renders on from where the last call stopped, until the slice is over or the list.
+    /// Continues where the last call stopped, until the end of the slice or of the list.
     pub fn run(&mut self, input: &[u8], out: &mut impl Sink, spent: &mut Spent) -> Read<()> {
         while !self.is_done && !spent.is_over() {
             if let Some(value) = &mut self.value {
@@ -68,19 +68,19 @@ impl<I: Items> Rendering<I> {
     }
 }
 
-/// The text of one answer of the store: its first slice, and the rest when it is asked for.
+/// The text of one answer of the store: its first slice, and the rest on demand.
 pub struct Text<I> {
     /// The store's answer.
     input: Bytes,
     room: Room,
     rendering: Rendering<I>,
     turns: Arc<Turns>,
-    /// What is rendered and not taken yet.
+    /// Text that is rendered and not taken yet.
     begun: Vec<u8>,
 }
 
 impl<I: Items> Text<I> {
-    /// Renders the first slice of `input`'s text, after what is `before` it.
+    /// Renders the first slice of `input`'s text, after `before`.
     pub async fn begin(
         turns: &Arc<Turns>,
         input: Bytes,
@@ -110,12 +110,12 @@ impl<I: Items> Text<I> {
         self.rendering.is_done
     }
 
-    /// What follows the list in the store's answer; only once all of it is rendered.
+    /// The bytes after the list in the store's answer; only once all of the list is rendered.
     pub fn rest(&self) -> &[u8] {
         self.input.get(self.rendering.at..).unwrap_or_default()
     }
 
-    /// How long the whole text is, and what follows the list; `None` when it is over `max`.
+    /// The length of the whole text, and the bytes after the list; `None` when it is over `max`.
     pub async fn measure(&self, max: usize) -> Result<Option<(usize, Rendering<I>)>, Refused> {
         let (mut rendering, mut length) = (self.rendering.clone(), Length::default());
         while !rendering.is_done {
@@ -143,7 +143,7 @@ impl<I: Items> Text<I> {
         Ok((!out.is_empty()).then(|| Bytes::from(out)))
     }
 
-    /// The text as the body of an answer, with `after` behind it.
+    /// The text as the body of an answer, followed by `after`.
     pub fn into_body(mut self, after: &'static [u8]) -> Body {
         if self.is_whole() {
             self.begun.extend_from_slice(after);

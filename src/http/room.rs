@@ -8,38 +8,38 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a request waits for room before it is told to come again.
+/// How long a request waits for memory before it is refused with 503.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often an answer is made anew that turned out longer than there was room for.
+/// How often an answer is made again when it was longer than its reserved memory.
 const TRIES_MAX: usize = 4;
-/// The text of an answer that is rendered and not written yet: a slice here, and what hyper takes
-/// before it has to write.
+/// The rendered text of an answer that is not written yet: one slice here, and the amount that
+/// hyper takes before it has to write.
 const TEXT_BYTES_MAX: usize = 2 * SLICE_BYTES + STEP_BYTES_MAX;
 
-/// Room for one answer: what the store answered, and that part of its text which is rendered.
+/// Memory for one answer: the store's reply, and the part of its text which is rendered.
 #[derive(Debug)]
 pub struct Room {
     reservation: Reservation,
-    /// What the answer takes, when there was no room for it.
+    /// The memory that the answer needs, after a reservation failed.
     lacked: Option<usize>,
     tries: usize,
 }
 
 impl Room {
-    /// None yet.
+    /// Memory for no answer yet.
     pub fn of(account: &Arc<Account>) -> Self {
         Self { reservation: account.reservation(), lacked: None, tries: 0 }
     }
 
-    /// Waits for room for an answer of about `packed` bytes of the store's, in turn with others.
-    /// To be called with nothing in hand.
+    /// Waits in line for memory for a reply of about `packed` bytes. Call it while holding no
+    /// memory.
     pub async fn wait(&mut self, packed: usize) -> Result<(), Refused> {
         self.cover(with_text(packed)).await
     }
 
-    /// Says that the store's answer has `packed` bytes. What is missing is taken if it is there,
-    /// and not waited for: an answer that waits while it holds something might wait for another
-    /// such one. One that is larger than the whole quota passes when it is alone.
+    /// Sets the size of the store's reply to `packed` bytes. Missing memory is reserved if it is
+    /// free, and not waited for: an answer that waits while it holds memory might wait for another
+    /// such one. An answer larger than the whole quota passes when it is the only one.
     pub fn grow(&mut self, packed: usize) -> Result<(), Refused> {
         let bytes = with_text(packed);
         if self.reservation.try_cover(bytes) {
@@ -49,8 +49,8 @@ impl Room {
         Err(full())
     }
 
-    /// After an answer was `refused`, and is gone: if that was for want of room, waits for what it
-    /// lacked, with nothing in hand.
+    /// After an answer was `refused` and dropped: if memory was missing, waits for it while holding
+    /// none.
     pub async fn again(&mut self, refused: Refused) -> Result<(), Refused> {
         let Some(lacked) = self.lacked.take() else { return Err(refused) };
         self.tries += 1;
@@ -69,7 +69,7 @@ impl Room {
         Ok(())
     }
 
-    /// Gives back what an answer of `packed` bytes does not need.
+    /// Gives back memory that an answer of `packed` bytes does not need.
     pub fn settle(&mut self, packed: usize) {
         self.reservation.settle_exactly(with_text(packed));
     }
@@ -84,7 +84,7 @@ impl Room {
     }
 }
 
-/// What an answer takes with as much of its text as is ever rendered ahead.
+/// The memory of an answer with as much of its text as is ever rendered ahead.
 fn with_text(packed: usize) -> usize {
     packed.saturating_add(packed.saturating_mul(EXPANSION_MAX).min(TEXT_BYTES_MAX))
 }

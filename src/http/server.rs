@@ -1,4 +1,4 @@
-//! Accepting connections and driving each to its end.
+//! Accepts connections and runs each to its end.
 
 use super::connection_phase::{ConnectionPhase, Phase};
 use super::edge::App;
@@ -29,22 +29,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
-/// hyper's buffer a connection: a head whose raw characters were escaped, and some.
+/// hyper's buffer for a connection: a head with escaped raw characters, and some more.
 const HYPER_BYTES: usize = 64 * 1024;
-/// What the kernel may hold of our answers, a connection.
+/// The most bytes of answers that the kernel holds for a connection.
 const KERNEL_BYTES: u32 = 128 * 1024;
-/// How many connections may wait to be accepted.
+/// The backlog: connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 /// How long requests in flight may take once the broker stops.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a connection between two requests may take to close once we have.
+/// How long an idle connection may take to close once we have.
 const LINGER: Duration = Duration::from_secs(1);
-/// A peer that has not gone on with its answer for so long is slow.
+/// A peer without progress on its answer for this long is slow.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
-/// How long to wait after an accept that failed for want of something (descriptors, memory).
+/// The pause after an accept that failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The HTTP edge of a broker: listening, and not yet serving.
+/// The HTTP edge of a broker: listening, and not serving yet.
 pub struct Http {
     listener: TcpListener,
     address: SocketAddr,
@@ -70,7 +70,7 @@ fn cure(cause: &io::Error) -> &'static str {
 }
 
 impl Http {
-    /// Listens where the engine's configuration says.
+    /// Listens on the address of the engine's configuration.
     pub async fn bind(engine: Arc<Engine>) -> Result<Self, BindError> {
         let config = engine.config().clone();
         let (host, port) = (config.http_host, config.http_port);
@@ -82,29 +82,29 @@ impl Http {
             Ok(bound) => bound,
             Err(cause) => return Err(BindError { host, port, cause }),
         };
-        // Who listens on a name may be called by it.
+        // A broker that listens on a name may be called by it.
         let names = Names::new(config.http_host_names.into_iter().chain([host]));
         let guard = Guard::new(names, config.allow_browser_writes);
         let app = App::new(engine, guard, &config.limits);
         Ok(Self { listener, address, app, limits: config.limits })
     }
 
-    /// Where it really listens: with the port that the system chose.
+    /// The address in use, with the port that the system chose.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Serves on `loops` until `stop` says true, then until every connection has ended.
+    /// Serves on `io_threads` until `stop` is true, then until every connection has ended.
     pub async fn run(self, io_threads: Arc<IoThreads>, stop: watch::Receiver<bool>) {
         serve(self.listener, self.app, &self.limits, &io_threads, stop, GRACE).await;
     }
 }
 
-/// The socket that listens for HTTP, on a name or an address.
+/// Opens the listening socket for HTTP, on a name or an address.
 ///
-/// What the kernel may hold for a peer is fixed, since a socket counts as writable only when a
-/// third of that is free: with the usual 4 MB, a peer on a slow line would look like one that does
-/// not read.
+/// The kernel's send buffer has a fixed size, since a socket counts as writable only when a third
+/// of it is free: with the usual 4 MB, a peer on a slow line would look like one that does not
+/// read.
 pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host((host, port)).await? {
@@ -119,8 +119,8 @@ pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     Err(last)
 }
 
-/// Serves HTTP on `loops` until `stop` is true (or its sender gone), then finishes the requests in
-/// flight.
+/// Serves HTTP on `io_threads` until `stop` is true (or its sender gone), then finishes the
+/// requests in flight.
 ///
 /// Returns when every connection is closed, which takes `grace` at most.
 pub async fn serve(
@@ -147,7 +147,7 @@ pub async fn serve(
         };
         let Some((socket, address)) = accepted else { continue };
         let Some(slot) = slots.take(PeerAddress::from(address), std::time::Instant::now()) else {
-            turned_away.tell(socket);
+            turned_away.refuse(socket);
             continue;
         };
         let (app, stop, connected) = (app.clone(), stop.clone(), connected.clone());
@@ -168,7 +168,7 @@ pub async fn serve(
     }
 }
 
-/// The next connection.
+/// Accepts the next connection.
 async fn accept(
     listener: &TcpListener,
     warning: &mut WarningLimit,
@@ -194,13 +194,13 @@ async fn accept(
     }
 }
 
-/// Whether a failed accept says only that the peer went away.
+/// Whether a failed accept means only that the peer disconnected.
 fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-/// Drives one connection until it ends, is overdue, or the broker stops.
+/// Runs one connection until it ends, is overdue, or the broker stops.
 pub(super) async fn drive(
     socket: TcpStream,
     slot: Slot,
@@ -218,7 +218,7 @@ pub(super) async fn drive(
         let (app, known, stop) = (served.clone(), Arc::clone(&known), stopping.clone());
         async move {
             let mut answer = app.answer(request, &known).await;
-            // The stop may not have come to this connection's own wait for it yet.
+            // The stop may not have reached this connection's own wait for it yet.
             if *stop.borrow() {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -241,8 +241,8 @@ pub(super) async fn drive(
                 break;
             }
             _ = &mut stopped, if last_moment.is_none() => {
-                // Closed at once, a socket to which something comes resets its connection, and what
-                // the system has still to send of an answer is lost.
+                // If a socket is closed at once and bytes arrive, the connection is reset, and
+                // unsent bytes of an answer are lost.
                 let is_between = phase.is(Phase::Idle) || phase.is(Phase::Head);
                 connection.as_mut().graceful_shutdown();
                 let patience = if is_between { LINGER.min(grace) } else { grace };
@@ -271,7 +271,7 @@ pub(super) async fn drive(
     bulk::turn().await;
 }
 
-/// Whether a connection has done nothing for too long; counts it.
+/// Whether a connection is overdue; counts it.
 fn is_overdue(app: &App, phase: &ConnectionPhase, timeouts: &ConnectionTimeouts) -> bool {
     let Some(why) = phase.overdue(timeouts) else { return false };
     debug!("HTTP connection cut: {why}");
@@ -281,7 +281,7 @@ fn is_overdue(app: &App, phase: &ConnectionPhase, timeouts: &ConnectionTimeouts)
     true
 }
 
-/// Says whether the peer goes on with its answer, where that has changed.
+/// Reports whether the peer progresses with its answer, where that has changed.
 fn note_slowness(shared: &Shared, is_slow: &mut bool) {
     let was_slow = std::mem::replace(is_slow, shared.phase.is_slow(SLOW_AFTER));
     if *is_slow != was_slow && shared.phase.is(Phase::Serving) {
@@ -296,7 +296,7 @@ fn builder() -> http1::Builder {
         // requests.
         .header_read_timeout(None)
         .half_close(true)
-        // Queue an answer as it is, not a copy: its room in the budget lasts until it is written.
+        // Queue an answer without a copy: its memory stays reserved until it is written.
         .writev(true)
         .max_buf_size(HYPER_BYTES);
     builder

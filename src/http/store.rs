@@ -1,4 +1,4 @@
-//! What the HTTP edge needs of a store.
+//! The store as the HTTP edge needs it.
 
 use super::refuse::Refused;
 use crate::commands::Command;
@@ -8,7 +8,7 @@ use crate::protocol::{Refusal, Seq};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// What the edge needs of a broker besides its commands.
+/// The parts of a broker that the edge needs besides commands.
 pub trait Counted: Send + Sync + 'static {
     /// The counters.
     fn counters(&self) -> &Counters;
@@ -20,10 +20,10 @@ pub trait Counted: Send + Sync + 'static {
     fn id(&self) -> &Arc<str>;
 }
 
-/// Runs commands, and knows how it is.
+/// Runs commands, and reports its health.
 pub trait Store: Counted {
-    /// Runs one command of a caller; its result, as MessagePack, is there when it may be told.
-    /// `hold` is told before that is waited for how long it is, and may refuse it.
+    /// Runs one command of a caller; returns its MessagePack result once it may be seen. Before
+    /// that wait, `hold` is called with the result's length, and may refuse it.
     fn run(
         &self,
         caller: &Arc<Caller>,
@@ -31,39 +31,39 @@ pub trait Store: Counted {
         hold: impl FnOnce(usize) -> Result<(), Refused> + Send,
     ) -> impl Future<Output = Result<Bytes, Refused>> + Send;
 
-    /// Waits for what `query` asks for of the history: until there is some of it, its time is up or
-    /// the store stops.
+    /// Waits for the history that `query` requests: until there is some, its time is up or the
+    /// store stops.
     fn await_changes(
         &self,
         caller: &Arc<Caller>,
         query: &ChangesQuery,
     ) -> impl Future<Output = Awaited> + Send;
 
-    /// What there is of the history now, as MessagePack.
+    /// Returns the current part of the history, as MessagePack.
     fn changes(
         self: Arc<Self>,
         query: ChangesQuery,
     ) -> impl Future<Output = Result<Bytes, Refusal>> + Send;
 
-    /// The seq of the last write that may be told.
+    /// The seq of the last write that may be seen.
     fn last_seq(&self) -> Seq;
 
     /// The seq of the last write that was applied: no position of this history is above it.
     fn seq(&self) -> Seq;
 
-    /// Whether it is stopping.
+    /// Whether the store is stopping.
     fn is_stopping(&self) -> bool;
 
-    /// How the store is.
+    /// The store's health.
     fn health(&self) -> Health;
 }
 
-/// How a store is.
+/// The health of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     /// It reads and writes.
     Ok,
-    /// Its disk failed, with these words: it reads and does not write.
+    /// Its disk failed, for this reason: it reads and does not write.
     Failed(String),
     /// It is stopping.
     Stopping,

@@ -16,33 +16,32 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The buffer of a connection that has sent nothing large.
 const BUFFER_BYTES: usize = 2 * 1024;
-/// What a peer may still send after our last answer, before its connection is cut.
+/// The most bytes that a peer may send after our last answer before its connection is cut.
 const LINGER_BYTES: usize = 1024 * 1024;
-/// What hyper gets in place of a head that is refused; the service looks at [`Shared::fault`]
-/// first.
+/// The stand-in that hyper gets for a refused head; the service checks [`Shared::fault`] first.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 
-/// What a connection's stream, service and task know together.
+/// The state that a connection's stream, service and task share.
 #[derive(Debug)]
 pub struct Shared {
-    /// The address that it was accepted on.
+    /// The local address that accepted it.
     pub accepted_on: IpAddr,
     /// The connection, as the engine knows it.
     pub caller: Arc<Caller>,
-    /// What it has of the memory for answers.
+    /// Its account of the memory for answers.
     pub account: Arc<Account>,
-    /// Its place among the connections.
+    /// Its slot.
     pub slot: Slot,
     /// What the connection is doing.
     pub phase: ConnectionPhase,
-    /// What was wrong with its last head.
+    /// The fault of its last head.
     pub fault: OnceLock<Fault>,
     /// Whether its last head announced a body, after which it is closed.
     pub is_last: AtomicBool,
 }
 
 impl Shared {
-    /// Of a new connection.
+    /// The state of a new connection.
     pub fn new(accepted_on: IpAddr, account: Arc<Account>, slot: Slot) -> Self {
         Self {
             accepted_on,
@@ -55,12 +54,12 @@ impl Shared {
         }
     }
 
-    /// Says what the connection is doing from now on.
+    /// Sets the phase of the connection.
     pub fn note(&self, activity: Activity) {
         self.slot.note(activity, Instant::now());
     }
 
-    /// Enters a phase in which the peer is to do something.
+    /// Enters a phase in which the peer has to act.
     fn wait_for_peer(&self, phase: Phase) {
         if self.phase.enter(phase) {
             self.note(Activity::Quiet);
@@ -68,13 +67,13 @@ impl Shared {
     }
 }
 
-/// What the next bytes are.
+/// The kind of the next bytes.
 enum Mode {
     /// A request's head.
     Head(Scan),
-    /// The body of the connection's last request, passed on as it comes.
+    /// The body of the connection's last request, passed on as it arrives.
     Body,
-    /// Nothing: the peer is done, or what it sends no longer counts.
+    /// Nothing: the peer is done, or its further bytes are ignored.
     Over,
 }
 
@@ -93,7 +92,7 @@ pub struct Stream<T> {
     progress: usize,
     lingered: usize,
     has_shut_down: bool,
-    /// Whether the rate at which the peer reads counts.
+    /// Whether the peer's reading rate counts.
     is_observed: bool,
 }
 
@@ -115,14 +114,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         }
     }
 
-    /// Says whether it is the peer that is waited for.
+    /// Sets whether the peer has to act.
     fn observe(&mut self, waits_for_peer: bool) {
         if std::mem::replace(&mut self.is_observed, waits_for_peer) != waits_for_peer {
             self.shared.account.observe(waits_for_peer);
         }
     }
 
-    /// Gives hyper what it may have, as far as it has room; tells whether there was anything.
+    /// Gives hyper the released bytes, as far as it has room; returns whether there were any.
     fn hand_over(&mut self, cursor: &mut ReadBufCursor<'_>) -> bool {
         let end = self.released.min(self.taken + cursor.remaining());
         let bytes = self.buffer.get(self.taken..end).unwrap_or_default();
@@ -160,7 +159,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         true
     }
 
-    /// Puts `text` in the place of the next `len` unseen bytes, and releases it.
+    /// Replaces the next `len` unseen bytes by `text`, and releases it.
     fn replace(&mut self, len: usize, text: &[u8]) {
         let rest = self.buffer.get(self.released + len..self.filled).unwrap_or_default();
         self.buffer = [text, rest].concat();
@@ -183,7 +182,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
         Poll::Ready(Ok(len))
     }
 
-    /// Notes that the peer took `len` bytes.
+    /// Records that the peer took `len` bytes.
     fn wrote(&mut self, len: usize) {
         self.progress += len;
         if self.progress >= PROGRESS_BYTES {
@@ -249,14 +248,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Write for Stream<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        // hyper flushes when it has handed over all it had.
+        // hyper flushes when it has passed on all its bytes.
         self.shared.phase.flows();
         self.observe(false);
         self.progress = 0;
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    /// Closes our side, then takes what the peer still sends, so that a reset does not overtake our
+    /// Closes our side, then reads what the peer still sends, so that a reset does not overtake our
     /// answer.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = &mut *self;

@@ -1,4 +1,4 @@
-//! The answer to a connection for which there is no place.
+//! Answers connections that get no slot.
 
 use super::edge::STORE_ID;
 use super::refuse::Refused;
@@ -10,14 +10,15 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// How many are told at a time; further ones are closed without a word.
-const TOLD_MAX: usize = 64;
-/// How long one may take to hear it.
+/// How many are answered at a time; further ones are closed without an answer.
+const ANSWERS_MAX: usize = 64;
+/// How long a peer may take to receive the answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// What is read of its request meanwhile: unread, it would reset the connection before the answer.
+/// How many request bytes are read meanwhile: unread ones would reset the connection before the
+/// answer.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 
-/// Tells connections that there is no place for them.
+/// Answers connections that get no slot with 503.
 #[derive(Debug)]
 pub struct TurnedAway {
     answer: Arc<str>,
@@ -25,7 +26,7 @@ pub struct TurnedAway {
 }
 
 impl TurnedAway {
-    /// By a broker whose store has this id.
+    /// For a broker whose store has this id.
     pub fn new(store_id: &HeaderValue) -> Self {
         let body = Refused::busy(
             "BUSY",
@@ -40,11 +41,11 @@ impl TurnedAway {
              {STORE_ID}: {store_id}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
-        Self { answer: Arc::from(answer), free: Arc::new(Semaphore::new(TOLD_MAX)) }
+        Self { answer: Arc::from(answer), free: Arc::new(Semaphore::new(ANSWERS_MAX)) }
     }
 
-    /// Answers 503 whatever is asked, and closes.
-    pub fn tell(&self, mut socket: TcpStream) {
+    /// Answers any request with 503, and closes.
+    pub fn refuse(&self, mut socket: TcpStream) {
         let Ok(place) = Arc::clone(&self.free).try_acquire_owned() else { return };
         let answer = Arc::clone(&self.answer);
         tokio::spawn(timeout(PATIENCE, async move {

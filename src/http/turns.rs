@@ -1,6 +1,6 @@
-//! Turns at rendering: so many slices at a time, whoever wants them, in the order in which they
-//! were asked for. So a connection's thread renders no more than that between two looks at its
-//! other connections, however many of them wait for large answers.
+//! Turns for rendering: a bounded number of slices at a time, in the order in which they were
+//! requested. So a connection's thread renders no more than that between two polls of its other
+//! connections, however many of them wait for large answers.
 
 use super::json::Spent;
 use std::num::NonZero;
@@ -9,11 +9,11 @@ use std::thread::available_parallelism;
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
-/// Who may render, and how much that came to.
+/// Grants rendering turns, and counts their work.
 #[derive(Debug)]
 pub struct Turns {
     free: Semaphore,
-    /// The longest slice there was, in bytes read and written.
+    /// The longest slice so far, in bytes read and written.
     longest: AtomicUsize,
     taken: AtomicUsize,
 }
@@ -25,14 +25,14 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// So many at a time.
+    /// Turns for this many slices at a time.
     pub fn of(at_a_time: NonZero<usize>) -> Self {
         let free = Semaphore::new(at_a_time.get());
         Self { free, longest: AtomicUsize::new(0), taken: AtomicUsize::new(0) }
     }
 
-    /// Renders a slice when it is this one's turn. The next one's turn comes when the thread has
-    /// looked at all its connections.
+    /// Renders a slice when its turn comes. The next turn begins when the thread has polled all its
+    /// connections.
     pub async fn take<T>(&self, slice: impl FnOnce(&mut Spent) -> T) -> T {
         let turn = self.free.acquire().await;
         let done = self.render(slice);
@@ -41,7 +41,7 @@ impl Turns {
         done
     }
 
-    /// Renders at once what is known to be short.
+    /// Renders an answer at once that is known to be short.
     pub fn render<T>(&self, slice: impl FnOnce(&mut Spent) -> T) -> T {
         let mut spent = Spent::default();
         let done = slice(&mut spent);
@@ -50,7 +50,7 @@ impl Turns {
         done
     }
 
-    /// The longest slice there was, in bytes read and written, and how many there were.
+    /// The longest slice so far, in bytes read and written, and the number of slices.
     pub fn seen(&self) -> (usize, usize) {
         (self.longest.load(Relaxed), self.taken.load(Relaxed))
     }
@@ -64,7 +64,7 @@ mod tests {
     use tokio::runtime::Builder;
 
     #[test]
-    fn however_many_render_the_thread_looks_at_its_others_between_two_turns() {
+    fn the_thread_polls_its_other_connections_between_two_rendering_turns() {
         let turns = Arc::new(Turns::of(NonZero::<usize>::MIN));
         let runtime = Builder::new_current_thread().build().expect("a runtime");
         let most = runtime.block_on(async {

@@ -23,25 +23,26 @@ use axum::response::Response;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The header by which a write names its durability; in the query every name is a key.
+/// The header in which a write names its durability; in the query every name is a key.
 const DURABILITY: &str = "vatn-durability";
 
 type Answer = Result<Response, Refused>;
 
-/// `/get?key=a&key=b`: an object of the keys found; 404 when none is, 204 when none was asked for.
+/// `/get?key=a&key=b`: an object of the keys found; 404 when none is found, 204 when none is
+/// requested.
 pub async fn get<S: Store>(
     State(edge): State<Arc<Edge<S>>>,
     Extension(connection): Extension<Connection>,
     request: Request,
 ) -> Answer {
     let query = request.uri().query().unwrap_or_default();
-    let asked: Vec<query::Text<'_>> = query::all(query, "key").collect();
-    if asked.is_empty() {
+    let requested: Vec<query::Text<'_>> = query::all(query, "key").collect();
+    if requested.is_empty() {
         return Ok(answer(StatusCode::NO_CONTENT, Body::empty()));
     }
     let mut seen = HashSet::new();
     let keys: Vec<&[u8]> =
-        asked.iter().map(AsRef::as_ref).filter(|key| seen.insert(*key)).collect();
+        requested.iter().map(AsRef::as_ref).filter(|key| seen.insert(*key)).collect();
     keys.iter().try_for_each(|key| check_key(key))?;
     if request.method() == Method::HEAD {
         let is_found = finds_any(&*edge.store, &connection, &keys).await?;
@@ -65,7 +66,7 @@ pub async fn get<S: Store>(
     Ok(response)
 }
 
-/// Whether any of the keys is there; no value is read.
+/// Whether any of the keys exists; reads no value.
 async fn finds_any<S: Store>(
     store: &S,
     connection: &Connection,
@@ -103,7 +104,8 @@ fn too_long(max: usize) -> Refused {
     Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "TOO_LARGE", message)
 }
 
-/// `/put?a=1&b=2`: sets all, in one atomic batch. Values are text where they are UTF-8, else bytes.
+/// `/put?a=1&b=2`: sets all keys in one atomic batch. Values are text where they are UTF-8, else
+/// bytes.
 pub async fn put<S: Store>(
     State(edge): State<Arc<Edge<S>>>,
     Extension(connection): Extension<Connection>,
@@ -121,7 +123,7 @@ pub async fn put<S: Store>(
     Ok(answer(StatusCode::CREATED, Body::empty()))
 }
 
-/// `/delete?key=a&key=b`: deletes all, in one atomic batch; missing keys are as good as deleted.
+/// `/delete?key=a&key=b`: deletes all keys in one atomic batch; missing keys are ignored.
 pub async fn delete<S: Store>(
     State(edge): State<Arc<Edge<S>>>,
     Extension(connection): Extension<Connection>,

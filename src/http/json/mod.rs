@@ -11,12 +11,12 @@
 //! | array, map | an array, an object |
 //! | a map's key that is not a UTF-8 str | a string holding that key's JSON text |
 //!
-//! A map inside a key writes its own such keys as the base64 of their bytes: quoting text within
-//! quoted text doubles it, so that text of 64 levels would never end.
+//! A map inside a key writes its own such keys as the base64 of their bytes: quoting quoted text
+//! doubles it, so text of 64 levels would never end.
 
 //!
-//! A value is rendered in slices ([`Renderer::run`]): nothing in it, be it long, deep or of many
-//! parts, makes one take longer than [`SLICE_BYTES`] of work and what one step may go over that.
+//! A value is rendered in slices ([`Renderer::run`]): no value, however long, deep or divided,
+//! makes a slice longer than [`SLICE_BYTES`] of work plus the excess of one step.
 
 mod renderer;
 #[cfg(test)]
@@ -26,19 +26,19 @@ pub use renderer::{Renderer, SLICE_BYTES, STEP_BYTES_MAX, Spent};
 
 use std::fmt;
 
-/// JSON text is never so many times as long as the MessagePack that it is made of. The worst are
-/// the shortest bins and maps within the key of a map.
+/// The longest JSON text of a MessagePack value, as a multiple of its length. The worst are the
+/// shortest bins and maps within the key of a map.
 pub const EXPANSION_MAX: usize = 16;
 
-/// Where JSON text goes: into a buffer, or nowhere, where only its length is asked for.
+/// A sink of JSON text: a buffer, or a counter where only the length is needed.
 pub trait Sink {
     /// Appends text.
     fn write(&mut self, text: &[u8]);
 
-    /// How long all of it is.
+    /// The length of all text so far.
     fn len(&self) -> usize;
 
-    /// Whether there is none yet.
+    /// Whether there is no text yet.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -54,7 +54,7 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// The length of a text that is not made.
+/// Counts the length of a text without keeping it.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Length(usize);
 
@@ -68,7 +68,7 @@ impl Sink for Length {
     }
 }
 
-/// Appends a store's key as a JSON string: UTF-8 as it is, other bytes percent-encoded as in a
+/// Appends a store's key as a JSON string: UTF-8 unchanged, other bytes percent-encoded as in a
 /// query.
 pub fn render_key(key: &[u8], out: &mut impl Sink) {
     match std::str::from_utf8(key) {
@@ -82,7 +82,7 @@ pub fn render_key(key: &[u8], out: &mut impl Sink) {
     }
 }
 
-/// All but the unreserved characters of a URL.
+/// All characters except the unreserved ones of a URL.
 const ESCAPED: percent_encoding::AsciiSet =
     percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -95,7 +95,7 @@ pub fn string(text: &str, out: &mut impl Sink) {
 
 /// Appends formatted text.
 pub fn print(out: &mut impl Sink, text: fmt::Arguments<'_>) {
-    // It cannot fail.
+    // Writing to memory cannot fail.
     let _ = fmt::write(&mut Printed(out), text);
 }
 
@@ -108,7 +108,7 @@ impl<O: Sink> fmt::Write for Printed<'_, O> {
     }
 }
 
-/// Writes `text` as it stands between the quotes of a string, piece by piece.
+/// Writes `text` as it appears between the quotes of a string, piece by piece.
 fn escape(text: &[u8], mut write: impl FnMut(&[u8])) {
     let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| needs_escape(*byte)) {

@@ -1,4 +1,4 @@
-//! One value's way from MessagePack to JSON, which can stop and go on between any two steps.
+//! Renders one value from MessagePack to JSON, and can stop and continue between any two steps.
 
 use super::{Sink, escape, print};
 use crate::limits::{DEPTH_MAX, KEY_BYTES_MAX};
@@ -7,12 +7,12 @@ use crate::protocol::reader::{Fault, Read};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// A slice ends once so many bytes have been read and written.
+/// A slice ends once this many bytes have been read and written.
 pub const SLICE_BYTES: usize = 64 * 1024;
-/// The most by which one step takes a slice over [`SLICE_BYTES`]: by a key of the store, each byte
-/// of which may be six in JSON, and what stands around it.
+/// The most by which one step exceeds [`SLICE_BYTES`]: a key of the store, each byte of which may
+/// be six in JSON, and the text around it.
 pub const STEP_BYTES_MAX: usize = 7 * KEY_BYTES_MAX + 1024;
-/// How many bytes of a string or of bytes are one step; a multiple of three, for base64.
+/// How many bytes of a str or bin are one step; a multiple of three, for base64.
 const PIECE_BYTES: usize = 3 * 1024;
 
 /// The work of a slice, in bytes read and written.
@@ -29,74 +29,74 @@ impl Spent {
 /// A value that is being rendered.
 #[derive(Debug, Clone)]
 pub struct Renderer {
-    /// Where the next byte to read is.
+    /// The position of the next byte to read.
     at: usize,
-    /// The arrays and maps around it.
+    /// The arrays and maps around that position.
     around: Vec<Around>,
     part: Part,
-    /// How many stand around the key of a map that is rendered as text within quotes.
+    /// How many of these are around a map's key that is rendered as text within quotes.
     key_at: Option<usize>,
 }
 
 /// An array or a map whose parts are being rendered.
 #[derive(Debug, Clone, Copy)]
 struct Around {
-    /// How many parts are left; a pair of a map has two.
+    /// How many parts are left; a pair of a map is two.
     left: u64,
     is_map: bool,
 }
 
-/// What comes next.
+/// The next part to render.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// A value.
     Value,
-    /// A str from `start` to `end`, which is UTF-8 as far as it was looked at.
+    /// A str from `start` to `end`, checked to be UTF-8 up to the position.
     Checked { start: usize, end: usize, is_key: bool },
     /// The rest of a string.
     Text { end: usize },
-    /// The rest of what is written in base64, and of what was begun with it.
+    /// The rest of bytes in base64, and of the text begun with them.
     Base64 { end: usize, close: &'static str },
-    /// Values to be passed over, the first of which began at `start`: a map's key in a key.
+    /// Values to be skipped, the first of which began at `start`: a map's key in a key.
     Passed { start: usize, left: u64 },
-    /// Nothing.
+    /// The end.
     End,
 }
 
-/// The size of a value's first part, told by its first bytes.
+/// The size of a value's first part, read from its first bytes.
 enum Head {
-    /// A str of so many bytes.
+    /// A str of this many bytes.
     Str(usize),
-    /// A bin of so many bytes.
+    /// A bin of this many bytes.
     Bin(usize),
-    /// An ext of this type and so many bytes.
+    /// An ext of this type and this many bytes.
     Ext(i8, usize),
     Array(u64),
     Map(u64),
-    /// Any other: it is all here.
+    /// Any other value: it is complete.
     Scalar,
 }
 
 impl Renderer {
-    /// Of the value that begins at `at`.
+    /// A renderer of the value that begins at `at`.
     pub fn new(at: usize) -> Self {
         Self { at, around: Vec::new(), part: Part::Value, key_at: None }
     }
 
-    /// Where the value ends, once all of it is rendered.
+    /// The end of the value, once all of it is rendered.
     pub fn end(&self) -> Option<usize> {
         (self.part == Part::End).then_some(self.at)
     }
 
-    /// Renders on from where the last call stopped, until the slice is over or the value. `input`
+    /// Continues where the last call stopped, until the end of the slice or of the value. `input`
     /// is the same at each call.
     ///
-    /// Bytes that are no MessagePack value are an error; the store holds none.
+    /// Returns an error at bytes that are no MessagePack value; the store holds none.
     pub fn run(&mut self, input: &[u8], out: &mut impl Sink, spent: &mut Spent) -> Read<()> {
         while self.part != Part::End && !spent.is_over() {
             let (at, len) = (self.at, out.len());
             self.step(input, out)?;
-            // Where it goes back, for text that turned out to be none, that is a step too.
+            // Going back over a str that turned out not to be text is a step too.
             spent.0 += (self.at.saturating_sub(at)).max(1) + (out.len() - len);
         }
         Ok(())
@@ -129,7 +129,7 @@ impl Renderer {
         Ok(())
     }
 
-    /// Begins with the value that comes next, or renders it when it is small.
+    /// Begins the next value, or renders it whole when it is small.
     fn value(&mut self, input: &[u8], out: &mut impl Sink) -> Read<()> {
         let start = self.at;
         let is_key = self.is_at_key();
@@ -171,13 +171,13 @@ impl Renderer {
     fn begin_str(&mut self, input: &[u8], len: usize, rest: usize, is_key: bool) -> Read<()> {
         let start = input.len() - rest;
         let end = checked_end(input, start, len)?;
-        // Its own bytes are looked at from its first one on.
+        // Its own bytes are checked from its first one on.
         self.part = Part::Checked { start: self.at, end, is_key };
         self.at = start;
         Ok(())
     }
 
-    /// Looks at the next piece of a str; when all of it is UTF-8, goes back and writes it.
+    /// Checks the next piece of a str; when all of it is UTF-8, goes back and writes it.
     fn check(
         &mut self,
         input: &[u8],
@@ -249,7 +249,7 @@ impl Renderer {
         Ok(())
     }
 
-    /// Passes over the next value of a key that is no text; when all of it is passed, writes it.
+    /// Skips the next value of a key that is not text; when all of it is skipped, writes it.
     fn pass(&mut self, input: &[u8], start: usize, left: u64, out: &mut impl Sink) -> Read<()> {
         let (head, mut reader) = head(input.get(self.at..).ok_or(Fault::Truncated)?)?;
         let inside = match head {
@@ -272,13 +272,13 @@ impl Renderer {
         Ok(())
     }
 
-    /// Whether what comes next is the key of a map.
+    /// Whether the next value is the key of a map.
     fn is_at_key(&self) -> bool {
         let is_key = self.around.last().is_some_and(|map| map.is_map && map.left % 2 == 0);
         is_key && self.key_at != Some(self.around.len())
     }
 
-    /// After the end of a value: what ends with it, or stands between it and the next one.
+    /// After the end of a value: writes what ends with it, or stands between it and the next one.
     fn end_value(&mut self, out: &mut impl Sink) {
         self.part = Part::Value;
         loop {
@@ -301,7 +301,7 @@ impl Renderer {
         }
     }
 
-    /// The bytes from here on, up to `end` and as many as one step takes; passes over them.
+    /// Returns the bytes from here to `end`, at most one step's worth, and advances past them.
     fn piece<'i>(&mut self, input: &'i [u8], end: usize) -> Read<&'i [u8]> {
         let to = end.min(self.at + PIECE_BYTES);
         let piece = input.get(self.at..to).ok_or(Fault::Truncated)?;
@@ -309,14 +309,14 @@ impl Renderer {
         Ok(piece)
     }
 
-    /// Text that may need to be escaped, where it stands within quotes; digits and letters are
-    /// written as they are.
+    /// Writes text that may need to be escaped where it is within quotes; digits and letters are
+    /// written unchanged.
     fn text(&self, text: &str, out: &mut impl Sink) {
         Text { out, is_key: self.key_at.is_some() }.write(text.as_bytes());
     }
 }
 
-/// Where text goes that may stand within quotes.
+/// The sink for text that may be within quotes.
 struct Text<'o, O> {
     out: &'o mut O,
     is_key: bool,
@@ -369,14 +369,14 @@ fn checked_end(input: &[u8], start: usize, len: usize) -> Read<usize> {
     start.checked_add(len).filter(|end| *end <= input.len()).ok_or(Fault::Truncated)
 }
 
-/// How many bytes of a str at `start` come before its text.
+/// How many bytes of a str at `start` precede its text.
 fn head_len(input: &[u8], start: usize) -> Read<usize> {
     let value = input.get(start..).ok_or(Fault::Truncated)?;
     Ok(value.len() - head(value)?.1.rest().len())
 }
 
-/// What the value is that `input` begins with, and a reader of what follows its head, or of all of
-/// a scalar.
+/// Returns the kind of the value at the front of `input`, and a reader of the bytes after its head,
+/// or after all of a scalar.
 fn head(input: &[u8]) -> Read<(Head, Reader<'_>)> {
     let number = |width: usize| {
         let bytes = input.get(1..=width).ok_or(Fault::Truncated)?;

@@ -10,7 +10,7 @@ fn render(value: &[u8], out: &mut impl Sink) -> Read<()> {
     sliced(value, out, || 0)
 }
 
-/// The same with slices that have so much behind them when they begin.
+/// The same with slices that begin after this much work.
 fn sliced(value: &[u8], out: &mut impl Sink, begin: impl Fn() -> usize) -> Read<()> {
     let mut renderer = Renderer::new(0);
     loop {
@@ -184,7 +184,7 @@ fn the_longest_texts_are_not_longer_than_they_may_be() {
 }
 
 #[test]
-fn depth_is_bounded_and_bytes_that_are_no_value_are_a_fault() {
+fn depth_is_bounded_and_bytes_that_are_no_value_fail() {
     let nested = |levels: usize| [vec![0x91; levels], vec![0xC0]].concat();
     assert_eq!(json(&nested(DEPTH_MAX)).len(), 2 * DEPTH_MAX + 4);
     let mut out = b"before".to_vec();
@@ -224,7 +224,7 @@ fn keys_of_the_store_are_text_or_percent_encoded() {
     assert_eq!(key(b"a&b \xFF%~"), r#""a%26b%20%FF%25~""#);
 }
 
-/// A value of a random type, of at most so many levels.
+/// A value of a random type, at most this many levels deep.
 fn random_value(random: &mut fastrand::Rng, depth: usize, out: &mut Vec<u8>) {
     let bytes: Vec<u8> = (0..random.usize(..8)).map(|_| random.u8(..)).collect();
     match random.u8(..if depth == 0 { 6 } else { 8 }) {
@@ -254,7 +254,7 @@ fn random_value(random: &mut fastrand::Rng, depth: usize, out: &mut Vec<u8>) {
 }
 
 #[test]
-fn where_the_slices_end_does_not_show() {
+fn the_text_is_the_same_wherever_slices_end() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);

@@ -28,7 +28,7 @@ fn a_request_waits_for_a_few_of_the_event_streams_that_a_commit_wakes() {
     let committing = Arc::clone(&engine);
     let committer = std::thread::spawn(move || committing.commit(log));
     bulk::tests::run(async {
-        // As on an I/O thread: what another thread wakes is woken together.
+        // As on an I/O thread: tasks that another thread wakes are woken together.
         tokio::spawn(Arc::<WakeQueue>::default().run());
         tokio::task::yield_now().await;
         let limits = Limits::default();
@@ -50,17 +50,17 @@ fn a_request_waits_for_a_few_of_the_event_streams_that_a_commit_wakes() {
             until(&mut peer, ": nothing up to").await;
             peers.push(peer);
         }
-        let told = Arc::<AtomicUsize>::default();
+        let notified = Arc::<AtomicUsize>::default();
         let mut reading = JoinSet::new();
         for mut peer in peers {
-            let told = Arc::clone(&told);
+            let notified = Arc::clone(&notified);
             reading.spawn(async move {
                 until(&mut peer, "topic").await;
-                told.fetch_add(1, Relaxed);
+                notified.fetch_add(1, Relaxed);
                 peer
             });
         }
-        let done = move || told.load(Relaxed) == ALL;
+        let done = move || notified.load(Relaxed) == ALL;
         let requests = tokio::spawn(bulk::tests::between_requests(done));
         // They have begun before the commit.
         for _ in 0..2 * ALL {

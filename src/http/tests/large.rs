@@ -4,7 +4,8 @@ use super::*;
 use crate::http::json::{SLICE_BYTES, STEP_BYTES_MAX};
 use futures_util::future::join_all;
 
-/// What a slow reader gets of `target`, which takes it longer than one that does not read may take.
+/// The part of `target` that a slow reader receives, in a longer time than a peer that does not
+/// read is allowed.
 async fn read_slowly(store: MapStore, target: &str) -> Vec<u8> {
     let limit = Duration::from_secs(2);
     let edge = Edge::over(store, Limits { write_timeout_ms: 2_000, ..Limits::default() }).await;
@@ -35,13 +36,13 @@ async fn a_reader_that_is_slow_but_reads_gets_it_all() {
     );
     assert!(chunks.len() > 8 << 20, "{} bytes", chunks.len());
     assert!(chunks.ends_with(b"0\r\n\r\n"));
-    // Here only progress that is noted amid the answer keeps the connection.
+    // Here only progress that is recorded during the answer keeps the connection.
     assert!(whole.len() > 8 << 20, "{} bytes", whole.len());
     assert!(whole.ends_with(b"}"));
 }
 
 #[tokio::test]
-async fn who_does_not_read_a_large_answer_is_cut_when_others_wait_for_its_memory() {
+async fn a_peer_that_does_not_read_a_large_answer_is_cut_when_its_memory_is_needed() {
     let limits = Limits { max_outgoing_bytes: 4 << 20, range_bytes: 1 << 20, ..Limits::default() };
     let edge = Edge::over(large_store(16, 1), limits).await;
     let keys: String = ('a'..='z').map(|key| format!("key={key}&")).collect();
@@ -49,7 +50,7 @@ async fn who_does_not_read_a_large_answer_is_cut_when_others_wait_for_its_memory
     for _ in 0..3 {
         let mut peer = edge.connect_narrowly().await;
         peer.send(&GET.replace("key=a", &keys)).await;
-        // Those before it have all there is, and do not read.
+        // The peers before it hold all memory, and do not read.
         assert_eq!(peer.until("\r\n").await, "HTTP/1.1 200 OK\r\n");
         assert!(edge.get("/get?key=zz").await.starts_with("HTTP/1.1 404"), "small ones pass");
         stalled.push(peer);

@@ -1,5 +1,5 @@
-//! The edge under hostile peers and at its end, over real sockets, with a store whose every step is
-//! the test's.
+//! The edge under hostile peers and at its end, over real sockets, with a store whose every step
+//! the test controls.
 
 use crate::commands::Command;
 use crate::engine::{Awaited, ChangesQuery, Counters};
@@ -32,14 +32,14 @@ mod slots;
 /// No test waits longer than this for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A store of the commands that the edge uses. Commands wait while `turn` has no permit.
+/// A store with the commands that the edge uses. Commands wait while `turn` has no permit.
 struct MapStore {
     map: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
     turn: Semaphore,
-    /// How many commands have come, whether they wait or not.
+    /// How many commands have arrived, waiting or not.
     come: watch::Sender<usize>,
-    /// How many have begun to wait for changes. There are none, and with each permit one of them
-    /// hears so: of those that wait for the prefix `first`, and of the others.
+    /// How many waits for changes have begun. There are no changes, and each permit ends one wait
+    /// without any: of those for the prefix `first`, and of the others.
     waits: watch::Sender<usize>,
     beats: [Semaphore; 2],
     page_items: usize,
@@ -185,7 +185,7 @@ impl Edge {
     }
 
     async fn over(store: MapStore, limits: Limits) -> Self {
-        // Longer than any test waits: who is not closed at the stop is found out.
+        // Longer than any test waits: a connection that is not closed at the stop is found out.
         Self::with_grace(store, limits, 2 * PATIENCE).await
     }
 
@@ -208,17 +208,17 @@ impl Edge {
         Peer(TcpStream::connect(self.address).await.expect("the edge listens"))
     }
 
-    /// Waits until so many commands have come to the store.
+    /// Waits until this many commands have reached the store.
     async fn come(&self, count: usize) {
         reach(&self.store.come, count).await;
     }
 
-    /// Waits until so many waits for changes have begun.
+    /// Waits until this many waits for changes have begun.
     async fn wait_for_changes(&self, count: usize) {
         reach(&self.store.waits, count).await;
     }
 
-    /// A peer for which the kernel holds little of what it does not read.
+    /// A peer with a small kernel buffer for unread bytes.
     async fn connect_narrowly(&self) -> Peer {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
@@ -235,7 +235,7 @@ impl Edge {
         peer.rest().await
     }
 
-    /// The answer that begins with `status`, which comes in the end.
+    /// The answer that begins with `status`, repeating the request until it comes.
     async fn get_in_the_end(&self, target: &str, status: &str) -> String {
         let began = Instant::now();
         loop {
@@ -262,7 +262,7 @@ impl Peer {
         self.0.write_all(text.as_bytes()).await.expect("sent");
     }
 
-    /// All that comes until the edge closes; a reset counts as an end.
+    /// Everything received until the edge closes; a reset counts as an end.
     async fn rest(&mut self) -> String {
         let mut bytes = Vec::new();
         let _ = timeout(PATIENCE, self.0.read_to_end(&mut bytes))
@@ -271,7 +271,7 @@ impl Peer {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What comes until `end` has come.
+    /// Everything received until `end`.
     async fn until(&mut self, end: &str) -> String {
         let mut bytes = Vec::new();
         while !bytes.ends_with(end.as_bytes()) {
@@ -282,7 +282,7 @@ impl Peer {
     }
 }
 
-/// Limits that end in a moment what a hostile peer would draw out.
+/// Short limits, so that a hostile peer is cut in a moment.
 fn short() -> Limits {
     Limits { handshake_ms: 150, write_timeout_ms: 150, http_idle_ms: 300, ..Limits::default() }
 }
@@ -291,9 +291,9 @@ const GET: &str = "GET /get?key=a HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const ANSWER: &str = "{\"a\":\"1\"}";
 
 #[tokio::test]
-async fn health_is_told_with_its_reason() {
+async fn health_is_reported_with_its_reason() {
     let edge = Edge::start(Limits::default()).await;
-    let told = [
+    let expected = [
         (Health::Ok, "200 OK", r#"{"status":"ok"}"#),
         (Health::Stopping, "503 Service Unavailable", r#"{"status":"stopping"}"#),
         (
@@ -302,7 +302,7 @@ async fn health_is_told_with_its_reason() {
             r#"{"status":"failed","reason":"a \"disk\""}"#,
         ),
     ];
-    for (health, status, body) in told {
+    for (health, status, body) in expected {
         *edge.store.health.lock().unwrap() = health;
         let answer = edge.get("/healthz").await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
@@ -311,7 +311,7 @@ async fn health_is_told_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_head_that_never_ends_is_cut_however_it_drips() {
+async fn a_head_that_never_ends_is_cut_at_any_pace() {
     let edge = Edge::start(short()).await;
     let mut peer = edge.connect().await;
     let dripped = async {
@@ -327,7 +327,7 @@ async fn a_head_that_never_ends_is_cut_however_it_drips() {
 }
 
 #[tokio::test]
-async fn a_silent_connection_is_closed_and_a_quiet_one_lives_as_long_as_it_asks() {
+async fn a_silent_connection_is_closed_and_one_with_requests_lives() {
     let edge = Edge::start(Limits { http_idle_ms: 1_200, ..short() }).await;
     edge.get("/put?a=1").await;
     let (mut silent, mut quiet) = (edge.connect().await, edge.connect().await);
@@ -342,13 +342,13 @@ async fn a_silent_connection_is_closed_and_a_quiet_one_lives_as_long_as_it_asks(
 }
 
 #[tokio::test]
-async fn long_lines_and_long_heads_are_told_so_before_they_end() {
+async fn long_lines_and_long_heads_are_refused_before_they_end() {
     let edge = Edge::start(Limits::default()).await;
     for (start, status) in [("GET /", "414 "), ("GET / HTTP/1.1\r\nA: ", "431 ")] {
         let mut peer = edge.connect().await;
         peer.send(start).await;
         let part = "x".repeat(10_000);
-        // The edge answers and closes at some point; what is sent after that may fail.
+        // The edge answers and closes at some point; bytes sent after that may fail.
         for _ in 0..200 {
             if peer.0.write_all(part.as_bytes()).await.is_err() {
                 break;
@@ -461,7 +461,7 @@ async fn a_range_of_many_pages_is_streamed_whole_and_in_order() {
     let page = edge.get("/getrange?limit=10").await;
     assert!(page.contains("content-length: ") && !page.contains("chunked"), "{page}");
 
-    // HEAD runs one page, says as much as can be said, and the connection goes on.
+    // HEAD runs one page, returns the headers it can, and the connection stays open.
     let mut peer = edge.connect().await;
     peer.send(&format!("{}{GET}", GET.replace("GET /get?key=a", "HEAD /getrange"))).await;
     let answers = peer.until("content-length: 0\r\n").await;
@@ -479,7 +479,7 @@ fn unchunk(mut body: &str) -> String {
     text
 }
 
-/// A store of so many values of so many MiB, in pages of two.
+/// A store of this many values of this many MiB, in pages of two.
 fn large_store(values: u8, value_mib: u8) -> MapStore {
     let store = MapStore::new(2);
     let mib = usize::from(value_mib);
@@ -509,7 +509,7 @@ async fn stopping_finishes_what_is_in_flight_and_closes_the_rest() {
     let answer = busy.rest().await;
     assert!(answer.ends_with(ANSWER) && answer.contains("connection: close"), "{answer}");
     drop(busy);
-    // The others were closed without a wait for their peers to do so too.
+    // The other connections were closed without a wait for their peers.
     timeout(PATIENCE, edge.served).await.expect("the edge ends").expect("well");
 }
 
@@ -530,7 +530,7 @@ async fn an_answer_that_the_system_has_still_to_send_survives_the_stop() {
     edge.stop.send(true).expect("the edge runs");
     while TcpStream::connect(edge.address).await.is_ok() {}
     for peer in &mut peers {
-        // Sent to a socket that is closed, this would be answered by a reset.
+        // Sent to a closed socket, this would cause a reset.
         peer.send(&format!("{GET}{GET}")).await;
     }
     for mut peer in peers {

@@ -1,4 +1,4 @@
-//! Connections beyond the most there may be.
+//! Connections above the limit.
 
 use super::*;
 
@@ -14,7 +14,7 @@ async fn a_reader_that_stops_reading_is_cut_and_its_slot_is_free_again() {
 }
 
 #[tokio::test]
-async fn a_newcomer_has_the_slot_of_the_one_that_was_idle_longest() {
+async fn a_new_connection_takes_the_slot_of_the_longest_idle_one() {
     let edge = Edge::start(Limits { max_connections: 2, ..Limits::default() }).await;
     let (mut first, mut second) = (edge.connect().await, edge.connect().await);
     for peer in [&mut first, &mut second] {
@@ -31,7 +31,7 @@ async fn a_newcomer_has_the_slot_of_the_one_that_was_idle_longest() {
 }
 
 #[tokio::test]
-async fn where_all_slots_are_busy_a_newcomer_is_told_to_come_again() {
+async fn where_all_slots_are_busy_a_new_connection_gets_503() {
     let edge = Edge::start(Limits { max_connections: 2, ..Limits::default() }).await;
     let turns = edge.store.turn.forget_permits(Semaphore::MAX_PERMITS);
     let (mut first, mut second) = (edge.connect().await, edge.connect().await);
@@ -67,9 +67,9 @@ async fn connections_that_come_and_go_do_not_keep_an_honest_client_out() {
     }
 }
 
-/// Who hears again and again that nothing has come is not younger by it.
+/// Comments without a change do not make a follower more recently active.
 #[tokio::test]
-async fn a_newcomer_has_the_slot_of_the_follower_for_whom_nothing_came_longest() {
+async fn a_new_connection_takes_the_slot_of_the_follower_without_changes_longest() {
     let edge = Edge::start(Limits { max_connections: 3, ..Limits::default() }).await;
     let mut followers = Vec::new();
     for (count, prefix) in ["first", "second", "third"].iter().enumerate() {
