@@ -1,30 +1,30 @@
-//! What a command touches, and what it does there: one walk for whoever checks rights, hashes keys,
-//! or brings values into memory before the command runs.
+//! The keys that a command touches, and how. One walk serves the check of rights, the hash of keys,
+//! and the prefetch of values before the command runs.
 
 use std::ops::ControlFlow;
 
-/// Whether the walk goes on.
+/// Whether the walk continues.
 pub type Visited = ControlFlow<()>;
 
-/// Something that a command touches.
+/// One access of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access<'a> {
-    /// What it does there.
+    /// The kind of access.
     pub right: Right,
-    /// Where.
+    /// The keys.
     pub keys: Keys<'a>,
 }
 
-/// What a client must be allowed to do.
+/// The right that a client needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Right {
-    /// To see values, or that there is none.
+    /// Reading values, or learning that there are none.
     Read,
-    /// To change values. What an answer tells of the old value comes with it.
+    /// Changing values. Information on the old value in the answer is included.
     Write,
-    /// To see how the broker is doing.
+    /// Reading the state of the broker.
     Observe,
-    /// To have the broker do work for its operator.
+    /// Making the broker do work for its operator.
     Operate,
 }
 
@@ -33,12 +33,12 @@ pub enum Right {
 pub enum Keys<'a> {
     /// One key, in two parts.
     One {
-        /// What stands before it; often empty.
+        /// The prefix before it; often empty.
         prefix: &'a [u8],
         /// The rest.
         key: &'a [u8],
     },
-    /// All keys that begin with `prefix` and lie between the bounds.
+    /// All keys that begin with `prefix` and are between the bounds.
     Range {
         /// Empty for all keys.
         prefix: &'a [u8],

@@ -1,4 +1,4 @@
-//! What is known of a command before it runs, and without the state.
+//! Properties of a command that are known before it runs, without the state.
 
 use super::access::{Access, Keys};
 use super::cost::CommandCost;
@@ -6,25 +6,25 @@ use super::method::Effects;
 use super::{Command, Visited};
 use std::ops::ControlFlow;
 
-/// What is known of a command before the engine's lock is taken.
+/// Properties of a command that are known before the engine's lock is taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Admission {
     /// What it may do.
     pub effects: Effects,
-    /// Whether the broker is asked, and not the map.
+    /// Whether it is a command to the broker, and not to the map.
     pub is_for_broker: bool,
-    /// What it costs, as far as that is known without the state.
+    /// Its cost, as far as that is known without the state.
     pub cost: CommandCost,
     /// The hash of the only key that it names.
     pub hash: Option<u64>,
 }
 
-/// Says whether something may be touched.
+/// Decides whether an access is allowed.
 pub type Check<'c, E> = dyn FnMut(Access<'_>) -> Result<(), E> + 'c;
 
 impl Command<'_> {
-    /// Looks at what it touches, in one walk: `hash` is given the key of a command that names one
-    /// alone; `check` sees everything, unless it is `None`. Returns `Err` where `check` does.
+    /// Visits all accesses in one walk: `hash` gets the key of a command that names only one;
+    /// `check` sees every access, unless it is `None`. Returns `Err` where `check` does.
     #[inline]
     pub fn admit<E>(
         &self,
@@ -59,7 +59,7 @@ impl Command<'_> {
     }
 }
 
-/// Notes a key that is the only one so far; breaks off where there are others.
+/// Records a key that is the only one so far; stops the walk at a second one.
 #[inline]
 fn note<'s>(access: &Access<'s>, only: &mut Option<&'s [u8]>, has_others: &mut bool) -> Visited {
     match (access.keys, &only) {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_a_command_touches_is_checked_and_its_only_key_is_hashed() {
+    fn every_access_of_a_command_is_checked_and_its_only_key_is_hashed() {
         let batch = Batch { commands: vec![get(b"a"), delete(b"b")], durability: None };
         for (command, keys, hash) in [
             (get(b"abc"), vec![&b"abc"[..]], Some(3)),

@@ -11,22 +11,22 @@ use crate::protocol::{Code, Key, Level, Reader, Refusal, Reply, WriteCost, write
 use crate::state::Store;
 use crate::state::write::Write;
 
-/// The longest value that it makes: a change carries the whole value, however little was appended.
+/// The longest resulting value: a change carries the whole value, however little was appended.
 const BYTES_MAX: usize = 1 << 20;
 const LIMIT: &str = "append_bytes";
 
 /// The longest head of a str or bin.
 const HEAD_BYTES: usize = 5;
 
-/// `append [key, bytes, {ttl_ms, expires_at_ms, if, durability, key_prefix}]`: how many bytes the
-/// value has then.
+/// `append [key, bytes, {ttl_ms, expires_at_ms, if, durability, key_prefix}]`: the length of the
+/// new value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Append<'a> {
     /// The key.
     pub key: Key<'a>,
-    /// What is put behind the value that is there; it is the value where none is.
+    /// The bytes to append to the old value; the whole value where there is none.
     pub bytes: Blob<'a>,
-    /// When the value expires; without it a time to live stays as it was.
+    /// When the value expires; without it a time to live is unchanged.
     pub expiry: Option<Expiry>,
     /// The write happens only if this holds.
     pub condition: Option<Condition>,
@@ -39,7 +39,7 @@ pub struct Append<'a> {
 pub struct Blob<'a> {
     /// It is a MessagePack str.
     pub is_text: bool,
-    /// What is in it.
+    /// The bytes of its text or bin.
     pub bytes: &'a [u8],
 }
 
@@ -66,7 +66,7 @@ impl<'a> Method<'a> for Append<'a> {
         visit(Access::key(Right::Write, &self.key))
     }
 
-    /// That of the whole value, unless it is refused.
+    /// The cost of the whole value, unless it is refused.
     fn cost(&self) -> CommandCost {
         self.cost_behind(0)
     }
@@ -81,7 +81,7 @@ impl<'a> Method<'a> for Append<'a> {
 }
 
 impl Append<'_> {
-    /// What it costs behind an old value of so many bytes.
+    /// The cost with an old value of this many bytes.
     fn cost_behind(&self, old: usize) -> CommandCost {
         let len = HEAD_BYTES + old + self.bytes.bytes.len();
         let len = if len > BYTES_MAX + 2 * HEAD_BYTES { 0 } else { len };
@@ -100,7 +100,7 @@ impl<'a> WriteMethod<'a> for Append<'a> {
         }
         let (value, len, kept) = match store.current(key, write) {
             Some(entry) => {
-                // The length tells of the old value, and so does a refusal.
+                // The length gives information on the old value, and so does a refusal.
                 write.barrier.require(entry.head.level, entry.head.seq);
                 let old = Blob::of(entry.value).ok_or_else(no_blob)?;
                 let (value, len) = old.with(self.bytes)?;
@@ -120,13 +120,13 @@ impl<'a> WriteMethod<'a> for Append<'a> {
 }
 
 impl<'a> Blob<'a> {
-    /// What is in a value, if it is text or bytes.
+    /// The bytes of a value, if it is text or bin.
     fn of(value: &'a [u8]) -> Option<Self> {
         let is_text = is_text(*value.first()?);
         Some(Self { is_text, bytes: Reader::new(value).bytes().ok()? })
     }
 
-    /// A value of this and `more`, in its shortest form, and how many bytes are in it. It is text
+    /// Returns the value of these bytes and `more` in its shortest form, and its length. It is text
     /// where both are.
     fn with(self, more: Self) -> Result<(Vec<u8>, usize), Refusal> {
         let len = self.bytes.len() + more.bytes.len();

@@ -1,9 +1,9 @@
-//! A command and the map: a pure function of state, command and time.
+//! Applies commands to the map: a pure function of state, command and time.
 //!
-//! No I/O, no clock, no randomness: the reply is returned, the change is appended to the buffer
-//! that the caller gives, and the same commands at the same times make the same state anywhere. So
-//! it can be checked against a plain `BTreeMap` (`tests/state/model.rs`), and later be driven by a
-//! replicated log.
+//! No I/O, no clock, no randomness: the reply is returned, the change is appended to the caller's
+//! buffer, and the same commands at the same times make the same state anywhere. So it can be
+//! checked against a plain `BTreeMap` (`tests/state/model.rs`), and later be driven by a replicated
+//! log.
 
 use super::Command;
 use super::deferred::Deferred;
@@ -13,10 +13,10 @@ use crate::protocol::{ChangeBuffer, DurabilityBarrier, Refusal, Reply, ReplyBuff
 use crate::state::read_set::ReadSet;
 use crate::state::{Context, Store};
 
-/// A command, and the hash of the only key that it names, where that is known already.
+/// A command, and the hash of its only key, where that is known already.
 #[derive(Debug, Clone, Copy)]
 pub struct Task<'c> {
-    /// What is to be done.
+    /// The command to run.
     pub command: &'c Command<'c>,
     /// The hash of [`Command::only_key`].
     pub hash: Option<u64>,
@@ -28,12 +28,12 @@ impl<'c> From<&'c Command<'c>> for Task<'c> {
     }
 }
 
-/// What a command that was not refused came to.
+/// The result of a command that was not refused.
 #[derive(Debug, PartialEq)]
 pub enum Outcome<'s> {
     /// The reply.
     Reply(Reply<'s>),
-    /// It is made later.
+    /// The reply is made later.
     Deferred(Deferred),
 }
 
@@ -54,20 +54,20 @@ impl<'s> Outcome<'s> {
     }
 }
 
-/// What came of a command.
+/// The outcome of a command.
 #[derive(Debug)]
 pub struct Applied<'s> {
-    /// What it came to, or why nothing changed.
+    /// Its result, or the reason why nothing changed.
     pub outcome: Result<Outcome<'s>, Refusal>,
-    /// What the reply waits for.
+    /// The barrier that the reply waits for.
     pub barrier: DurabilityBarrier,
-    /// What it cost, whether it was refused or not, less what encoding the reply costs.
+    /// Its cost, refused or not, without the encoding of the reply.
     pub cost: Cost,
 }
 
 impl Store {
-    /// Applies one command. What it changed is appended to `changes` as one write; a refused
-    /// command changes nothing.
+    /// Applies one command. Its changes are appended to `changes` as one write; a refused command
+    /// changes nothing.
     #[inline]
     pub fn apply<'s, 'c>(
         &'s mut self,
@@ -160,8 +160,8 @@ pub(super) fn write<'s, 'c, M: WriteMethod<'c>>(
     context: &Context,
     changes: &mut ChangeBuffer,
 ) -> Applied<'s> {
-    let asked = method.durability().unwrap_or(context.durability);
-    let level = method.level(asked, store, hash);
+    let requested = method.durability().unwrap_or(context.durability);
+    let level = method.level(requested, store, hash);
     let mut write = store.begin(level, context, changes);
     write.hash = hash;
     let outcome = method.run(store, &mut write);
@@ -182,13 +182,13 @@ pub(super) fn read<'s, 'c, M: ReadMethod<'c>>(
     Applied { outcome, barrier: seen.barrier, cost: seen.cost }
 }
 
-/// A command that has no business where it came to.
+/// The refusal of a command that cannot run here, as an answer.
 #[cold]
 pub(super) fn misplaced_into(refusal: Refusal) -> Answered {
     Answered { outcome: Err(refusal), barrier: DurabilityBarrier::OPEN, cost: Cost::default() }
 }
 
-/// A command that has no business where it came to.
+/// The refusal of a command that cannot run here.
 pub(super) fn misplaced<'s>(refusal: Refusal) -> Applied<'s> {
     Applied { outcome: Err(refusal), barrier: DurabilityBarrier::OPEN, cost: Cost::default() }
 }

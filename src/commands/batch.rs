@@ -45,8 +45,8 @@ impl<'a> Method<'a> for Batch<'a> {
         self.commands.iter().try_for_each(|command| command.access(visit))
     }
 
-    /// What its commands cost on the state before it. Those that find what earlier ones have made
-    /// may cost more; the changes are measured again behind each of them.
+    /// The cost of its commands on the state before it. Commands that find keys of earlier ones may
+    /// cost more; the changes are measured again after each of them.
     fn cost_on(&self, store: &Store, _: Option<u64>) -> CommandCost {
         let own = CommandCost::read(1 + self.commands.len(), 0);
         self.commands.iter().map(|one| one.cost_on(store, None)).fold(own, CommandCost::plus)
@@ -67,8 +67,8 @@ impl<'a> Method<'a> for Batch<'a> {
 }
 
 impl<'a> WriteMethod<'a> for Batch<'a> {
-    /// The result is the array of the commands' results, encoded. When one is refused, everything
-    /// before it is taken back.
+    /// The result is the array of the commands' encoded results. When one is refused, all commands
+    /// before it are rolled back.
     fn run(&self, store: &mut Store, write: &mut Write<'_>) -> Result<Outcome<'static>, Refusal> {
         let before = store.barriers();
         write.keeps_all = true;
@@ -79,16 +79,16 @@ impl<'a> WriteMethod<'a> for Batch<'a> {
         done.map(|results| Reply::Results(results).into())
     }
 
-    /// A batch of level `memory` is of level `queued` where one of its commands has to be.
-    fn level(&self, asked: Level, store: &Store, _: Option<u64>) -> Level {
-        let needs_more = |command: &Command<'_>| command.level(asked, store, None) > asked;
-        let is_raised = asked == Level::Memory && self.commands.iter().any(needs_more);
-        if is_raised { Level::Queued } else { asked }
+    /// A batch of level `memory` gets level `queued` where one of its commands needs that.
+    fn level(&self, requested: Level, store: &Store, _: Option<u64>) -> Level {
+        let needs_more = |command: &Command<'_>| command.level(requested, store, None) > requested;
+        let is_raised = requested == Level::Memory && self.commands.iter().any(needs_more);
+        if is_raised { Level::Queued } else { requested }
     }
 }
 
 impl<'a> ReadMethod<'a> for Batch<'a> {
-    /// Runs commands that only read. Nothing is copied before it is known that all of it fits.
+    /// Runs reading commands. Copies nothing before it is known that all results fit.
     fn run<'s>(
         &self,
         store: &'s Store,
@@ -126,7 +126,7 @@ impl Batch<'_> {
                     return Err(refused(Refusal::argument("commands", "none may wait")));
                 }
             };
-            // Nobody else gets through while it runs. Checked before the result is copied.
+            // No other command runs meanwhile, so the size is checked before the result is copied.
             within(results.len() + reply.bytes(), write.looks, context).map_err(refused)?;
             if write.is_over() {
                 let over = Refusal::too_large("write_bytes", context.write_bytes);
@@ -146,7 +146,7 @@ impl Batch<'_> {
     }
 }
 
-/// Decodes the command at `index`, and adds what is in it to the `items` of those before.
+/// Decodes the command at `index`, and adds its items to the `items` of those before.
 fn decode_one<'a>(
     reader: &mut Reader<'a>,
     index: usize,
@@ -166,7 +166,7 @@ fn decode_one<'a>(
     command.map_err(|refusal| refusal.in_batch(index, &refusal::shown(method, Refusal::NAME_CHARS)))
 }
 
-/// Checks how long the results are so far, and how many entries were passed over for them.
+/// Checks the length of the results so far, and the number of entries passed for them.
 fn within(bytes: usize, passed: usize, context: &Context) -> Result<(), Refusal> {
     let Context { reply_bytes, command_items, .. } = *context;
     if bytes > reply_bytes {

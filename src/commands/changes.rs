@@ -24,7 +24,7 @@ pub struct Changes<'a> {
     pub wait_ms: Millis,
 }
 
-/// A `changes` request that outlives the bytes it was decoded from.
+/// A `changes` request that owns its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangesQuery {
     /// Only changes of writes later than this.
@@ -56,7 +56,8 @@ impl<'a> Method<'a> for Changes<'a> {
             match name {
                 "prefix" => {
                     changes.prefix = reader.bytes().map_err(|fault| fault.at(name))?;
-                    // It is kept while the request waits, and no longer one can match.
+                    // The request keeps the prefix while it waits, and no key can begin with a
+                    // longer one.
                     if changes.prefix.len() > KEY_BYTES_MAX {
                         let what = format!("must have at most {KEY_BYTES_MAX} bytes, as a key");
                         return Err(Refusal::argument(name, what));

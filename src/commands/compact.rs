@@ -7,7 +7,7 @@ use super::method::{Broker, BrokerMethod, Effects, Method};
 use crate::protocol::params::Params;
 use crate::protocol::{Refusal, Reply};
 
-/// `compact []`: the number of the compaction that it asks for.
+/// `compact []`: the number of the requested compaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compact;
 

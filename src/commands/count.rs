@@ -59,7 +59,7 @@ mod tests {
     use crate::protocol::{ChangeBuffer, Level};
 
     #[test]
-    fn a_count_looks_only_at_what_has_expired_unseen() {
+    fn a_count_visits_only_entries_that_have_expired_unseen() {
         let context = |now| Context::unbounded(now, Level::Queued);
         let (mut store, mut changes) = (Store::default(), ChangeBuffer::default());
         for number in 0..10_u8 {

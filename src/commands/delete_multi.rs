@@ -17,7 +17,7 @@ use std::borrow::Cow;
 /// `delete_multi [[keys], {durability, key_prefix}]`: how many existed; one atomic write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeleteMulti<'a> {
-    /// What stands before each key.
+    /// The prefix of each key.
     pub prefix: &'a [u8],
     /// The keys, each once.
     pub keys: Vec<Key<'a>>,

@@ -67,7 +67,7 @@ impl<'a> Method<'a> for DeleteRange<'a> {
         visit(Access { right: Right::Write, keys })
     }
 
-    /// The room of one change; those that the range holds are known only when the command runs.
+    /// The room of one change; the keys in the range are known only when the command runs.
     fn cost(&self) -> CommandCost {
         let entries = self.limit.unwrap_or(usize::MAX);
         CommandCost { work: Cost::new(entries, 0), write: WriteCost::of(0, 0) }
@@ -78,7 +78,7 @@ impl<'a> Method<'a> for DeleteRange<'a> {
     }
 }
 
-/// The keys that one page passes.
+/// The keys in one page.
 struct Passed {
     keys: Vec<Box<[u8]>>,
     /// Whether the range holds more.
@@ -94,7 +94,7 @@ impl<'a> WriteMethod<'a> for DeleteRange<'a> {
         for key in &keys {
             deleted += u64::from(store.delete(store.hashed(key, None), write));
         }
-        // What is not between the keys, or after the last one, may have been removed just now.
+        // Keys missing between these, or after the last one, may have been removed just now.
         write.barrier.join(store.removals());
         let mut reply = Vec::new();
         writer::array_len(&mut reply, 2);
@@ -108,9 +108,9 @@ impl<'a> WriteMethod<'a> for DeleteRange<'a> {
 }
 
 impl DeleteRange<'_> {
-    /// Chooses the keys of one page, those included whose time to live has ended. A page is bounded
-    /// by `limit` and `page_items` in keys, and by `page_bytes` in the bytes that the write may
-    /// copy: its keys into the log, its keys and values into the undo buffer.
+    /// Chooses the keys of one page, expired ones included. A page is bounded by `limit` and
+    /// `page_items` in keys, and by `page_bytes` in the bytes that the write may copy: its keys
+    /// into the log, its keys and values into the undo buffer.
     fn pass(&self, store: &Store, write: &mut Write<'_>) -> Passed {
         let Context { page_items, page_bytes, .. } = *write.context;
         let most = self.limit.unwrap_or(usize::MAX).min(page_items);
@@ -122,7 +122,7 @@ impl DeleteRange<'_> {
             write.charge(1, key.len());
             bytes += key.len() + entry.value.len() + ITEM_OVERHEAD;
             if keys.len() == most || bytes > page_bytes && !keys.is_empty() {
-                // The reply tells that this key is there.
+                // The reply shows that this key exists.
                 write.barrier.require(entry.head.level, entry.head.seq);
                 return Passed { keys, has_next: true };
             }
@@ -155,7 +155,7 @@ mod tests {
         store
     }
 
-    /// The reply's bytes, what it waits for, and the changes.
+    /// The reply's bytes, the barrier of the reply, and the changes.
     type Done = Result<(Vec<u8>, DurabilityBarrier, ChangeBuffer), Code>;
 
     fn apply(store: &mut Store, command: &Command<'_>, context: &Context) -> Done {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_ends_at_the_items_and_at_the_bytes_it_may_have_and_passes_one_key_at_least() {
+    fn a_page_is_bounded_in_items_and_bytes_and_has_at_least_one_key() {
         let keys = ["a", "b", "c", "d", "e"];
         let whole = Context::unbounded(2, Level::Queued);
         for (page_items, page_bytes, passed) in
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_passes_what_has_expired_and_does_not_count_it() {
+    fn a_page_passes_expired_keys_without_counting_them() {
         let mut store = store_of(&["a", "b", "c"], 1, Some(5));
         let context = Context { page_items: 2, ..Context::unbounded(9, Level::Queued) };
         let (reply, barrier, changes) =
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_level_memory_waits_until_what_it_hides_is_gone_for_good() {
+    fn a_page_of_level_memory_waits_until_its_hidden_keys_are_gone_for_good() {
         let mut store = store_of(&["a", "b"], 1, None);
         let context = Context::unbounded(2, Level::Memory);
         let pairs = vec![(b"a0"[..].into(), &b"\x01"[..])];
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_bounded_in_the_entries_that_its_pages_pass() {
+    fn a_batch_is_bounded_in_the_entries_of_its_pages() {
         let mut store = store_of(&["a", "b"], 0, None);
         let context = Context { command_items: 9, ..Context::unbounded(2, Level::Queued) };
         let commands = vec![under("", "", Level::Queued)];

@@ -8,7 +8,7 @@ use super::method::{Broker, BrokerMethod, Effects, Method};
 use crate::protocol::Refusal;
 use crate::protocol::params::Params;
 
-/// `flush []`: the status line, when all that was written is in the tables and fsynced.
+/// `flush []`: the status line, once all earlier writes are in the tables and fsynced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flush;
 

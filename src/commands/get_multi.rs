@@ -12,7 +12,7 @@ use std::collections::HashSet;
 /// `get_multi [[keys]]`: `[[key, value]…]` of those found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GetMulti<'a> {
-    /// The keys, in the order asked for, each once.
+    /// The requested keys in order, each once.
     pub keys: Vec<&'a [u8]>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> ReadMethod<'a> for GetMulti<'a> {
         let mut bytes = 0;
         for key in &self.keys {
             let key = store.hashed(key, None);
-            // The map's own key would live as long as the reply; the request's does not.
+            // The map's own key would have to live as long as the reply; the request's does not.
             let Some(entry) = store.look(key, context.now, seen) else {
                 continue;
             };
@@ -70,7 +70,7 @@ impl<'a> ReadMethod<'a> for GetMulti<'a> {
 pub(super) fn unique(keys: Vec<&[u8]>) -> Vec<&[u8]> {
     let mut seen = HashSet::with_capacity(keys.len());
     let mut keys: Vec<_> = keys.into_iter().filter(|key| seen.insert(*key)).collect();
-    // The library collects in place, and a list of repeats may be long.
+    // The standard library collects in place, and a list of repeats may be long.
     keys.shrink_to_fit();
     keys
 }

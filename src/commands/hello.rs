@@ -8,10 +8,10 @@ use crate::protocol::params::Params;
 use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::{Reply, WriteCost};
 
-/// How many characters are kept of the name that a client gives itself.
+/// How many characters of a client's name are kept.
 const CLIENT_CHARS: usize = 256;
 
-/// `hello [{client}]`: a map of what the broker is and can do.
+/// `hello [{client}]`: a map of the broker's version, limits and features.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hello {
     /// The name the client gives itself, for the broker's log.

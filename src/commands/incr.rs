@@ -27,11 +27,11 @@ pub type Decr<'a> = Step<'a, true>;
 pub struct Step<'a, const DOWN: bool> {
     /// The key.
     pub key: Key<'a>,
-    /// How much.
+    /// The amount to add.
     pub delta: u64,
-    /// What a missing key becomes (LeakDB: this number itself, with no delta added).
+    /// The value that a missing key gets (LeakDB's: this number itself, with no delta added).
     pub initial: Option<i128>,
-    /// When the value expires; without it a time to live stays as it was.
+    /// When the value expires; without it a time to live is unchanged.
     pub expiry: Option<Expiry>,
     /// When the reply may be sent.
     pub durability: Option<Level>,
@@ -79,7 +79,7 @@ impl<'a, const DOWN: bool> WriteMethod<'a> for Step<'a, DOWN> {
             Some(entry) => {
                 let number = Reader::new(entry.value).int();
                 let head = entry.head;
-                // The new number tells the old one, and a refusal that it is none.
+                // The new number shows the old one, and a refusal shows that it is none.
                 write.barrier.require(head.level, head.seq);
                 let number = number.map_err(|_| not_a_number())?;
                 (self.step(number).ok_or_else(overflow)?, head.expires_at)
@@ -97,7 +97,7 @@ impl<'a, const DOWN: bool> WriteMethod<'a> for Step<'a, DOWN> {
 }
 
 impl<const DOWN: bool> Step<'_, DOWN> {
-    /// `number` after this command; `None` when that does not fit -2^63 to 2^64-1.
+    /// `number` after this command; `None` outside -2^63 to 2^64-1.
     fn step(&self, number: i128) -> Option<i128> {
         let delta = i128::from(self.delta);
         let next = if DOWN { number - delta } else { number + delta };

@@ -1,4 +1,4 @@
-//! What every command has.
+//! The traits that commands implement.
 
 use super::access::{Access, Visited};
 use super::apply::Outcome;
@@ -10,40 +10,40 @@ use crate::state::read_set::ReadSet;
 use crate::state::write::Write;
 use crate::state::{Context, Store};
 
-/// A command: its name, its arguments, and what is known of it before it runs.
+/// A command: its name, its arguments, and its properties before it runs.
 pub(crate) trait Method<'a>: Sized {
     /// Its name on the wire.
     const NAME: &'static str;
-    /// What it may do.
+    /// Its possible effects.
     const EFFECTS: Effects;
     /// Whether it may be part of a batch.
     const IN_BATCH: bool = true;
     /// Its own limits by their names, as `hello` shows them.
     const LIMITS: &'static [(&'static str, usize)] = &[];
 
-    /// Decodes and checks the params, all of them: none may be left, so most read the options last.
+    /// Decodes and checks all params: none may be left, so most commands read the options last.
     fn decode(params: &mut Params<'_, 'a>) -> Result<Self, Refusal>;
 
-    /// Names everything that it touches, in the order in which it does.
+    /// Visits all its accesses in order.
     fn access<'s>(&'s self, visit: &mut impl FnMut(Access<'s>) -> Visited) -> Visited;
 
-    /// What it costs, as far as that is known without the state, and before anything is copied.
+    /// Its cost, as far as that is known without the state, before anything is copied.
     fn cost(&self) -> CommandCost;
 
-    /// What it costs on this state; only asked where its effects say that it is measured. `hash` is
-    /// that of the only key that it names, where it is known.
+    /// Its cost on this state; only called where its effects require a measure. `hash` is that of
+    /// its only key, where known.
     #[inline]
     fn cost_on(&self, _: &Store, _hash: Option<u64>) -> CommandCost {
         self.cost()
     }
 
-    /// What this one may do.
+    /// The possible effects of this one command.
     #[inline]
     fn effects(&self) -> Effects {
         Self::EFFECTS
     }
 
-    /// The durability that it asks for; `None` where it leaves that to the broker.
+    /// The durability that it requests; `None` for the broker's default.
     #[inline]
     fn durability(&self) -> Option<Level> {
         None
@@ -52,7 +52,7 @@ pub(crate) trait Method<'a>: Sized {
 
 /// A command that only reads the map.
 pub(crate) trait ReadMethod<'a>: Method<'a> {
-    /// Reads; notes in `seen` what the reply waits for and what it cost.
+    /// Reads; records the barrier of the reply and the cost in `seen`.
     fn run<'s>(
         &self,
         store: &'s Store,
@@ -63,55 +63,55 @@ pub(crate) trait ReadMethod<'a>: Method<'a> {
 
 /// A command that may change the map.
 pub(crate) trait WriteMethod<'a>: Method<'a> {
-    /// Changes the map, within an open write. Refused, it must have changed nothing.
+    /// Changes the map, within an open write. A refused command must have changed nothing.
     fn run(&self, store: &mut Store, write: &mut Write<'_>) -> Result<Outcome<'static>, Refusal>;
 
-    /// The level of the write, where `asked` is what the client wants.
+    /// The level of the write, where the client wants `requested`.
     #[inline]
-    fn level(&self, asked: Level, _: &Store, _hash: Option<u64>) -> Level {
-        asked
+    fn level(&self, requested: Level, _: &Store, _hash: Option<u64>) -> Level {
+        requested
     }
 }
 
 /// A command to the broker, not to the map.
 pub(crate) trait BrokerMethod<'a>: Method<'a> {
-    /// Asks the broker, or tells what is to be waited for.
+    /// Queries the broker, or returns the condition to wait for.
     fn run<'s>(&'s self, broker: &dyn Broker) -> Result<Outcome<'s>, Refusal>;
 }
 
-/// The broker, as commands see it.
+/// The broker's interface for commands.
 pub trait Broker {
-    /// Who it is: one MessagePack value.
+    /// The broker's identity: one MessagePack value.
     fn hello(&self, hello: &Hello) -> Vec<u8>;
 
-    /// How it is doing: one MessagePack value.
+    /// The broker's state: one MessagePack value.
     fn stats(&self) -> Vec<u8>;
 
-    /// Asks for a compaction; returns its number.
+    /// Requests a compaction; returns its number.
     fn compact(&self) -> u64;
 }
 
-/// What a command may do besides looking at the map.
+/// The possible effects of a command besides reading the map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effects {
     /// It may change the map.
     pub writes: bool,
-    /// It may add something to the map.
+    /// It may add entries to the map.
     pub adds: bool,
-    /// It passes over entries in their order, those that have expired unseen included.
+    /// It passes entries in order, including those that have expired unseen.
     pub walks: bool,
     /// It may be deferred.
     pub defers: bool,
-    /// Its deferred answer is made by itself, one at a time for a connection.
+    /// Its deferred answer is made alone, one at a time for each connection.
     pub pages: bool,
-    /// It does something also where nobody sees the answer.
+    /// It has an effect even where its reply is not read.
     pub acts: bool,
-    /// What it costs depends on what is there.
+    /// Its cost depends on the stored entries.
     pub measured: bool,
 }
 
 impl Effects {
-    /// Of a command that looks at entries by their keys, or at the broker.
+    /// Effects of a command that reads entries by their keys, or the broker.
     pub const READS: Self = Self {
         writes: false,
         adds: false,
@@ -121,20 +121,20 @@ impl Effects {
         acts: false,
         measured: false,
     };
-    /// Of one that looks at entries in their order.
+    /// Effects of a command that reads entries in order.
     pub const WALKS: Self = Self { walks: true, ..Self::READS };
-    /// Of one that takes out what is in the map.
+    /// Effects of a command that removes entries.
     pub const REMOVES: Self = Self { writes: true, acts: true, ..Self::READS };
-    /// Of one that may put something into the map.
+    /// Effects of a command that may add entries.
     pub const ADDS: Self = Self { adds: true, ..Self::REMOVES };
-    /// Of one that waits.
+    /// Effects of a command that waits.
     pub const WAITS: Self = Self { defers: true, ..Self::READS };
-    /// Of one that waits, and then has a page made.
+    /// Effects of a command that waits, and then has a page made.
     pub const PAGES: Self = Self { pages: true, ..Self::WAITS };
-    /// Of one that waits for what it has begun.
+    /// Effects of a command that waits for work that it has begun.
     pub const FLUSHES: Self = Self { acts: true, ..Self::WAITS };
 
-    /// What two commands may do together.
+    /// The effects of two commands together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -148,8 +148,7 @@ impl Effects {
         }
     }
 
-    /// Whether it leaves everything as it is: with others of its kind it may run while the lock is
-    /// shared.
+    /// Whether it changes nothing: such commands may run together under a shared lock.
     #[inline]
     pub fn is_shared(self) -> bool {
         !self.writes && !self.defers

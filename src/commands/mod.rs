@@ -1,8 +1,8 @@
-//! The commands, one a file: what a client may ask, decoded, checked, measured and run.
+//! The commands, one a file: how each is decoded, checked, measured and run.
 //!
 //! A command implements `Method` (its name, arguments, keys and cost), and one of `ReadMethod`,
-//! `WriteMethod` and `BrokerMethod` (what it does). To add one, write its file and name it
-//! twice here: as a module, and in the list of `registry::commands!`.
+//! `WriteMethod` and `BrokerMethod` (its execution). To add one, write its file and name it twice
+//! here: as a module, and in the list of `registry::commands!`.
 
 mod access;
 mod admission;

@@ -9,7 +9,7 @@ use crate::state::read_set::ReadSet;
 use crate::state::write::Write;
 use crate::state::{HashedKey, REPLY_LIMIT, Store};
 
-/// What a write was given of the options that writes share. Each command names those it takes.
+/// The shared options given to a write. Each command names those that it accepts.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct WriteOptions<'a> {
     /// `ttl_ms` or `expires_at_ms`: when the value expires.
@@ -52,14 +52,14 @@ impl<'a> WriteOptions<'a> {
 /// When a value expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
-    /// So many milliseconds after the write.
+    /// This many milliseconds after the write.
     After(Millis),
     /// At this time of the broker's clock, in milliseconds since 1970.
     At(Millis),
 }
 
 impl Expiry {
-    /// The time at which it expires, where the write is made `now`; `None` when that has passed.
+    /// The expiry time of a write made `now`; `None` when that has passed.
     #[inline]
     fn time(self, now: Millis) -> Option<Millis> {
         match self {
@@ -69,8 +69,8 @@ impl Expiry {
     }
 }
 
-/// Puts a value at a key for as long as the write says; where it says nothing, until `kept` (0 for
-/// ever). A time that has passed takes out what is there. Returns whether anything has changed.
+/// Sets a key's value with the write's expiry; without one, until `kept` (0 for ever). A time that
+/// has passed removes the key. Returns whether anything has changed.
 #[inline]
 pub(super) fn put(
     store: &mut Store,
@@ -89,7 +89,7 @@ pub(super) fn put(
     }
 }
 
-/// Gives the entry of a key, which is there, another time of expiry; `None` for no end.
+/// Changes the expiry time of an existing key; `None` for no end.
 pub(super) fn retime(
     store: &mut Store,
     key: HashedKey<'_>,
@@ -103,7 +103,7 @@ pub(super) fn retime(
     }
 }
 
-/// What is at a key, before a write changes that: a reply of its own.
+/// The old value of a key before a write changes it: a reply of its own.
 pub(super) fn old_value(
     store: &mut Store,
     key: HashedKey<'_>,
@@ -121,7 +121,7 @@ pub(super) fn old_value(
     Ok(Reply::Removed(entry.kept()))
 }
 
-/// What must be true of a key for a write to it to happen.
+/// The condition on a key for a write to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// The key does not exist.
@@ -133,8 +133,8 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// Refuses the write where the condition does not hold; what that shows of the key, the reply
-    /// waits for.
+    /// Refuses the write where the condition does not hold; the reply waits for the key's state
+    /// that this shows.
     pub(super) fn check(
         self,
         store: &Store,

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 /// `ping [payload]`: the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ping<'a> {
-    /// Any value, sent back byte for byte; nil where there is none.
+    /// Any value, sent back byte for byte; nil without one.
     pub payload: Option<&'a [u8]>,
 }
 
@@ -26,7 +26,7 @@ impl<'a> Method<'a> for Ping<'a> {
         Ok(Self { payload })
     }
 
-    /// Anybody may.
+    /// No right is needed.
     fn access<'s>(&'s self, _: &mut impl FnMut(Access<'s>) -> Visited) -> Visited {
         ControlFlow::Continue(())
     }

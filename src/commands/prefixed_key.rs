@@ -1,4 +1,4 @@
-//! Many keys behind one prefix, one after the other.
+//! Keys behind one prefix, built one at a time in one buffer.
 
 /// A prefix, and room for a key behind it.
 pub(super) struct PrefixedKey {
@@ -11,7 +11,7 @@ impl PrefixedKey {
         Self { bytes: prefix.to_vec(), prefix_len: prefix.len() }
     }
 
-    /// The prefix and `key` together.
+    /// The prefix followed by `key`.
     pub(super) fn with<'k>(&'k mut self, key: &'k [u8]) -> &'k [u8] {
         if self.prefix_len == 0 {
             return key;

@@ -13,7 +13,7 @@ use crate::state::read_set::ReadSet;
 use crate::state::{Context, REPLY_LIMIT, Store};
 use std::ops::Bound;
 
-/// What an item of a page takes besides its key and value, in bytes; an upper bound.
+/// The bytes that an item of a page takes besides its key and value; an upper bound.
 pub(super) const ITEM_OVERHEAD: usize = 40;
 
 /// `range [{from, after, to, prefix, limit, reverse, keys_only, meta}]`: `[[[key, value]…], next or
@@ -34,7 +34,7 @@ pub struct Range<'a> {
     pub reverse: bool,
     /// Keys without their values.
     pub keys_only: bool,
-    /// Values with what is known of them, as `get` with `meta` shows it.
+    /// Values with their properties, as `get` with `meta` returns them.
     pub meta: bool,
 }
 
@@ -99,7 +99,7 @@ impl<'a> ReadMethod<'a> for Range<'a> {
 }
 
 impl Range<'_> {
-    /// The entries that lie in it, in the order of their keys.
+    /// The entries in the range, in the order of their keys.
     pub(super) fn entries<'s>(
         &self,
         store: &'s Store,
@@ -146,7 +146,7 @@ fn page<'s>(
             return Err(Refusal::too_large(REPLY_LIMIT, context.reply_bytes));
         }
         if !entry.head.is_live(context.now) {
-            // Whoever misses it sees that it was there.
+            // Its absence shows that it expired, so the reply waits for its write.
             seen.barrier.require(entry.head.level, entry.head.seq);
             continue;
         }

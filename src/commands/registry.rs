@@ -1,10 +1,10 @@
-//! One list of all commands: the enum, and every choice between them, is made from it.
+//! The list of all commands: the enum, and every dispatch on it, is made from this list.
 
 use crate::protocol::Refusal;
 use crate::protocol::refusal::{self, Code};
 
-/// Makes the enum `Command` of the commands listed: a line for each, with what it does (`read`s or
-/// `write`s the map, asks the `broker`, or is the `batch`), its module and its type.
+/// Makes the enum `Command` of the commands listed: one line each, with its kind (it `read`s or
+/// `write`s the map, queries the `broker`, or is the `batch`), its module and its type.
 macro_rules! commands {
     ($($kind:ident $module:ident::$Type:ident $(<$a:lifetime>)?,)*) => {
         $(pub use $module::$Type;)*
@@ -18,7 +18,7 @@ macro_rules! commands {
         /// Every method, by its name on the wire.
         pub const METHODS: &[&str] = &[$(<$Type as Method<'_>>::NAME),*];
 
-        /// The limits that commands have of their own, by their names.
+        /// The limits of single commands, by their names.
         pub fn limits() -> impl Iterator<Item = (&'static str, usize)> {
             [$(<$Type as Method<'_>>::LIMITS),*].into_iter().flatten().copied()
         }
@@ -42,7 +42,7 @@ macro_rules! commands {
                 }
             }
 
-            /// What the command may do.
+            /// The command's possible effects.
             #[inline]
             pub fn effects(&self) -> Effects {
                 match self {
@@ -50,7 +50,7 @@ macro_rules! commands {
                 }
             }
 
-            /// Names everything that the command touches.
+            /// Visits all accesses of the command.
             #[inline]
             pub fn access<'s>(
                 &'s self,
@@ -61,7 +61,7 @@ macro_rules! commands {
                 }
             }
 
-            /// What the command costs, as far as that is known without the state.
+            /// The command's cost, as far as that is known without the state.
             #[inline]
             pub fn cost(&self) -> CommandCost {
                 match self {
@@ -69,14 +69,14 @@ macro_rules! commands {
                 }
             }
 
-            /// What the command costs on this state, as far as it is known before it runs.
+            /// The command's cost on this state, as far as it is known before it runs.
             pub fn cost_on(&self, store: &Store, hash: Option<u64>) -> CommandCost {
                 match self {
                     $(Self::$Type(it) => Method::cost_on(it, store, hash),)*
                 }
             }
 
-            /// Whether the broker is asked, and not the map.
+            /// Whether it is a command to the broker, and not to the map.
             #[inline]
             pub fn is_for_broker(&self) -> bool {
                 match self {
@@ -84,7 +84,7 @@ macro_rules! commands {
                 }
             }
 
-            /// The durability that the command asks for; `None` where it leaves that to the broker.
+            /// The durability that the command requests; `None` for the broker's default.
             pub fn durability(&self) -> Option<Level> {
                 match self {
                     $(Self::$Type(it) => Method::durability(it),)*
@@ -148,7 +148,7 @@ macro_rules! commands {
                 }
             }
 
-            /// Runs the command behind others that only read.
+            /// Runs the command as one of several reads.
             pub(super) fn read<'s>(
                 &self,
                 store: &'s Store,
@@ -160,7 +160,7 @@ macro_rules! commands {
                 }
             }
 
-            /// Runs the command within a write, behind others.
+            /// Runs the command within a write, after others.
             pub(super) fn run_within<'s>(
                 &self,
                 store: &'s mut Store,
@@ -171,14 +171,19 @@ macro_rules! commands {
                 }
             }
 
-            /// The level of the write that the command is, where `asked` is what the client wants.
-            pub(super) fn level(&self, asked: Level, store: &Store, hash: Option<u64>) -> Level {
+            /// The level of the command's write, where the client wants `requested`.
+            pub(super) fn level(
+                &self,
+                requested: Level,
+                store: &Store,
+                hash: Option<u64>,
+            ) -> Level {
                 match self {
-                    $(Self::$Type(it) => registry::level!($kind it asked store hash),)*
+                    $(Self::$Type(it) => registry::level!($kind it requested store hash),)*
                 }
             }
 
-            /// Asks the broker; `None` for a command of the map.
+            /// Runs a broker command; `None` for a command of the map.
             #[inline]
             pub fn ask<'s>(&'s self, broker: &dyn Broker) -> Option<Result<Outcome<'s>, Refusal>> {
                 match self {
@@ -270,12 +275,12 @@ macro_rules! run_within {
 }
 
 macro_rules! level {
-    (write $it:ident $asked:ident $store:ident $hash:ident) => {
-        WriteMethod::level($it, $asked, $store, $hash)
+    (write $it:ident $requested:ident $store:ident $hash:ident) => {
+        WriteMethod::level($it, $requested, $store, $hash)
     };
-    ($kind:ident $it:ident $asked:ident $store:ident $hash:ident) => {{
+    ($kind:ident $it:ident $requested:ident $store:ident $hash:ident) => {{
         let _ = $it;
-        $asked
+        $requested
     }};
 }
 
@@ -302,13 +307,13 @@ pub(super) use {
     apply, apply_into, ask, commands, is_for_broker, level, query, query_into, read, run_within,
 };
 
-/// The refusal of a command where it cannot run. Nobody sends one there.
+/// The refusal of a command where it cannot run; no client can send one there.
 #[cold]
 pub(super) fn misplaced<'a, M: super::Method<'a>>(_: &M) -> Refusal {
     Refusal::new(Code::BadArgument, format!("'{}' cannot run here", M::NAME))
 }
 
-/// The refusal of a method that is not known, or not in a batch.
+/// The refusal of a method that is unknown, or not allowed in a batch.
 #[cold]
 pub(super) fn unknown(method: &[u8], known: &[&str]) -> Refusal {
     let shown = refusal::shown(method, Refusal::NAME_CHARS);

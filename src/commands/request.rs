@@ -9,10 +9,10 @@ use crate::protocol::{Code, Reader, Refusal};
 const REQUEST: i128 = 0;
 /// Type byte of a notification.
 const NOTIFICATION: i128 = 2;
-/// How a request with nothing missing begins, as nearly all do: an array of four, and its type.
+/// The first bytes of nearly all requests: an array of four, and its type.
 const USUAL_BEGIN: [u8; 2] = [0x94, 0x00];
 
-/// One request, decoded and checked as far as it goes.
+/// One request, decoded and checked as far as possible.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// The id to echo; `None` where it could not be read.
@@ -24,7 +24,7 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Decodes one frame, with as many items in it as there are by default.
+    /// Decodes one frame with at most the default number of items.
     pub fn decode(frame: &'a [u8]) -> Self {
         Self::decode_within(frame, COMMAND_ITEMS)
     }
@@ -34,7 +34,7 @@ impl<'a> Request<'a> {
         let (mut reader, mut envelope) = (Reader::new(frame), Envelope::default());
         let opened = envelope.open(&mut reader, items_max);
         let Envelope { id, notification } = envelope;
-        // Handed on whole: a command is large, so each time it is taken out and put back costs.
+        // Passed on whole: a command is large, so moving it out and back costs each time.
         let (method, mut params) = match opened {
             Ok(opened) => opened,
             Err(refusal) => return Self { id, notification, command: Err(refusal) },
@@ -47,7 +47,7 @@ impl<'a> Request<'a> {
         Self { id, notification, command }
     }
 
-    /// Whether a frame is a notification, malformed or not; the rest of it is not looked at.
+    /// Whether a frame is a notification, malformed or not; the rest of it is not read.
     pub fn is_notification(frame: &[u8]) -> bool {
         let mut envelope = Envelope::default();
         let _ = envelope.begin(&mut Reader::new(frame));
@@ -55,7 +55,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What is known of a request whatever becomes of the rest.
+/// The envelope of a request, known even if the rest is malformed.
 #[derive(Default)]
 struct Envelope {
     id: Option<u64>,
@@ -87,7 +87,8 @@ impl Envelope {
         let kind = reader.int().map_err(|fault| fault.in_envelope("the type"))?;
         self.notification = kind == NOTIFICATION;
         if kind == REQUEST && len > 1 {
-            // Also that of a request with too few or too many elements, so that its client hears.
+            // Also the id of a request with too few or too many elements, so that its client gets
+            // an error.
             self.id = Some(reader.uint().map_err(|fault| fault.in_envelope("the id"))?);
         }
         match (kind, len) {
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_is_known_by_its_head() {
+    fn a_notification_is_recognized_by_its_head() {
         let frames: [&[u8]; 8] = [
             b"\x93\x02\xa4ping\x90",
             b"\x94\x00\x01\xa4ping\x90",

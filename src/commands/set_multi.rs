@@ -17,8 +17,8 @@ use std::borrow::Cow;
 /// one atomic write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetMulti<'a> {
-    /// What stands before each key. It is put there when the pairs apply: a short request would
-    /// be a long list of long keys otherwise, before anyone has asked whether there is room.
+    /// The prefix of each key. It is added when the pairs apply: otherwise a short request would
+    /// become a long list of long keys before the room for it is checked.
     pub prefix: &'a [u8],
     /// The pairs, in the order in which they apply.
     pub pairs: Vec<(Key<'a>, &'a [u8])>,

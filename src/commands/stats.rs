@@ -7,7 +7,7 @@ use super::method::{Broker, BrokerMethod, Effects, Method};
 use crate::protocol::params::Params;
 use crate::protocol::{Refusal, Reply, WriteCost};
 
-/// `stats []`: a map of how the broker is doing.
+/// `stats []`: a map of the broker's metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats;
 

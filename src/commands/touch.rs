@@ -16,7 +16,7 @@ use crate::state::write::Write;
 pub struct Touch<'a> {
     /// The key.
     pub key: Key<'a>,
-    /// The new end; `None` for none.
+    /// The new expiry; `None` for none.
     pub expiry: Option<Expiry>,
     /// When the reply may be sent.
     pub durability: Option<Level>,
@@ -66,13 +66,13 @@ impl<'a> WriteMethod<'a> for Touch<'a> {
         Ok(Reply::Bool(true).into())
     }
 
-    /// A touch carries no value, so it neither persists one nor takes that back: on a value of
-    /// level `memory` it is of that level, and on others of `queued` at least.
-    fn level(&self, asked: Level, store: &Store, hash: Option<u64>) -> Level {
+    /// A touch carries no value, so it neither persists a value nor undoes that: on a value of
+    /// level `memory` it has that level, on others at least `queued`.
+    fn level(&self, requested: Level, store: &Store, hash: Option<u64>) -> Level {
         match store.is_persisted(store.hashed(&self.key, hash)) {
-            Some(true) => asked.max(Level::Queued),
+            Some(true) => requested.max(Level::Queued),
             Some(false) => Level::Memory,
-            None => asked,
+            None => requested,
         }
     }
 }

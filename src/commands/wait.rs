@@ -16,7 +16,7 @@ pub struct Wait {
     pub seq: Seq,
     /// The level it must reach.
     pub level: Level,
-    /// How long to wait; then the answer is false. `None` waits as long as it takes.
+    /// How long to wait before the answer is false. `None` waits without a limit.
     pub timeout_ms: Option<Millis>,
 }
 

@@ -1,9 +1,9 @@
-//! What a reply waits for.
+//! The commit position that a reply waits for.
 
 use super::{Level, Seq};
 
-/// The seqs that must have reached a level before a reply may be sent (promises 2 and 3). 0 waits
-/// for nothing.
+/// The seqs that must have reached a level before a reply may be sent (promises 2 and 3). 0 needs
+/// no wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DurabilityBarrier {
     /// This seq must be handed to the operating system.
@@ -27,7 +27,7 @@ impl DurabilityBarrier {
         }
     }
 
-    /// Also waits for what `other` waits for.
+    /// Also waits for everything that `other` waits for.
     pub fn join(&mut self, other: Self) {
         self.stored = self.stored.max(other.stored);
         self.synced = self.synced.max(other.synced);

@@ -1,4 +1,5 @@
-//! Changes as bytes: what one write did, in the form that the log keeps and the publisher reads.
+//! Changes as bytes: the effect of one write, in the form that the log keeps and the publisher
+//! reads.
 //!
 //! A write is one group: a head, then its entries. All integers are little-endian.
 //!
@@ -7,8 +8,8 @@
 //! entry  op u8 | key_len u16 | value_len u32 | [expires_at_ms u64] | key | value
 //! ```
 //!
-//! The op's high bit says that a time of expiry follows; the next one that an older, persisted
-//! value of the key lies below this change (so that a `memory` write over it must be logged as a
+//! The op's high bit says that an expiry time follows; the next bit says that an older, persisted
+//! value of the key is below this change (so that a `memory` write over it must be logged as a
 //! delete).
 
 use super::Millis;
@@ -18,17 +19,17 @@ const GROUP_HEAD: usize = 1 + 8 + 8 + 4 + 4;
 const HAS_EXPIRY: u8 = 0x80;
 const COVERS: u8 = 0x40;
 
-/// What happened to a key.
+/// The kind of a change to a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Op {
-    /// It got a value.
+    /// The key got a value.
     Set = 1,
-    /// It was deleted.
+    /// The key was deleted.
     Delete = 2,
     /// Its time to live ran out.
     Expire = 3,
-    /// Its time to live was changed, its value was not.
+    /// Its time to live was changed, but not its value.
     Touch = 4,
 }
 
@@ -57,42 +58,42 @@ pub struct Change<'a> {
     pub seq: Seq,
     /// When the write was applied.
     pub time_ms: Millis,
-    /// The durability its writer asked for.
+    /// The durability that its writer requested.
     pub level: Level,
     /// The place of this change in its write, from 0.
     pub index: u32,
     /// How many changes the write made.
     pub count: u32,
-    /// What happened.
+    /// The kind of change.
     pub op: Op,
-    /// Whether a persisted value of the key lies below.
+    /// Whether a persisted value of the key is below.
     pub covers: bool,
     /// When the value expires.
     pub expires_at: Option<Millis>,
     /// The key.
     pub key: &'a [u8],
-    /// The value that a `set` put there; empty for the other ops. (Older versions wrote that of a
-    /// `touch` as well.)
+    /// The new value of a `set`; empty for the other ops. (Older versions wrote it for a `touch` as
+    /// well.)
     pub value: &'a [u8],
 }
 
-/// The header that subscribers and readers of the history get with a change, and the broker's own
-/// notices have too.
+/// The header of a change for subscribers and readers of the history. The broker's own notices have
+/// one too.
 #[derive(Debug, Clone, Copy)]
 pub struct Header<'a> {
     /// The seq of the write.
     pub seq: Seq,
-    /// What happened.
+    /// The kind of change.
     pub op: &'a str,
     /// The place of the change in its write, from 0.
     pub index: u32,
     /// How many changes the write made.
     pub count: u32,
-    /// The seq of the change before it, for whoever gets this one.
+    /// The seq of the reader's change before this one.
     pub prev: Seq,
     /// The time to live when it was written.
     pub ttl_ms: Option<Millis>,
-    /// The durability its writer asked for.
+    /// The durability that its writer requested.
     pub level: Level,
 }
 
@@ -122,7 +123,7 @@ impl Change<'_> {
     }
 }
 
-/// A value for which a buffer grows by little more than it takes.
+/// The least size of a value for which a buffer grows by little more than the value.
 const LARGE_BYTES: usize = 256 * 1024;
 
 /// A place in a [`ChangeBuffer`] to which it can be cut back.
@@ -206,20 +207,20 @@ impl ChangeBuffer {
         self.has_memory
     }
 
-    /// Moves the writes out, and makes room for as many: those that come next need not be copied
-    /// again and again while the buffer grows.
+    /// Moves the writes out, and reserves as much memory again, so that the next writes are not
+    /// copied each time the buffer grows.
     pub fn take(&mut self) -> Self {
         let mut next = Self::default();
         next.reserve(self.bytes.len() + self.bytes.len() / 16);
         std::mem::replace(self, next)
     }
 
-    /// Makes room for `bytes` more.
+    /// Reserves memory for `bytes` more.
     pub fn reserve(&mut self, bytes: usize) {
         self.bytes.reserve(bytes);
     }
 
-    /// Forgets all, and keeps the room.
+    /// Removes all writes, and keeps the memory.
     pub fn clear(&mut self) {
         *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
         self.bytes.clear();
@@ -247,8 +248,8 @@ impl ChangeBuffer {
         mark
     }
 
-    /// Adds a change to the write that is open. Only `op`, `covers`, `expires_at`, `key` and
-    /// `value` of `change` are read; the group has the rest.
+    /// Adds a change to the open write. Only `op`, `covers`, `expires_at`, `key` and `value` of
+    /// `change` are read; the group has the rest.
     pub fn push(
         &mut self,
         op: Op,
@@ -268,15 +269,15 @@ impl ChangeBuffer {
         }
         self.bytes.extend_from_slice(key);
         if value.len() > LARGE_BYTES && self.bytes.capacity() - self.bytes.len() < value.len() {
-            // Not twice as much as there is: that would be more than is counted.
+            // Not doubled: that would be more than is counted.
             self.bytes.reserve_exact(value.len() + self.bytes.len() / 8);
         }
         self.bytes.extend_from_slice(value);
         self.items += 1;
     }
 
-    /// Closes the write opened at `mark`. Returns whether it holds a change: a write without one
-    /// leaves no trace.
+    /// Closes the write opened at `mark`. Returns whether it holds a change; an empty write is
+    /// removed.
     pub fn end(&mut self, mark: Mark) -> bool {
         let count = self.items - mark.items;
         if count == 0 {
@@ -308,12 +309,12 @@ impl ChangeBuffer {
         self.end(mark);
     }
 
-    /// How many changes there are since `mark`, and their bytes.
+    /// The number of changes since `mark`, and their bytes.
     pub fn since(&self, mark: Mark) -> (usize, usize) {
         (self.items - mark.items, self.bytes.len() - mark.bytes)
     }
 
-    /// Forgets everything since `mark`.
+    /// Removes everything since `mark`.
     pub fn undo(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
         self.items = mark.items;
@@ -322,7 +323,7 @@ impl ChangeBuffer {
     }
 }
 
-/// The changes in encoded writes, in order. The iterator ends with an error at bytes that no
+/// Iterates over the changes in encoded writes, in order. Ends with an error at bytes that no
 /// version wrote.
 #[derive(Debug, Clone)]
 pub struct ChangeReader<'a> {
@@ -416,7 +417,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_come_back_as_they_went_in() {
+    fn encoded_writes_decode_unchanged() {
         let mut buffer = ChangeBuffer::default();
         let mark = buffer.begin(7, Level::Synced, 1_000);
         buffer.push(Op::Set, false, Some(5_000), b"a", b"\x01");
@@ -436,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_anywhere_is_seen() {
+    fn a_truncation_anywhere_is_detected() {
         let mut buffer = ChangeBuffer::default();
         let mark = buffer.begin(1, Level::Queued, 0);
         buffer.push(Op::Set, false, None, b"key", b"\xc3");

@@ -1,6 +1,6 @@
-//! Fields of fixed sizes, read from the front of bytes. A field that is not all there is `None`.
+//! Reads fields of fixed sizes from the front of bytes. An incomplete field is `None`.
 
-/// What is left to read.
+/// The bytes that are left to read.
 #[derive(Debug, Clone)]
 pub struct Fields<'a>(&'a [u8]);
 
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_that_is_cut_short_is_none_and_takes_nothing() {
+    fn an_incomplete_field_is_none_and_reads_nothing() {
         let bytes = [7, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3];
         let mut fields = Fields::new(&bytes);
         assert_eq!((fields.number(), fields.take()), (Some(7), Some([1])));

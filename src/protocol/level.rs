@@ -1,4 +1,4 @@
-//! How durable a write is when its writer hears that it happened.
+//! The durability of a write at the time of its reply.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,12 +32,12 @@ impl Level {
         }
     }
 
-    /// The level that `byte` stands for in a log record; `None` for a byte no version wrote.
+    /// The level of a log record's `byte`; `None` for a byte that no version wrote.
     pub fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|level| *level as u8 == byte)
     }
 
-    /// The level that a name on the wire stands for.
+    /// The level with this name on the wire.
     pub fn from_name(name: &[u8]) -> Option<Self> {
         match name {
             b"memory" => Some(Self::Memory),

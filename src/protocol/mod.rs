@@ -1,4 +1,4 @@
-//! What travels: requests, replies, changes and error codes, as bytes and as types.
+//! The wire types: requests, replies, changes and error codes, as bytes and as types.
 //!
 //! Nothing here does I/O, knows a socket, or keeps state. Decoding borrows from the frame it reads,
 //! checks everything (leftovers too) before anything acts on it, and never allocates by a length
@@ -41,10 +41,10 @@ pub type Seq = u64;
 /// Milliseconds: since the Unix epoch for a time, or the length of a duration.
 pub type Millis = u64;
 
-/// The version of the protocol that this crate speaks (`hello` tells it).
+/// The version of the protocol that this crate speaks (`hello` returns it).
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// A large value: one allocation, which the map and the replies that show it share.
+/// A large value: one allocation that the map and its replies share.
 pub type Shared = std::sync::Arc<[u8]>;
 
 /// A key: borrowed from the request, or built from a `key_prefix` and the rest.

@@ -12,7 +12,7 @@ pub struct Params<'r, 'a> {
     reader: &'r mut Reader<'a>,
     left: usize,
     in_batch: bool,
-    /// Keys, pairs and commands so far, and how many there may be.
+    /// The keys, pairs and commands so far, and their maximum.
     items: usize,
     items_max: usize,
 }
@@ -25,17 +25,17 @@ impl<'r, 'a> Params<'r, 'a> {
         Ok(Self { reader, left, in_batch: false, items: 0, items_max })
     }
 
-    /// Reads that of a command inside a batch, before which there were so many `items`.
+    /// Reads the params array's head of a command inside a batch, after `items` items.
     pub fn open_in_batch(reader: &'r mut Reader<'a>, items: usize, items_max: usize) -> Read<Self> {
         Ok(Self { in_batch: true, items, ..Self::open(reader, items_max)? })
     }
 
-    /// How many there may be.
+    /// The maximum number of items.
     pub fn items_max(&self) -> usize {
         self.items_max
     }
 
-    /// How many keys, pairs and commands there were up to here.
+    /// The number of keys, pairs and commands so far.
     pub fn items(&self) -> usize {
         self.items
     }
@@ -68,7 +68,7 @@ impl<'r, 'a> Params<'r, 'a> {
         read(self.reader).map_err(|fault| fault.at(name))
     }
 
-    /// Reads one positional argument with a `read` that words its own refusals.
+    /// Reads one positional argument with a `read` that writes its own refusals.
     pub fn with<T>(
         &mut self,
         name: &'static str,
@@ -105,7 +105,8 @@ impl<'r, 'a> Params<'r, 'a> {
         mut read: impl FnMut(&mut Reader<'a>) -> Result<T, Refusal>,
     ) -> Result<Vec<T>, Refusal> {
         let len = self.required(name, Reader::array_len)?;
-        // Each element takes a byte at least, so what is there bounds what a claim may reserve.
+        // Each element takes at least one byte, so the bytes present bound what a length may
+        // reserve.
         let mut items = Vec::with_capacity(len.min(self.reader.rest().len()).min(1024));
         for _ in 0..len {
             self.count_item()?;
@@ -116,9 +117,9 @@ impl<'r, 'a> Params<'r, 'a> {
 
     /// Reads the options, if there are any, and checks that nothing else follows.
     ///
-    /// `known` names the options of this command; `read` is called with the name of each one given
-    /// with a value other than nil. An unknown or repeated option is refused, so that none is
-    /// thought honoured.
+    /// `known` names the options of this command; `read` is called with the name of each option
+    /// that has a value other than nil. An unknown or repeated option is refused, so that none is
+    /// silently ignored.
     #[inline]
     pub fn options(
         &mut self,
@@ -189,7 +190,7 @@ pub fn check_key(key: &[u8]) -> Result<(), Refusal> {
     check(key.len(), key.first())
 }
 
-/// Checks the key that `prefix` and `key` make together.
+/// Checks the key made of `prefix` and `key`.
 #[inline]
 pub fn check_joined(prefix: &[u8], key: &[u8]) -> Result<(), Refusal> {
     check(prefix.len() + key.len(), prefix.first().or(key.first()))
@@ -213,7 +214,7 @@ fn bad_key(bytes: usize) -> Refusal {
     Refusal::new(Code::BadKey, message)
 }
 
-/// The key that `prefix` and `key` make together, checked.
+/// The checked key made of `prefix` and `key`.
 #[inline]
 pub fn join_key<'a>(prefix: &'a [u8], key: &'a [u8]) -> Result<Key<'a>, Refusal> {
     check_joined(prefix, key)?;

@@ -1,4 +1,4 @@
-//! MessagePack out of a frame: borrowed, bounded in depth, and never trusting a length.
+//! Reads MessagePack from a frame: borrowed, bounded in depth, and never trusting a length.
 
 use super::refusal::{Code, Refusal};
 use crate::limits::DEPTH_MAX;
@@ -12,9 +12,9 @@ pub enum Fault {
     Invalid,
     /// Nested deeper than [`DEPTH_MAX`].
     TooDeep,
-    /// A well-formed value of another type than was asked for.
+    /// A well-formed value of another type than the expected one.
     Wrong {
-        /// What was asked for.
+        /// The expected type.
         wanted: &'static str,
     },
 }
@@ -53,7 +53,7 @@ pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
-/// The shape of a value, told by its first byte and length bytes.
+/// The shape of a value, read from its first byte and length bytes.
 enum Head {
     /// `n` more bytes follow, and no values.
     Scalar(usize),
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         self.rest.first().copied().ok_or(Fault::Truncated)
     }
 
-    /// Passes over `bytes` if they are next; tells whether they were.
+    /// Skips `bytes` if they are next; returns whether they were.
     #[inline]
     pub fn pass(&mut self, bytes: &[u8]) -> bool {
         let rest = self.rest.strip_prefix(bytes);
@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads nil if the next value is nil; tells whether it was.
+    /// Reads nil if the next value is nil; returns whether it was.
     #[inline]
     pub fn nil(&mut self) -> Read<bool> {
         let is_nil = self.peek()? == 0xC0;
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the usual integer, of one byte, if it is next.
+    /// Reads an integer of one byte, the usual case, if it is next.
     fn small(&mut self) -> Option<u8> {
         let (first @ 0x00..=0x7F, rest) = self.rest.split_first()? else { return None };
         self.rest = rest;
@@ -271,10 +271,10 @@ impl<'a> Reader<'a> {
         self.length(width)
     }
 
-    /// Reads one value of any type, checked through and through, as its bytes.
+    /// Reads one value of any type, fully checked, as its bytes.
     #[inline]
     pub fn value(&mut self) -> Read<&'a [u8]> {
-        // Most values are short strings or bytes, whose first bytes tell all.
+        // Most values are short strings or bytes, whose first bytes give their length.
         let len = match self.rest {
             [marker @ 0xA0..=0xBF, ..] => 1 + usize::from(marker & 0x1F),
             [0xC4 | 0xD9, len, ..] => 2 + usize::from(*len),
@@ -287,7 +287,7 @@ impl<'a> Reader<'a> {
         self.take(len)
     }
 
-    /// Passes over one value that may hold arrays and maps `depth` levels deep.
+    /// Skips one value that may hold arrays and maps `depth` levels deep.
     fn skip(&mut self, depth: usize) -> Read<()> {
         match self.head()? {
             Head::Scalar(len) => self.take(len).map(|_| ()),
@@ -295,7 +295,7 @@ impl<'a> Reader<'a> {
                 let depth = depth.checked_sub(1).ok_or(Fault::TooDeep)?;
                 let mut left = count;
                 while left > 0 {
-                    // Short elements are passed together: a message may hold millions.
+                    // Short elements are skipped together: a message may hold millions.
                     let singles = self.singles(left);
                     if singles == 0 {
                         self.skip(depth)?;
@@ -309,7 +309,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// How many of the next elements, `most` at the farthest, are one byte long each.
+    /// How many of the next elements, at most `most`, are one byte long each.
     fn singles(&self, most: u64) -> usize {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let is_single = |byte: &&u8| matches!(byte, 0x00..=0x7F | 0xE0..=0xFF | 0xC0 | 0xC2 | 0xC3);
@@ -350,7 +350,7 @@ mod tests {
     use crate::protocol::writer;
 
     #[test]
-    fn integers_of_every_width_come_back() {
+    fn integers_of_every_width_decode_unchanged() {
         let numbers = [0, 1, 127, 128, 255, 256, 65_535, 65_536, i128::from(u32::MAX), 1 << 32];
         let ends = [i128::from(u64::MAX), i128::from(i64::MIN), -1, -32, -33, -128, -129, -32_769];
         for number in numbers.into_iter().chain(ends) {

@@ -32,9 +32,9 @@ pub enum Code {
     Storage,
     /// The broker is stopping.
     Stopping,
-    /// The history asked for is no longer held.
+    /// The requested history is no longer held.
     Compacted,
-    /// The store never came so far: the position is of another history.
+    /// The store has not reached that seq: the position is of another history.
     OtherHistory,
 }
 
@@ -80,9 +80,9 @@ impl Code {
     }
 }
 
-/// A name that a peer gave, as people read it, cut where it is longer than any name.
+/// A name from a peer, readable, cut where it is longer than any name.
 pub(crate) fn shown(name: &[u8], chars_max: usize) -> String {
-    // No more is looked at than can be shown: bytes that are no text take three times their room.
+    // Reads only as many bytes as can be shown: bytes that are no text take three times their room.
     let longest = chars_max * char::MAX_LEN_UTF8;
     let name = String::from_utf8_lossy(name.get(..longest).unwrap_or(name));
     name.chars().take(chars_max).collect()
@@ -134,7 +134,7 @@ impl Refusal {
         Self::new(Code::OtherHistory, message).with("seq", Detail::Number(last))
     }
 
-    /// How many characters are shown of a name that a peer gave.
+    /// How many characters of a peer's name are shown.
     pub(crate) const NAME_CHARS: usize = 64;
 
     /// `BAD_ARGUMENT`, naming the argument.
@@ -150,7 +150,7 @@ impl Refusal {
             .with("max", Detail::Number(max as u64))
     }
 
-    /// Whether it is the `TOO_LARGE` of that limit.
+    /// Whether it is `TOO_LARGE` for that limit.
     pub fn is_over(&self, limit: &str) -> bool {
         let names = |detail: &Detail| matches!(detail, Detail::Text(named) if named == limit);
         self.code() == Code::TooLarge && self.details().iter().any(|(_, detail)| names(detail))
@@ -163,7 +163,7 @@ impl Refusal {
         self
     }
 
-    /// The same refusal as that of command `index` of a batch.
+    /// The same refusal, of the command at `index` of a batch.
     #[must_use]
     pub fn in_batch(mut self, index: usize, method: &str) -> Self {
         self.0.message = format!("command {index} ({method}): {}", self.0.message);

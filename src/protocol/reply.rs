@@ -1,4 +1,4 @@
-//! What a command answers, before it becomes bytes.
+//! The result of a command before it is encoded.
 
 use super::reply_buffer::{ReplyBuffer, Sink};
 use super::value::Value;
@@ -36,16 +36,16 @@ pub enum Reply<'s> {
     Results(ReplyBuffer),
 }
 
-/// A value with what is known of it.
+/// A value with its properties.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Meta<'s> {
     /// The value as it was stored.
     pub value: Value<'s>,
     /// The seq of the write that made it.
     pub seq: Seq,
-    /// What is left of its time to live.
+    /// The rest of its time to live.
     pub ttl_ms: Option<Millis>,
-    /// The durability its writer asked for.
+    /// The durability that its writer requested.
     pub level: Level,
 }
 
@@ -64,14 +64,14 @@ impl Meta<'_> {
     }
 }
 
-/// What a page of `range` shows of a key.
+/// The part of an entry that a page of `range` returns.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shown<'s> {
     /// The key alone.
     Key,
     /// Its value.
     Value(Value<'s>),
-    /// Its value with what is known of it.
+    /// The value with its properties.
     Meta(Meta<'s>),
 }
 
@@ -85,7 +85,7 @@ impl Shown<'_> {
 }
 
 impl Reply<'_> {
-    /// How many bytes of keys and values are in it: not more than it has when it is encoded.
+    /// The bytes of keys and values in it: at most the encoded length.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Value(value) | Self::Meta(Meta { value, .. }) => value.bytes.len(),

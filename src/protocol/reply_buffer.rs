@@ -1,15 +1,15 @@
 //! Encoded replies as they leave the engine's lock: small values copied, large ones by reference.
 //!
 //! A copy of some MiB takes as long as thousands of commands. So under the lock only a reference is
-//! taken. Whoever sends the reply copies what is short, and writes what is long from where it is.
+//! taken. The sender of the reply copies short values, and writes long ones from where they are.
 
 use super::Shared;
 use super::value::Value;
 use bytes::Bytes;
 use std::ops::Range;
 
-/// A value that is so long is written to a socket from where it is; a shorter one is copied to what
-/// stands before and behind it.
+/// A value of at least this length is written to a socket from where it is; a shorter one is copied
+/// between the bytes before and after it.
 pub const WRITTEN_IN_PLACE_BYTES: usize = 64 * 1024;
 
 /// Where replies are encoded to.
@@ -22,7 +22,7 @@ pub trait Sink {
         self.bytes().extend_from_slice(value.bytes);
     }
 
-    /// Appends what is in a buffer.
+    /// Appends the contents of a buffer.
     fn append(&mut self, other: &ReplyBuffer) {
         other.fill_into(self.bytes());
     }
@@ -40,16 +40,16 @@ pub struct ReplyBuffer {
     bytes: Vec<u8>,
     shared: Vec<Hole>,
     shared_bytes: usize,
-    /// How much of that is copied later.
+    /// How many bytes of these values are copied later.
     short_bytes: usize,
 }
 
-/// A value that stands between copied bytes.
+/// A value between copied bytes.
 #[derive(Debug, Clone, PartialEq)]
 struct Hole {
-    /// How many copied bytes stand before it.
+    /// How many copied bytes precede it.
     copied: usize,
-    /// Where it begins in the filled buffer: the copied bytes and the values before it.
+    /// Its offset in the filled buffer: the copied bytes and the values before it.
     place: usize,
     value: Shared,
 }
@@ -64,7 +64,7 @@ pub enum Piece<'b> {
 }
 
 impl Piece<'_> {
-    /// What it is.
+    /// The bytes of the value.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Bytes(bytes) => bytes,
@@ -73,7 +73,7 @@ impl Piece<'_> {
     }
 }
 
-/// A place to which a buffer can be cut back.
+/// A position to which a buffer can be cut back.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
     bytes: usize,
@@ -106,7 +106,7 @@ impl Sink for ReplyBuffer {
 }
 
 impl ReplyBuffer {
-    /// A buffer that goes on behind `bytes`.
+    /// A buffer that continues after `bytes`.
     pub fn after(bytes: Vec<u8>) -> Self {
         Self { bytes, ..Self::default() }
     }
@@ -116,12 +116,12 @@ impl ReplyBuffer {
         &mut self.bytes
     }
 
-    /// How long it is when everything is filled in.
+    /// Its length once everything is filled in.
     pub fn len(&self) -> usize {
         self.bytes.len() + self.shared_bytes
     }
 
-    /// Whether nothing is in it.
+    /// Whether the buffer is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -136,12 +136,12 @@ impl ReplyBuffer {
         self.short_bytes
     }
 
-    /// The place behind what is in it.
+    /// The position after its contents.
     pub fn mark(&self) -> Mark {
         Mark { bytes: self.bytes.len(), shared: self.shared.len() }
     }
 
-    /// Forgets everything behind `mark`.
+    /// Removes everything after `mark`.
     pub fn truncate(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
         for Hole { value, .. } in self.shared.drain(mark.shared.min(self.shared.len())..) {
@@ -158,17 +158,17 @@ impl ReplyBuffer {
         self.short_bytes += short(value);
     }
 
-    /// The bytes that were copied, where there are no others.
+    /// The copied bytes, where there are no others.
     #[inline]
     pub fn plain(&self) -> Option<&[u8]> {
         self.shared.is_empty().then_some(&self.bytes)
     }
 
-    /// The bytes from one place to another: copied ones, and values that are shared. What is shared
-    /// lies in the range as a whole, or outside of it.
+    /// The bytes from one position to another: copied ones, and shared values. A shared value is in
+    /// the range as a whole, or outside of it.
     pub fn pieces(&self, range: Range<usize>) -> impl Iterator<Item = Piece<'_>> {
         let (before, holes) = self.holes_in(&range);
-        // Where it is, in all bytes, and in those that were copied.
+        // The position in all bytes, and in the copied ones.
         let (mut place, mut copied) =
             before.map_or((0, 0), |hole| (hole.place + hole.value.len(), hole.copied));
         let ends = holes.iter().map(|hole| (hole.copied, Some(&hole.value)));
@@ -185,7 +185,7 @@ impl ReplyBuffer {
     }
 
     /// The values in a range, and the one before them. A turn has thousands of replies in one
-    /// buffer: each finds its values without a walk along those of the others.
+    /// buffer: each finds its values by a search, and not by a walk over those of the others.
     fn holes_in(&self, range: &Range<usize>) -> (Option<&Hole>, &[Hole]) {
         let first = self.shared.partition_point(|hole| hole.place < range.start);
         let (before, rest) = self.shared.split_at(first);
@@ -216,7 +216,7 @@ impl ReplyBuffer {
         }
     }
 
-    /// Forgets all, and keeps an allocation of so many bytes at the most.
+    /// Removes everything, and keeps an allocation of at most this many bytes.
     pub fn clear(&mut self, kept: usize) {
         self.bytes.clear();
         self.bytes.shrink_to(kept);
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_filled_in_stands_where_it_was_appended() {
+    fn shared_values_are_filled_in_where_they_were_appended() {
         let mut random = fastrand::Rng::with_seed(11);
         for _ in 0..200 {
             let (mut buffer, mut plain) = (ReplyBuffer::default(), Vec::new());
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_finds_its_values_without_those_of_the_others() {
+    fn a_reply_finds_its_values_without_a_walk_over_those_of_other_replies() {
         let (mut buffer, value) = (ReplyBuffer::default(), Shared::from([7; 5]));
         let mut ranges = Vec::new();
         for number in 0..1_000_u32 {

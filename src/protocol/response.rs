@@ -23,7 +23,7 @@ fn head(out: &mut Vec<u8>, id: Option<u64>) {
 pub fn success(sink: &mut impl Sink, id: Option<u64>, reply: &Reply<'_>) {
     let out = sink.bytes();
     match id {
-        // Nearly all are so small: at once.
+        // The usual ids are this small: written at once.
         Some(id @ 0..=0x7F) => out.extend_from_slice(&[ARRAY_OF_FOUR, RESPONSE, id as u8, NIL]),
         Some(id @ 0x80..=0xFF) => {
             out.extend_from_slice(&[ARRAY_OF_FOUR, RESPONSE, 0xCC, id as u8, NIL]);
@@ -47,7 +47,7 @@ pub fn encoded(out: &mut Vec<u8>, id: Option<u64>, result: &[u8]) {
     out.extend_from_slice(result);
 }
 
-/// Where the result begins in a response to a command that succeeded.
+/// The offset of the result in a response to a command that succeeded.
 pub fn result_at(id: Option<u64>) -> usize {
     let mut before = Vec::new();
     head(&mut before, id);

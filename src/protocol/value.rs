@@ -1,13 +1,13 @@
-//! A value as replies show it.
+//! A value as replies return it.
 
 use super::Shared;
 
-/// A value as it was stored, and the allocation that holds it, where that can be shared.
+/// A stored value, and the allocation that holds it, where that can be shared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Value<'s> {
     /// The bytes of one MessagePack value.
     pub bytes: &'s [u8],
-    /// What holds them, where they are many.
+    /// The allocation of a large value.
     pub shared: Option<&'s Shared>,
 }
 

@@ -1,19 +1,19 @@
-//! What a write costs the write queue.
+//! The cost of a write in the write queue.
 
 /// How much room in the write queue a write may need: an upper bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WriteCost {
     /// Changes.
     pub items: usize,
-    /// Bytes of keys and values, with what a log entry adds to them.
+    /// Bytes of keys and values, with the overhead of their log entries.
     pub bytes: usize,
 }
 
-/// What a log entry takes besides its key and value, in bytes; an upper bound.
+/// The overhead of a log entry in bytes, besides its key and value; an upper bound.
 pub const ENTRY_OVERHEAD: usize = 48;
 
-/// What a change may take besides, where a write is measured against what it may hold: a request
-/// that fits into one message is never refused for what the log adds to it.
+/// Allowance of a change where a write is measured against a limit: a request that fits into one
+/// message is never refused for the overhead of the log.
 const CHANGE_ALLOWANCE: usize = 2 * ENTRY_OVERHEAD;
 
 impl WriteCost {
@@ -27,7 +27,7 @@ impl WriteCost {
         self.bytes > bytes_max.saturating_add(self.items.saturating_mul(CHANGE_ALLOWANCE))
     }
 
-    /// The cost of both.
+    /// The sum of two costs.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self { items: self.items + other.items, bytes: self.bytes + other.bytes }

@@ -1,4 +1,4 @@
-//! MessagePack into a buffer: always the shortest form, never a failure.
+//! Writes MessagePack into a buffer: always the shortest form; never fails.
 
 /// Appends nil.
 pub fn nil(out: &mut Vec<u8>) {
@@ -24,7 +24,7 @@ pub fn uint(out: &mut Vec<u8>, value: u64) {
     }
 }
 
-/// Appends an integer of MessagePack's range, -2^63 to 2^64-1; what lies outside is clamped.
+/// Appends an integer of MessagePack's range, -2^63 to 2^64-1; others are clamped.
 pub fn int(out: &mut Vec<u8>, value: i128) {
     if value >= 0 {
         return uint(out, u64::try_from(value).unwrap_or(u64::MAX));

@@ -1,5 +1,5 @@
-//! What each command is charged: all that it passes and copies, also where it is refused. Who takes
-//! a charge away finds a number here that is another.
+//! The cost of each command: every entry passed and byte copied, also where it is refused. Removing
+//! a charge changes a number in these tests.
 
 use crate::budget::Cost;
 use crate::commands::options::{Condition, Expiry};
@@ -97,13 +97,13 @@ fn charged(command: &Command<'_>, context: &Context) -> Cost {
 }
 
 #[test]
-fn a_read_is_charged_the_entries_that_it_passes() {
+fn a_read_is_charged_for_the_entries_that_it_passes() {
     let range = |limit| Command::Range(Range { limit, ..Range::default() });
     for (command, entries) in [
         (get("s"), 1),
         (get("none"), 1),
         (Command::GetMulti(GetMulti { keys: vec![b"s", b"t", b"none"] }), 3),
-        // All seven, and up to the third that is not shown.
+        // All seven, and up to the third entry that is not shown.
         (range(None), 7),
         (range(Some(2)), 3),
         (Command::Count(Count { prefix: b"s" }), 1 + 3),
@@ -113,13 +113,13 @@ fn a_read_is_charged_the_entries_that_it_passes() {
 }
 
 #[test]
-fn a_write_is_charged_what_it_writes_and_what_it_keeps_of_the_old() {
+fn a_write_is_charged_for_new_bytes_and_for_kept_old_ones() {
     let pairs = vec![(key("s"), &SMALL[..]), (key("new"), &LARGE[..])];
     let multi = SetMulti { prefix: b"", pairs, expiry: None, durability: None };
     let keys = vec![key("s"), key("none")];
     let gone = DeleteMulti { prefix: b"", keys, durability: None };
     let if_present = Set { condition: Some(Condition::Present), ..set("s", &SMALL) };
-    // In the map, in the log, and, under the key, the old value for the way back.
+    // In the map, in the log, and, under the key, the old value for a rollback.
     let written = 2 * (1 + 100);
     for (command, cost) in [
         (Command::Set(set("s", &SMALL)), Cost::new(1, written + 1 + 100)),
@@ -134,7 +134,7 @@ fn a_write_is_charged_what_it_writes_and_what_it_keeps_of_the_old() {
         // It expires now.
         (delete("x1"), Cost::new(2, 2 * 2 + 2 + 1)),
         (Command::DeleteMulti(gone), Cost::new(3, 2 + 1 + 100)),
-        // One is passed, one ends the page.
+        // One entry is passed, one ends the page.
         (first_of_range(), Cost::new(2 + 2, 2 + 2 + 1)),
         (incr("n"), Cost::new(2, 2 * (1 + 1) + 1 + 1)),
         (incr("s"), Cost::new(1, 0)),
@@ -150,7 +150,7 @@ fn a_write_is_charged_what_it_writes_and_what_it_keeps_of_the_old() {
 }
 
 #[test]
-fn a_batch_is_charged_its_commands_and_its_results_also_when_it_is_refused() {
+fn a_batch_is_charged_for_commands_and_results_even_when_it_is_refused() {
     // The head of the array, then the values.
     let results = 1 + 100 + 100;
     let reads = batch(vec![get("s"), get("t"), get("l")]);
@@ -169,14 +169,14 @@ fn a_batch_that_reads_is_refused_before_anything_is_copied() {
     let context = Context { reply_bytes: 10_000, ..context(9) };
     let reads = batch(vec![get("s"), get("l")]);
     assert_eq!(charged(&reads, &context), Cost::new(2 * 2, 0));
-    // Where it writes too, what was read before stays within the limit.
+    // Where it writes too, the results read before stay within the limit.
     let mixed = batch(vec![get("s"), touch("l"), get("l")]);
     let cost = charged(&mixed, &context);
     assert!(cost.bytes < 300, "{cost:?}");
 }
 
 #[test]
-fn a_time_that_has_passed_takes_out_what_is_there() {
+fn an_expiry_time_in_the_past_removes_the_key() {
     let passed = Some(Expiry::At(9));
     let text = Blob { is_text: true, bytes: b"x" };
     let (condition, durability) = (None, None);
@@ -209,7 +209,7 @@ fn a_time_that_has_passed_takes_out_what_is_there() {
 }
 
 #[test]
-fn an_append_knows_what_it_writes_and_is_refused_before_anything_is_copied() {
+fn an_append_is_measured_and_refused_before_anything_is_copied() {
     let (max, mut store) = (1 << 20, store());
     let longest = [&[0xC6, 0, 0x10, 0, 0][..], &vec![7; max]].concat();
     let mut apply = |command: &Command<'_>| {
@@ -228,7 +228,7 @@ fn an_append_knows_what_it_writes_and_is_refused_before_anything_is_copied() {
 }
 
 #[test]
-fn a_walk_ends_where_it_may_not_go_on() {
+fn a_walk_ends_where_its_budget_ends() {
     let walk = Cost::new(3, 1 << 20);
     let all = Command::Range(Range::default());
     let applied = Context { walk, ..context(9) };

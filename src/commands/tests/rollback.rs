@@ -1,4 +1,4 @@
-//! What a failure takes back.
+//! The rollback of failed commands.
 
 use crate::commands::options::Expiry;
 use crate::commands::{Command, Incr, Set, SetMulti};
@@ -7,7 +7,7 @@ use crate::protocol::{ChangeBuffer, Level};
 use crate::state::undo::Undo;
 use crate::state::{Context, Store};
 
-/// Applies a command at a time, before what has expired was taken out.
+/// Applies one command at a time, before expired entries are removed.
 fn apply(store: &mut Store, command: &Command<'_>, now: u64) -> ChangeBuffer {
     let context = Context::unbounded(now, Level::Synced);
     let mut changes = ChangeBuffer::default();
@@ -16,7 +16,7 @@ fn apply(store: &mut Store, command: &Command<'_>, now: u64) -> ChangeBuffer {
 }
 
 #[test]
-fn a_write_that_also_expires_what_it_finds_is_taken_back_whole() {
+fn a_write_that_also_expires_entries_is_rolled_back_whole() {
     let mut store = Store::default();
     let key = (&b"n"[..]).into();
     let set = Set {
@@ -40,7 +40,7 @@ fn a_write_that_also_expires_what_it_finds_is_taken_back_whole() {
 }
 
 #[test]
-fn what_waits_for_nothing_keeps_nothing() {
+fn a_write_whose_reply_does_not_wait_keeps_no_old_values() {
     let mut store = Store::default();
     for (level, kept) in [(Level::Queued, 0), (Level::Memory, 0), (Level::Stored, 2)] {
         let pairs = vec![((&b"a"[..]).into(), &b"\x01"[..]), ((&b"b"[..]).into(), b"\x02")];
