@@ -189,7 +189,7 @@ fn run_on(fault: Fault) -> bool {
     }
     let mut ledger = script.ledger;
     // Each write of the script has its own seq, so the last published seq is their number.
-    ledger.told = usize::try_from(engine.feed().last_seq()).unwrap();
+    ledger.published = usize::try_from(engine.feed().last_seq()).unwrap();
     let stopped = storage_runtime.stop();
     match &stopped {
         Ok(()) => assert!(!disk.has_failed(), "a stop that did not report the failure"),
@@ -284,8 +284,8 @@ fn assert_prefix(disk: MemoryStorage, ledger: &Ledger, covered: Level, clock: &C
     let owed = ledger.owed(covered);
     let Some(places) = ledger.find(&state) else { panic!("no prefix left {state:?}") };
     assert!(*places.end() >= owed, "{} of {owed} writes are left", places.end());
-    let is_told = covered == Level::Synced || *places.end() >= ledger.told;
-    assert!(is_told, "{} writes were told, {} are left", ledger.told, places.end());
+    let is_published = covered == Level::Synced || *places.end() >= ledger.published;
+    assert!(is_published, "{} writes were published, {} are left", ledger.published, places.end());
     let after = Request::new("set").key(b"after").argument(&1.into());
     assert!(call(&engine, &after).is_ok());
     storage_runtime.stop().unwrap();

@@ -6,20 +6,20 @@ use rmpv::Value;
 use serde_json::json;
 use vatn::client::{Client, ClientOptions, RawValue, WriteOptions};
 
-/// What is sent, with which further headers; the status and the body that come. A body that ends
-/// with `…` is the start of one. Rows build on each other: the store is empty before the first.
+/// A request with its further headers; the expected status and body. A body that ends with `…` is
+/// the start of one. Rows build on each other: the store is empty before the first.
 type Row = (&'static str, &'static [&'static str], u16, &'static str);
 
 const NONE: &[&str] = &[];
 
-/// A URL that is typed, and whatever it redirects to.
+/// A URL that a user types, and whatever it redirects to.
 const NAVIGATION: &[&str] = &["Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate"];
-/// A browser that says nothing about the page, as all do to hosts other than loopback.
+/// A browser that names no page, as all do to hosts other than loopback.
 const OLD_BROWSER: &[&str] = &["User-Agent: Mozilla/5.0 (X11; Linux)", "Accept-Language: en"];
 
 /// FlatDB's table.
 const FLATDB: &[Row] = &[
-    // `/get` without `key`; with keys of which none, some, all are found; a key asked for twice.
+    // `/get` without `key`; with keys of which none, some, all are found; with a repeated key.
     ("GET /get", NONE, 204, ""),
     ("GET /get?other=a", NONE, 204, ""),
     ("GET /get?key=a", NONE, 404, ""),
@@ -56,7 +56,7 @@ const FLATDB: &[Row] = &[
     ("GET /put?control=%00%01%0A%22%5C%7F", NONE, 201, ""),
     ("GET /get?key=control", NONE, 200, "{\"control\":\"\\u0000\\u0001\\n\\\"\\\\\u{7f}\"}"),
     ("GET /delete?key=raw&key=control&key=p+q&key=z&key=s&key=eq&key=key", NONE, 200, ""),
-    // `/getrange`: what is left is "", a, b, bare, twice.
+    // `/getrange`: the remaining keys are "", a, b, bare, twice.
     ("GET /getrange", NONE, 200, r#"{"":"v","a":"1","b":"2","bare":"","twice":"2"}"#),
     ("GET /getrange?from=", NONE, 200, r#"{"":"v","a":"1","b":"2","bare":"","twice":"2"}"#),
     ("GET /getrange?from=b", NONE, 200, r#"{"b":"2","bare":"","twice":"2"}"#),
@@ -104,7 +104,7 @@ const FLATDB: &[Row] = &[
     ("GET /%67%65%74?key=%62", NONE, 200, r#"{"b":"2"}"#),
 ];
 
-/// What FlatDB did not do, or did otherwise.
+/// Deliberate differences from FlatDB.
 const ON_PURPOSE: &[Row] = &[
     // UTF-8, escaped and raw; bytes that are not UTF-8.
     ("GET /put?%C3%B8=%E6%BC%A2", NONE, 201, ""),
@@ -115,7 +115,7 @@ const ON_PURPOSE: &[Row] = &[
     ("GET /put?%FEk%26=%FF%00a", NONE, 201, ""),
     ("GET /get?key=%FEk%26", NONE, 200, r#"{"%FEk%26":{"base64":"/wBh"}}"#),
     ("GET /getrange?from=%FE", NONE, 200, r#"{"%FEk%26":{"base64":"/wBh"}}"#),
-    // Reserved keys are refused, and nothing else of their batch is written.
+    // Reserved keys are refused, and no other pair of their batch is written.
     ("GET /put?ok=1&%FFx=1", NONE, 400, r#"{"error":"BAD_KEY",…"#),
     ("GET /get?key=ok", NONE, 404, ""),
     ("GET /get?key=ok&key=%FF", NONE, 400, r#"{"error":"BAD_KEY",…"#),
@@ -138,7 +138,7 @@ const ON_PURPOSE: &[Row] = &[
     ("GET /getrange?limit=-1", NONE, 400, r#"{"error":"BAD_ARGUMENT",…"#),
     ("GET /getrange?limit=1e3", NONE, 400, r#"{"error":"BAD_ARGUMENT",…"#),
     ("GET /getrange?limit=99999999999999999999", NONE, 400, r#"{"error":"BAD_ARGUMENT",…"#),
-    // How durable a write is to be, in a header: in the query every name is a key.
+    // A write's durability is in a header: in the query every name is a key.
     ("GET /put?level=1", &["Vatn-Durability: memory"], 201, ""),
     ("GET /put?durability=synced", &["vatn-durability: synced"], 201, ""),
     ("GET /get?key=durability&key=level", NONE, 200, r#"{"durability":"synced","level":"1"}"#),
@@ -147,7 +147,7 @@ const ON_PURPOSE: &[Row] = &[
     ("GET /healthz", NONE, 200, r#"{"status":"ok"}"#),
     ("HEAD /healthz", NONE, 200, ""),
     ("POST /healthz", NONE, 405, r#"{"error":"METHOD_NOT_ALLOWED",…"#),
-    // A write that another site's page caused; a read needs no such check, as its answer is hidden.
+    // A write caused by another site's page; a read needs no such check, as its answer is hidden.
     ("GET /put?x=1", &["Origin: http://evil.example"], 403, r#"{"error":"FOREIGN_ORIGIN",…"#),
     ("GET /put?x=1", &["Origin: null"], 403, r#"{"error":"FOREIGN_ORIGIN",…"#),
     ("GET /put?x=1", &["Origin: http://127.0.0.1:1"], 403, r#"{"error":"FOREIGN_ORIGIN",…"#),
@@ -160,7 +160,7 @@ const ON_PURPOSE: &[Row] = &[
     ("GET /put?x=2", &["Sec-Fetch-Site: none"], 201, ""),
     ("GET /put?x=3", &["Sec-Fetch-Site: same-origin", "Origin: http://127.0.0.1"], 201, ""),
     ("GET /get?key=x", &["Sec-Fetch-Site: cross-site"], 200, r#"{"x":"3"}"#),
-    // What a browser opens or fetches ahead of time; a page can cause both.
+    // A browser opens or fetches this ahead of time; a page can cause both.
     ("GET /put?x=4", NAVIGATION, 403, r#"{"error":"BROWSER_WRITE",…"#),
     ("HEAD /put?x=4", NAVIGATION, 403, ""),
     ("GET /%70ut?x=4", NAVIGATION, 403, r#"{"error":"BROWSER_WRITE",…"#),
@@ -179,7 +179,7 @@ const ON_PURPOSE: &[Row] = &[
     ("GET /get?key=x", NONE, 200, r#"{"x":"3"}"#),
 ];
 
-/// Sends a row's request and holds the answer to it.
+/// Sends a row's request and checks the answer.
 fn check(connection: &mut Connection, (line, headers, status, body): &Row) {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     let request = format!("{line} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}\r\n");
@@ -193,7 +193,7 @@ fn check(connection: &mut Connection, (line, headers, status, body): &Row) {
     check_headers(line, &response);
 }
 
-/// What holds for every answer.
+/// Checks that apply to every answer.
 fn check_headers(line: &str, response: &Response) {
     let header = |name| response.header(name);
     assert_eq!(response.version, "HTTP/1.1", "{line}");
@@ -203,8 +203,8 @@ fn check_headers(line: &str, response: &Response) {
     assert!(header("date").is_some(), "{line}");
     assert!(!response.headers.iter().any(|(name, _)| name.starts_with("access-control")), "{line}");
     assert_eq!(header("vatn-store-id").map(str::len), Some(32), "{line}");
-    // HTTP forbids a length with 204, which says by itself that nothing follows; for HEAD nothing
-    // is rendered whose length could be told.
+    // HTTP forbids a length with 204, which has no body; for HEAD nothing is rendered, so there is
+    // no length.
     if !line.starts_with("HEAD ") {
         assert_eq!(header("content-length").is_some(), response.status != 204, "{line}");
     }
@@ -214,7 +214,7 @@ fn check_headers(line: &str, response: &Response) {
 }
 
 #[test]
-fn a_client_that_takes_the_broker_for_a_proxy_is_told_that_it_is_none() {
+fn a_client_that_takes_the_broker_for_a_proxy_gets_an_error() {
     let broker = Broker::start(&[]);
     let mut connection = Connection::open(&broker.http);
     let row = ("CONNECT other.example:443", NONE, 405, r#"{"error":"METHOD_NOT_ALLOWED",…"#);
@@ -248,7 +248,7 @@ fn every_row_over_one_connection() {
 }
 
 #[test]
-fn head_has_the_status_of_get_and_no_other_length() {
+fn head_has_the_status_of_get_and_no_different_length() {
     let broker = Broker::start(&[]);
     let mut connection = Connection::open(&broker.http);
     connection.ask("GET /put?a=1&b=22");
@@ -397,7 +397,7 @@ fn a_range_longer_than_a_page_is_chunked_and_whole() {
     assert_eq!(connection.ask("GET /get?key=key0000").status, 200);
 }
 
-/// Every MessagePack type, as a client writes it and as JSON shows it.
+/// Every MessagePack type, as a client writes it and as its JSON form.
 fn values() -> Vec<(Value, serde_json::Value)> {
     let map = |pairs: &[(Value, Value)]| Value::Map(pairs.to_vec());
     vec![
@@ -458,7 +458,7 @@ async fn a_put_and_a_delete_are_one_write_each() {
 }
 
 #[test]
-fn what_was_put_is_there_after_a_kill() {
+fn a_put_survives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let broker = Broker::open(folder.path(), &[]);
     let mut http = Connection::open(&broker.http);
@@ -504,7 +504,7 @@ fn a_broker_that_stops_closes_its_idle_connections_and_ends_well() {
 }
 
 #[test]
-fn a_port_in_use_is_one_clear_line() {
+fn a_port_in_use_is_reported_in_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let folder = tempfile::tempdir().unwrap();

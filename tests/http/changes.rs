@@ -1,4 +1,4 @@
-//! `/changes` of a real broker: lines, and events that go on.
+//! `/changes` of a real broker: lines, and events that continue.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 const EVENTS: &str = "Accept: text/html, text/event-stream;q=0.9";
 
-/// A broker with five writes under it.
+/// A broker with five writes.
 fn broker() -> Broker {
     let broker = Broker::start(&["--durability", "stored"]);
     let mut http = Connection::open(&broker.http);
@@ -57,7 +57,7 @@ mod a_page {
     }
 
     #[test]
-    fn begins_where_it_is_told_and_ends_where_it_is_told() {
+    fn begins_at_from_and_ends_at_limit() {
         let broker = broker();
         let mut http = Connection::open(&broker.http);
         for (query, expected) in [
@@ -78,7 +78,7 @@ mod a_page {
     }
 
     #[test]
-    fn refuses_what_is_no_number() {
+    fn refuses_arguments_that_are_not_numbers() {
         let broker = broker();
         let mut http = Connection::open(&broker.http);
         for query in ["from=x", "from=-1", "from=0&limit=0", "from=0&wait_ms=1.5", "limit=%FF"] {
@@ -116,7 +116,7 @@ mod a_page {
 mod a_position {
     use super::*;
 
-    /// The status and the body of what `headers` and the query ask for.
+    /// The status and the body of the answer to `query` with `headers`.
     fn ask(http: &mut Connection, query: &str, headers: &[&str]) -> Response {
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let request = format!("GET /changes?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
@@ -124,9 +124,9 @@ mod a_position {
         http.response(true)
     }
 
-    /// That it is refused as one of another history.
-    fn is_told(broker: &Broker, query: &str, headers: &[&str]) {
-        // Of a stream that goes on there is no end to read.
+    /// Asserts that the request is refused as one of another history.
+    fn assert_other_history(broker: &Broker, query: &str, headers: &[&str]) {
+        // A stream that continues has no end to read.
         let head = ask(&mut Connection::open(&broker.http), query, headers);
         assert_eq!(head.status, 410, "{query} {headers:?}");
         let mut http = Connection::open(&broker.http);
@@ -148,14 +148,14 @@ mod a_position {
             response.header("vatn-store-id").unwrap().to_owned()
         };
         let (id, other_id) = (id(&empty), id(&other));
-        is_told(&empty, "from=7", &[]);
-        is_told(&empty, "from=7&wait_ms=30000", &[]);
-        is_told(&empty, "from=1&prefix=x", &[EVENTS]);
-        is_told(&empty, "", &[EVENTS, "Last-Event-ID: 1000"]);
-        is_told(&empty, "from=0", &[EVENTS, &format!("Last-Event-ID: {other_id}-0")]);
-        is_told(&other, &format!("from={id}-3"), &[]);
-        is_told(&other, &format!("from={other_id}-6"), &[]);
-        is_told(&other, "from=18446744073709551615", &[EVENTS]);
+        assert_other_history(&empty, "from=7", &[]);
+        assert_other_history(&empty, "from=7&wait_ms=30000", &[]);
+        assert_other_history(&empty, "from=1&prefix=x", &[EVENTS]);
+        assert_other_history(&empty, "", &[EVENTS, "Last-Event-ID: 1000"]);
+        assert_other_history(&empty, "from=0", &[EVENTS, &format!("Last-Event-ID: {other_id}-0")]);
+        assert_other_history(&other, &format!("from={id}-3"), &[]);
+        assert_other_history(&other, &format!("from={other_id}-6"), &[]);
+        assert_other_history(&other, "from=18446744073709551615", &[EVENTS]);
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod a_position {
     }
 
     #[test]
-    fn is_asked_for_by_a_name_that_is_known() {
+    fn refuses_unknown_arguments() {
         let broker = broker();
         let mut http = Connection::open(&broker.http);
         for query in ["after=0", "from=0&after=0", "from=0&From=1", "from=0&from=1", "=1"] {
@@ -237,14 +237,14 @@ mod a_large_page {
 mod events {
     use super::*;
 
-    /// An event: its id, and the seq and the index of its data.
+    /// An event: its id, and its data's seq and index.
     #[derive(Debug, PartialEq)]
     struct Event {
         id: Option<u64>,
         change: Option<(u64, u64)>,
     }
 
-    /// The events as they come, one by one.
+    /// The events in order of arrival.
     struct Stream {
         http: Connection,
         text: String,
@@ -259,7 +259,7 @@ mod events {
             let response = http.open_stream(&format!("GET {target}"), headers);
             assert_eq!(response.status, 200);
             assert_eq!(response.header("content-type"), Some("text/event-stream"));
-            // What is between must not collect it, nor keep it.
+            // Proxies must neither buffer nor cache it.
             assert_eq!(response.header("x-accel-buffering"), Some("no"));
             assert_eq!(response.header("cache-control"), Some("no-store"));
             let store_id = response.header("vatn-store-id").unwrap().to_owned();
@@ -293,7 +293,7 @@ mod events {
             while changes.len() < count
                 && let Some(event) = self.next()
             {
-                // Every few seconds it is said that nothing came.
+                // Every few seconds a comment says that nothing came.
                 quiet = if event.change.is_some() { 0 } else { quiet + 1 };
                 assert!(quiet < 6, "nothing comes after {:?}", changes.last());
                 changes.extend(event.change);
@@ -303,7 +303,7 @@ mod events {
     }
 
     #[test]
-    fn tell_the_past_and_then_what_comes() {
+    fn have_past_changes_first_and_then_new_ones() {
         let broker = broker();
         let mut stream = Stream::open(&broker, "/changes?from=0", &[EVENTS]);
         let first = stream.next().unwrap();
@@ -320,7 +320,7 @@ mod events {
     }
 
     #[test]
-    fn go_on_after_the_last_that_was_seen() {
+    fn continue_after_the_last_event_id() {
         let broker = broker();
         let headers = [EVENTS, "Last-Event-ID: 3"];
         let mut stream = Stream::open(&broker, "/changes?from=0&limit=1", &headers);
@@ -338,7 +338,7 @@ mod events {
     }
 
     #[test]
-    fn are_heard_of_also_where_nothing_changes() {
+    fn have_ids_even_where_nothing_matches() {
         let broker = broker();
         let mut stream = Stream::open(&broker, "/changes?from=0&prefix=none", &[EVENTS]);
         // At once, and again after some seconds: an id without an event.
@@ -348,7 +348,7 @@ mod events {
     }
 
     #[test]
-    fn give_way_to_newcomers_the_oldest_first() {
+    fn give_way_to_new_connections_the_longest_idle_first() {
         let broker = Broker::start(&["--max-connections", "3", "--durability", "stored"]);
         let target = |key| format!("/changes?from=0&prefix={key}");
         let open = |key| Stream::open(&broker, &target(key), &[EVENTS]);
@@ -356,14 +356,14 @@ mod events {
         for follower in &mut followers {
             assert_eq!(follower.next().unwrap().change, None);
         }
-        // For the one that came first something came last.
+        // The follower that came first has the latest change.
         assert_eq!(broker.vatn(&["set", "a", "1"]).text(), "1\n");
         assert_eq!(followers[0].changes(1), [(1, 0)]);
         let mut http = Connection::open(&broker.http);
         assert_eq!(http.ask("GET /put?a=2&c=2").status, 201);
         let mut oldest = followers.remove(1);
-        assert!(oldest.http.is_closed_within(40), "its stream goes on");
-        assert_eq!(followers[0].changes(1), [(2, 0)], "the others go on");
+        assert!(oldest.http.is_closed_within(40), "its stream continues");
+        assert_eq!(followers[0].changes(1), [(2, 0)], "the other streams continue");
         assert_eq!(followers[1].changes(1), [(2, 1)]);
         let mut another = Connection::open(&broker.http);
         assert_eq!(another.ask("GET /get?key=a").status, 200);
@@ -379,7 +379,7 @@ mod events {
         let mut stream = Stream::open(&broker, "/changes?from=5", &[EVENTS]);
         assert_eq!(stream.next().unwrap().change, None);
         assert!(broker.stop().success());
-        // One that is cut has no last chunk.
+        // A stream that is cut has no last chunk.
         while stream.next().is_some() {}
     }
 
@@ -389,14 +389,14 @@ mod events {
         let mut stream = Stream::open(&broker, "/changes?from=0", &[EVENTS]);
         let line = format!("{{\"key\":\"k\",\"value\":\"{}\"}}\n", "x".repeat(5_000));
         let before = broker.peak_memory();
-        // Nobody reads while twenty megabytes are written.
+        // The stream is not read while twenty megabytes are written.
         broker.vatn_reading(line.repeat(4_000).as_bytes(), &["import", "-", "--json"]).json();
-        let mut told = 0;
+        let mut received = 0;
         let mut last = (0, 0);
-        while told < 4_000 {
+        while received < 4_000 {
             let place = stream.changes(1)[0];
             assert!(place > last, "{place:?} after {last:?}");
-            (told, last) = (told + 1, place);
+            (received, last) = (received + 1, place);
         }
         let grown = broker.peak_memory() - before;
         assert!(grown < 100 << 20, "{grown} bytes for one slow reader");

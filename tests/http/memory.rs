@@ -1,5 +1,5 @@
-//! What HTTP answers take while nobody reads them, however much longer they are as JSON, and
-//! however large one item or one write is.
+//! The memory of HTTP answers that are not read, however much longer they are as JSON, and however
+//! large one item or one write is.
 
 use crate::support::broker::Broker;
 use crate::support::http::Connection;
@@ -7,14 +7,13 @@ use crate::support::peer::Peer;
 use rmpv::Value;
 
 const MIB: usize = 1 << 20;
-/// What answers may take, all readers together.
+/// The memory for answers, all readers together.
 const LIMIT: usize = 32 * MIB;
-/// What the threads may take for the answers that they make, each its own, with the allocator's
-/// slack.
+/// The memory that each thread may take for the answers it makes, with the allocator's slack.
 const BEYOND: usize = 60 * MIB;
-/// The same for those that read the history from the disk.
+/// The same for answers that read the history from the disk.
 const BEYOND_HISTORY: usize = 130 * MIB;
-/// A value is so long, and six times that as JSON.
+/// The length of a value; its JSON is six times as long.
 const VALUE: usize = 4 * MIB;
 
 /// A broker with two values whose JSON is six times as long.
@@ -32,8 +31,9 @@ fn broker() -> Broker {
     broker
 }
 
-/// Many ask for `target` and read no more than the head of the answer; returns how many get one.
-fn nobody_reads(broker: &Broker, target: &str) -> usize {
+/// Many connections request `target` and read only the head of the answer; returns how many get
+/// one.
+fn request_without_reading(broker: &Broker, target: &str) -> usize {
     let mut readers: Vec<_> = (0..24).map(|_| Connection::open(&broker.http)).collect();
     for reader in &mut readers {
         reader.send(format!("GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes());
@@ -46,33 +46,33 @@ fn nobody_reads(broker: &Broker, target: &str) -> usize {
 fn holds(target: &str, beyond: usize) {
     let broker = broker();
     let before = usize::try_from(broker.peak_memory()).unwrap();
-    let answered = nobody_reads(&broker, target);
+    let answered = request_without_reading(&broker, target);
     let grown = usize::try_from(broker.peak_memory()).unwrap() - before;
     println!("{target}: {answered} answered, grown by {} MiB", grown / MIB);
     assert!(answered > 0, "{target}: one must always be able to go on");
     assert!(grown <= LIMIT + beyond, "{target}: grown by {} MiB", grown / MIB);
-    // And when they are gone, there is room again.
+    // Once they are gone, there is room again.
     let whole = Connection::open(&broker.http).ask(&format!("GET {target}"));
     assert_eq!(whole.status, 200, "{target}");
     assert!(whole.body.len() > 6 * VALUE, "{target}: {} bytes", whole.body.len());
 }
 
 #[test]
-fn answers_of_get_that_nobody_reads_keep_within_the_limit() {
+fn unread_answers_of_get_stay_within_the_limit() {
     holds("/get?key=a", BEYOND);
 }
 
 #[test]
-fn ranges_of_one_page_that_nobody_reads_keep_within_the_limit() {
+fn unread_ranges_of_one_page_stay_within_the_limit() {
     holds("/getrange?limit=1", BEYOND);
 }
 
 #[test]
-fn ranges_of_many_pages_that_nobody_reads_keep_within_the_limit() {
+fn unread_ranges_of_many_pages_stay_within_the_limit() {
     holds("/getrange", BEYOND);
 }
 
 #[test]
-fn changes_that_nobody_reads_keep_within_the_limit() {
+fn unread_changes_stay_within_the_limit() {
     holds("/changes?from=0", BEYOND_HISTORY);
 }

@@ -29,7 +29,7 @@ impl Broker {
         broker
     }
 
-    /// On an empty store, with so much address space, in KiB.
+    /// On an empty store, with this much address space, in KiB.
     pub fn start_within(address_space_kib: u64, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut shell = Command::new("sh");
@@ -72,7 +72,7 @@ impl Broker {
                 break;
             }
         }
-        // What else it prints must not fill the pipe.
+        // Its further output must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let endpoint = |kind: &str| {
             let said = ready.iter().find_map(|line| line.strip_prefix(kind));
@@ -115,12 +115,12 @@ impl Broker {
         peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Where it logs.
+    /// The path of its log.
     pub fn log_path(&self) -> &Path {
         &self.log
     }
 
-    /// What it has logged.
+    /// The text of its log.
     pub fn log(&self) -> String {
         read(&self.log)
     }
@@ -131,7 +131,7 @@ impl Broker {
         self.child.wait().unwrap();
     }
 
-    /// Asks it to stop, as systemd does, and waits until it has.
+    /// Stops it with SIGTERM, as systemd does, and waits until it has ended.
     pub fn stop(mut self) -> ExitStatus {
         self.terminate();
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -162,7 +162,7 @@ impl Drop for Broker {
     }
 }
 
-/// One on an empty store, whose writes are stored when they are answered.
+/// A broker on an empty store whose writes are stored when they are answered.
 pub fn broker() -> Broker {
     Broker::start(&["--durability", "stored"])
 }

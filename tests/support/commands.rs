@@ -1,4 +1,4 @@
-//! Random commands from a seed: few keys, so that they meet; all kinds, so that they clash.
+//! Random commands from a seed: few keys, so that they collide; all kinds of commands.
 
 use rmpv::Value;
 use vatn::commands::Request;
@@ -37,7 +37,7 @@ fn has(options: &[(Value, Value)], name: &str) -> bool {
 pub struct Generator {
     random: fastrand::Rng,
     next_id: u64,
-    /// Only writes that leave a trace that can be counted.
+    /// Only writes with a visible effect that can be counted.
     pub writes_only: bool,
 }
 
@@ -87,7 +87,7 @@ impl Generator {
             }
             let value = match *name {
                 "ttl_ms" => Value::from(self.random.u64(1..200)),
-                // What a passed time writes leaves no trace.
+                // A write with a passed expiry leaves no trace.
                 "expires_at_ms" if self.writes_only || has(&options, "ttl_ms") => continue,
                 "expires_at_ms" => Value::from(self.random.u64(900_000..1_400_000)),
                 "durability" if !outer => continue,
@@ -176,7 +176,7 @@ impl Generator {
         (method.to_owned(), params)
     }
 
-    /// The arguments and options of a command that changes what is there.
+    /// The arguments and options of a command that changes existing keys.
     fn change(&mut self, method: &str) -> (Vec<Value>, &'static [&'static str]) {
         match method {
             "append" => {

@@ -1,4 +1,4 @@
-//! A connection for tests that keep many requests under way: requests in, outcomes by id out.
+//! A connection for tests with many requests in flight: requests in, outcomes by id out.
 
 use bytes::BytesMut;
 use rmpv::Value;
@@ -10,7 +10,7 @@ use vatn::client::{ClientError, Request};
 /// How long connecting may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A result, or the code and the words of a refusal.
+/// A result, or the code and the message of a refusal.
 pub type Outcome = Result<Value, (String, String)>;
 
 /// A connection to a command edge.
@@ -25,8 +25,8 @@ impl Connection {
         Ok(Self { dealer, next_id: 0 })
     }
 
-    /// Puts one message on its way; returns the id of each frame's request. Those of notifications
-    /// are never answered.
+    /// Sends one message; returns the id of each frame's request. Those of notifications are never
+    /// answered.
     pub fn push(&mut self, requests: &[(Request, bool)]) -> Vec<u64> {
         let last = requests.len() - 1;
         let out: &mut BytesMut = self.dealer.outgoing();
@@ -45,7 +45,7 @@ impl Connection {
         ids
     }
 
-    /// Waits for answers, one message at the least.
+    /// Waits for answers: at least one message.
     pub async fn outcomes(&mut self) -> Result<Vec<(u64, Outcome)>, ClientError> {
         let mut outcomes = Vec::new();
         self.dealer.exchange(|frame, _| outcomes.push(decode(frame))).await?;
@@ -69,7 +69,7 @@ impl Connection {
     }
 }
 
-/// Reads a response: the id, and what became of the request.
+/// Decodes a response: the id, and the request's outcome.
 pub fn decode(mut frame: &[u8]) -> (u64, Outcome) {
     let response = rmpv::decode::read_value(&mut frame).unwrap();
     let id = response[1].as_u64().unwrap();

@@ -16,7 +16,7 @@ use vatn::storage::{MemoryStorage, Storage};
 use vatn::wal::Log;
 use vatn::zmq::{Publisher, Router};
 
-/// Edges and an engine; no worker, so that the write queue only fills.
+/// Edges and an engine without a checkpointer, so that the write queue only fills.
 pub struct Edges {
     pub disk: Arc<MemoryStorage>,
     pub engine: Arc<Engine>,
@@ -78,7 +78,7 @@ impl Edges {
         }
     }
 
-    /// From now on what is pending is written to the log.
+    /// From now on pending writes are written to the log.
     pub fn commit(&mut self) {
         let (engine, log) = (Arc::clone(&self.engine), self.log.take().unwrap());
         self.committer = Some(std::thread::spawn(move || engine.commit(log)));

@@ -1,4 +1,4 @@
-//! A disk that takes its time: whoever writes to it, or measures it, waits while the test holds it.
+//! A slow disk: its writers, and the compactor that reads its usage, wait while the test holds it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -16,17 +16,17 @@ pub struct GatedDisk {
 }
 
 impl GatedDisk {
-    /// Nobody writes until what this returns is dropped.
+    /// All writes wait until the returned guard is dropped.
     pub fn hold(&self) -> MutexGuard<'_, ()> {
         self.gate.lock().unwrap()
     }
 
-    /// The compactor does not hear what is taken until what this returns is dropped.
+    /// The compactor waits for the usage until the returned guard is dropped.
     pub fn hold_compactor(&self) -> MutexGuard<'_, ()> {
         self.measures.lock().unwrap()
     }
 
-    /// How many wait to write.
+    /// How many threads wait to write.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
     }

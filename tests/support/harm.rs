@@ -17,10 +17,10 @@ pub type Written = BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>;
 
 /// A store before it is damaged.
 pub struct Whole {
-    /// What a restart finds in it.
+    /// The state that a restart finds in it.
     pub state: State,
     pub written: Written,
-    /// How it came to its end.
+    /// How its last session ended.
     pub end: &'static str,
 }
 
@@ -89,7 +89,7 @@ pub fn build(path: &Path, rng: &mut Rng) -> Whole {
     Whole { state, written, end }
 }
 
-/// Takes all of the log away that the tables hold, as trims do that came to the ends of files.
+/// Removes all of the log that the tables hold, as trims at the ends of files do.
 fn trim(path: &Path) {
     let disk = FjallStorage::open(path).unwrap();
     let Some(checkpointed) = tables::number(&disk, meta::CHECKPOINTED).unwrap() else { return };
@@ -100,7 +100,7 @@ fn trim(path: &Path) {
     disk.settle().unwrap();
 }
 
-/// Damages one thing in the store; returns which, and how.
+/// Damages one file or directory of the store; returns which, and how.
 pub fn harm(store: &Path, rng: &mut Rng) -> (&'static str, String) {
     let all = files(store);
     let file = all[rng.usize(0..all.len())].clone();

@@ -1,5 +1,5 @@
-//! An honest client over another implementation of ZeroMQ, which must be answered whatever others
-//! do.
+//! An honest client of another ZeroMQ implementation; the broker must answer it whatever other
+//! clients do.
 
 use super::commands::request;
 use super::peer::Response;
@@ -11,13 +11,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use zeromq::{DealerSocket, Socket, SocketRecv, SocketSend};
 
-/// No answer may take longer, also on a machine that does much else.
+/// No answer may take longer, even on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// However short a trial is, so many rounds belong to it.
+/// The least number of rounds, however short a trial is.
 const ROUNDS_MIN: u64 = 10;
 
-/// What it saw.
+/// Its measurements.
 #[derive(Debug, Default)]
 pub struct Account {
     pub answered: u64,
@@ -31,7 +31,7 @@ pub struct Honest {
 }
 
 impl Honest {
-    /// Begins to write and read back; returns when the first round is answered.
+    /// Begins to write and read back; returns once the first round is answered.
     pub fn start(router: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (endpoint, stopping) = (router.to_owned(), Arc::clone(&stop));
@@ -44,7 +44,7 @@ impl Honest {
         Self { stop, thread }
     }
 
-    /// Ends; fails when any request was not answered in time, or not with what was written.
+    /// Ends; fails when a request was not answered in time, or with a wrong value.
     pub fn finish(self) -> Account {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the honest client was served")
@@ -61,9 +61,9 @@ async fn work(endpoint: &str, stop: &AtomicBool, begun: &mpsc::Sender<()>) -> Ac
         let queued = Value::Map(vec![("durability".into(), "queued".into())]);
         let set = request(id, "set", vec![key.as_str().into(), id.into(), queued]);
         let get = request(id, "get", vec![key.as_str().into()]);
-        for (asked, is_get) in [(set, false), (get, true)] {
+        for (request, is_get) in [(set, false), (get, true)] {
             let began = Instant::now();
-            socket.send(asked.0.into()).await.unwrap();
+            socket.send(request.0.into()).await.unwrap();
             let answer = tokio::time::timeout(ANSWER_MAX, socket.recv()).await;
             let answer = answer.expect("an answer in time").unwrap();
             let response = Response::decode(answer.get(0).unwrap());

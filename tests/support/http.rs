@@ -1,4 +1,5 @@
-//! HTTP by hand, over a plain socket: what is sent and what comes is exactly what the test says.
+//! HTTP by hand, over a plain socket: the test controls every byte sent and sees every byte
+//! received.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -38,7 +39,7 @@ impl Connection {
         self.response(line.starts_with("HEAD "))
     }
 
-    /// Reads one answer; the one to a HEAD has no body, whatever its length says.
+    /// Reads one answer; an answer to HEAD has no body, whatever its length says.
     pub fn response(&mut self, is_head: bool) -> Response {
         let line = self.line();
         let mut words = line.splitn(3, ' ');
@@ -56,17 +57,17 @@ impl Connection {
         response
     }
 
-    /// Says that nothing more will be sent.
+    /// Ends our side of the connection.
     pub fn close_our_side(&mut self) {
         self.stream.get_mut().shutdown(std::net::Shutdown::Write).unwrap();
     }
 
-    /// Whether the broker has closed, and sent nothing before.
+    /// Whether the broker has closed, with no byte sent before.
     pub fn is_closed(&mut self) -> bool {
         self.stream.fill_buf().is_ok_and(<[u8]>::is_empty)
     }
 
-    /// Whether the broker closes before it has sent so many more lines.
+    /// Whether the broker closes before it has sent this many more lines.
     pub fn is_closed_within(&mut self, lines: usize) -> bool {
         let mut line = Vec::new();
         (0..lines).any(|_| match self.stream.read_until(b'\n', &mut line) {
@@ -122,7 +123,7 @@ impl Connection {
 }
 
 impl Response {
-    /// The value of a header that may come once at most.
+    /// The value of a header that may come at most once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(given, _)| given == name);
         let value = values.next().map(|(_, value)| value.as_str());

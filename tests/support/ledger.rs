@@ -1,5 +1,5 @@
-//! What one client wrote, in its order, and what its keys hold after each of its writes: the book
-//! that is kept outside of the broker.
+//! The writes of one client in order, and the state of its keys after each: a record kept outside
+//! of the broker.
 
 use rmpv::Value;
 use std::collections::{BTreeMap, HashSet};
@@ -10,17 +10,17 @@ use vatn::protocol::Level;
 
 /// A value as bytes.
 pub type Bytes = Arc<[u8]>;
-/// What a crash may leave of a client's keys: each with its value and its level.
+/// The possible state of a client's keys after a crash: each with its value and its level.
 pub type State = BTreeMap<String, (Bytes, Level)>;
 
-/// One write of a client, whatever became of it.
+/// One write of a client, whatever its outcome.
 #[derive(Debug, Clone)]
 pub struct Write {
     /// The level that a crash must have covered for its loss to be a broken promise.
     pub promised: Level,
-    /// What it added to the counter that all share.
+    /// Its addition to the counter that all clients share.
     pub shared: u64,
-    /// Whether it also wrote the pair of keys that all share.
+    /// Whether it also wrote the pair of keys that all clients share.
     pub wrote_pair: bool,
     pub seq: Option<u64>,
     pub is_acknowledged: bool,
@@ -41,10 +41,10 @@ pub type Change = (String, Option<Bytes>);
 #[derive(Debug)]
 pub struct Ledger {
     pub writes: Vec<Write>,
-    /// What is persisted after each write; the first is what the round began with.
+    /// The persisted state after each write; the first is the state at the start of the round.
     pub states: Vec<State>,
-    /// How many of the writes subscribers were told of.
-    pub told: usize,
+    /// How many of the writes were published to subscribers.
+    pub published: usize,
     live: BTreeMap<String, Cell>,
     seen: HashSet<u64>,
 }
@@ -58,7 +58,7 @@ pub fn decode(bytes: &[u8]) -> Value {
 }
 
 impl Ledger {
-    /// After a restart that left `start`.
+    /// A ledger after a restart that found `start`.
     pub fn after(start: State) -> Self {
         let persisted = |(key, (value, level)): (&String, &(Bytes, Level))| {
             let cell = Cell { value: Arc::clone(value), level: *level, is_persisted: true };
@@ -66,7 +66,7 @@ impl Ledger {
         };
         let live = start.iter().map(persisted).collect();
         let seen = HashSet::from([fingerprint(&start)]);
-        Self { writes: Vec::new(), states: vec![start], told: 0, live, seen }
+        Self { writes: Vec::new(), states: vec![start], published: 0, live, seen }
     }
 
     /// The value that the client last gave a key.
@@ -79,13 +79,14 @@ impl Ledger {
         self.live.get(key).is_some_and(|cell| cell.is_persisted)
     }
 
-    /// The keys that are there, and begin with `prefix`.
+    /// The existing keys that begin with `prefix`.
     pub fn live_keys(&self, prefix: &str) -> Vec<String> {
         self.live.keys().filter(|key| key.starts_with(prefix)).cloned().collect()
     }
 
-    /// Notes a write that is about to be sent. Returns its place; `None`, and nothing is noted, for
-    /// one that would leave what an earlier, different moment left: its place could not be told.
+    /// Records a write that is about to be sent. Returns its place; `None`, and nothing is
+    /// recorded, for a write that would restore an earlier state: its place could not be
+    /// determined.
     pub fn note(&mut self, level: Level, changes: &[Change]) -> Option<usize> {
         let (mut live, mut next) = (self.live.clone(), self.states.last()?.clone());
         let mut promised = level;
@@ -94,7 +95,7 @@ impl Ledger {
             let covered = below.filter(|below| below.is_persisted);
             match (level, value) {
                 (Level::Memory, _) => {
-                    // It hides what is persisted, and that must not come back.
+                    // It hides a persisted value, and that must not come back.
                     if let Some(covered) = covered {
                         promised = promised.max(covered.level);
                         next.remove(key);
@@ -129,7 +130,7 @@ impl Ledger {
         Some(self.writes.len() - 1)
     }
 
-    /// After how many of the writes the keys held `found`; more than one number where writes left
+    /// The number of writes after which the keys had the state `found`; a range where writes left
     /// no trace.
     pub fn find(&self, found: &State) -> Option<RangeInclusive<usize>> {
         let first = self.states.iter().position(|state| state == found)?;
@@ -143,7 +144,7 @@ impl Ledger {
         self.writes.iter().rposition(is_owed).map_or(0, |place| place + 1)
     }
 
-    /// How many of the writes can be there at the most.
+    /// The most writes that can be there.
     pub fn possible(&self) -> usize {
         let refused = self.writes.iter().position(|write| write.is_refused);
         refused.unwrap_or(self.writes.len())
@@ -153,7 +154,7 @@ impl Ledger {
 fn fingerprint(state: &State) -> u64 {
     let mut hasher = DefaultHasher::new();
     for (key, (value, level)) in state {
-        // Values begin with who wrote them when; what fills them does not matter.
+        // Values begin with their writer and place; the filler does not matter.
         (key, &value[..value.len().min(24)], *level as u8).hash(&mut hasher);
     }
     hasher.finish()

@@ -1,21 +1,21 @@
 //! A checker of histories: is there an order of the operations, each at a moment between its call
-//! and its return, in which a single copy would have answered the same?
+//! and its return, in which a single copy would have given the same answers?
 //!
 //! Wing and Gong's search with Lowe's memory of the states already tried: operations that were
-//! called are tried one after the other, and a state that was reached with the same operations done
-//! is not tried again. Operations that never returned may have happened at any time after their
-//! call, or not at all.
+//! called are tried one after the other, and a state reached before with the same operations is not
+//! tried again. Operations that never returned may have happened at any time after their call, or
+//! not at all.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
 
-/// What a history is held against.
+/// The specification that a history is checked against.
 pub trait Model {
     type State: Clone + Eq + Hash + Debug;
     type Action: Clone + Debug;
 
-    /// The state after the action; `None` when it cannot have gone so from this state.
+    /// The state after the action; `None` when this state does not allow the action.
     fn step(state: &Self::State, action: &Self::Action) -> Option<Self::State>;
 }
 
@@ -87,7 +87,7 @@ impl<M: Model> Search<M> {
             if left.iter().all(|index| !self.required[*index]) {
                 self.found.insert(state.clone());
             }
-            // Nothing may be done before something that had returned before it was called.
+            // No operation may come before another that had returned before its call.
             let first_return =
                 left.iter().filter_map(|index| self.operations[*index].returned).min();
             for index in left {

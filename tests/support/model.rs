@@ -1,4 +1,4 @@
-//! The store as it should be, in the plainest words: a `BTreeMap`, and what a crash leaves of it.
+//! The expected store in its simplest form: a `BTreeMap`, and its possible states after a crash.
 
 use std::collections::BTreeMap;
 use vatn::commands::Command;
@@ -9,7 +9,7 @@ use vatn::commands::{
 use vatn::protocol::reply::{Meta, Shown};
 use vatn::protocol::{Code, Level, Reply};
 
-/// What the model knows of a key.
+/// A key's state in the model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
     pub value: Vec<u8>,
@@ -18,7 +18,7 @@ pub struct Cell {
     pub level: Level,
 }
 
-/// Keys with what is known of them.
+/// Keys with their states.
 pub type Cells = BTreeMap<Vec<u8>, Cell>;
 
 impl Cell {
@@ -36,16 +36,16 @@ impl Cell {
     }
 }
 
-/// The store as it should be, in the plainest words.
+/// The expected store.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     pub cells: Cells,
     pub seq: u64,
-    /// What a crash may leave: the persisted cells after each write, oldest first.
+    /// Possible states after a crash: the persisted cells after each write, oldest first.
     pub persisted: Vec<(u64, Cells)>,
 }
 
-/// What a command should answer: encoded, or the code it is refused with.
+/// The expected reply of a command: encoded, or the code of its refusal.
 pub type Expected = Result<Vec<u8>, Code>;
 
 pub fn encoded(reply: &Reply<'_>) -> Vec<u8> {
@@ -55,24 +55,24 @@ pub fn encoded(reply: &Reply<'_>) -> Vec<u8> {
 }
 
 impl Model {
-    /// As a restart found it.
+    /// The state that a restart found.
     pub fn after(cells: Cells, seq: u64) -> Self {
         Self { persisted: vec![(seq, cells.clone())], cells, seq }
     }
 
-    /// The model without its past.
+    /// The model without its history.
     pub fn now(&self) -> Self {
         let persisted = self.persisted.last().cloned().into_iter().collect();
         Self { cells: self.cells.clone(), seq: self.seq, persisted }
     }
 
-    /// What a crash would leave of all writes so far.
+    /// The state that a crash would leave after all writes so far.
     pub fn left(&self) -> &Cells {
         &self.persisted.last().unwrap().1
     }
 
-    /// Notes what a write leaves for after a crash: its changes, or, at level `memory`, the absence
-    /// of what it hides.
+    /// Records the persisted effect of a write: its changes, or, at level `memory`, the absence of
+    /// the values that it hides.
     fn persist(&mut self, before: &Cells) {
         let Some((_, last)) = self.persisted.last() else { return };
         let mut next = last.clone();
@@ -120,8 +120,8 @@ impl Model {
         done
     }
 
-    /// A touch neither persists a value nor takes that back.
-    pub fn level(&self, command: &Command<'_>, asked: Level) -> Level {
+    /// A touch neither persists a value nor undoes that.
+    pub fn level(&self, command: &Command<'_>, requested: Level) -> Level {
         let touched = |touch: &Touch<'_>| self.cells.get(touch.key.as_ref()).map(|cell| cell.level);
         let is_kept = |command: &Command<'_>| match command {
             Command::Touch(touch) => touched(touch).is_some_and(|level| level != Level::Memory),
@@ -129,9 +129,11 @@ impl Model {
         };
         match command {
             Command::Touch(touch) if touched(touch) == Some(Level::Memory) => Level::Memory,
-            Command::Batch(batch) if batch.commands.iter().any(is_kept) => asked.max(Level::Queued),
-            single if is_kept(single) => asked.max(Level::Queued),
-            _ => asked,
+            Command::Batch(batch) if batch.commands.iter().any(is_kept) => {
+                requested.max(Level::Queued)
+            }
+            single if is_kept(single) => requested.max(Level::Queued),
+            _ => requested,
         }
     }
 
@@ -217,7 +219,7 @@ impl Model {
         if holds { Ok(()) } else { Err(Code::Conflict) }
     }
 
-    /// Puts a cell at a key; a time that has passed takes out what is there. Whether that changes
+    /// Puts a cell at a key; a passed expiry removes the key. Returns whether that changes
     /// anything.
     fn put(&mut self, key: Vec<u8>, cell: Cell, expiry: Option<Expiry>, now: u64) -> bool {
         let expires_at = match expiry {

@@ -16,7 +16,7 @@ use vatn::storage::{FjallStorage, Storage, StorageError};
 use super::commands::request;
 use super::storage_runtime;
 
-/// The time at which everything here happens.
+/// The time of everything that happens here.
 pub const NOW: u64 = 1_700_000_000_000;
 
 /// Each key with its value, seq, level and time of expiry.
@@ -38,7 +38,7 @@ pub fn serve(folder: &Path, work: impl FnOnce(&Engine)) -> Result<(), StorageErr
     let storage_runtime = StorageRuntime::open(config(folder), clock, disk, &mut |_| {})?;
     work(&storage_runtime.engine());
     storage_runtime.stop()?;
-    // Nothing is in it, and whoever looks at every byte would look for long.
+    // The store has few bytes in it, and comparing all preallocated ones would take long.
     let _ = std::fs::remove_file(folder.join("reserve"));
     Ok(())
 }
@@ -60,13 +60,13 @@ pub fn run(engine: &Engine, method: &str, params: Vec<rmpv::Value>) -> rmpv::Val
     response[3].clone()
 }
 
-/// What a restart finds in the store.
+/// The state that a restart finds in the store.
 pub fn state(folder: &Path) -> Result<State, StorageError> {
     let disk = FjallStorage::open(folder)?;
     state_on(&disk)
 }
 
-/// What a restart finds on the disk.
+/// The state that a restart finds on the disk.
 pub fn state_on(disk: &dyn Storage) -> Result<State, StorageError> {
     let recovered = recover(disk, &Clock::manual(NOW), &mut |_| {})?;
     let entries = recovered.store.entries();
@@ -105,7 +105,7 @@ fn try_copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Every file below a directory, seen from it, in order.
+/// Every file below a directory, by relative path, in order.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     fn collect(folder: &Path, name: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder.join(name)).unwrap() {

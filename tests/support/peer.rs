@@ -1,5 +1,5 @@
-//! A ZMTP peer made of bytes: it says exactly what a test makes it say, and nothing that a library
-//! would.
+//! A ZMTP peer made of bytes: it sends exactly the bytes of a test, and none that a library would
+//! add.
 
 use super::commands::request;
 use rmpv::Value;
@@ -81,7 +81,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     pub fn silent(endpoint: &str) -> Self {
         Self::over(TcpStream::connect(endpoint.strip_prefix("tcp://").unwrap()).unwrap())
     }
@@ -93,7 +93,7 @@ impl Peer {
         Self { stream }
     }
 
-    /// The same, with a handshake, and a socket that takes no more than about `bytes` unread.
+    /// The same with a handshake, and with a receive buffer of about `bytes`.
     pub fn connect_with_buffer(endpoint: &str, socket_type: &str, bytes: usize) -> Self {
         let address: SocketAddr = endpoint.strip_prefix("tcp://").unwrap().parse().unwrap();
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
@@ -125,7 +125,7 @@ impl Peer {
         assert!(flags == COMMAND && body.starts_with(b"\x05READY"), "{flags} {body:?}");
     }
 
-    /// Ends its side of the connection; it goes on reading.
+    /// Ends its side of the connection; it can still read.
     pub fn end_sending(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
@@ -144,7 +144,7 @@ impl Peer {
         }
     }
 
-    /// Sends `bytes` again and again until the broker takes no more; returns how much it took.
+    /// Sends `bytes` again and again until the socket is full; returns how many bytes it took.
     pub fn send_until_blocked(&mut self, bytes: &[u8]) -> usize {
         self.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         let mut taken = 0;
@@ -158,7 +158,7 @@ impl Peer {
         }
     }
 
-    /// Reads just so many bytes.
+    /// Reads exactly this many bytes.
     pub fn receive_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         self.stream.read_exact(bytes)
     }
@@ -188,7 +188,7 @@ impl Peer {
         Ok((head[0] & !LONG, body))
     }
 
-    /// Reads one message; commands before it are passed over.
+    /// Reads one message; skips commands before it.
     pub fn receive(&mut self) -> io::Result<Vec<Vec<u8>>> {
         let mut frames = Vec::new();
         loop {

@@ -1,9 +1,9 @@
-//! Random writes of all kinds, and what the history must say of them.
+//! Random writes of all kinds, and the history that they must leave.
 
 use rmpv::Value;
 use vatn::client::{Change, Client, Op, RawValue, Request, WriteOptions};
 
-/// What a change must say, whoever tells it.
+/// The contents of a change, from any source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Known {
     pub seq: u64,
@@ -14,7 +14,7 @@ pub struct Known {
     pub value: Option<Value>,
 }
 
-/// The same of a change that was told.
+/// The contents of a received change.
 pub fn known(change: &Change) -> Known {
     Known {
         seq: change.seq,
@@ -28,7 +28,7 @@ pub fn known(change: &Change) -> Known {
 
 const KEYS: [&[u8]; 8] = [b"a/1", b"a/2", b"a", b"b/1", b"b/2", b"b/12", b"", b"\xfe\xff"];
 
-/// Writes, and remembers.
+/// Writes, and remembers the expected history.
 pub struct Scribe {
     random: fastrand::Rng,
     keys: Vec<&'static [u8]>,
@@ -52,7 +52,7 @@ impl Scribe {
         }
     }
 
-    /// One that gives times to live too, and has so many keys that most writes are a key's last.
+    /// A scribe that also sets times to live, with many keys, so that most writes are a key's last.
     /// It does not know what expires.
     pub fn mortal(mut self) -> Self {
         self.is_mortal = true;
@@ -71,7 +71,7 @@ impl Scribe {
         self.written.last().map_or(0, |last| last.seq)
     }
 
-    /// What the history must hold after a seq, under a prefix.
+    /// The expected history after a seq, under a prefix.
     pub fn after(&self, seq: u64, prefix: &[u8]) -> Vec<Known> {
         let later = self.written.iter().filter(|known| known.seq > seq);
         later.filter(|known| known.key.starts_with(prefix)).cloned().collect()
@@ -90,7 +90,7 @@ impl Scribe {
         options
     }
 
-    /// A write whose changes all are of the keys and values given.
+    /// A write whose changes all concern the keys and values given.
     fn note(&mut self, seq: u64, changes: Vec<(Op, &'static [u8], Option<u64>)>) {
         let count = changes.len() as u64;
         for (index, (op, key, value)) in changes.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A person at a shell: runs `vatn` against a broker and sees what it prints.
+//! A user at a shell: runs `vatn` against a broker and reads its output.
 
 use super::broker::Broker;
 use serde_json::Value;
@@ -9,10 +9,10 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// How long a command may be followed.
+/// The longest time for which a command may be followed.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a command did.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Done {
     pub status: i32,
@@ -21,23 +21,23 @@ pub struct Done {
 }
 
 impl Done {
-    /// What it printed, when it went well.
+    /// Its output, if it succeeded.
     pub fn text(&self) -> String {
         assert_eq!((self.status, self.stderr.as_str()), (0, ""), "{self:?}");
         String::from_utf8(self.stdout.clone()).unwrap()
     }
 
-    /// The JSON it printed, when it went well.
+    /// Its output as JSON, if it succeeded.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text()).unwrap()
     }
 
-    /// The JSON it printed line by line, when it went well.
+    /// Its output as JSON lines, if it succeeded.
     pub fn json_lines(&self) -> Vec<Value> {
         self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The one line in which it says why it failed.
+    /// The one line that gives the reason of its failure.
     pub fn error(&self, status: i32) -> &str {
         assert_eq!(self.status, status, "{self:?}");
         let line = self.stderr.strip_suffix('\n').unwrap();
@@ -46,7 +46,7 @@ impl Done {
     }
 }
 
-/// `vatn` without a word of what is in the environment.
+/// `vatn` with an empty environment.
 fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vatn"));
     for (name, _) in std::env::vars_os() {
@@ -60,7 +60,7 @@ fn command<A: AsRef<OsStr>>(arguments: &[A]) -> Command {
 
 fn finish(mut child: Child, input: &[u8]) -> Done {
     if let Some(mut stdin) = child.stdin.take() {
-        // A command need not read all that it is given.
+        // A command need not read all of its input.
         match stdin.write_all(input) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             written => written.unwrap(),
@@ -92,7 +92,7 @@ impl Broker {
         finish(self.command(arguments).spawn().unwrap(), b"")
     }
 
-    /// The same with something on its standard input.
+    /// The same with standard input.
     pub fn vatn_reading<A: AsRef<OsStr>>(&self, input: &[u8], arguments: &[A]) -> Done {
         finish(self.command(arguments).stdin(Stdio::piped()).spawn().unwrap(), input)
     }
@@ -102,7 +102,7 @@ impl Broker {
         Follower::new(self.command(arguments))
     }
 
-    /// The same with no endpoint but what is in the arguments.
+    /// The same with no endpoint except those in the arguments.
     pub fn follow_at<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Follower {
         Follower::new(command(arguments))
     }
@@ -118,7 +118,7 @@ impl Broker {
 pub struct Follower {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
-    /// Ends the watch over it.
+    /// Ends its watchdog.
     _watched: Sender<()>,
 }
 
@@ -129,7 +129,7 @@ impl Follower {
         let (watched, end) = channel();
         let pid = child.id().to_string();
         std::thread::spawn(move || {
-            // A test that waits for what never comes is to fail, not to hang.
+            // A test that waits in vain is to fail, not to hang.
             if end.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
                 let _ = Command::new("kill").args(["-KILL", &pid]).status();
             }
@@ -137,15 +137,15 @@ impl Follower {
         Follower { child, stdout, _watched: watched }
     }
 
-    /// The next line of JSON that it prints.
+    /// The next line of JSON in its output.
     pub fn json(&mut self) -> Value {
         let mut line = String::new();
         self.stdout.as_mut().unwrap().read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("it printed {line:?}"))
     }
 
-    /// Pipes what it prints into another command, which `broker` is for; both end with what is
-    /// returned.
+    /// Pipes its output into another command against `broker`; both end when the returned values
+    /// are dropped.
     pub fn into<A: AsRef<OsStr>>(mut self, broker: &Broker, arguments: &[A]) -> (Self, Self) {
         let output = self.stdout.take().unwrap().into_inner();
         let mut command = broker.command(arguments);
@@ -153,13 +153,13 @@ impl Follower {
         (self, Self::new(command))
     }
 
-    /// Every line of JSON that it still prints.
+    /// All remaining lines of JSON in its output.
     pub fn rest(mut self) -> Vec<Value> {
         let lines = self.stdout.take().unwrap().lines();
         lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
     }
 
-    /// Reads one line and then nothing any more, as `head -1` does.
+    /// Reads one line and then closes the pipe, as `head -1` does.
     pub fn head(mut self) -> ExitStatus {
         let mut line = String::new();
         self.stdout.take().unwrap().read_line(&mut line).unwrap();

@@ -1,5 +1,5 @@
-//! A broker process whose steps on the file system are noted one by one, with `file_steps.c`
-//! preloaded: it is killed before one of them, or a sync of its fails.
+//! A broker process whose file system calls are recorded one by one, with `file_steps.c` preloaded:
+//! it is killed before one of them, or one of its syncs fails.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One step, and the path that it is about, seen from the directory.
+/// One step, and the path that it changes, relative to the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// `mkdir`, `create`, `write`, `truncate`, `rename`, `unlink`, `sync`, or `fail`.
@@ -17,18 +17,18 @@ pub struct Step {
     pub path: PathBuf,
 }
 
-/// What is preloaded, and where it notes.
+/// The preloaded library, and the path of its record.
 pub struct Steps(TempDir);
 
 /// `vatn serve` on `store` in the directory.
 pub struct Stepped {
     child: Child,
-    /// The command endpoint, if it came to serving.
+    /// The command endpoint, if the broker started to serve.
     pub router: Option<String>,
 }
 
 impl Steps {
-    /// `None`, and says so, where there is no C compiler.
+    /// `None` without a C compiler, with a message.
     pub fn prepare() -> Option<Self> {
         let steps = Self(tempfile::tempdir().unwrap());
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/file_steps.c");
@@ -54,17 +54,17 @@ impl Steps {
         self.0.path().join("log")
     }
 
-    /// Where its last words are.
+    /// Its standard error.
     pub fn said(&self) -> String {
         std::fs::read_to_string(self.0.path().join("said")).unwrap()
     }
 
-    /// Has the sync of this number, from now on, fail, and all later ones.
+    /// Makes the sync with this number, from now on, fail, and all later ones.
     pub fn fail_syncs_from(&self, number: usize) {
         std::fs::write(self.0.path().join("fail"), number.to_string()).unwrap();
     }
 
-    /// What was done since the last start.
+    /// The steps since the last start.
     pub fn done(&self) -> Vec<Step> {
         let log = std::fs::read_to_string(self.log()).unwrap();
         let step = |line: &str| {
@@ -74,7 +74,7 @@ impl Steps {
         log.lines().map(step).collect()
     }
 
-    /// `vatn`, whose steps below `folder` are noted from now on. It is killed before the one with
+    /// `vatn` with its steps below `folder` recorded from now on. It is killed before the one with
     /// the number `kill_before`.
     fn command(&self, folder: &Path, kill_before: Option<usize>) -> Command {
         std::fs::write(self.log(), "").unwrap();

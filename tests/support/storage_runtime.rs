@@ -18,14 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn config(queue: WriteQueueConfig) -> Config {
     Config {
         write_queue: queue,
-        // So small that segments are closed and trimmed all the time.
+        // Small enough that segments are closed and trimmed all the time.
         retain: RetainConfig { bytes: 2_000, age_ms: 0, segment_bytes: 500 },
         checkpoint_threads: 2,
         ..Config::without_edges("memory")
     }
 }
 
-/// Opens a store with a small queue, so that its writers wait for the workers.
+/// Opens a store with a small queue, so that its writers wait for the checkpointer.
 pub fn open(disk: Arc<dyn Storage>, clock: &Clock) -> Result<StorageRuntime, StorageError> {
     let queue = WriteQueueConfig { items: 12, bytes: 1 << 20, wait_ms: 60_000 };
     StorageRuntime::open(config(queue), clock.clone(), disk, &mut |_| {})
@@ -47,12 +47,12 @@ pub struct Held {
 }
 
 impl Held {
-    /// The encoded response, should it be sent.
+    /// The encoded response.
     pub fn response(&self) -> &[u8] {
         &self.bytes[self.reply.range.clone()]
     }
 
-    /// Whether the answer waits for nothing.
+    /// Whether the answer may be sent now.
     pub fn is_open(&self) -> bool {
         self.reply.barrier() == Some(DurabilityBarrier::OPEN)
     }

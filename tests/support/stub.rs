@@ -1,12 +1,12 @@
-//! A broker that answers what a test tells it to.
+//! A broker that gives the answers of a test.
 
 use zeromq::{RouterSocket, Socket, SocketRecv, SocketSend};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// It answers what `answer` says of each request.
+/// `answer` makes the answer to each request.
 pub struct Stub {
-    /// Where it listens.
+    /// Its endpoint.
     pub endpoint: String,
     broker: tokio::task::JoinHandle<Result>,
 }

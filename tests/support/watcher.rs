@@ -1,5 +1,5 @@
-//! Those who only look: readers over connections of their own, and a subscriber. What they have
-//! seen, a crash must not take back.
+//! Observers: readers over connections of their own, and a subscriber. A crash must not undo what
+//! they have seen.
 
 use super::dealer::Connection;
 use super::writer::{Round, author_of};
@@ -9,18 +9,18 @@ use std::sync::atomic::Ordering;
 use vatn::client::{Change, ClientOptions, Event, Op, Request, Subscriber};
 use vatn::protocol::Level;
 
-/// What was seen in one round.
+/// The observations of one round.
 #[derive(Debug, Default)]
 pub struct Sightings {
     round: usize,
-    /// Everything up to this seq must survive: something of it was shown, and its writer had asked
-    /// for a level that survives.
+    /// Everything up to this seq must survive: a part of it was seen, and its writer had requested
+    /// a level that survives.
     pub required_seq: u64,
     /// How many writes of each client must survive.
     pub owed: Vec<usize>,
-    /// How many writes each client must have attempted at the least.
+    /// The least number of writes that each client must have attempted.
     pub attempted: Vec<usize>,
-    /// The seqs that changes told: client, place, seq.
+    /// The seqs of published changes: client, place, seq.
     pub seqs: Vec<(usize, usize, u64)>,
     pub highest_seq: u64,
     pub reads: u64,
@@ -33,7 +33,7 @@ impl Sightings {
         Self { round, owed, attempted, ..Self::default() }
     }
 
-    /// Something that was written at `level`, with this seq, was shown.
+    /// Records that a value written at `level`, with this seq, was seen.
     fn see(&mut self, value: &Value, seq: u64, level: Level) {
         self.highest_seq = self.highest_seq.max(seq);
         let survives = level >= Level::Stored;
@@ -65,27 +65,33 @@ impl Sightings {
         }
     }
 
-    /// Takes in a change; `last` is the one before it. Writes are told whole.
+    /// Records a change; `last` is the one before it. Writes are published whole.
     fn change(&mut self, change: &Change, last: &mut Option<(u64, u64, u64)>) {
         self.changes += 1;
         match *last {
             Some((seq, index, count)) if index + 1 < count => {
-                assert_eq!((change.seq, change.index), (seq, index + 1), "half a write was told")
+                assert_eq!(
+                    (change.seq, change.index),
+                    (seq, index + 1),
+                    "half a write was published"
+                )
             }
-            Some((seq, ..)) => assert!(change.seq > seq && change.index == 0, "told out of order"),
-            None => assert_eq!(change.index, 0, "half a write was told"),
+            Some((seq, ..)) => {
+                assert!(change.seq > seq && change.index == 0, "published out of order")
+            }
+            None => assert_eq!(change.index, 0, "half a write was published"),
         }
         *last = Some((change.seq, change.index, change.count));
         let value = change.value.as_ref().map_or(Value::Nil, |value| value.value());
         self.see(&value, change.seq, change.durability);
         if let (Op::Set, Some((client, round, place))) = (change.op, author_of(&value)) {
-            assert_eq!(round, self.round, "a change of another round is told");
+            assert_eq!(round, self.round, "a change of another round is published");
             self.seqs.push((client, place, change.seq));
         }
     }
 }
 
-/// The entry that `get` with `meta` shows: value, seq, level.
+/// The entry that `get` with `meta` returns: value, seq, level.
 pub fn entry(result: &Value) -> Option<(Value, u64, Level)> {
     let parts = result.as_array()?;
     let level = parts[3].as_str()?.parse().ok()?;

@@ -1,5 +1,5 @@
-//! One client of the kill test: it writes its own keys in every way there is, keeps many requests
-//! under way, and enters each in its ledger before it is sent.
+//! One client of the kill test: it writes its own keys in all possible ways, keeps many requests in
+//! flight, and enters each in its ledger before it is sent.
 
 use super::dealer::{Connection, Outcome};
 use super::ledger::{Bytes, Change, Ledger, decode, encode};
@@ -12,21 +12,21 @@ use tokio::sync::Notify;
 use vatn::client::{RawValue, Request};
 use vatn::protocol::Level;
 
-/// Long enough never to pass in a test.
+/// Too long to pass in a test.
 const LONG_TTL_MS: u64 = 3_600_000;
 const KEYS: usize = 16;
 
-/// What all clients of a round share.
+/// The state that all clients of a round share.
 #[derive(Debug, Default)]
 pub struct Round {
-    /// Its number, which is in every value that it writes.
+    /// The number of the round, which is in every written value.
     pub number: usize,
     /// Replies so far.
     pub replies: AtomicU64,
-    /// At so many replies, `due` is told.
+    /// At this many replies, `due` is notified.
     pub target: u64,
     pub due: Notify,
-    /// No more requests are to be sent.
+    /// No more requests may be sent.
     pub is_over: AtomicBool,
 }
 
@@ -36,11 +36,11 @@ pub struct Fleeting {
     pub key: String,
     pub value: Bytes,
     pub ttl: Duration,
-    /// When the broker had surely applied it; the kill, where it was not answered.
+    /// A time at which the broker had surely applied it; the kill, where it was not answered.
     pub applied_by: Option<Instant>,
 }
 
-/// What a reply must say.
+/// The expected reply.
 #[derive(Debug)]
 enum Expected {
     /// The seq of the write.
@@ -106,11 +106,11 @@ impl Writer {
         }
     }
 
-    /// Puts one message of a few requests on its way.
+    /// Sends one message of a few requests.
     fn push(&mut self, connection: &mut Connection) {
         let count = self.random.usize(1..5);
         let drafts: Vec<Draft> = (0..count).map(|_| self.draft()).collect();
-        // The last one is answered, so that the message is.
+        // The last one is not a notification, so that the message is answered.
         let is_silent: Vec<bool> = drafts
             .iter()
             .enumerate()
@@ -132,7 +132,7 @@ impl Writer {
 
     fn take(&mut self, id: u64, outcome: Outcome) {
         self.replies += 1;
-        let (place, expected) = self.waiting.remove(&id).expect("a reply to what was asked");
+        let (place, expected) = self.waiting.remove(&id).expect("a reply to a sent request");
         let write = &mut self.ledger.writes[place];
         let result = match outcome {
             Ok(result) => result,
@@ -170,8 +170,7 @@ impl Writer {
         format!("c{}/{:02}", self.id, self.random.usize(..KEYS))
     }
 
-    /// A value that is written only once: by whom, at which place of the ledger, and something to
-    /// fill it.
+    /// A value that is written only once: its writer, its place in the ledger, and a filler.
     fn value(&mut self) -> Value {
         let fill = match self.random.u16(..200) {
             0 => 40_000,
@@ -198,7 +197,7 @@ impl Writer {
                 10..13 => self.shared(),
                 _ => self.fleet(),
             };
-            // What cannot be told from an earlier moment is not written.
+            // A write is skipped whose effect would equal an earlier state.
             if let Some(draft) = draft {
                 return draft;
             }
@@ -206,16 +205,16 @@ impl Writer {
     }
 
     fn set(&mut self) -> Option<Draft> {
-        let ((level, asked), key, value) = (self.level(), self.key(), self.value());
+        let ((level, requested), key, value) = (self.level(), self.key(), self.value());
         let ttl_ms = (self.random.u8(..4) == 0).then_some(LONG_TTL_MS);
         let place = self.ledger.note(level, &[(key.clone(), Some(encode(&value)))])?;
         let request = Request::new("set").key(key.as_bytes()).argument(&RawValue::from(&value));
-        let request = leveled(request, asked).option_if("ttl_ms", ttl_ms);
+        let request = leveled(request, requested).option_if("ttl_ms", ttl_ms);
         Some(Draft { request, place, expected: Expected::Seq })
     }
 
     fn set_multi(&mut self) -> Option<Draft> {
-        let (level, asked) = self.level();
+        let (level, requested) = self.level();
         let count = self.random.usize(1..6);
         let pairs: Vec<(String, Value)> = (0..count).map(|_| (self.key(), self.value())).collect();
         let changes: Vec<Change> =
@@ -223,7 +222,7 @@ impl Writer {
         let place = self.ledger.note(level, &changes)?;
         let pairs: Vec<_> =
             pairs.into_iter().map(|(key, value)| (key, RawValue::from(&value))).collect();
-        let request = leveled(Request::new("set_multi").pairs(&pairs), asked);
+        let request = leveled(Request::new("set_multi").pairs(&pairs), requested);
         Some(Draft { request, place, expected: Expected::Seq })
     }
 
@@ -233,14 +232,14 @@ impl Writer {
     }
 
     fn delete(&mut self) -> Option<Draft> {
-        let ((level, asked), key) = (self.level(), self.present()?);
+        let ((level, requested), key) = (self.level(), self.present()?);
         let place = self.ledger.note(level, &[(key.clone(), None)])?;
-        let request = leveled(Request::new("delete").key(key.as_bytes()), asked);
+        let request = leveled(Request::new("delete").key(key.as_bytes()), requested);
         Some(Draft { request, place, expected: Expected::Exactly(true.into()) })
     }
 
     fn delete_multi(&mut self) -> Option<Draft> {
-        let (level, asked) = self.level();
+        let (level, requested) = self.level();
         let mut keys = self.ledger.live_keys(&format!("c{}/1", self.id));
         self.random.shuffle(&mut keys);
         keys.truncate(self.random.usize(1..4));
@@ -249,11 +248,11 @@ impl Writer {
         }
         let changes: Vec<Change> = keys.iter().map(|key| (key.clone(), None)).collect();
         let place = self.ledger.note(level, &changes)?;
-        let request = leveled(Request::new("delete_multi").keys(&keys), asked);
+        let request = leveled(Request::new("delete_multi").keys(&keys), requested);
         Some(Draft { request, place, expected: Expected::Exactly(keys.len().into()) })
     }
 
-    /// The client's own counter, and what it is after `delta` more.
+    /// The client's own counter, and its value after adding `delta`.
     fn count(&self, delta: u64) -> (String, u64) {
         let key = format!("c{}/hits", self.id);
         let before = self.ledger.live(&key).map(|value| decode(value).as_u64().unwrap());
@@ -261,17 +260,17 @@ impl Writer {
     }
 
     fn incr(&mut self) -> Option<Draft> {
-        let (level, asked) = self.level();
+        let (level, requested) = self.level();
         let delta = self.random.u64(1..9);
         let (key, number) = self.count(delta);
         let place = self.ledger.note(level, &[(key.clone(), Some(encode(&number.into())))])?;
         let request = incr(&key, delta);
         let expected = Expected::Exactly(number.into());
-        Some(Draft { request: leveled(request, asked), place, expected })
+        Some(Draft { request: leveled(request, requested), place, expected })
     }
 
     fn touch(&mut self) -> Option<Draft> {
-        let ((level, asked), key) = (self.level(), self.present()?);
+        let ((level, requested), key) = (self.level(), self.present()?);
         let value = Arc::clone(self.ledger.live(&key)?);
         // A new time to live carries no value, so it is as durable as the value allows.
         let level = match self.ledger.is_persisted(&key) {
@@ -281,12 +280,12 @@ impl Writer {
         let place = self.ledger.note(level, &[(key.clone(), Some(value))])?;
         let request = Request::new("touch").key(key.as_bytes()).argument(&LONG_TTL_MS.into());
         let expected = Expected::Exactly(true.into());
-        Some(Draft { request: leveled(request, asked), place, expected })
+        Some(Draft { request: leveled(request, requested), place, expected })
     }
 
     /// An atomic write of several of the client's keys.
     fn batch(&mut self) -> Option<Draft> {
-        let ((level, asked), value) = (self.level(), self.value());
+        let ((level, requested), value) = (self.level(), self.value());
         let (key, gone, delta) = (self.key(), self.present()?, self.random.u64(1..9));
         let (hits, number) = self.count(delta);
         let changes = [
@@ -301,13 +300,14 @@ impl Writer {
             Request::new("set").key(key.as_bytes()).argument(&RawValue::from(&value)),
             Request::new("get").key(key.as_bytes()),
         ];
-        let request = leveled(Request::new("batch").requests(&inner), asked);
+        let request = leveled(Request::new("batch").requests(&inner), requested);
         Some(Draft { request, place, expected: Expected::SeqAt(2) })
     }
 
-    /// An atomic write of a key of its own with the counter, the pair, or both, that all share.
+    /// An atomic write of a key of its own with the counter, the pair, or both, that all clients
+    /// share.
     fn shared(&mut self) -> Option<Draft> {
-        let (level, asked) = match self.level() {
+        let (level, requested) = match self.level() {
             (Level::Memory, _) => (Level::Queued, Some(Level::Queued)),
             other => other,
         };
@@ -327,29 +327,29 @@ impl Writer {
             let pairs = [("pair/a", by.clone()), ("pair/b", by)];
             inner.insert(self.random.usize(..=1), Request::new("set_multi").pairs(&pairs));
         }
-        let request = leveled(Request::new("batch").requests(&inner), asked);
+        let request = leveled(Request::new("batch").requests(&inner), requested);
         Some(Draft { request, place, expected: Expected::SeqAt(0) })
     }
 
     fn fleet(&mut self) -> Option<Draft> {
-        let (level, asked) = self.level();
+        let (level, requested) = self.level();
         let (ttl_ms, value) = (self.random.u64(20..300), self.value());
         let key = format!("t{}/{}", self.id, self.random.u64(..));
         let place = self.ledger.note(level, &[])?;
         let request = Request::new("set").key(key.as_bytes()).argument(&RawValue::from(&value));
-        let request = leveled(request, asked).option("ttl_ms", ttl_ms);
+        let request = leveled(request, requested).option("ttl_ms", ttl_ms);
         let (value, ttl) = (encode(&value), Duration::from_millis(ttl_ms));
         self.fleeting.push(Fleeting { key, value, ttl, applied_by: None });
         Some(Draft { request, place, expected: Expected::Fleeting(self.fleeting.len() - 1) })
     }
 }
 
-/// How a value says by whom, in which round and at which place of the ledger it was written.
+/// The part of a value that names its writer, round and place in the ledger.
 fn author(id: usize, round: usize, place: usize) -> Vec<Value> {
     vec![id.into(), round.into(), place.into()]
 }
 
-/// Who wrote a value; `None` for the numbers.
+/// The writer of a value; `None` for the numbers.
 pub fn author_of(value: &Value) -> Option<(usize, usize, usize)> {
     let parts = value.as_array()?;
     let part = |index: usize| parts[index].as_u64().map(|number| number as usize);

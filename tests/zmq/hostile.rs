@@ -1,5 +1,5 @@
-//! Promise 5 at the command edge: whatever a peer sends or does not read, the broker goes on,
-//! answers an honest client, and keeps its memory.
+//! Promise 5 at the command edge: whatever a peer sends or leaves unread, the broker keeps running,
+//! answers an honest client, and bounds its memory.
 //!
 //! Several of these packets abort or freeze an edge that trusts its peers; each test says which.
 
@@ -37,8 +37,8 @@ impl Trial {
         &self.broker.router
     }
 
-    /// Ends the trial: the honest client was served all along, and the broker never took more than
-    /// `growth` beyond what it had.
+    /// Ends the trial: the honest client was served all along, and the broker's memory never grew
+    /// by more than `growth`.
     fn end(self, growth: u64) {
         let account = self.honest.finish();
         let peak = self.broker.peak_memory();
@@ -49,12 +49,12 @@ impl Trial {
     }
 }
 
-/// What the runtime's workers may take for the buffers of one turn each, the allocator's slack
-/// included; what the peers here ask for is many times that.
+/// The memory of the I/O threads for the buffers of one turn each, the allocator's slack included;
+/// the peers here request many times that.
 const WORKERS_OWN: u64 = 100 * MIB;
 
 #[test]
-fn a_header_that_claims_2_to_the_40_or_62_bytes_is_refused_before_the_handshake() {
+fn a_frame_length_of_2_to_the_40_or_62_is_refused_before_the_handshake() {
     let trial = Trial::begin(&[]);
     for claim in [1 << 40, 1 << 62, u64::MAX] {
         for flags in [LONG, LONG | MORE, LONG | COMMAND] {
@@ -68,7 +68,7 @@ fn a_header_that_claims_2_to_the_40_or_62_bytes_is_refused_before_the_handshake(
 }
 
 #[test]
-fn a_header_that_claims_2_to_the_40_or_62_bytes_is_refused_after_the_handshake() {
+fn a_frame_length_of_2_to_the_40_or_62_is_refused_after_the_handshake() {
     let trial = Trial::begin(&[]);
     for claim in [1 << 40, 1 << 62, u64::MAX] {
         for flags in [LONG, LONG | MORE, LONG | COMMAND] {
@@ -81,7 +81,7 @@ fn a_header_that_claims_2_to_the_40_or_62_bytes_is_refused_after_the_handshake()
 }
 
 #[test]
-fn a_claim_within_the_bounds_takes_no_memory_before_its_bytes_come() {
+fn a_frame_length_within_bounds_takes_no_memory_before_its_bytes_arrive() {
     let trial = Trial::begin(&[]);
     let reserved = trial.broker.peak_reserved();
     let peers: Vec<_> = (0..200)
@@ -100,7 +100,7 @@ fn a_claim_within_the_bounds_takes_no_memory_before_its_bytes_come() {
 }
 
 #[test]
-fn silence_is_cut_when_the_time_for_the_handshake_is_over() {
+fn a_silent_peer_is_cut_after_the_handshake_timeout() {
     let trial = Trial::begin(&["--handshake-ms", "400"]);
     let began = Instant::now();
     let mut quiet = Peer::silent(trial.router());
@@ -110,7 +110,7 @@ fn silence_is_cut_when_the_time_for_the_handshake_is_over() {
     greeted.send(&greeting(1)).unwrap();
     let mut slow = Peer::silent(trial.router());
     for byte in greeting(1) {
-        // It lives on single bytes, and is cut all the same.
+        // Single bytes keep it alive, and it is cut all the same.
         if slow.send(&[byte]).is_err() {
             break;
         }
@@ -152,7 +152,7 @@ fn an_endless_message_is_cut() {
 }
 
 #[test]
-fn a_message_has_as_many_frames_as_it_may_and_no_more() {
+fn a_message_with_too_many_frames_is_refused() {
     let trial = Trial::begin(&["--max-frames", "100"]);
     let ping = request(1, "ping", vec![]).0;
     let mut peer = Peer::connect(trial.router(), "DEALER");
@@ -164,7 +164,7 @@ fn a_message_has_as_many_frames_as_it_may_and_no_more() {
 }
 
 #[test]
-fn who_does_not_read_is_not_read_from() {
+fn a_peer_that_does_not_read_is_not_read_from() {
     let trial = Trial::begin(&["--max-unread-bytes", "1000000"]);
     let ping = message(&[&request(1, "ping", vec![Value::Binary(vec![1; 1_000])]).0]).repeat(60);
     let heartbeat = command("PING", b"\0\0context").repeat(4_000);
@@ -199,9 +199,9 @@ fn large_requests() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn all_unread_replies_together_are_bounded() {
+fn unread_replies_of_all_peers_share_one_bound() {
     let bounds = ["--max-unread-bytes", "8000000", "--max-outgoing-bytes", "64000000"];
-    // Only who reads nothing at all is cut.
+    // Only a peer that reads nothing at all is cut.
     let others = ["--min-transfer-rate", "0", "--write-timeout-ms", "2000"];
     let trial = Trial::begin(&[bounds, others].concat());
     let large = large_requests();
@@ -209,7 +209,7 @@ fn all_unread_replies_together_are_bounded() {
     for (peer, request) in peers.iter_mut().zip(large.iter().cycle()) {
         peer.send(&request.repeat(50)).unwrap();
     }
-    // Who reads gets all of its own, if not before those who do not are cut.
+    // A peer that reads gets all of its replies, if not before the others are cut.
     let read_all = |peer: &mut Peer| {
         let responses = std::iter::repeat_with(|| peer.response()).take(50);
         responses.filter(|one| one.id == Some(1) && one.result.is_ok()).count()
@@ -222,7 +222,7 @@ fn all_unread_replies_together_are_bounded() {
         }
     });
     drop(peers);
-    // What may wait, and what is being made; not a MiB each and its copy.
+    // Waiting replies, and those being made; not a MiB each and its copy.
     trial.end(64_000_000 + WORKERS_OWN);
 }
 
@@ -240,19 +240,19 @@ fn a_wait_that_is_due_behind_unread_replies_waits_without_spinning() {
     assert!(used < 50, "{used} ticks of 100 while a peer did not read");
     let ids: Vec<_> = (0..31).map(|_| peer.response().id.unwrap()).collect();
     assert_eq!(ids.iter().filter(|id| **id == 77).count(), 1, "{ids:?}");
-    // Thirty replies of 1 MB, twice where the buffer that they are in has just grown.
+    // Thirty replies of 1 MB, twice where their buffer has just grown.
     trial.end(60 * MIB + WORKERS_OWN);
 }
 
 #[test]
-fn all_unfinished_messages_together_are_bounded() {
+fn unfinished_messages_of_all_peers_share_one_bound() {
     let arguments = ["--max-message-bytes", "20000000", "--max-incoming-bytes", "60000000"];
     let trial = Trial::begin(&arguments);
     let half = vec![0; 10_000_000];
     let mut peers: Vec<_> = (0..20)
         .map(|_| {
             let mut peer = Peer::connect(trial.router(), "DEALER");
-            // Those that come too late are cut while they send.
+            // Peers that come too late are cut while they send.
             let _ = peer.send(&header(LONG, 20_000_000)).and_then(|()| peer.send(&half));
             peer
         })
@@ -305,7 +305,7 @@ fn a_peer_that_never_reads_is_not_read_from_and_then_cut() {
 }
 
 impl Trial {
-    /// How many connections there are, the honest client's and the asker's included.
+    /// The number of connections, the honest client's and this one included.
     fn broker_connections(&self) -> u64 {
         let stats = Peer::connect(self.router(), "DEALER").call(1, "stats", vec![]).result.unwrap();
         let Value::Map(pairs) = stats else { panic!("{stats}") };
@@ -330,7 +330,7 @@ fn a_peer_that_reads_slowly_gets_everything() {
 }
 
 #[test]
-fn one_message_cannot_ask_for_more_than_a_peer_may_leave_unread() {
+fn replies_to_one_message_are_bounded_as_unread_ones() {
     let trial = Trial::begin(&["--max-unread-bytes", "4000000"]);
     let gets: Vec<_> = (0..500).map(|id| request(id, "get", vec!["large".into()]).0).collect();
     let frames: Vec<&[u8]> = gets.iter().map(Vec::as_slice).collect();
@@ -352,7 +352,7 @@ fn twenty_thousand_connections_come_and_go() {
     let ping = message(&[&request(1, "ping", vec![]).0]);
     let connect = |round: usize| {
         let mut peer = Peer::silent(trial.router());
-        // Some leave at once, some amid the greeting, some with replies unread.
+        // Some leave at once, some during the greeting, some with replies unread.
         match round % 5 {
             0 => {}
             1 => peer.send(&greeting(1)[..20]).unwrap(),
@@ -382,7 +382,7 @@ fn twenty_thousand_connections_come_and_go() {
 }
 
 #[test]
-fn a_flood_of_pings_is_answered_to_who_reads_and_cut_for_who_does_not() {
+fn a_flood_of_pings_is_answered_for_a_reader_and_cut_for_a_peer_that_does_not_read() {
     let trial = Trial::begin(&["--max-unread-bytes", "1000000", "--write-timeout-ms", "1000"]);
     let ping = command("PING", b"\0\0context");
     let mut reader = Peer::connect(trial.router(), "DEALER");
@@ -401,7 +401,7 @@ fn a_flood_of_pings_is_answered_to_who_reads_and_cut_for_who_does_not() {
 }
 
 #[test]
-fn commands_and_messages_that_mean_nothing_at_an_endpoint_are_not_kept() {
+fn commands_and_messages_without_meaning_at_an_endpoint_are_dropped() {
     let trial = Trial::begin(&[]);
     let publisher = trial.broker.publisher.clone();
     let body = [b'x'; 100];
@@ -422,12 +422,12 @@ fn commands_and_messages_that_mean_nothing_at_an_endpoint_are_not_kept() {
         let flood = flood.repeat(1_000);
         (0..300).for_each(|_| sub.send(&flood).unwrap());
     }
-    assert_eq!(sub.receive().unwrap()[0], b"\xFFbeat", "it is served all the same");
+    assert_eq!(sub.receive().unwrap()[0], b"\xFFbeat", "the subscriber is served all the same");
     trial.end(WORKERS_OWN / 2);
 }
 
 #[test]
-fn a_large_frame_in_single_bytes_costs_what_it_has() {
+fn a_large_frame_in_single_bytes_costs_only_its_bytes() {
     let trial = Trial::begin(&[]);
     let value = Value::Binary((0..2_000_000u32).map(|n| n as u8).collect());
     let set = message(&[&request(1, "set", vec!["dribble".into(), value.clone()]).0]);
@@ -445,7 +445,7 @@ fn a_large_frame_in_single_bytes_costs_what_it_has() {
 }
 
 #[test]
-fn a_message_that_is_begun_and_not_continued_is_cut() {
+fn a_peer_with_a_stalled_message_is_cut() {
     let trial = Trial::begin(&["--write-timeout-ms", "500"]);
     let mut amid_frame = Peer::connect_as(trial.router(), 0, &ready("DEALER", None));
     amid_frame.send(&header(LONG, 100_000)).unwrap();
@@ -453,12 +453,12 @@ fn a_message_that_is_begun_and_not_continued_is_cut() {
     amid_message.send(&frame(MORE, b"the first part")).unwrap();
     let mut idle = Peer::connect_as(trial.router(), 0, &ready("DEALER", None));
     assert!(amid_frame.is_cut_within(SOON) && amid_message.is_cut_within(SOON));
-    assert_eq!(idle.call(1, "ping", vec![]).id, Some(1), "idle is no fault");
+    assert_eq!(idle.call(1, "ping", vec![]).id, Some(1), "an idle connection is not cut");
     trial.end(20 * MIB);
 }
 
 #[test]
-fn a_quiet_peer_is_asked_and_a_dead_one_cut() {
+fn a_quiet_peer_gets_a_ping_and_a_dead_one_is_cut() {
     let trial = Trial::begin(&["--heartbeat-ms", "200"]);
     let mut dead = Peer::connect(trial.router(), "DEALER");
     let mut old = Peer::connect_as(trial.router(), 0, &ready("DEALER", None));
@@ -468,14 +468,14 @@ fn a_quiet_peer_is_asked_and_a_dead_one_cut() {
         assert!(flags == COMMAND && body.starts_with(b"\x04PING"), "{flags} {body:?}");
         alive.send(&command("PONG", b"")).unwrap();
     }
-    assert!(dead.is_cut_within(SOON), "it got PINGs and said nothing");
+    assert!(dead.is_cut_within(SOON), "it got PINGs and did not answer");
     assert_eq!(alive.call(1, "ping", vec![]).id, Some(1));
     assert_eq!(old.call(1, "ping", vec![]).id, Some(1), "ZMTP 3.0 knows no PING");
     trial.end(20 * MIB);
 }
 
 #[test]
-fn over_the_cap_silent_connections_give_way_and_the_busy_one_stays() {
+fn silent_connections_over_the_limit_give_way_and_the_busy_one_stays() {
     let trial = Trial::begin(&["--max-connections", "6"]);
     let mut silent: Vec<Peer> = (0..30).map(|_| Peer::silent(trial.router())).collect();
     assert!(silent.iter_mut().take(20).all(|peer| peer.is_cut_within(SOON)));
@@ -486,7 +486,7 @@ fn over_the_cap_silent_connections_give_way_and_the_busy_one_stays() {
 }
 
 #[test]
-fn bytes_at_random_do_no_harm() {
+fn random_bytes_do_no_harm() {
     let trial = Trial::begin(&[]);
     let seed = std::env::var("VATN_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));

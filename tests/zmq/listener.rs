@@ -1,4 +1,4 @@
-//! Where the edges listen: what the system gives, what it refuses, and what is left behind.
+//! Where the edges listen: the system's choices, refusals, and files left behind.
 
 use crate::support::broker::Broker;
 use crate::support::edges::until;
@@ -17,7 +17,7 @@ fn bind(endpoint: &str) -> Result<Edge, EdgeError> {
     let endpoints = [endpoint.to_owned()];
     let limits = Limits::default();
     let bound = Edge::bind("--router", &endpoints, &limits, || {});
-    // The runtime must outlive what is bound in it.
+    // The runtime must outlive the edges bound in it.
     Box::leak(Box::new(Runtime::new().unwrap())).block_on(bound)
 }
 
@@ -28,20 +28,20 @@ fn refusal(endpoint: &str) -> String {
 }
 
 #[test]
-fn port_0_and_names_become_what_the_system_gave() {
-    for (asked, given) in [
+fn port_0_and_names_become_the_address_in_use() {
+    for (requested, given) in [
         ("tcp://127.0.0.1:0", "tcp://127.0.0.1:"),
         ("tcp://localhost:0", "tcp://"),
         ("tcp://[::1]:0", "tcp://[::1]:"),
         ("tcp://*:0", "tcp://0.0.0.0:"),
     ] {
-        let real = bind(asked).unwrap().endpoints().remove(0);
-        assert!(real.starts_with(given) && !real.ends_with(":0"), "{asked} became {real}");
+        let real = bind(requested).unwrap().endpoints().remove(0);
+        assert!(real.starts_with(given) && !real.ends_with(":0"), "{requested} became {real}");
     }
 }
 
 #[test]
-fn what_cannot_be_listened_on_says_why_and_what_helps() {
+fn an_endpoint_that_cannot_be_bound_reports_cause_and_cure() {
     let folder = tempfile::tempdir().unwrap();
     let taken = bind("tcp://127.0.0.1:0").unwrap();
     assert!(refusal(&taken.endpoints()[0]).contains("something listens there already"));
@@ -57,7 +57,7 @@ fn what_cannot_be_listened_on_says_why_and_what_helps() {
 }
 
 #[test]
-fn a_dead_sockets_file_is_replaced_a_living_ones_is_not() {
+fn a_dead_sockets_file_is_replaced_and_a_live_one_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vatn.sock");
     let endpoint = format!("ipc://{}", path.display());
@@ -103,20 +103,20 @@ fn limit_files(broker: &Broker, limit: usize) {
 }
 
 #[test]
-fn who_waits_to_be_accepted_is_while_others_go_one_by_one() {
+fn a_waiting_connection_is_accepted_while_others_leave_one_by_one() {
     let broker = Broker::start(&["--handshake-ms", "60000"]);
     let mut others: Vec<Peer> = (0..100).map(|_| Peer::silent(&broker.router)).collect();
     for other in &mut others {
         assert!(other.is_greeted_within(Duration::from_secs(10)));
     }
     limit_files(&broker, open_files(&broker) + 10);
-    // The broker waits for this one already.
+    // The broker waits to accept this one already.
     let _first = Peer::silent(&broker.router);
-    let mut waits = Peer::silent(&broker.router);
-    until("it says so", || broker.log().contains("cannot accept"));
-    assert!(!waits.is_greeted_within(Duration::from_millis(1_500)));
-    // Each that goes makes room; and none of them is to have the pause begin anew.
-    while !waits.is_greeted_within(Duration::from_millis(50)) {
+    let mut waiting = Peer::silent(&broker.router);
+    until("a warning is logged", || broker.log().contains("cannot accept"));
+    assert!(!waiting.is_greeted_within(Duration::from_millis(1_500)));
+    // Each that leaves makes room; and none of them may restart the accept pause.
+    while !waiting.is_greeted_within(Duration::from_millis(50)) {
         others.pop().expect("accepted before the last of the others is gone");
     }
     assert!(!others.is_empty());
@@ -128,7 +128,7 @@ fn a_lack_of_file_descriptors_neither_spins_nor_ends_the_loop() {
     let honest = Honest::start(&broker.router);
     limit_files(&broker, open_files(&broker) + 12);
     let mut waiting: Vec<Peer> = (0..40).map(|_| Peer::silent(&broker.router)).collect();
-    until("it says so", || broker.log().contains("cannot accept"));
+    until("a warning is logged", || broker.log().contains("cannot accept"));
     let before = broker.ticks();
     std::thread::sleep(Duration::from_secs(1));
     let used = broker.ticks() - before;

@@ -1,4 +1,4 @@
-//! Promise 5 at the ZeroMQ edges: what peers may cost, by what the code counts.
+//! Promise 5 at the ZeroMQ edges: the memory that peers may cost, as the broker counts it.
 
 use crate::support::broker::Broker;
 use crate::support::commands::request;
@@ -15,7 +15,7 @@ fn ping() -> Vec<u8> {
     command("PING", b"\0\0ctx")
 }
 
-/// What is in the network memory of `stats`: of which category, which member.
+/// A number of `stats` on network memory: `member` of `category`.
 fn memory(peer: &mut Peer, category: &str, member: &str) -> u64 {
     let stats = peer.call(99, "stats", vec![]).result.unwrap();
     stats["network_memory"][category][member].as_u64().unwrap()
@@ -38,7 +38,7 @@ fn pings_between_frames_change_neither_the_frames_nor_their_order() {
         let set = request(number, "set", vec![number.to_string().into(), number.into()]).0;
         bytes.extend(frame(if has_more { MORE } else { 0 }, &set));
     }
-    // Wherever a read of the broker may end.
+    // At any place where a read of the broker may end.
     for cut in 0..bytes.len() {
         peer.send(&bytes[..cut]).unwrap();
         if cut % 16 == 0 {
@@ -73,13 +73,13 @@ fn pings_between_frames_reset_no_bound() {
 }
 
 #[test]
-fn an_unfinished_message_does_not_live_on_pings() {
+fn pings_do_not_keep_an_unfinished_message_alive() {
     let broker = Broker::start(&["--write-timeout-ms", "500"]);
     let mut pinging = Peer::connect(&broker.router, "DEALER");
     pinging.send(&frame(MORE, b"begun")).unwrap();
     let began = Instant::now();
     while pinging.send(&ping()).is_ok() {
-        assert!(began.elapsed() < SOON, "it lives on its pings");
+        assert!(began.elapsed() < SOON, "its PINGs keep it alive");
         std::thread::sleep(Duration::from_millis(20));
     }
     // The same for the bytes of a command that never ends.
@@ -87,7 +87,7 @@ fn an_unfinished_message_does_not_live_on_pings() {
     endless.send(&[COMMAND | 2, 0, 0, 0, 0, 3, 0, 0, 0, 4]).unwrap();
     let began = Instant::now();
     while endless.send(&[b'x'; 4]).is_ok() {
-        assert!(began.elapsed() < SOON, "it never ends");
+        assert!(began.elapsed() < SOON, "its command never ends");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(broker.stop().success());
@@ -95,7 +95,7 @@ fn an_unfinished_message_does_not_live_on_pings() {
 
 #[test]
 fn slow_readers_of_large_replies_give_way_to_an_honest_one() {
-    // The attackers' replies fill three quarters of it, which is all that large ones may take.
+    // The attackers' replies fill three quarters of the quota, all that large ones may take.
     let broker =
         Broker::start(&["--max-outgoing-bytes", "33554432", "--max-unread-bytes", "8388608"]);
     let mut honest = Peer::connect(&broker.router, "DEALER");
@@ -134,7 +134,7 @@ fn slow_readers_of_large_replies_give_way_to_an_honest_one() {
 }
 
 #[test]
-fn slow_subscribers_of_large_changes_give_way_too() {
+fn slow_subscribers_of_large_changes_give_way_to_an_honest_one() {
     let broker =
         Broker::start(&["--max-outgoing-bytes", "33554432", "--max-unread-bytes", "8388608"]);
     let mut honest = Peer::connect(&broker.router, "DEALER");
@@ -166,7 +166,7 @@ fn slow_subscribers_of_large_changes_give_way_too() {
 }
 
 #[test]
-fn unfinished_messages_give_way_to_one_that_goes_on() {
+fn stalled_messages_give_way_to_one_that_progresses() {
     let broker =
         Broker::start(&["--max-incoming-bytes", "33554432", "--max-message-bytes", "8388608"]);
     let mut honest = Peer::connect(&broker.router, "DEALER");
@@ -181,7 +181,7 @@ fn unfinished_messages_give_way_to_one_that_goes_on() {
         .into_iter()
         .map(|mut peer| {
             std::thread::spawn(move || {
-                // As much as it takes, and a trickle with PINGs in it then.
+                // First all bytes that the socket takes, then a trickle with PINGs in it.
                 let _ = peer.send(&vec![0; 2 << 20]);
                 while peer.send(&[0; 100]).is_ok() {
                     std::thread::sleep(Duration::from_millis(20));
@@ -202,7 +202,7 @@ fn unfinished_messages_give_way_to_one_that_goes_on() {
 }
 
 #[test]
-fn subscriptions_are_counted_by_what_they_take() {
+fn subscriptions_are_counted_by_their_memory() {
     let broker = Broker::start(&["--max-subscription-bytes", "1500000"]);
     let mut honest = Peer::connect(&broker.router, "DEALER");
     let mut many = Vec::new();
@@ -223,7 +223,7 @@ fn subscriptions_are_counted_by_what_they_take() {
     let _ = third.send(&many);
     assert!(third.is_cut_within(SOON));
     until("the log says why", || broker.log().contains("--max-subscription-bytes"));
-    // Those of others, and few ones, go on; and who leaves gives back.
+    // Other and small subscriptions stay; and a peer that leaves gives its memory back.
     let mut fourth = Peer::connect(&broker.publisher, "SUB");
     fourth.send(&message(&[b"\x01\xFFbeat"])).unwrap();
     assert_eq!(fourth.receive().unwrap()[0], b"\xFFbeat");
@@ -233,7 +233,7 @@ fn subscriptions_are_counted_by_what_they_take() {
 }
 
 #[test]
-fn silent_and_quiet_peers_give_their_slot_to_a_newcomer() {
+fn silent_and_quiet_peers_give_their_slot_to_a_new_connection() {
     let broker = Broker::start(&["--max-connections", "12", "--handshake-ms", "60000"]);
     for endpoint in [&broker.router, &broker.publisher] {
         let socket_type = if endpoint == &broker.router { "DEALER" } else { "SUB" };
@@ -246,7 +246,7 @@ fn silent_and_quiet_peers_give_their_slot_to_a_newcomer() {
             .collect();
         let silent = others.iter_mut().step_by(3);
         silent.for_each(|silent| assert!(silent.is_greeted_within(SOON)));
-        // Twice as many newcomers as there are slots: each is served.
+        // Twice as many new connections as there are slots: each is served.
         let newcomers: Vec<Peer> = (0..24).map(|_| Peer::connect(endpoint, socket_type)).collect();
         assert!(others.iter_mut().all(|other| other.is_cut_within(SOON)));
         drop(newcomers);
@@ -255,7 +255,7 @@ fn silent_and_quiet_peers_give_their_slot_to_a_newcomer() {
 }
 
 #[test]
-fn a_peer_that_only_heartbeats_gives_its_slot_before_one_that_came_after_it() {
+fn a_peer_with_only_heartbeats_gives_its_slot_before_a_later_one() {
     let broker = Broker::start(&["--max-connections", "3"]);
     for (endpoint, socket_type) in [(&broker.router, "DEALER"), (&broker.publisher, "SUB")] {
         let mut peers: Vec<Peer> = (0..3).map(|_| Peer::connect(endpoint, socket_type)).collect();
@@ -286,7 +286,7 @@ fn a_peer_that_has_ended_its_side_gets_all_its_replies() {
         for id in count..count + 50 {
             bytes.extend(message(&[&request(id, "get", vec!["k".into()]).0]));
         }
-        // The rest of a message that will never be whole.
+        // The rest of a message that is never completed.
         bytes.extend(frame(MORE, b"\x94"));
         peer.send(&bytes).unwrap();
         peer.end_sending();
@@ -308,6 +308,6 @@ fn a_peer_that_has_ended_its_side_gets_all_its_replies() {
     .0]))
         .unwrap();
     peer.end_sending();
-    assert_eq!(peer.response().id, Some(1), "also what takes its time");
+    assert_eq!(peer.response().id, Some(1), "deferred replies too");
     assert!(broker.stop().success());
 }

@@ -1,5 +1,5 @@
-//! The change edge: what a subscriber asked for, in order, provably complete, or told what it
-//! missed.
+//! The change edge: subscribers get the changes they subscribed to, in order and provably complete,
+//! or a notice of those they missed.
 
 use crate::support::commands::request;
 use crate::support::edges::{Edges, until};
@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// A message of the publisher.
 #[derive(Debug, Clone, PartialEq)]
-struct EncodedRecord {
+struct Publication {
     topic: Vec<u8>,
     seq: u64,
     op: String,
@@ -26,7 +26,7 @@ struct EncodedRecord {
     value: Vec<u8>,
 }
 
-impl EncodedRecord {
+impl Publication {
     fn decode(frames: &[Vec<u8>]) -> Self {
         let [topic, header, value] = frames else { panic!("{} frames", frames.len()) };
         let mut rest = header.as_slice();
@@ -48,12 +48,12 @@ impl EncodedRecord {
         }
     }
 
-    /// The next change, whatever beats come before it.
+    /// The next change; skips beats before it.
     fn next(peer: &mut Peer) -> Self {
         loop {
-            let told = Self::decode(&peer.receive().unwrap());
-            if told.op != "beat" {
-                return told;
+            let publication = Self::decode(&peer.receive().unwrap());
+            if publication.op != "beat" {
+                return publication;
             }
         }
     }
@@ -65,15 +65,15 @@ fn start() -> Edges {
     edges
 }
 
-/// A subscriber of ZMTP 3.1 whose subscriptions have taken effect: the beat of its own topic says
-/// so.
+/// A subscriber of ZMTP 3.1 whose subscriptions have taken effect, as the beat of its own topic
+/// shows.
 fn subscriber(edges: &Edges, prefixes: &[&[u8]]) -> Peer {
     let mut peer = Peer::connect(&edges.publisher, "SUB");
     for prefix in prefixes {
         peer.send(&command("SUBSCRIBE", prefix)).unwrap();
     }
     peer.send(&command("SUBSCRIBE", b"\xFFbeat")).unwrap();
-    assert_eq!(EncodedRecord::decode(&peer.receive().unwrap()).op, "beat");
+    assert_eq!(Publication::decode(&peer.receive().unwrap()).op, "beat");
     peer
 }
 
@@ -91,46 +91,46 @@ fn pack(value: &Value) -> Vec<u8> {
 }
 
 #[test]
-fn a_subscriber_gets_what_begins_with_its_prefixes_and_can_prove_it() {
+fn a_subscriber_gets_all_changes_under_its_prefixes_and_can_prove_it() {
     let alone = start();
-    gets_what_begins_with_its_prefixes(&alone);
+    assert_changes_under_its_prefixes(&alone);
     // Records are encoded for all subscribers together, where there are several.
     let among_others = start();
     let _others = [b"".as_slice(), b"a1"].map(|prefix| subscriber(&among_others, &[prefix]));
-    gets_what_begins_with_its_prefixes(&among_others);
+    assert_changes_under_its_prefixes(&among_others);
 }
 
 #[test]
-fn what_passed_before_a_further_subscription_shows_as_a_gap() {
+fn changes_before_a_further_subscription_show_as_a_gap() {
     let edges = start();
     let mut writer = writer(&edges);
     let mut peer = subscriber(&edges, &[b"b"]);
     set(&mut writer, "b1", 1.into(), vec![]);
-    assert_eq!(EncodedRecord::next(&mut peer).seq, 1);
+    assert_eq!(Publication::next(&mut peer).seq, 1);
     set(&mut writer, "a2", 2.into(), vec![]);
     set(&mut writer, "b3", 3.into(), vec![]);
-    assert_eq!(EncodedRecord::next(&mut peer).prev, 1, "it asked for no a");
+    assert_eq!(Publication::next(&mut peer).prev, 1, "it has not subscribed to a");
     set(&mut writer, "a4", 4.into(), vec![]);
-    until("told", || edges.engine.feed().last_seq() == 4);
+    until("published", || edges.engine.feed().last_seq() == 4);
     peer.send(&command("SUBSCRIBE", b"a")).unwrap();
-    // Where it takes effect is seen by the first of these that is told.
+    // The first change under it shows where the subscription took effect.
     let first = loop {
         let passed = set(&mut writer, "a", 4.into(), vec![]);
         set(&mut writer, "b", 5.into(), vec![]);
-        let told = EncodedRecord::next(&mut peer);
-        // It may be the fourth, where that had not passed yet.
-        if told.topic.starts_with(b"a") {
-            break told;
+        let publication = Publication::next(&mut peer);
+        // It may be the fourth change, if that was not passed yet.
+        if publication.topic.starts_with(b"a") {
+            break publication;
         }
-        assert_eq!(told.seq, passed + 1);
+        assert_eq!(publication.seq, passed + 1);
     };
-    assert_eq!(first.prev, first.seq - 1, "not that of the last change that it was sent");
+    assert_eq!(first.prev, first.seq - 1, "not the last change that it got");
 }
 
-fn gets_what_begins_with_its_prefixes(edges: &Edges) {
+fn assert_changes_under_its_prefixes(edges: &Edges) {
     let mut writer = writer(edges);
     assert_eq!(set(&mut writer, "before", 0.into(), vec![]), 1);
-    until("told", || edges.engine.feed().last_seq() == 1);
+    until("published", || edges.engine.feed().last_seq() == 1);
     let mut peer = subscriber(edges, &[b"a", b"b/"]);
     set(&mut writer, "a1", 1.into(), vec![("durability".into(), "queued".into())]);
     set(&mut writer, "b", 2.into(), vec![]);
@@ -138,10 +138,11 @@ fn gets_what_begins_with_its_prefixes(edges: &Edges) {
     writer.call(2, "set_multi", vec![Value::Array(pairs.to_vec())]).result.unwrap();
     writer.call(3, "delete", vec!["a1".into()]).result.unwrap();
     set(&mut writer, "a", 9.into(), vec![("ttl_ms".into(), 60_000.into())]);
-    // The first of these is not for it, so it is told another `prev` than whoever gets all.
+    // The first of these is not for it, so its `prev` differs from that of a subscriber to
+    // everything.
     let pairs = ["c2", "a5", "a6"].map(|key| Value::Array(vec![key.into(), 4.into()]));
     writer.call(4, "set_multi", vec![Value::Array(pairs.to_vec())]).result.unwrap();
-    let told = |topic: &str, seq, op: &str, place, prev, value: Option<u64>| EncodedRecord {
+    let publication = |topic: &str, seq, op: &str, place, prev, value: Option<u64>| Publication {
         topic: topic.into(),
         seq,
         op: op.to_owned(),
@@ -151,25 +152,28 @@ fn gets_what_begins_with_its_prefixes(edges: &Edges) {
         level: "synced".to_owned(),
         value: value.map_or_else(Vec::new, |value| pack(&value.into())),
     };
-    let first =
-        EncodedRecord { level: "queued".to_owned(), ..told("a1", 2, "set", (0, 1), 1, Some(1)) };
-    let last = EncodedRecord { ttl_ms: Some(60_000), ..told("a", 6, "set", (0, 1), 5, Some(9)) };
+    let first = Publication {
+        level: "queued".to_owned(),
+        ..publication("a1", 2, "set", (0, 1), 1, Some(1))
+    };
+    let last =
+        Publication { ttl_ms: Some(60_000), ..publication("a", 6, "set", (0, 1), 5, Some(9)) };
     let wanted = [
         first,
-        told("b/2", 4, "set", (0, 3), 2, Some(3)),
-        told("a3", 4, "set", (2, 3), 4, Some(3)),
-        told("a1", 5, "delete", (0, 1), 4, None),
+        publication("b/2", 4, "set", (0, 3), 2, Some(3)),
+        publication("a3", 4, "set", (2, 3), 4, Some(3)),
+        publication("a1", 5, "delete", (0, 1), 4, None),
         last,
-        told("a5", 7, "set", (1, 3), 6, Some(4)),
-        told("a6", 7, "set", (2, 3), 7, Some(4)),
+        publication("a5", 7, "set", (1, 3), 6, Some(4)),
+        publication("a6", 7, "set", (2, 3), 7, Some(4)),
     ];
     for want in wanted {
-        assert_eq!(EncodedRecord::next(&mut peer), want);
+        assert_eq!(Publication::next(&mut peer), want);
     }
 }
 
 #[test]
-fn a_change_is_not_told_before_it_is_committed() {
+fn a_change_is_not_published_before_it_is_committed() {
     let mut edges = Edges::start(Limits::default(), WriteQueueConfig::default());
     let mut peer = subscriber(&edges, &[b"k"]);
     writer(&edges).send(&message(&[&request(1, "set", vec!["k".into(), 1.into()]).0])).unwrap();
@@ -177,27 +181,31 @@ fn a_change_is_not_told_before_it_is_committed() {
     std::thread::sleep(QUIET);
     edges.commit();
     loop {
-        let told = EncodedRecord::decode(&peer.receive().unwrap());
-        if told.op == "set" {
+        let publication = Publication::decode(&peer.receive().unwrap());
+        if publication.op == "set" {
             break;
         }
-        assert_eq!((told.op.as_str(), told.seq), ("beat", 0), "not even its seq is told");
+        assert_eq!(
+            (publication.op.as_str(), publication.seq),
+            ("beat", 0),
+            "not even its seq is published"
+        );
     }
 }
 
 #[test]
-fn the_beat_says_how_far_everything_was_told() {
+fn the_beat_has_the_seq_up_to_which_everything_was_published() {
     let edges = start();
     let mut writer = writer(&edges);
     let mut peer = subscriber(&edges, &[b"mine"]);
     let seq = set(&mut writer, "mine", 1.into(), vec![]);
-    assert_eq!(EncodedRecord::next(&mut peer).seq, seq);
+    assert_eq!(Publication::next(&mut peer).seq, seq);
     let other = set(&mut writer, "other", 1.into(), vec![]);
     let beat = loop {
-        let told = EncodedRecord::decode(&peer.receive().unwrap());
-        assert_eq!(told.op, "beat");
-        if told.seq == other {
-            break told;
+        let publication = Publication::decode(&peer.receive().unwrap());
+        assert_eq!(publication.op, "beat");
+        if publication.seq == other {
+            break publication;
         }
     };
     assert_eq!((beat.topic.as_slice(), beat.place, beat.prev), (&b"\xFFbeat"[..], (0, 0), seq));
@@ -214,18 +222,18 @@ fn subscriptions_come_by_message_from_zmtp_3_0_and_can_be_cancelled() {
             peer.send(&frame(0, topic)).unwrap();
         }
         peer.send(&frame(0, b"\x01\xFFbeat")).unwrap();
-        assert_eq!(EncodedRecord::decode(&peer.receive().unwrap()).op, "beat");
+        assert_eq!(Publication::decode(&peer.receive().unwrap()).op, "beat");
         for key in ["one", "three", "two"] {
             set(&mut writer, key, 1.into(), vec![]);
         }
-        assert_eq!(EncodedRecord::next(&mut peer).topic, b"two", "{kind} of ZMTP 3.{minor}");
+        assert_eq!(Publication::next(&mut peer).topic, b"two", "{kind} of ZMTP 3.{minor}");
     }
 }
 
 #[test]
-fn who_falls_behind_is_told_what_it_lost_and_goes_on() {
+fn a_subscriber_that_falls_behind_gets_a_lost_notice_and_continues() {
     falls_behind(200_000);
-    // Larger than what a subscriber may hold without asking.
+    // Larger than the free memory of a subscriber.
     falls_behind(400_000);
 }
 
@@ -240,20 +248,24 @@ fn falls_behind(value_bytes: usize) {
     let writes = 200;
     for seen in 0..writes {
         set(&mut writer, "k", value.clone(), vec![("durability".into(), "memory".into())]);
-        let told = EncodedRecord::next(&mut quick);
-        assert_eq!((told.op.as_str(), told.prev), ("set", seen), "who keeps up misses nothing");
+        let publication = Publication::next(&mut quick);
+        assert_eq!(
+            (publication.op.as_str(), publication.prev),
+            ("set", seen),
+            "a quick subscriber misses nothing"
+        );
     }
     let (mut last, mut lost) = (0, 0);
     while last < writes {
-        let told = EncodedRecord::next(&mut slow);
-        assert_eq!(told.prev, last, "each says what came before it");
-        if told.op == "lost" {
-            assert_eq!(told.topic, b"\xFFlost");
-            lost += told.seq - last;
+        let publication = Publication::next(&mut slow);
+        assert_eq!(publication.prev, last, "each names the one before it");
+        if publication.op == "lost" {
+            assert_eq!(publication.topic, b"\xFFlost");
+            lost += publication.seq - last;
         } else {
-            assert_eq!(told.seq, last + 1);
+            assert_eq!(publication.seq, last + 1);
         }
-        last = told.seq;
+        last = publication.seq;
     }
     println!("{lost} of {writes} were lost");
     assert!(lost > 0 && lost < writes);
@@ -261,7 +273,7 @@ fn falls_behind(value_bytes: usize) {
 }
 
 #[test]
-fn a_subscriber_that_stalls_loses_nothing_and_who_keeps_up_costs_no_memory() {
+fn a_stalled_subscriber_loses_nothing_and_a_quick_one_costs_no_memory() {
     const MIB: usize = 1 << 20;
     let edges = start();
     let feed = edges.engine.feed();
@@ -274,15 +286,18 @@ fn a_subscriber_that_stalls_loses_nothing_and_who_keeps_up_costs_no_memory() {
         until("all is committed", || feed.last_seq() == end);
     };
     write_until(10);
-    assert!(feed.bytes() < 6 * MIB, "{} held, and nobody subscribes", feed.bytes());
+    assert!(feed.bytes() < 6 * MIB, "{} held without a subscriber", feed.bytes());
     let mut slow = subscriber(&edges, &[b""]);
     let (mut last, end) = (10, 40);
     write_until(end);
     assert!(feed.bytes() > 15 * MIB, "{} held for the one that stalls", feed.bytes());
     while last < end {
-        let told = EncodedRecord::next(&mut slow);
-        assert_eq!((told.op.as_str(), told.prev, told.seq), ("set", last, last + 1));
-        last = told.seq;
+        let publication = Publication::next(&mut slow);
+        assert_eq!(
+            (publication.op.as_str(), publication.prev, publication.seq),
+            ("set", last, last + 1)
+        );
+        last = publication.seq;
     }
     until("the memory is given up", || feed.bytes() < 6 * MIB);
 }
@@ -303,8 +318,8 @@ fn many_subscribers_at_their_own_pace_all_get_everything() {
         for (pace, peer) in peers.iter_mut().enumerate() {
             scope.spawn(move || {
                 for seq in 1..=5_000 {
-                    let told = EncodedRecord::next(peer);
-                    assert_eq!((told.seq, told.prev), (seq, seq - 1));
+                    let publication = Publication::next(peer);
+                    assert_eq!((publication.seq, publication.prev), (seq, seq - 1));
                     if pace > 10 && seq % 500 == 0 {
                         std::thread::sleep(Duration::from_millis(pace as u64));
                     }
@@ -318,7 +333,7 @@ fn many_subscribers_at_their_own_pace_all_get_everything() {
 }
 
 #[test]
-fn what_was_committed_before_the_stop_is_told() {
+fn changes_committed_before_the_stop_are_published() {
     let edges = start();
     let mut peer = subscriber(&edges, &[b""]);
     let mut writer = writer(&edges);
@@ -329,13 +344,13 @@ fn what_was_committed_before_the_stop_is_told() {
     until("committed", || edges.engine.feed().last_seq() == 50);
     edges.stop_publisher();
     for seq in 1..=50 {
-        assert_eq!(EncodedRecord::next(&mut peer).seq, seq);
+        assert_eq!(Publication::next(&mut peer).seq, seq);
     }
     assert!(peer.is_cut_within(SOON));
 }
 
 #[test]
-fn another_implementation_subscribes() {
+fn a_subscriber_of_another_implementation_works() {
     let edges = start();
     let mut writer = writer(&edges);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -344,16 +359,17 @@ fn another_implementation_subscribes() {
         socket.connect(&edges.publisher).await.unwrap();
         socket.subscribe("topic/").await.unwrap();
         let mut seq = 0;
-        let told = loop {
-            // A subscription takes effect when it takes effect; until then nothing is sent.
+        let publication = loop {
+            // A subscription takes effect at some point; until then nothing is sent.
             seq = seq.max(set(&mut writer, "topic/1", 5.into(), vec![]));
-            if let Ok(told) = tokio::time::timeout(QUIET, socket.recv()).await {
-                break told.unwrap();
+            if let Ok(publication) = tokio::time::timeout(QUIET, socket.recv()).await {
+                break publication.unwrap();
             }
         };
-        let frames: Vec<Vec<u8>> = told.into_vec().iter().map(|frame| frame.to_vec()).collect();
-        let told = EncodedRecord::decode(&frames);
-        assert_eq!((told.topic.as_slice(), told.seq), (&b"topic/1"[..], seq));
+        let frames: Vec<Vec<u8>> =
+            publication.into_vec().iter().map(|frame| frame.to_vec()).collect();
+        let publication = Publication::decode(&frames);
+        assert_eq!((publication.topic.as_slice(), publication.seq), (&b"topic/1"[..], seq));
     });
 }
 
@@ -372,7 +388,7 @@ fn floods_of_subscriptions_and_other_packets_are_cut() {
     again.send(&command("SUBSCRIBE", b"same").repeat(100_000)).unwrap();
     again.send(&command("SUBSCRIBE", b"\xFFbeat")).unwrap();
     assert_eq!(
-        EncodedRecord::decode(&again.receive().unwrap()).op,
+        Publication::decode(&again.receive().unwrap()).op,
         "beat",
         "one subscription, many times"
     );
@@ -388,5 +404,5 @@ fn floods_of_subscriptions_and_other_packets_are_cut() {
     }
     Peer::connect(&edges.publisher, "SUB").send_until_cut(&command("PING", &[0; 10]).repeat(1_000));
     set(&mut writer(&edges), "k", 1.into(), vec![]);
-    assert_eq!(EncodedRecord::next(&mut honest).topic, b"k");
+    assert_eq!(Publication::next(&mut honest).topic, b"k");
 }

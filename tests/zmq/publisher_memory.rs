@@ -1,20 +1,20 @@
-//! What large changes take on their way to subscribers that do not read them, and that one that
-//! reads is told them all the same.
+//! The memory of large changes for subscribers that do not read them; a subscriber that reads gets
+//! the changes all the same.
 
 use crate::support::broker::Broker;
 use crate::support::peer::{Peer, command};
 use rmpv::Value;
 
 const MIB: usize = 1 << 20;
-/// What changes may take, all subscribers together.
+/// The memory for changes, all subscribers together.
 const LIMIT: usize = 40 * MIB;
-/// More than the two systems hold for a connection, and more than half of the limit with another.
+/// More than the two systems buffer for a connection; two of these exceed half of the limit.
 const VALUE: usize = 16 * MIB;
-/// What the broker takes besides, with the allocator's slack: the write, its record, the log, and
-/// where the workers' round falls into this, the tables. A value for each would be 256 MiB.
+/// The broker's other memory, with the allocator's slack: the write, its record, the log, and where
+/// a checkpoint falls into this, the tables. A value for each subscriber would be 256 MiB.
 const BEYOND: usize = 120 * MIB;
 
-/// A subscriber to everything, whose subscription has taken effect: the beat says so.
+/// A subscriber to everything whose subscription has taken effect, as the beat shows.
 fn subscriber(broker: &Broker) -> Peer {
     let mut peer = Peer::connect(&broker.publisher, "SUB");
     peer.send(&command("SUBSCRIBE", b"")).unwrap();
@@ -40,7 +40,7 @@ fn large(peer: &mut Peer) -> u8 {
 }
 
 #[test]
-fn large_changes_that_nobody_reads_keep_within_the_limit() {
+fn unread_large_changes_stay_within_the_limit() {
     let limit = LIMIT.to_string();
     let limits = ["--max-unread-bytes", "1048576", "--max-outgoing-bytes", &limit];
     let others = ["--write-timeout-ms", "500", "--durability", "stored", "--max-message-bytes"];
@@ -59,9 +59,9 @@ fn large_changes_that_nobody_reads_keep_within_the_limit() {
     let before = usize::try_from(broker.peak_memory()).unwrap();
     set(&mut writer, 3);
     writer.call(2, "set", vec!["small".into(), 1.into()]).result.unwrap();
-    // Whom the large one does not concern does not wait for room for it.
+    // A subscriber that does not get the large change does not wait for its memory.
     while narrow.receive().unwrap()[0] != b"small" {}
-    // Who reads has its turn when those before it were cut, or are told.
+    // A subscriber that reads gets its turn when those before it were cut or served.
     assert_eq!(large(&mut reads), 3);
     assert_eq!(reads.receive().unwrap()[0], b"small");
     let grown = usize::try_from(broker.peak_memory()).unwrap() - before;

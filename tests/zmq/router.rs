@@ -1,5 +1,5 @@
 //! The command edge: replies in the order of their requests, none before it may be seen, none lost;
-//! and what becomes of them when the queue is full, the disk fails, or the broker stops.
+//! and their fate when the queue is full, the disk fails, or the broker stops.
 
 use crate::support::commands::request;
 use crate::support::edges::{Edges, until};
@@ -33,13 +33,13 @@ fn ids(responses: &[Response]) -> Vec<u64> {
 }
 
 #[test]
-fn no_reply_comes_before_its_level_nor_before_an_earlier_one() {
+fn no_reply_is_sent_before_its_level_or_before_an_earlier_one() {
     let mut edges = edges();
     let mut peer = Peer::connect(&edges.router, "DEALER");
     for each in [set(1, "m", "memory"), set(2, "a", "synced"), ping(3), set(4, "b", "stored")] {
         peer.send(&message(&[&each])).unwrap();
     }
-    assert_eq!(peer.response().id, Some(1), "nothing is to be waited for");
+    assert_eq!(peer.response().id, Some(1), "it has nothing to wait for");
     until("written", || edges.engine.counters().commands.get() >= 4);
     let mut other = Peer::connect(&edges.router, "DEALER");
     other.send(&message(&[&get(5, "a")])).unwrap();
@@ -55,8 +55,8 @@ fn no_reply_comes_before_its_level_nor_before_an_earlier_one() {
 fn only_wait_is_answered_out_of_order() {
     let mut edges = edges();
     let mut peer = Peer::connect(&edges.router, "DEALER");
-    let asked = [wait(1, 1_000, 60_000), wait(2, 1_000, 80), wait(3, 2, 60_000), ping(4)];
-    for each in asked {
+    let requests = [wait(1, 1_000, 60_000), wait(2, 1_000, 80), wait(3, 2, 60_000), ping(4)];
+    for each in requests {
         peer.send(&message(&[&each])).unwrap();
     }
     assert_eq!(peer.response().id, Some(4));
@@ -94,7 +94,7 @@ fn a_message_is_answered_by_one_message() {
 }
 
 #[test]
-fn notifications_get_no_reply_whatever_becomes_of_them() {
+fn notifications_get_no_reply_even_if_they_fail() {
     let edges = edges();
     let mut peer = Peer::connect(&edges.router, "DEALER");
     let bad_key = format!("k{}", "x".repeat(40_000));
@@ -107,7 +107,7 @@ fn notifications_get_no_reply_whatever_becomes_of_them() {
 }
 
 #[test]
-fn a_peer_has_no_more_in_flight_than_it_may() {
+fn requests_in_flight_of_one_peer_are_bounded() {
     let limits = Limits { max_in_flight: 10, ..Limits::default() };
     let mut edges = Edges::start(limits, WriteQueueConfig::default());
     let mut peer = Peer::connect(&edges.router, "DEALER");
@@ -127,7 +127,7 @@ fn a_peer_has_no_more_in_flight_than_it_may() {
 }
 
 #[test]
-fn a_full_queue_slows_writers_then_refuses_them_and_nobody_else() {
+fn a_full_queue_slows_writers_then_refuses_them_and_readers_go_on() {
     let queue = WriteQueueConfig { items: 10, wait_ms: 300, ..WriteQueueConfig::default() };
     let mut edges = Edges::start(Limits::default(), queue);
     edges.commit();
@@ -141,16 +141,16 @@ fn a_full_queue_slows_writers_then_refuses_them_and_nobody_else() {
         assert_eq!(writer.response(), Response { id: Some(id), result: Ok((id + 1).into()) });
     }
     let mut reader = Peer::connect(&edges.router, "DEALER");
-    let asked = Instant::now();
+    let began_reading = Instant::now();
     assert_eq!(reader.call(1, "get", vec!["k3".into()]).result, Ok(3.into()));
-    assert!(asked.elapsed() < Duration::from_millis(250), "readers do not wait");
+    assert!(began_reading.elapsed() < Duration::from_millis(250), "readers do not wait");
     for id in 10..30 {
         let refused = Response { id: Some(id), result: Err("WRITE_QUEUE_FULL".to_owned()) };
         assert_eq!(writer.response(), refused);
     }
     assert!(began.elapsed() >= Duration::from_millis(300), "it waited first");
     assert_eq!(writer.response(), Response { id: Some(30), result: Ok(0.into()) });
-    assert_eq!(edges.engine.len(), 10, "what was refused changed nothing");
+    assert_eq!(edges.engine.len(), 10, "refused writes changed nothing");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn data_over_its_bound_is_refused_and_deletes_make_room() {
 }
 
 #[test]
-fn room_that_comes_in_time_lets_a_waiting_writer_go_on() {
+fn a_waiting_writer_goes_on_once_the_queue_has_room() {
     let queue = WriteQueueConfig { items: 3, wait_ms: 20_000, ..WriteQueueConfig::default() };
     let mut edges = Edges::start(Limits::default(), queue);
     edges.commit();
@@ -194,7 +194,7 @@ fn room_that_comes_in_time_lets_a_waiting_writer_go_on() {
 }
 
 #[test]
-fn when_the_disk_fails_every_held_reply_becomes_an_error_with_its_id() {
+fn a_disk_failure_turns_every_held_reply_into_an_error_with_its_id() {
     let mut edges = edges();
     let mut dealer = Peer::connect(&edges.router, "DEALER");
     let mut req = Peer::connect(&edges.router, "REQ");
@@ -222,7 +222,7 @@ fn when_the_disk_fails_every_held_reply_becomes_an_error_with_its_id() {
 }
 
 #[test]
-fn a_stop_answers_what_was_taken_and_then_ends_the_connection() {
+fn a_stop_answers_accepted_requests_and_then_ends_the_connection() {
     let mut edges = edges();
     let mut peer = Peer::connect(&edges.router, "DEALER");
     for id in 0..50 {
@@ -236,7 +236,7 @@ fn a_stop_answers_what_was_taken_and_then_ends_the_connection() {
     assert!(silent.is_cut_within(Duration::from_secs(5)));
     assert!(!edges.has_router_stopped.load(Ordering::Acquire), "replies are due");
     edges.commit();
-    // What comes now is not taken any more, and does not cost the peer what it was promised.
+    // New requests are not executed any more, and do not cost the peer its due replies.
     let _ = peer.send(&message(&[&ping(99)]).repeat(1000));
     let answered: Vec<Response> = (0..50).map(|_| peer.response()).collect();
     assert_eq!(ids(&answered), (0..50).collect::<Vec<_>>());
@@ -246,7 +246,7 @@ fn a_stop_answers_what_was_taken_and_then_ends_the_connection() {
 }
 
 #[test]
-fn the_last_replies_reach_a_peer_that_went_on_sending() {
+fn the_last_replies_reach_a_peer_that_keeps_sending() {
     let mut edges = edges();
     let mut peer = Peer::connect(&edges.router, "DEALER");
     let large = Value::Binary(vec![7; 200_000]);
@@ -260,8 +260,8 @@ fn the_last_replies_reach_a_peer_that_went_on_sending() {
     std::thread::sleep(QUIET);
     peer.send(&message(&[&ping(9)]).repeat(1_000)).unwrap();
     edges.commit();
-    // All is written to the socket, more than the peer's side of it takes; closing it now, with
-    // unread input, would throw the rest away.
+    // All replies are written to the socket, more than the peer's side of it takes; closing it now,
+    // with unread input, would drop the rest.
     std::thread::sleep(QUIET * 3);
     assert_eq!(peer.response().id, Some(2));
     for _ in 0..4 {

@@ -1,5 +1,5 @@
-//! Promise 5 where a short request asks for much: it is refused before it takes the memory or the
-//! time, and everybody else is served.
+//! Promise 5 for short requests with large effects: they are refused before they take the memory or
+//! the time, and other clients are served.
 
 use crate::support::broker::Broker;
 use crate::support::commands::request;
@@ -11,7 +11,7 @@ use vatn::protocol::writer;
 
 const MIB: u64 = 1 << 20;
 
-/// What a broker may take beyond what it had, for messages of this size and their replies.
+/// A broker's allowed growth for messages of this size and their replies.
 const GROWTH_MAX: u64 = 200 * MIB;
 
 /// A broker, an honest client at work on it, and how much memory it had before the trial.
@@ -51,7 +51,7 @@ fn refused(code: &str) -> Result<Value, String> {
 }
 
 #[test]
-fn a_prefix_before_many_keys_is_not_put_there_before_there_is_room() {
+fn a_prefix_is_not_joined_with_many_keys_before_there_is_room() {
     let trial = Trial::begin();
     let mut peer = trial.peer();
     let prefix = "p".repeat(32_000);
@@ -66,7 +66,7 @@ fn a_prefix_before_many_keys_is_not_put_there_before_there_is_room() {
         let response = Response::decode(&answer);
         assert_eq!(response.result, refused("TOO_LARGE"));
     }
-    // What is within the bounds is joined, and applied.
+    // A prefix within the bounds is joined, and applied.
     let pairs = vec![Value::Array(vec!["a".into(), 1.into()])];
     let short = option("key_prefix", "pre:");
     peer.call(3, "set_multi", vec![pairs.into(), short.clone()]).result.unwrap();
@@ -96,7 +96,7 @@ fn touches_of_a_large_value_do_not_copy_it() {
     broken.push(Value::Array(vec!["incr".into(), Value::Array(vec!["k".into()])]));
     let batch = peer.call(2, "batch", vec![broken.into()]);
     assert_eq!(batch.result, refused("NOT_A_NUMBER"));
-    // Nothing of it is left.
+    // No copy of it is left.
     let meta = peer.call(3, "get", vec!["k".into(), option("meta", true)]).result.unwrap();
     assert_eq!((&meta[0], &meta[2]), (&value, &Value::Nil));
     for id in 10..20 {
@@ -104,7 +104,7 @@ fn touches_of_a_large_value_do_not_copy_it() {
         assert_eq!(touched, Ok(Value::Array(vec![true.into(); 200])));
         peer.call(id, "touch", vec!["k".into(), 1_000_000.into()]).result.unwrap();
     }
-    // What waits for the tables is in the log: the value once, if it still waits.
+    // The log holds unsaved writes: the value once, if it still waits.
     let queued = queue_bytes(&mut peer);
     assert!(queued < 11 << 20, "a touch carries no value: {queued}");
     let history = peer.call(5, "changes", vec![1.into()]).result.unwrap();
@@ -121,7 +121,7 @@ fn touches_of_a_large_value_do_not_copy_it() {
 }
 
 #[test]
-fn large_values_that_nobody_gets_are_not_copied() {
+fn large_values_of_refused_or_unsent_replies_are_not_copied() {
     let trial = Trial::begin();
     let mut peer = trial.peer();
     let value = Value::Binary(vec![7; 15 << 20]);
@@ -149,15 +149,15 @@ fn large_values_that_nobody_gets_are_not_copied() {
     peer.send(&message(&vec![&range[..]; 5_000])).unwrap();
     assert_eq!(peer.call(4, "ping", vec![7.into()]).result, Ok(7.into()));
     let meta = peer.call(5, "get", vec!["big".into(), option("meta", true)]).result.unwrap();
-    assert_eq!(meta[2], Value::Nil, "what was refused has touched nothing");
-    // The last reply alone is there, and on its way twice.
+    assert_eq!(meta[2], Value::Nil, "the refused request touched nothing");
+    // Only the last reply is held, twice on its way.
     let grown = trial.broker.peak_memory() - before;
     assert!(grown < 80 * MIB, "grown by {} MiB", grown / MIB);
     trial.end(GROWTH_MAX);
 }
 
 #[test]
-fn data_beyond_its_share_of_the_memory_there_is_is_refused() {
+fn data_beyond_its_share_of_the_memory_is_refused() {
     let broker = Broker::start_within(1_200_000, &["--durability", "memory"]);
     let mut peer = Peer::connect(&broker.router, "DEALER");
     let value = Value::Binary(vec![7; 15 << 20]);
@@ -183,7 +183,7 @@ fn list_request(method: &str, element: &[u8], len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn more_keys_or_commands_than_a_request_may_hold_are_refused() {
+fn a_request_with_too_many_keys_or_commands_is_refused() {
     const MOST: usize = 16_384;
     let trial = Trial::begin();
     let mut peer = trial.peer();
@@ -203,14 +203,14 @@ fn more_keys_or_commands_than_a_request_may_hold_are_refused() {
     assert_eq!(call(&list_request("batch", &half, 3)), refused("TOO_LARGE"));
     assert!(call(&list_request("batch", &half, 2)).is_ok());
     assert_eq!(call(&list_request("get_multi", b"\xa0", MOST)), Ok(Value::Array(Vec::new())));
-    // Of what was refused nothing was written, and what fits is.
+    // Refused requests wrote nothing, and those within the bound are applied.
     assert_eq!(call(&list_request("get_multi", b"\xa1k", 1)), Ok(Value::Array(Vec::new())));
     assert!(call(&list_request("set_multi", pair, MOST)).is_ok());
     trial.end(2 * GROWTH_MAX);
 }
 
 #[test]
-fn a_batch_of_ranges_passes_over_as_many_items_as_a_request_may_hold() {
+fn the_items_of_a_batch_of_ranges_are_bounded_as_of_one_request() {
     let trial = Trial::begin();
     let mut peer = trial.peer();
     let pair = |key: u32| Value::Array(vec![key.to_string().into(), 1.into()]);
@@ -227,7 +227,7 @@ fn a_batch_of_ranges_passes_over_as_many_items_as_a_request_may_hold() {
 }
 
 #[test]
-fn a_refusal_shows_no_more_of_a_name_than_people_read() {
+fn a_refusal_shows_only_the_start_of_a_long_name() {
     let trial = Trial::begin();
     let mut peer = trial.peer();
     let mut name = Vec::new();

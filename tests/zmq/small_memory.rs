@@ -1,5 +1,5 @@
-//! Promise 5 with the least memory that a broker starts in: by its default limits it takes no more
-//! than there is, whatever peers ask for, send, and leave unread.
+//! Promise 5 with the least memory that a broker starts in: with default limits it stays within
+//! that memory, whatever peers request, send, and leave unread.
 
 use crate::support::broker::Broker;
 use crate::support::commands::request;
@@ -17,7 +17,7 @@ fn set(id: u64, key: &str) -> Vec<u8> {
     frame(0, &request(id, "set", params).0)
 }
 
-fn assert_it_goes_on(broker: Broker) {
+fn assert_it_still_serves(broker: Broker) {
     let mut honest = Peer::connect(&broker.router, "DEALER");
     honest.call(1, "set", vec!["small".into(), 1.into()]).result.unwrap();
     assert_eq!(honest.call(2, "get", vec!["small".into()]).result.unwrap(), Value::from(1));
@@ -25,7 +25,7 @@ fn assert_it_goes_on(broker: Broker) {
 }
 
 #[test]
-fn large_replies_that_nobody_reads_are_made_as_far_as_there_is_memory() {
+fn unread_large_replies_are_made_only_as_far_as_memory_allows() {
     let broker = Broker::start_within(LEAST, &[]);
     let mut first = Peer::connect(&broker.router, "DEALER");
     for number in 0..80 {
@@ -36,23 +36,23 @@ fn large_replies_that_nobody_reads_are_made_as_far_as_there_is_memory() {
     for _ in 0..100 {
         let mut peer = Peer::connect(&broker.router, "DEALER");
         for id in 0..6 {
-            // A page of 4 MiB. The peer may be cut already, since others wait.
+            // A page of 4 MiB. The peer may be cut already, since other connections wait.
             let _ = peer.send(&frame(0, &request(id, "range", vec![]).0));
         }
         peers.push(peer);
     }
-    assert_it_goes_on(broker);
+    assert_it_still_serves(broker);
 }
 
 #[test]
-fn large_writes_are_taken_as_far_as_there_is_memory() {
+fn large_writes_are_accepted_only_as_far_as_memory_allows() {
     let broker = Broker::start_within(LEAST, &[]);
     let writers: Vec<_> = (0..16)
         .map(|writer| {
             let router = broker.router.clone();
             thread::spawn(move || {
                 let mut peer = Peer::connect(&router, "DEALER");
-                // Where others wait for memory, one that is slow may be cut.
+                // Where other connections wait for memory, a slow one may be cut.
                 for id in 0..4 {
                     let _ = peer.send(&set(id, &format!("large{}", (writer + id) % 5)));
                 }
@@ -61,5 +61,5 @@ fn large_writes_are_taken_as_far_as_there_is_memory() {
         })
         .collect();
     writers.into_iter().for_each(|writer| writer.join().unwrap());
-    assert_it_goes_on(broker);
+    assert_it_still_serves(broker);
 }

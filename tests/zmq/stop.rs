@@ -1,11 +1,12 @@
-//! A stop answers what waits, each with what is known of it, and leaves nobody without a reply.
+//! A stop answers every waiting request with the state of its write, and leaves none without a
+//! reply.
 
 use crate::support::broker::Broker;
 use crate::support::commands::request;
 use crate::support::peer::{Peer, Response, message};
 use rmpv::Value;
 
-/// A seq that nobody writes here.
+/// A seq that is never written here.
 const FAR: u64 = 1 << 60;
 
 fn wait(id: u64, seq: u64, options: Vec<Value>) -> Vec<u8> {
@@ -13,7 +14,7 @@ fn wait(id: u64, seq: u64, options: Vec<Value>) -> Vec<u8> {
 }
 
 #[test]
-fn a_wait_for_what_nobody_will_write_any_more_is_told_of_the_stop() {
+fn a_wait_for_a_seq_that_is_never_written_gets_stopping_at_the_stop() {
     let broker = Broker::start(&["--durability", "stored"]);
     let mut alone = Peer::connect(&broker.router, "DEALER");
     let mut among = Peer::connect(&broker.router, "DEALER");
@@ -22,17 +23,18 @@ fn a_wait_for_what_nobody_will_write_any_more_is_told_of_the_stop() {
     alone.send(&message(&[&wait(2, FAR, vec![hour])])).unwrap();
     let ping = request(3, "ping", vec![]).0;
     among.send(&message(&[&wait(4, FAR, vec![]), &ping])).unwrap();
-    // Whoever is answered after a wait has had it executed.
+    // A reply to a later request shows that the wait was executed.
     assert_eq!(alone.call(5, "ping", vec![]).id, Some(5));
     let written = among.call(6, "set", vec!["k".into(), 1.into()]);
     assert_eq!(written.id, Some(6));
     broker.terminate();
     let stopping = |id| Response { id: Some(id), result: Err("STOPPING".to_owned()) };
-    let mut told = [alone.response(), alone.response()];
-    told.sort_by_key(|response| response.id);
-    assert_eq!(told, [stopping(1), stopping(2)]);
-    let told: Vec<_> = among.receive().unwrap().iter().map(|it| Response::decode(it)).collect();
-    assert_eq!(told, [stopping(4), Response { id: Some(3), result: Ok(Value::Nil) }]);
+    let mut responses = [alone.response(), alone.response()];
+    responses.sort_by_key(|response| response.id);
+    assert_eq!(responses, [stopping(1), stopping(2)]);
+    let responses: Vec<_> =
+        among.receive().unwrap().iter().map(|it| Response::decode(it)).collect();
+    assert_eq!(responses, [stopping(4), Response { id: Some(3), result: Ok(Value::Nil) }]);
     drop((alone, among));
     assert!(broker.stop().success());
 }

@@ -1,5 +1,5 @@
-//! Connections to the change edge that end without a word, or in the middle of a write: what was
-//! missed is told, or fetched.
+//! Connections to the change edge that end silently, or in the middle of a write: missed changes
+//! are reported, or fetched.
 
 use crate::support::broker::broker;
 use std::sync::{Arc, Mutex};
@@ -11,14 +11,14 @@ use zeromq::{Socket, SocketRecv, SocketSend, XPubSocket, ZmqMessage};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// A test that waits for what never comes is to fail, not to hang.
+/// A test that waits in vain is to fail, not to hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A way to a broker on which connections can go dead: nothing passes any more, and neither end
-/// hears of it.
+/// A proxy to a broker that can make connections go dead: no byte passes any more, and neither end
+/// is notified.
 struct Way {
     endpoint: String,
-    /// Connections that were made before it counts one more are dead.
+    /// Connections made before this counter's last step are dead.
     deaths: watch::Sender<u32>,
     way: tokio::task::JoinHandle<()>,
 }
@@ -57,7 +57,7 @@ fn impatient() -> ClientOptions {
     ClientOptions { beat_timeout: Duration::from_secs(2), ..ClientOptions::default() }
 }
 
-/// What `follower` tells until the first change.
+/// The events of `follower` until the first change.
 async fn until_change(follower: &mut Follower) -> Result<(Vec<Event>, Change)> {
     let mut before = Vec::new();
     loop {
@@ -70,7 +70,7 @@ async fn until_change(follower: &mut Follower) -> Result<(Vec<Event>, Change)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_dead_is_made_again_and_what_was_missed_is_fetched() -> Result {
+async fn a_dead_connection_is_replaced_and_missed_changes_are_fetched() -> Result {
     let broker = broker();
     let way = Way::to(&broker.publisher).await?;
     let options = impatient();
@@ -86,9 +86,9 @@ async fn a_connection_that_is_dead_is_made_again_and_what_was_missed_is_fetched(
     Ok(())
 }
 
-/// A publisher that says what a test tells it to.
+/// A publisher that sends the messages of a test.
 async fn publish_at(endpoint: &str) -> Result<XPubSocket> {
-    // One that was there before may have left its file.
+    // An earlier one may have left its file.
     let _ = std::fs::remove_file(endpoint.strip_prefix("ipc://").unwrap());
     let mut publisher = XPubSocket::new();
     publisher.bind(endpoint).await?;
@@ -107,7 +107,7 @@ fn publication(topic: &[u8], op: &str, numbers: [u64; 4]) -> Result<ZmqMessage> 
     Ok(message)
 }
 
-/// The connection takes the rest of a write with it; what comes next is as if nothing was missed.
+/// The rest of a write is lost with the connection; later messages look as if nothing was missed.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rest_of_a_write_is_a_gap_where_it_cannot_be_fetched() -> Result {
     let folder = tempfile::tempdir()?;

@@ -1,5 +1,5 @@
 //! Messages with a `wait` or a waiting `changes` in them, alone or among other requests: each reply
-//! is due by itself, and none is sent before.
+//! is due on its own, and none is sent early.
 
 use crate::support::commands::request;
 use crate::support::edges::{Edges, until};
@@ -11,7 +11,7 @@ use vatn::config::WriteQueueConfig;
 use vatn::limits::{Limits, WAITING_EACH_MAX};
 
 const QUIET: Duration = Duration::from_millis(100);
-/// A seq that nobody writes here.
+/// A seq that is never written here.
 const FAR: u64 = 1 << 60;
 const MINUTE_MS: u64 = 60_000;
 
@@ -37,7 +37,7 @@ fn answer(id: u64, result: impl Into<Value>) -> Response {
 }
 
 #[test]
-fn a_wait_that_gives_up_does_not_send_what_is_not_there_yet() {
+fn a_wait_that_times_out_does_not_send_other_replies_early() {
     let mut edges = edges();
     let mut peers: Vec<_> = (0..4).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
     send(&mut peers[0], &[set(1, "k", "synced"), wait(2, FAR, 0)]);
@@ -54,7 +54,7 @@ fn a_wait_that_gives_up_does_not_send_what_is_not_there_yet() {
     let changed = receive(&mut peers[3]);
     assert!(changed[0].result.as_ref().is_ok_and(Value::is_array), "{changed:?}");
     assert_eq!(changed[1], answer(9, false));
-    // There is no worker, so what is flushed never gets into the tables.
+    // There is no checkpointer, so a flush never ends.
     assert!(!peers[2].is_cut_within(QUIET));
     send(&mut peers[2], &[ping(10)]);
     assert_eq!(receive(&mut peers[2]), [answer(10, Value::Nil)], "not the answer to the flush");
@@ -67,14 +67,14 @@ fn each_wait_of_a_message_has_its_own_time() {
     let mut peer = Peer::connect(&edges.router, "DEALER");
     send(&mut peer, &[wait(1, FAR, 20), wait(2, 2, MINUTE_MS), wait(3, FAR, 0)]);
     send(&mut peer, &[wait(4, FAR, 80)]);
-    assert_eq!(receive(&mut peer), [answer(4, false)], "the others go on waiting");
+    assert_eq!(receive(&mut peer), [answer(4, false)], "the other waits continue");
     send(&mut peer, &[set(5, "a", "queued"), set(6, "b", "queued")]);
     assert_eq!(receive(&mut peer), [answer(5, 1), answer(6, 2)]);
     assert_eq!(receive(&mut peer), [answer(1, false), answer(2, true), answer(3, false)]);
 }
 
 #[test]
-fn a_wait_gives_up_in_time_in_a_message_too_large_to_be_executed_at_once() {
+fn a_wait_times_out_on_time_in_a_message_too_large_to_execute_at_once() {
     let limits = Limits { max_unread_bytes: 4_000_000, ..Limits::default() };
     let edges = Edges::start(limits, WriteQueueConfig::default());
     let mut peer = Peer::connect(&edges.router, "DEALER");
@@ -95,7 +95,7 @@ fn a_wait_gives_up_in_time_in_a_message_too_large_to_be_executed_at_once() {
 }
 
 #[test]
-fn a_peer_that_leaves_while_it_is_not_read_from_is_noticed() {
+fn a_disconnect_is_noticed_while_reads_are_paused() {
     let limits = Limits { write_timeout_ms: 200, heartbeat_ms: 200, ..Limits::default() };
     let mut edges = Edges::start(limits, WriteQueueConfig::default());
     let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
@@ -105,14 +105,14 @@ fn a_peer_that_leaves_while_it_is_not_read_from_is_noticed() {
         let before = counters().commands.get();
         (1..=limit).for_each(|id| send(peer, &[wait(id, 1, 1 << 60)]));
         until("as many as may wait", || counters().commands.get() == before + limit);
-        // It is read, and not executed; what comes after it is not even read.
+        // The message is read, and not executed; the bytes after it are not even read.
         send(peer, &[ping(limit + 1)]);
     }
     let mut stays = peers.remove(0);
-    // Of one, not even the end arrives: its system cannot send all that comes before.
+    // For one of them, not even the end arrives: its system cannot send all bytes before.
     peers[0].send_until_blocked(&message(&[&ping(limit + 2)]).repeat(1_000));
     drop(peers);
-    until("those who left are gone", || counters().connections.get() == 1);
+    until("closed connections are gone", || counters().connections.get() == 1);
     assert!(!stays.is_cut_within(QUIET));
     edges.commit();
     let mut writer = Peer::connect(&edges.router, "DEALER");
@@ -151,14 +151,14 @@ fn more_changes_than_there_are_pages_are_answered_in_one_message() {
 }
 
 #[test]
-fn pages_that_cannot_be_sent_keep_nobody_from_theirs() {
+fn pages_that_cannot_be_sent_do_not_block_those_of_others() {
     let limits = Limits { max_unread_bytes: 4_000_000, ..Limits::default() };
     let mut edges = Edges::start(limits, WriteQueueConfig::default());
     edges.commit();
     let mut peer = Peer::connect(&edges.router, "DEALER");
     set_large(&mut peer);
     (0..100).for_each(|id| send(&mut peer, &[changes(id, 1)]));
-    // Its message is begun and not ended, so nothing can come between.
+    // Its message is unfinished, so nothing can come between.
     let mut requests: Vec<_> = (100..110).map(|id| get(id, "large")).collect();
     requests.push(wait(110, FAR, MINUTE_MS));
     send(&mut peer, &requests);
@@ -172,7 +172,7 @@ fn pages_that_cannot_be_sent_keep_nobody_from_theirs() {
 }
 
 #[test]
-fn one_connection_leaves_others_room_to_wait() {
+fn one_connection_cannot_take_all_room_for_waits() {
     let mut edges = edges();
     let mut hog = Peer::connect(&edges.router, "DEALER");
     let many: Vec<_> = (0..12_000).map(|id| changes(id, 0)).collect();
@@ -195,7 +195,7 @@ fn one_connection_leaves_others_room_to_wait() {
 }
 
 #[test]
-fn many_connections_with_many_waits_leave_others_room_and_are_told_of_their_limit() {
+fn many_connections_with_many_waits_leave_room_and_get_a_limit_error() {
     let mut edges = edges();
     edges.commit();
     let mut hogs: Vec<_> = (0..30).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
@@ -203,7 +203,7 @@ fn many_connections_with_many_waits_leave_others_room_and_are_told_of_their_limi
         (0..WAITING_EACH_MAX as u64).for_each(|id| {
             let options = Value::Map(vec![
                 ("wait_ms".into(), MINUTE_MS.into()),
-                ("prefix".into(), format!("nobody{id}").into()),
+                ("prefix".into(), format!("unused{id}").into()),
             ]);
             send(hog, &[request(id, "changes", vec![0.into(), options]).0]);
         });
@@ -218,7 +218,7 @@ fn many_connections_with_many_waits_leave_others_room_and_are_told_of_their_limi
     let mut writer = Peer::connect(&edges.router, "DEALER");
     assert_eq!(writer.call(2, "set", vec!["k".into(), 1.into()]).result, Ok(1.into()));
     assert!(is_page(&other.response()));
-    // Those that leave give their places back.
+    // Connections that leave give their places back.
     drop(hogs);
     until("they are gone", || edges.engine.counters().connections.get() == 2);
     for id in 0..WAITING_EACH_MAX as u64 {
@@ -229,7 +229,7 @@ fn many_connections_with_many_waits_leave_others_room_and_are_told_of_their_limi
 }
 
 #[test]
-fn thousands_whose_time_is_up_are_all_answered() {
+fn thousands_of_waits_that_time_out_are_all_answered() {
     let mut edges = edges();
     edges.commit();
     let mut peers: Vec<_> = (0..10).map(|_| Peer::connect(&edges.router, "DEALER")).collect();
@@ -246,7 +246,7 @@ fn thousands_whose_time_is_up_are_all_answered() {
 }
 
 #[test]
-fn more_waits_than_may_overtake_are_answered_in_order() {
+fn waits_beyond_the_overtaking_limit_are_answered_in_order() {
     let mut edges = edges();
     edges.commit();
     let mut peer = Peer::connect(&edges.router, "DEALER");
