@@ -1,4 +1,4 @@
-/** Arguments: what a mistake would turn into something else is refused before anything is sent. */
+/** Arguments: a value that a mistake would change in silence is refused before anything is sent. */
 
 import { types } from "node:util";
 import { lookup } from "node:dns/promises";
@@ -6,7 +6,7 @@ import { InvalidArgument } from "./errors.js";
 import { after } from "./timer.js";
 import { isPlain } from "./writable.js";
 
-// How long is waited for the addresses of a name.
+// How long the addresses of a name are waited for.
 const LOOKUP_MS = 2_000;
 
 const shown = (given) => {
@@ -90,7 +90,7 @@ export function connectSocket(socket, endpoint) {
   try {
     socket.connect(endpoint);
   } catch (cause) {
-    // What waits for events would keep the process alive.
+    // Pending events would keep the process alive.
     socket.close();
     const what = `${shown(endpoint)} is no endpoint: ${cause.message}; give one like "tcp://127.0.0.1:7533"`;
     throw new InvalidArgument(what, { cause });

@@ -11,25 +11,25 @@ import * as wire from "./wire.js";
 
 const PROTOCOL = 1;
 
-// What is asked for in one turn of the event loop goes out together, in messages of at most so much.
+// Commands of one turn of the event loop go out together, in messages of at most this size.
 const MESSAGE_REQUESTS = 1000;
 const MESSAGE_BYTES = 1 << 20;
-// How long a message waits for a connection before those of its requests that have timed out are taken back.
+// How long a message waits for a connection before those of its requests that have timed out are removed.
 const SEND_MS = 200;
-// How much may wait to be sent when a notification is added, with what each request takes besides its bytes. Commands
-// are bounded by whoever awaits their answers.
+// How many bytes may wait to be sent when a notification is added, including each request's overhead. Commands are
+// bounded by the program that awaits their answers.
 const WAITING_BYTES = 64 << 20;
 const REQUEST_BYTES = 100;
-// How often the broker is asked for a sign of life. One that gives none for `timeout`, within these bounds, is taken
-// for gone and connected anew: where the way to it broke without a word, libzmq would wait for ever.
+// How often the broker gets a `ping`. A broker that answers none for `timeout`, within these bounds, is taken for gone
+// and connected anew: where the network fails silently, libzmq would wait for ever.
 const HEARTBEAT_MS = 2_000;
 const PATIENCE_LEAST_MS = 5_000;
 const PATIENCE_MOST_MS = 3_600_000;
 
 export class Client extends Commands {
-  /** Commands without an answer, and without knowing their fate: `client.notify.set("a", 1)`. */
+  /** Commands without an answer, and without knowing their result: `client.notify.set("a", 1)`. */
   notify = new Notifier(this);
-  /** What the broker said of itself. */
+  /** The broker's answer to `hello`. */
   server = null;
 
   #socket;
@@ -66,7 +66,7 @@ export class Client extends Commands {
     this.endpoint = endpoint;
     this.timeout = timeout;
     this.#name = name;
-    // immediate: nothing is sent before there is a connection, so that what timed out is not done later.
+    // immediate: nothing is sent without a connection, so that a command that timed out is not executed later.
     this.#socket = new Dealer({
       linger: 0,
       ipv6,
@@ -87,7 +87,7 @@ export class Client extends Commands {
     this.#timeout = asMs(timeout, "timeout");
   }
 
-  /** Closes the connection; what waits for an answer is rejected. */
+  /** Closes the connection; rejects commands that wait for an answer. */
   close() {
     this.#isClosed = true;
     this.#socket.close();
@@ -110,7 +110,7 @@ export class Client extends Commands {
     if (typeof build !== "function") throw new InvalidArgument("atomic takes a function that gives the commands");
     const block = new Collector();
     const returned = build(block);
-    // What comes after its first await would not be in the block.
+    // Commands after its first await would not be in the block.
     if (typeof returned?.then === "function") throw new InvalidArgument("the function of atomic must not be async");
     const results = await this.batch(block.commands, options);
     return results.map((result, place) => (block.makes[place] ? block.makes[place](result) : result));
@@ -151,7 +151,7 @@ export class Client extends Commands {
     this.server = server;
   }
 
-  /** The broker may have been replaced by one with other limits. */
+  /** Called when the broker may have been replaced by one with other limits. */
   #greetAgain() {
     if (!this.#isClosed) this.#greet().catch(() => {});
   }
@@ -160,7 +160,7 @@ export class Client extends Commands {
     return this.server?.limits?.[name] ?? Infinity;
   }
 
-  /** A message over the broker's limit would end the connection, and its answer be waited for in vain. */
+  /** A message over the broker's limit would end the connection, and its answer would never come. */
   #checkSize({ length }) {
     const max = this.#limit("message_bytes");
     if (length <= max) return;
@@ -172,7 +172,7 @@ export class Client extends Commands {
   #expire(id) {
     const call = this.#pending.get(id);
     if (!call) return;
-    // Whether it goes out is known only when the attempt has ended.
+    // Whether the message goes out is known only when the attempt has ended.
     call.isLate = true;
     if (call.state === "goes") return;
     this.#pending.delete(id);
@@ -210,7 +210,7 @@ export class Client extends Commands {
     this.#isSending = false;
   }
 
-  /** Takes what goes out next from what waits, as much as fits a message, without what nobody waits for any more. */
+  /** Takes the next message's requests from the queue, as many as fit, and drops those that have timed out. */
   #takeMessage() {
     const now = performance.now();
     const message = [];
@@ -220,7 +220,7 @@ export class Client extends Commands {
     let count = 0;
     while (count < this.#outgoing.length && message.length < most) {
       const item = this.#outgoing[count];
-      // The answers of one message come together: what the broker may wait with must not hold back others.
+      // The answers of one message come together: a command that the broker may defer must not delay others.
       const isOther = item.isAlone || message[0]?.isAlone || size + item.frame.length > sizeMost;
       if (message.length > 0 && isOther) break;
       count += 1;
@@ -235,14 +235,14 @@ export class Client extends Commands {
     return message;
   }
 
-  /** No attempt outlasts what it holds: a connection that comes later must not find it. */
+  /** No attempt lasts longer than its requests: a connection that comes later must not send them. */
   #boundAttempt(message) {
     const earliest = message.reduce((least, { until }) => Math.min(least, until), Infinity);
     const left = Math.max(1, Math.min(SEND_MS, Math.floor(earliest - performance.now())));
     if (left !== this.#socket.sendTimeout) this.#socket.sendTimeout = left;
   }
 
-  /** What was not sent waits again, before what came after it, unless its time ran out meanwhile. */
+  /** Unsent requests wait again, before later ones, unless they have timed out meanwhile. */
   #attempted(message, isSent) {
     for (const { call, id } of message) {
       if (!call) continue;
@@ -267,7 +267,7 @@ export class Client extends Commands {
     try {
       this.#settle(wire.response(frame));
     } catch (error) {
-      // Whose answer it was is not known.
+      // The id that the answer belongs to is not known.
       this.#reject(error);
     }
   }

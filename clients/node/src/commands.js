@@ -1,9 +1,9 @@
 /**
- * The commands, one method each, under the names of the protocol; how one is sent is for `_call` of the class
- * that extends this. Options are those of the protocol too: `durability` ("memory", "queued", "stored",
+ * The commands, one method each, under the names of the protocol; the class that extends this sends them with
+ * `_call`. Options are those of the protocol too: `durability` ("memory", "queued", "stored",
  * "synced"), `if` ("absent", "present", or a seq), `ttl_ms`, `key_prefix` and so on. Keys are strings or Uint8Arrays.
  *
- * `_call` gets a function that makes the params, so that a mistake in them is told as any other error of the command.
+ * `_call` gets a function that makes the params, so that a mistake in them is reported as any error of the command.
  */
 
 import { asCommands, asKey, asKeys, asPairs, withOptions } from "./arguments.js";
@@ -19,7 +19,7 @@ const asChange = ([key, [seq, op, index, count, , ttl_ms, level], value]) => ({
 const asMap = (pairs) => new Map(pairs);
 
 export class Commands {
-  /** Who the broker is: server, version, protocol, store_id, seq, limits, features. */
+  /** The broker's identity and properties: server, version, protocol, store_id, seq, limits, features. */
   hello(options) {
     return this._call("hello", () => withOptions([], options));
   }
@@ -77,7 +77,7 @@ export class Commands {
     return this._call("decr", () => withOptions([asKey(key)], options));
   }
 
-  /** Puts text or bytes behind a value, or makes it the value of a missing key; how many bytes it has then. */
+  /** Appends text or bytes to a value, or sets a missing key to them; the length of the new value. */
   append(key, data, options) {
     return this._call("append", () => withOptions([asKey(key), data], options));
   }
@@ -105,12 +105,12 @@ export class Commands {
     return this._call("batch", () => withOptions([asCommands(commands)], options));
   }
 
-  /** Waits until all that was written is in the tables and fsynced; LeakDB's status line. */
+  /** Waits until all earlier writes are in the tables and fsynced; LeakDB's status line. */
   flush() {
     return this._call("flush", () => []);
   }
 
-  /** Asks for the tables to be compacted; ended when `disk.compactions` in `stats` reaches the result. */
+  /** Requests a compaction of the tables; it has ended when `disk.compactions` in `stats` reaches the result. */
   compact() {
     return this._call("compact", []);
   }
@@ -125,7 +125,7 @@ export class Commands {
     return this._call("changes", () => withOptions([after_seq], options), asHistory);
   }
 
-  /** How the broker is doing. */
+  /** The broker's metrics. */
   stats() {
     return this._call("stats", () => []);
   }

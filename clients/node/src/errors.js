@@ -1,4 +1,4 @@
-/** What can go wrong. Every error of this package is a VatnError. */
+/** The errors. Every error of this package is a VatnError. */
 
 export class VatnError extends Error {
   constructor(message, options) {
@@ -7,10 +7,10 @@ export class VatnError extends Error {
   }
 }
 
-/** No answer in time. Whether a write was done is not known. */
+/** No answer in time. It is not known whether a write was done. */
 export class Timeout extends VatnError {}
 
-/** Something answered that does not speak version 1 of the protocol. */
+/** The peer that answered does not speak version 1 of the protocol. */
 export class ProtocolError extends VatnError {}
 
 /** An argument of the wrong kind; nothing was sent. */

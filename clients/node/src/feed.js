@@ -1,4 +1,4 @@
-/** The feed: the messages of a change endpoint, and how many connections they came over. */
+/** The feed: the messages of a change endpoint, and a count of the connections that they came over. */
 
 import { performance } from "node:perf_hooks";
 import { Subscriber as Socket } from "zeromq";
@@ -6,18 +6,18 @@ import { connectSocket } from "./arguments.js";
 import { VatnError } from "./errors.js";
 import { after } from "./timer.js";
 
-// After so many milliseconds without anything, not even a beat, the connection is given up and made anew: where the way
-// to the broker broke without a word, libzmq would wait for ever. (Its own heartbeats would cut a reader that is slow:
-// they hear no answer while its queue is full.) After each such silence twice as long is waited, until something comes:
-// a large value may be on its way, before which no beat can.
+// After this many milliseconds without any message, not even a beat, the connection is closed and made anew: where the
+// network fails silently, libzmq would wait for ever. (Its own heartbeats would cut a slow reader: they see no answer
+// while its queue is full.) After each such silence the wait is twice as long, until a message comes: a large value may
+// be on its way, before which no beat can come.
 const SILENCE_MS = 5_000;
 const PATIENCE_MAX = 64;
-// How long what has come already may take to be read. Who did something else for long, or stood still, finds the time
-// of the next beat over.
+// How long reading messages that have already arrived may take. A process that was busy or stopped for long finds the
+// time of the next beat over.
 const LAST_LOOK_MS = 100;
 
 /**
- * A SUB socket. libzmq connects it again by itself and says nothing about it; here it is counted.
+ * A SUB socket. libzmq reconnects it silently; the feed counts the connections.
  *
  * `before` is how many connections had been made when the last message that `next` gave was still to come: it came
  * over that one, or over a later one up to `connections()`.
@@ -30,14 +30,15 @@ export class Feed {
   #connections = 0;
   #silence;
   #silent = 0;
-  // How many times as long is waited for something.
+  // The factor by which the wait is longer.
   #patience = 1;
   #isClosed = false;
-  // What the socket is asked for next: a promise, and what came of it.
+  // The pending receive of the socket: a promise, and its outcome.
   #receiving = null;
   #arrived = null;
   #fault = null;
-  // Ends the wait for it. One place, not one more reaction to the promise with each wait: that may be there for days.
+  // Ends the wait for the promise. One callback, and not one more reaction with each wait: the promise may last for
+  // days.
   #wake = null;
 
   constructor(endpoint, topics, { silence = SILENCE_MS, ipv6 = false } = {}) {
@@ -54,7 +55,7 @@ export class Feed {
     this.#socket.close();
   }
 
-  /** How many connections were made until now, those among them that every message so far came over. */
+  /** How many connections were made until now, including those that every message so far came over. */
   async connections() {
     await delivered();
     return this.#connections;
@@ -63,11 +64,11 @@ export class Feed {
   /** The next message, or null when none comes within `patience` ms. */
   async next(patience) {
     if (!this.#receiving) {
-      // Not asked while the socket waits to receive: that would take the signal that it waits for.
+      // Not called while the socket waits to receive: that would take the signal that the socket waits for.
       const isEmpty = !this.#isClosed && !this.#socket.readable;
       if (isEmpty) this.before = this.#connections;
       this.#receiving = this.#receive();
-      // What is there already needs no timer.
+      // A message that is there already needs no timer.
       if (!isEmpty) await this.#receiving;
     }
     const deadline = performance.now() + patience;
@@ -98,7 +99,7 @@ export class Feed {
     this.#socket.connect(this.#endpoint);
   }
 
-  /** Done when something has arrived or failed, or after `ms`. */
+  /** Done when a message has arrived or the receive failed, or after `ms`. */
   async #arrival(ms) {
     if (this.#arrived || this.#fault) return;
     let callOff;
@@ -126,14 +127,14 @@ export class Feed {
     const receiving = this.#receiving;
     if (!receiving || this.#arrived) return;
     await delivered();
-    // The socket waited and waits: nothing was left of what came over the connections before.
+    // The socket waited and waits: all messages of earlier connections were taken.
     if (this.#receiving === receiving && !this.#arrived) this.before = made;
   }
 }
 
 /**
- * Messages and events come by ways of their own. What happened before now is told within a turn of the event loop that
- * begins after now.
+ * Messages and events arrive separately. Events before now are reported within a turn of the event loop that begins
+ * after now.
  */
 async function delivered() {
   for (let turn = 0; turn < 2; turn++) await new Promise(setImmediate);

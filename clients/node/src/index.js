@@ -6,7 +6,7 @@
  *     await client.set("boat", { oars: 2 });
  *     await client.get("boat");
  *
- * `Client` sends commands, `Subscriber` hears of changes; the protocol is proto/PROTOCOL.md in vatn's repository.
+ * `Client` sends commands, `Subscriber` receives changes; the protocol is proto/PROTOCOL.md in vatn's repository.
  */
 
 export { Client } from "./client.js";

@@ -2,20 +2,20 @@
  * Reading: MessagePack to JavaScript values, exactly.
  *
  * The codec that writes has a reader too, but that one makes numbers of keys into strings, keeps one of two equal keys,
- * rounds times, mends text that is not UTF-8, and does not tell where a value ends. Here each of these is an error, and
- * a value can be passed over.
+ * rounds times, mends text that is not UTF-8, and does not report where a value ends. Here each of these is an error,
+ * and a value can be skipped.
  */
 
 import { ExtData } from "@msgpack/msgpack";
 import { Unreadable } from "./errors.js";
 
-// What a broker sends nests 64 levels in a value, and a few around it.
+// A broker's values nest 64 levels, and an answer adds a few around them.
 const DEPTH = 128;
 const DATE_MAX_SECONDS = 8_640_000_000_000;
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 export class Reader {
-  /** Where it is. */
+  /** The position in the bytes. */
   at = 0;
 
   #bytes;
@@ -35,7 +35,7 @@ export class Reader {
     return this.#bytes[this.at] === 0xc0;
   }
 
-  /** One value; what JavaScript has no equal for is returned as Unreadable, with its bytes. */
+  /** One value; a value without an equal in JavaScript is returned as Unreadable, with its bytes. */
   value() {
     const begin = this.at;
     try {
@@ -48,14 +48,14 @@ export class Reader {
     }
   }
 
-  /** Goes into an array; how many elements it has. */
+  /** Enters an array; returns how many elements it has. */
   array() {
     const { kind, count } = this.#head();
     if (kind !== "array") throw new RangeError(`a ${kind} where an array should be`);
     return count;
   }
 
-  /** Passes over one value. */
+  /** Skips one value. */
   skip() {
     for (let left = 1; left > 0; left--) {
       const { kind, count, size } = this.#head();
@@ -72,7 +72,7 @@ export class Reader {
     return begin;
   }
 
-  /** What comes: `count` is a length or the number itself, `size` how many bytes of a number or of a type follow. */
+  /** The next head: `count` is a length or the number itself, `size` how many bytes of a number or of a type follow. */
   #head() {
     const head = this.#bytes[this.#take(1)];
     if (head < 0x80) return { kind: "integer", count: head, size: 0 };
@@ -118,7 +118,7 @@ export class Reader {
   #text(length) {
     const begin = this.#take(length);
     const text = this.#bytes.toString("utf8", begin, this.at);
-    // Which stands for what is not UTF-8, or for itself.
+    // It stands for bytes that are not UTF-8, or for itself.
     return text.includes("\ufffd") ? UTF8.decode(this.#bytes.subarray(begin, this.at)) : text;
   }
 

@@ -1,10 +1,10 @@
-/** Where in an answer the values stand that clients wrote: each is read by itself, so that none hides the others. */
+/** The places in an answer that hold values of clients: each is read by itself, so that none hides the others. */
 
 import { methodName } from "./writable.js";
 
 const value = (reader) => reader.value();
 
-/** An array whose first elements have these shapes, and the others that of `rest`. */
+/** An array whose first elements have these shapes, and the rest the shape `rest`. */
 function array(shapes = [], rest = value) {
   return (reader) => {
     const count = reader.array();

@@ -1,4 +1,4 @@
-/** The subscriber: it knows whether it has heard everything. */
+/** The subscriber: it knows whether it has received every change. */
 
 import { performance } from "node:perf_hooks";
 import { asEndpoint, asKey, asMs, asSeq, asSettings, needsIpv6 } from "./arguments.js";
@@ -24,24 +24,24 @@ const WAIT_MS = 1000;
 export class Subscriber {
   last = -1;
 
-  // Up to which seq changes were seen, of that write maybe not all, and how many connections there had been, at
-  // least, when the last of them came.
+  // The seq of the last change seen, of that write maybe not all changes, and how many connections there had been, at
+  // least, when it arrived.
   #seen = -1;
   #seenOver = 0;
-  // What `prev` of the next message is when it comes over the same connection.
+  // The expected `prev` of the next message, if it comes over the same connection.
   #chain = null;
-  #told;
+  #yielded;
   #ready = [];
   #feed;
   #patience;
   #prefixes;
   #client;
-  // Which history is followed: another store has another.
+  // The history that is followed: another store has another one.
   #store = null;
-  // Up to which seq changes are to be fetched, and the message that must wait until they are told.
+  // The seq up to which changes are to be fetched, and the message that must wait until they are yielded.
   #missing = null;
   #held = null;
-  // Of several prefixes: what was published up to it counts as published before.
+  // With several prefixes: changes published up to this seq count as earlier ones.
   #firstBeat = null;
   #turn = Promise.resolve();
 
@@ -69,11 +69,11 @@ export class Subscriber {
     if (!Array.isArray(prefixes)) throw new InvalidArgument('prefixes must be an array, such as ["lake:"]');
     this.endpoint = endpoint;
     this.last = this.#seen = after === -1 ? -1 : asSeq(after, "after");
-    this.#told = [this.last, Infinity];
+    this.#yielded = [this.last, Infinity];
     this.#client = client;
     this.#prefixes = prefixes.map((prefix, place) => Buffer.from(asKey(prefix, `prefixes[${place}]`)));
     this.#patience = asMs(patience, "patience");
-    // The beat last: subscriptions take effect in order, so the first beat says that all have.
+    // The beat last: subscriptions take effect in order, so the first beat shows that all have.
     this.#feed = new Feed(endpoint, [...this.#prefixes, BEAT], { ipv6 });
   }
 
@@ -86,7 +86,7 @@ export class Subscriber {
     return this;
   }
 
-  /** The next change. Several at once get one each, in order. To wait only so long, use `take`. */
+  /** The next change. Concurrent calls get one each, in order. For a time limit, use `take`. */
   next() {
     return this.#inTurn(async () => {
       while (this.#ready.length === 0) await this.#receive();
@@ -116,7 +116,7 @@ export class Subscriber {
     for (let change; (change = await this.#inTurn(one)) !== null; ) yield change;
   }
 
-  /** Does `step` when those before it are done: whoever asks first gets the first change. */
+  /** Does `step` after the steps before it: the first caller gets the first change. */
   #inTurn(step) {
     const done = this.#turn.then(step);
     this.#turn = done.catch(() => {});
@@ -132,8 +132,8 @@ export class Subscriber {
   async #begin() {
     this.#store = (await this.#client?.hello())?.store_id;
     if (this.#prefixes.length > 1) {
-      // What comes before the first beat may be only some of the changes, and is not kept: that beat is taken for the
-      // first message.
+      // The messages before the first beat may be only some of the changes, and are not kept: that beat is taken for
+      // the first message.
       const deadline = performance.now() + this.#patience;
       let frames;
       do {
@@ -160,10 +160,10 @@ export class Subscriber {
     const { topic, header, value } = parts(frames);
     const [seq, op, index, count, prev, ttl_ms, level] = header;
     const before = frames === this.#firstBeat ? seq : prev;
-    // A connection made anew begins with all that was seen published before.
+    // A new connection begins after all changes that were seen published before.
     const breaksChain = before < this.#seen && prev !== this.#chain;
     if (this.#seen === -1 || seq < this.#seen || breaksChain) {
-      // The first message; or another history that begins.
+      // The first message; or the beginning of another history.
       if (this.#seen !== -1) this.#ready.push(new Missed(0, before));
       this.#startAfter(before);
     }
@@ -180,7 +180,7 @@ export class Subscriber {
     }
     if (op !== "beat" && op !== "lost") {
       this.#ready.push({ key: wire.keyText(topic), op, value, seq, index, count, ttl_ms, level });
-      this.#told = [seq, index];
+      this.#yielded = [seq, index];
       // It came over some connection: at least the first.
       this.#seenOver = Math.max(1, this.#feed.before);
     }
@@ -194,37 +194,37 @@ export class Subscriber {
 
   #startAfter(seq) {
     this.last = this.#seen = seq;
-    this.#told = [seq, Infinity];
+    this.#yielded = [seq, Infinity];
   }
 
-  /** Up to which seq all was seen, now that this message follows. */
+  /** The seq up to which all changes were seen, now that this message follows. */
   async #known(seq, op, prev) {
     const mayHaveMore = this.last < this.#seen;
     const isNextWrite = seq > this.#seen || op === "beat" || op === "lost";
     if (!mayHaveMore || !isNextWrite) return this.#seen;
     // Over one connection, the rest of the write would have come before this. A connection that ends takes the rest
-    // with it, and no gap shows that where nothing was published until the next one was made.
+    // with it, and no gap shows that if nothing was published until the next connection was made.
     const isCut = prev > this.#seen || (await this.#feed.connections()) > this.#seenOver;
     return isCut ? this.last : this.#seen;
   }
 
-  /** Fetches one page of what is missing; what is later comes as it was published. */
+  /** Fetches one page of the missing changes; later ones are yielded as they were published. */
   async #fetch(upTo) {
-    // The last write seen may have had more changes: it is read again, and what was told is passed over.
+    // The last write seen may have had more changes: it is read again, and changes already yielded are skipped.
     const prefix = this.#prefixes.length === 1 ? this.#prefixes[0] : undefined;
     let next = upTo;
     try {
       const page = await this.#client.changes(this.last, { prefix, wait_ms: WAIT_MS });
-      // Asked after the page, so that it is known whose the page is.
+      // Requested after the page, to know which store the page is of.
       const { store_id } = await this.#client.hello();
       if (store_id !== this.#store) return await this.#changeTo(store_id, upTo);
       next = page.next;
       for (const change of page.changes) {
-        const [seq, index] = this.#told;
+        const [seq, index] = this.#yielded;
         const isNew = change.seq > seq || (change.seq === seq && change.index > index);
         if (!isNew || change.seq > upTo || !this.#isOurs(Buffer.from(change.key))) continue;
         this.#ready.push(change);
-        this.#told = [change.seq, change.index];
+        this.#yielded = [change.seq, change.index];
       }
     } catch (cause) {
       this.#ready.push(new Missed(this.last, upTo, { cause }));
@@ -236,12 +236,12 @@ export class Subscriber {
     }
   }
 
-  /** The store was replaced, by one whose seqs have passed those seen: its history was missed up to `seq`. */
+  /** The store was replaced by one whose seqs have passed those seen: its history was missed up to `seq`. */
   async #changeTo(store, seq) {
     this.#ready.push(new Missed(0, seq));
     this.#startAfter(seq);
     this.#missing = null;
-    // The message at hand may still be of the old one; then another is to come, and is to be found out again.
+    // The message at hand may still be of the old store; then another one follows, and is detected again.
     if ((await this.#feed.connections()) <= Math.max(1, this.#feed.before)) this.#store = store;
   }
 
@@ -249,11 +249,11 @@ export class Subscriber {
     return this.#prefixes.some((prefix) => key.subarray(0, prefix.length).equals(prefix));
   }
 
-  /** The next message; null when none comes within `timeout`, which is a Timeout when it is as long as `patience`. */
+  /** The next message; null when none comes within `timeout`, or a Timeout when that is as long as `patience`. */
   async #next(patience, timeout = Infinity) {
     const frames = await this.#feed.next(Math.min(patience, timeout));
     if (frames || timeout < patience) return frames;
-    throw new Timeout(`nothing heard from ${this.endpoint} in time: is \`vatn serve\` running there?`);
+    throw new Timeout(`nothing received from ${this.endpoint} in time: is \`vatn serve\` running there?`);
   }
 }
 

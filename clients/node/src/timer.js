@@ -1,9 +1,9 @@
 /** Waiting with a limit. */
 
-// What a timer of Node can wait at most; it takes more for nothing at all.
+// The longest wait of a Node timer; a longer one counts as none.
 const LONGEST_MS = 2 ** 31 - 1;
 
-/** Calls `done` after `ms` milliseconds, however many; the function that calls it off. */
+/** Calls `done` after `ms` milliseconds, however many; returns the function that cancels it. */
 export function after(ms, done) {
   let timer;
   const wait = (left) => {

@@ -59,7 +59,7 @@ export function result(bytes, shape) {
     const value = shape(reader);
     if (reader.isAtEnd) return value;
   } catch {
-    // It has another shape.
+    // The answer has another shape.
   }
   throw new ProtocolError(`a result of another form: ${Buffer.from(bytes).toString("hex", 0, 64)}`);
 }

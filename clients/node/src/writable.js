@@ -1,4 +1,4 @@
-/** Writing: JavaScript values to MessagePack. What would not come back equal is Unwritable, with the path to it. */
+/** Writing: JavaScript values to MessagePack. A value that would not come back equal is Unwritable, with its path. */
 
 import { isDeepStrictEqual, types } from "node:util";
 import { Encoder, ExtData } from "@msgpack/msgpack";
@@ -7,7 +7,7 @@ import { Unwritable } from "./errors.js";
 const DEPTH = 64;
 const LEAST = -(2n ** 63n);
 const MOST = 2n ** 64n - 1n;
-// Where in the params of a command values stand, and how the path to one begins.
+// The places of values in the params of a command, and the start of the path to each.
 const VALUES = { set: { 1: "value" }, set_multi: { 0: "pairs" }, ping: { 0: "payload" } };
 
 class ExactEncoder extends Encoder {
@@ -132,7 +132,7 @@ class Check {
   #bytes(value) {
     if (!Buffer.isBuffer(value) && !isOwn(value, Uint8Array))
       this.#refuse(`a ${nameOf(value)} would come back as a Buffer`);
-    // To list its members would list all its bytes, which takes a second for a MiB.
+    // Listing its members would list all its bytes, which takes a second for a MiB.
     if (this.#isValue && !isDeepStrictEqual(value, sameBytes(value)))
       this.#refuse("bytes with further members would come back without them");
     return value;

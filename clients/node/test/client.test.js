@@ -25,7 +25,7 @@ const refused = (code, details = {}) => (error) => {
   return true;
 };
 
-test("every command does what it says", async (t) => {
+test("every command returns its documented result", async (t) => {
   const client = await connect(t, await startBroker(t));
   assert.equal(client.server.protocol, 1);
   assert.equal((await client.hello()).server, "vatn");
@@ -82,7 +82,7 @@ test("times to live, waiting for a level, and the history", async (t) => {
   });
 });
 
-test("values come back, integers of 64 bits exactly", async (t) => {
+test("values come back equal, integers of 64 bits exactly", async (t) => {
   const client = await connect(t, await startBroker(t));
   const values = [
     null, true, -1, 0.5, 2 ** 31, 2 ** 32, -(2 ** 31) - 1, Number.MAX_SAFE_INTEGER, Number.MIN_SAFE_INTEGER,
@@ -97,7 +97,7 @@ test("values come back, integers of 64 bits exactly", async (t) => {
   assert.equal(await client.incr("v"), 2 ** 40 + 1, "it is an integer for the broker too");
 });
 
-test("a value that JavaScript has none for rejects its own command alone", async (t) => {
+test("a value without an equal in JavaScript rejects its own command alone", async (t) => {
   const broker = await startBroker(t);
   const client = await connect(t, broker);
   await setRaw(t, broker, "odd", "c703ff010203");
@@ -107,14 +107,14 @@ test("a value that JavaScript has none for rejects its own command alone", async
   assert.equal(well.value, "well");
 });
 
-test("what get_multi returned can be stored", async (t) => {
+test("a result of get_multi can be stored", async (t) => {
   const client = await connect(t, await startBroker(t));
   await client.set_multi({ a: 2 ** 40, b: new Map([["c", [2n ** 60n]]]) });
   await client.set("all", await client.get_multi(["a", "b"]));
   assert.deepEqual(await client.get("all"), { a: 2 ** 40, b: { c: [2n ** 60n] } });
 });
 
-test("text comes back as it went, and what is no UTF-8 is unreadable", async (t) => {
+test("text comes back unchanged, and a str that is not UTF-8 is unreadable", async (t) => {
   const broker = await startBroker(t);
   const client = await connect(t, broker);
   const marked = `\ufeff${"x".repeat(300)}`;
@@ -167,7 +167,7 @@ test("thousands of commands at once are answered each", async (t) => {
   assert.deepEqual(keys, numbers.map((n) => `k${n}`).sort().reverse());
 });
 
-test("an atomic block is done whole or not at all", async (t) => {
+test("an atomic block is executed whole or not at all", async (t) => {
   const client = await connect(t, await startBroker(t));
   const build = (block) => {
     block.set("a", 1);
@@ -184,7 +184,7 @@ test("an atomic block is done whole or not at all", async (t) => {
   assert.equal(await client.get("b"), null);
 });
 
-test("a notification is done before what follows", async (t) => {
+test("a notification is executed before later commands", async (t) => {
   const client = await connect(t, await startBroker(t));
   for (let n = 0; n < 100; n++) client.notify.set("a", n);
   client.notify.incr("none");
@@ -203,7 +203,7 @@ async function silentServer(t) {
   return { server, endpoint: `tcp://127.0.0.1:${server.address().port}` };
 }
 
-test("nobody there, and somebody silent, is said in time with the endpoint", async (t) => {
+test("a missing broker and a silent peer are reported in time with the endpoint", async (t) => {
   const { server, endpoint } = await silentServer(t);
   const wanted = { name: "Timeout", message: new RegExp(`${endpoint} within 300 ms: is .vatn serve. running`) };
   await assert.rejects(Client.connect(endpoint, { timeout: 300 }), wanted);
@@ -211,7 +211,7 @@ test("nobody there, and somebody silent, is said in time with the endpoint", asy
   await assert.rejects(Client.connect(endpoint, { timeout: 300 }), wanted);
 });
 
-test("what timed out for want of a connection is not done later, and the connection comes back", async (t) => {
+test("a command that timed out without a connection is not executed later, and the client reconnects", async (t) => {
   const directory = await temporary(t);
   const broker = await startBroker(t, { directory });
   const client = await connect(t, broker, { timeout: 1000 });
@@ -224,7 +224,7 @@ test("what timed out for want of a connection is not done later, and the connect
   assert.equal(await later, 1);
 });
 
-test("what is said to have found no connection is not done when one comes", async (t) => {
+test("a command reported as unsent is not executed when a connection comes", async (t) => {
   const broker = await startBroker(t);
   const relay = await startRelay(t, broker.router);
   const client = await Client.connect(relay.endpoint);
@@ -248,7 +248,7 @@ test("what is said to have found no connection is not done when one comes", asyn
   assert.ok(done <= count && count <= done + unknown, `${count} of ${done} done and ${unknown} unknown`);
 });
 
-test("notifications that find no connection in time are not sent, and only so many wait", async (t) => {
+test("notifications without a connection in time are not sent, and their queue is bounded", async (t) => {
   const directory = await temporary(t);
   const broker = await startBroker(t, { directory });
   const client = await connect(t, broker);
@@ -268,7 +268,7 @@ test("notifications that find no connection in time are not sent, and only so ma
   assert.deepEqual(await later, new Map([["after", 1]]));
 });
 
-test("an answer that is none rejects what waits, and the client goes on", async (t) => {
+test("an invalid answer rejects the waiting commands, and the client goes on", async (t) => {
   const router = new Router({ linger: 0 });
   t.after(() => router.close());
   await router.bind("tcp://127.0.0.1:*");
@@ -294,7 +294,7 @@ test("a limit longer than timers can wait is kept", async (t) => {
   assert.equal(await waiting, true);
 });
 
-test("a way that broke without a word is left for a new one", async (t) => {
+test("a silently broken connection is replaced", async (t) => {
   const broker = await startBroker(t);
   const relay = await startRelay(t, broker.router);
   const client = await Client.connect(relay.endpoint, { timeout: 1000 });
@@ -302,11 +302,11 @@ test("a way that broke without a word is left for a new one", async (t) => {
   await client.set("a", 1);
   relay.mute();
   await assert.rejects(client.get("a"), /no answer to `get`/);
-  // What goes out while the old connection is still taken for alive is lost with it.
+  // Requests sent while the old connection is still taken for alive are lost with it.
   for (let tries = 0; (await client.get("a").catch(() => null)) !== 1; tries++) assert.ok(tries < 20);
 });
 
-test("closing rejects what waits", async (t) => {
+test("closing rejects the waiting commands", async (t) => {
   const client = await connect(t, await startBroker(t));
   const waiting = client.ping();
   client.close();

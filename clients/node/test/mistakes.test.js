@@ -1,4 +1,4 @@
-/** Mistakes of a program, and of its surroundings: each is told at once, as a VatnError, and changes nothing. */
+/** Mistakes of a program or its environment: each rejects with a VatnError at once, and changes nothing. */
 
 import assert from "node:assert/strict";
 import { createServer } from "node:net";
@@ -92,7 +92,7 @@ test("a mistake is refused before anything is sent", async (t) => {
   }
 });
 
-test("what only the broker can tell is a VatnError too", async (t) => {
+test("a mistake that only the broker detects is a VatnError too", async (t) => {
   const client = await connect(t, await startBroker(t));
   for (const mistake of [
     client.set("b", 1, { ttl_ms: 0 }),
@@ -109,7 +109,7 @@ test("what only the broker can tell is a VatnError too", async (t) => {
     await assert.rejects(mistake, CommandError);
 });
 
-test("a client or subscriber that is made by new says what makes one", () => {
+test("making a client or subscriber by new names the right way", () => {
   for (const [make, name] of [
     [() => new Client("tcp://127.0.0.1:1", 100), "Client.connect"],
     [() => new Subscriber("tcp://127.0.0.1:1", ["a"]), "Subscriber.connect"],
@@ -156,7 +156,7 @@ for (const address of ["[::1]", "localhost"]) {
   });
 }
 
-test("a message over the limit is refused at once, and one at it is not", async (t) => {
+test("a message over the limit is refused at once, and one at the limit is sent", async (t) => {
   const client = await connect(t, await startBroker(t, { flags: ["--max-message-bytes", "65536"] }), {
     timeout: 30_000,
   });
@@ -175,12 +175,12 @@ test("a message over the limit is refused at once, and one at it is not", async 
   assert.equal(await client.count(), 0);
   const head = request(100, "set", ["a", Buffer.alloc(0)]).length;
   await client.set("a", Buffer.alloc(65_536 - head - 2));
-  // Many that fit go in messages that fit.
+  // Many requests that fit are sent in messages that fit.
   await Promise.all(Array.from({ length: 60 }, (_, n) => client.set(`k${n}`, Buffer.alloc(1000 * n))));
   assert.equal(await client.count(), 61);
 });
 
-test("messages hold no more frames than the broker takes", async (t) => {
+test("messages have no more frames than the broker accepts", async (t) => {
   const client = await connect(t, await startBroker(t, { flags: ["--max-frames", "16"] }), { timeout: 30_000 });
   const seqs = await Promise.all(
     Array.from({ length: 100 }, (_, n) => client.set(`k${n}`, n, { durability: "queued" })),
@@ -188,7 +188,7 @@ test("messages hold no more frames than the broker takes", async (t) => {
   assert.equal(seqs.at(-1), 100);
 });
 
-test("a broker that comes back with another limit is asked again", async (t) => {
+test("the limits of a restarted broker are requested again", async (t) => {
   const directory = await temporary(t);
   const broker = await startBroker(t, { directory, flags: ["--max-message-bytes", "65536"] });
   const client = await connect(t, broker, { timeout: 30_000 });
@@ -200,7 +200,7 @@ test("a broker that comes back with another limit is asked again", async (t) => 
   assert.ok(await client.set("a", value));
 });
 
-test("what answers in another form is a ProtocolError", async (t) => {
+test("an answer in another form is a ProtocolError", async (t) => {
   const router = new Router({ linger: 0, receiveTimeout: 20_000 });
   t.after(() => router.close());
   await router.bind("tcp://127.0.0.1:*");
@@ -224,7 +224,7 @@ test("what answers in another form is a ProtocolError", async (t) => {
   await answering;
 });
 
-test("a closed client and subscriber say so", async (t) => {
+test("a closed client and subscriber reject with that reason", async (t) => {
   const broker = await startBroker(t);
   const client = await connect(t, broker);
   const subscriber = await Subscriber.connect(broker.publisher);

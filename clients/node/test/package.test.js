@@ -1,4 +1,4 @@
-/** Installing from a clone, as a program does that uses the client, with the packages of npm's registry. */
+/** Installing from a clone, as a program that uses the client does, with the packages of npm's registry. */
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -23,7 +23,7 @@ const run = async (cwd, command, ...args) => (await promisify(execFile)(command,
 
 const npm = (cwd, command, ...args) => run(cwd, "npm", command, ...QUIETLY, ...args);
 
-/** A clone of the repository in which git shows nothing, as far as the client goes. */
+/** A clone of the repository in which git shows no change in the client. */
 async function cloneIn(root) {
   const clone = join(root, "a clone");
   const isSource = (path) => basename(path) !== "node_modules";
@@ -51,7 +51,7 @@ const INSTALLATIONS = {
 };
 
 for (const [name, install] of Object.entries(INSTALLATIONS)) {
-  test(`${name} gives a client that works, and leaves nothing that git shows`, async (t) => {
+  test(`${name} installs a working client, and leaves no file that git shows`, async (t) => {
     const broker = await startBroker(t);
     const root = dirname(await temporary(t));
     const clone = await cloneIn(root);
@@ -59,8 +59,8 @@ for (const [name, install] of Object.entries(INSTALLATIONS)) {
     await mkdir(program);
     await writeFile(join(program, "package.json"), '{ "name": "program", "private": true }');
     await install(program, join(clone, "clients/node"));
-    const told = await run(program, process.execPath, "--input-type=module", "--eval", PROGRAM, broker.router);
-    assert.equal(told, '{"oars":2}\n');
+    const output = await run(program, process.execPath, "--input-type=module", "--eval", PROGRAM, broker.router);
+    assert.equal(output, '{"oars":2}\n');
     assert.equal(await run(clone, "git", "status", "--porcelain"), "");
   });
 }

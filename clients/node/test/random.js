@@ -1,4 +1,4 @@
-/** Random MessagePack of every kind, in any encoding, and what it says, for comparing. */
+/** Random MessagePack of every kind, in any encoding, and its meaning, for comparing. */
 
 /** Numbers from 0 to 1, the same ones for the same seed. */
 export function seeded(seed) {
@@ -78,7 +78,7 @@ export function randomValue(random, depth = 0) {
   return pick(kinds)();
 }
 
-/** What MessagePack says, whatever its encoding: a float that is an integer is that, the keys of a map have no order. */
+/** The meaning of MessagePack in any encoding: an integral float is an integer, and map keys have no order. */
 export function meaning(bytes) {
   let at = 0;
   const take = (size) => bytes.subarray(at, (at += size));

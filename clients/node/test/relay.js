@@ -1,4 +1,4 @@
-/** A way to a broker that a test can break: a relay of TCP connections. */
+/** A relay of TCP connections to a broker that a test can break. */
 
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
@@ -21,12 +21,12 @@ export async function startRelay(t, target) {
   await once(server, "listening");
   const relay = {
     endpoint: `tcp://127.0.0.1:${server.address().port}`,
-    /** Ends the connections there are; new ones are relayed. */
+    /** Ends the open connections; new ones are relayed. */
     cut() {
       for (const { sockets } of pairs) sockets.forEach((socket) => socket.destroy());
       pairs = [];
     },
-    /** The connections there are stay open, and nothing comes through them any more; new ones are relayed. */
+    /** Open connections stay open, but relay nothing any more; new ones are relayed. */
     mute() {
       for (const pair of pairs) pair.isMute = true;
     },

@@ -1,4 +1,4 @@
-/** The subscriber against a real broker, and its books against a forged one. */
+/** The subscriber against a real broker, and its checks of seq and prev against a forged one. */
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -30,7 +30,7 @@ async function collect(changes) {
   return collected;
 }
 
-test("changes come in order from the moment it is made", async (t) => {
+test("changes come in order once the subscriber is made", async (t) => {
   const { client, subscriber } = await both(t, ["a"]);
   await client.set("a1", { x: 1 }, { durability: "stored" });
   await client.set("b1", 1);
@@ -44,7 +44,7 @@ test("changes come in order from the moment it is made", async (t) => {
   assert.equal(subscriber.last, 4);
 });
 
-/** What a copy of the store makes of a change: of a touch it takes the time alone. */
+/** A copy of the store applies a change: of a touch it takes the time alone. */
 function apply(copy, { key, op, value, ttl_ms }) {
   if (op === "set") copy[key] = [value, ttl_ms !== null];
   else if (op === "touch") copy[key][1] = ttl_ms !== null;
@@ -100,14 +100,14 @@ test("many changes, none missing", async (t) => {
   assert.deepEqual(changes.map((change) => change.value), numbers.filter((n) => n % 2 === 0));
 });
 
-test("silence is said with the endpoint", async () => {
+test("silence is reported with the endpoint", async () => {
   await assert.rejects(Subscriber.connect("tcp://127.0.0.1:1", [""], { patience: 100 }), {
     name: "Timeout",
     message: /tcp:\/\/127.0.0.1:1 in time/,
   });
 });
 
-test("a way that broke without a word is left for a new one", async (t) => {
+test("a silently broken connection is replaced", async (t) => {
   const broker = await startBroker(t);
   const relay = await startRelay(t, broker.publisher);
   const client = await Client.connect(broker.router);
@@ -122,7 +122,7 @@ test("a way that broke without a word is left for a new one", async (t) => {
   await assert.rejects(next(subscriber), (error) => error instanceof Missed && error.after === 1 && error.upTo === 2);
 });
 
-test("what came while the process stood still is read before the connection is given up", async (t) => {
+test("messages received while the process was stopped are read before a reconnect", async (t) => {
   const broker = await startBroker(t);
   const feed = new Feed(broker.publisher, [beat], { silence: 1_500 });
   t.after(() => feed.close());
@@ -135,7 +135,7 @@ test("what came while the process stood still is read before the connection is g
   assert.equal(await feed.connections(), 1);
 });
 
-test("after each silence twice as long is waited", async (t) => {
+test("the wait doubles after each silence", async (t) => {
   const begun = [];
   const server = createServer((socket) => {
     begun.push(performance.now());
@@ -166,7 +166,7 @@ test("waiting while the broker is away leaves nothing behind", async (t) => {
   assert.ok(after - before < 300, `${after - before} promises and functions were left by 3,000 waits`);
 });
 
-test("an endpoint that is none keeps no process alive", async (t) => {
+test("an invalid endpoint keeps no process alive", async (t) => {
   const index = new URL("../src/index.js", import.meta.url);
   const code = `
     import { Subscriber } from ${JSON.stringify(index)};
@@ -180,13 +180,13 @@ test("an endpoint that is none keeps no process alive", async (t) => {
   assert.equal(said, "refused\n");
 });
 
-/** What a forged client says of its store. */
+/** The store of a forged client. */
 const hello = async () => ({ store_id: "0".repeat(32) });
 
 const beat = Buffer.from([0xff, ...Buffer.from("beat")]);
 
 /**
- * A publisher that sends what a test tells it to, and a subscriber that has heard what `first` sent: a beat at seq 10.
+ * A publisher that sends the messages of a test, and a subscriber that has received those of `first`: a beat at seq 10.
  * `reconnect()` cuts the connection; done when the next one has its subscriptions.
  */
 async function forged(t, { prefixes = ["a"], first = (send) => send(beat, 10, "beat", 10), ...options } = {}) {
@@ -215,7 +215,7 @@ async function forged(t, { prefixes = ["a"], first = (send) => send(beat, 10, "b
 
 const next = async (subscriber) => (await subscriber.next()).value.seq;
 
-test("the books", async (t) => {
+test("seq and prev are checked", async (t) => {
   const { subscriber, send } = await forged(t);
   await send("a", 12, "set", 10);
   await send(beat, 15, "beat", 12);
@@ -246,7 +246,7 @@ test("lost is thrown, and another history", async (t) => {
 });
 
 for (const before of ["a change", "a beat", "a beat alone"]) {
-  test(`another history that is behind only where it begins is thrown, after ${before}`, async (t) => {
+  test(`another history that is behind only at first is thrown, after ${before}`, async (t) => {
     const { subscriber, send, reconnect } = await forged(t);
     if (before === "a beat alone") {
       await send(beat, 1000, "beat", 10);
@@ -270,7 +270,7 @@ for (const before of ["a change", "a beat", "a beat alone"]) {
   });
 }
 
-test("a beat and what was fetched make no other history", async (t) => {
+test("a beat behind fetched changes is no other history", async (t) => {
   const { subscriber, send } = await forged(t, { client: paged() });
   await send("a", 11, "set", 10);
   await send(beat, 15, "beat", 11);
@@ -282,7 +282,7 @@ test("a beat and what was fetched make no other history", async (t) => {
   assert.deepEqual(changes.map(({ seq }) => seq), [11, 16, 17, 18, 19, 20, 24, 24]);
 });
 
-test("with a client, what was missed is fetched, and half a write made whole", async (t) => {
+test("with a client, missed changes are fetched, and half a write is completed", async (t) => {
   const written = [[11, 0], [11, 1], [13, 0], [13, 1], [14, 0]];
   const client = {
     hello,
@@ -298,7 +298,7 @@ test("with a client, what was missed is fetched, and half a write made whole", a
   assert.deepEqual(changes.map(({ seq, index }) => [seq, index]), written);
 });
 
-test("the rest of a write that a cut took is missed, though no gap shows it", async (t) => {
+test("the rest of a write lost with a connection is missed without a gap", async (t) => {
   const { subscriber, send, reconnect } = await forged(t);
   await send("a", 11, "set", 10, [0, 3]);
   assert.equal(await next(subscriber), 11);
@@ -311,7 +311,7 @@ test("the rest of a write that a cut took is missed, though no gap shows it", as
   assert.equal(await next(subscriber), 12, "once, and only that write");
 });
 
-test("with a client, the rest of a write that a cut took is fetched", async (t) => {
+test("with a client, the rest of a write lost with a connection is fetched", async (t) => {
   const client = {
     hello,
     changes: async (after) => {
@@ -328,11 +328,11 @@ test("with a client, the rest of a write that a cut took is fetched", async (t) 
   assert.deepEqual((await collected).map(({ seq, index }) => [seq, index]), [[11, 1], [11, 2], [12, 0]]);
 });
 
-test("a write of which only some concerns the subscriber is whole over one connection", async (t) => {
+test("a write with changes outside the prefixes is whole over one connection", async (t) => {
   const { subscriber, send, reconnect } = await forged(t);
   const first = next(subscriber);
   await reconnect();
-  // The subscriber hears of the connection, and that nothing is left of the one before.
+  // The subscriber notices the connection, and that no message of the earlier one is left.
   for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
   await send(beat, 10, "beat", 10);
   await send("a", 11, "set", 10, [0, 3]);
@@ -344,7 +344,7 @@ test("a write of which only some concerns the subscriber is whole over one conne
   assert.equal(subscriber.last, 12);
 });
 
-test("what cannot be fetched is still thrown, with the reason", async (t) => {
+test("Missed is thrown with the reason where fetching fails", async (t) => {
   const client = { hello, changes: async () => Promise.reject(new Error("COMPACTED")) };
   const { subscriber, send } = await forged(t, { client });
   await send("a", 20, "set", 17);
@@ -354,18 +354,18 @@ test("what cannot be fetched is still thrown, with the reason", async (t) => {
 
 /** A client whose broker holds one write to a page. */
 function paged() {
-  const asked = [];
+  const requested = [];
   return {
-    asked,
+    requested,
     hello,
     changes: async (after) => {
-      asked.push(after);
+      requested.push(after);
       return { changes: [{ key: "a", op: "set", value: null, seq: after + 1, index: 0, count: 1 }], next: after + 1 };
     },
   };
 }
 
-test("a store that was replaced and has passed what was seen is another history", async (t) => {
+test("a replaced store with higher seqs is another history", async (t) => {
   const directory = await temporary(t);
   const old = await startBroker(t, { directory });
   const client = await Client.connect(old.router, { timeout: 20_000 });
@@ -385,23 +385,23 @@ test("a store that was replaced and has passed what was seen is another history"
   assert.ok(seqs(await collect(subscriber.until(8))).includes(8));
 });
 
-test("it is made with the first message, also where no beat comes", async (t) => {
+test("a subscriber is made with the first message even without a beat", async (t) => {
   const { subscriber, send } = await forged(t, { first: (send) => send("a", 11, "set", 10) });
   await send("a", 12, "set", 11);
   assert.deepEqual([await next(subscriber), await next(subscriber)], [11, 12]);
 });
 
-test("the past is read as it is taken", async (t) => {
+test("past changes are fetched page by page as they are taken", async (t) => {
   const client = paged();
   const { subscriber } = await forged(t, { client, after: 0, first: (send) => send("a", 11, "set", 10) });
-  assert.deepEqual(client.asked, []);
+  assert.deepEqual(client.requested, []);
   assert.deepEqual([await next(subscriber), await next(subscriber), await next(subscriber)], [1, 2, 3]);
-  assert.deepEqual(client.asked, [0, 1, 2]);
+  assert.deepEqual(client.requested, [0, 1, 2]);
   const changes = await collect(subscriber.until(11));
   assert.deepEqual(changes.map(({ seq }) => seq), [4, 5, 6, 7, 8, 9, 10, 11]);
 });
 
-test("of several prefixes, what comes before the first beat is not kept", async (t) => {
+test("with several prefixes, messages before the first beat are dropped", async (t) => {
   const first = async (send) => {
     await send("a", 11, "set", 10);
     await send("b", 12, "set", 11);
@@ -414,16 +414,16 @@ test("of several prefixes, what comes before the first beat is not kept", async 
   assert.deepEqual(changes.map(({ seq }) => seq), [10, 11, 12, 13, 14]);
 });
 
-test("several prefixes without a beat are given up in time", async (t) => {
+test("several prefixes without a beat time out", async (t) => {
   const first = async (send, isMade) => {
     const turn = () => new Promise((resolve) => setImmediate(resolve, false));
     for (let seq = 11; !(await Promise.race([isMade, turn()])); seq++) await send("a", seq, "set", seq - 1);
   };
   const giving = forged(t, { prefixes: ["a", "b"], patience: 500, first });
-  await assert.rejects(giving, { name: "Timeout", message: /no beat|nothing heard/ });
+  await assert.rejects(giving, { name: "Timeout", message: /no beat|nothing received/ });
 });
 
-test("the past comes first with after", async (t) => {
+test("past changes come first with after", async (t) => {
   const broker = await startBroker(t);
   const client = await Client.connect(broker.router);
   t.after(() => client.close());

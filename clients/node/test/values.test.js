@@ -1,4 +1,4 @@
-/** Values that cannot be read or written: each is told alone, and none is changed in silence. */
+/** Values that cannot be read or written: each is reported alone, and none is changed in silence. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -23,7 +23,7 @@ const collect = async (items) => {
 const keyAndValue = ({ key, value }) => [key, value];
 const isOdd = (value, hex) => value instanceof Unreadable && value.bytes.toString("hex") === hex && value.reason !== "";
 
-test("an unreadable value stands alone in its place", async (t) => {
+test("an unreadable value is reported in its place", async (t) => {
   const { broker, client } = await start(t);
   for (const hex of [
     "81c001",
@@ -80,7 +80,7 @@ test("an unreadable value stands alone in its place", async (t) => {
   }
 });
 
-test("any MessagePack comes as an equal value or as its bytes", async (t) => {
+test("any MessagePack is read as an equal value or as its bytes", async (t) => {
   const { broker, client } = await start(t);
   const seed = Number(process.env.VATN_SEED ?? Math.floor(Math.random() * 2 ** 32));
   t.diagnostic(`VATN_SEED=${seed}`);
@@ -178,7 +178,7 @@ const REFUSED = {
   "65 levels": Array.from({ length: 64 }).reduce((inner) => [inner], [1]),
 };
 
-test("what would not come back equal is refused with its path", async (t) => {
+test("a value that would not come back equal is refused with its path", async (t) => {
   const { client } = await start(t);
   for (const [name, value] of Object.entries(REFUSED)) {
     await t.test(name, async () => {
@@ -211,7 +211,7 @@ test("what would not come back equal is refused with its path", async (t) => {
   }
 });
 
-test("what comes back equal is stored", async (t) => {
+test("a value that comes back equal is stored", async (t) => {
   const { client } = await start(t);
   const values = [
     -0,
@@ -266,7 +266,7 @@ test("what comes back equal is stored", async (t) => {
   assert.equal(Object.getPrototypeOf(await client.ping({ ["__proto__"]: { a: 1 } })), Object.prototype);
 });
 
-test("what comes back as another type is what the README names", async (t) => {
+test("the values that come back as another type are those in the README", async (t) => {
   const { client } = await start(t);
   const realm = runInNewContext(
     "({ plain: { a: [1] }, date: new Date(5), bytes: new Uint8Array([1]), map: new Map([['a', 1]]) })",

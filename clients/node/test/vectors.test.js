@@ -100,7 +100,7 @@ test("each method sends the bytes of the vectors", () => {
     const [, id, method, params] = envelope;
     const positional = described.get(method);
     const options = params[positional];
-    // What this client does not send: longer encodings, options that are nil, empty options, a lone ping.
+    // Encodings that this client does not send: longer ones, options that are nil, empty options, a lone ping.
     if (id !== 7 || positional === undefined || method === "ping" || params.length < positional) continue;
     if (!Array.isArray(params) || !Buffer.from(request(7, method, params)).equals(frame)) continue;
     if (options && (Object.keys(options).length === 0 || Object.values(options).includes(null))) continue;
@@ -114,7 +114,7 @@ test("each method sends the bytes of the vectors", () => {
   }
 });
 
-test("a response is taken apart whatever its id and its result", () => {
+test("a response is decoded with any id and any result", () => {
   const frames = [
     ["94 01 c0 c0 01", null, 1],
     ["94 01 07 c0 c3", 7, true],

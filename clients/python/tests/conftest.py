@@ -20,7 +20,7 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def client(shared):
     """A client of a broker that the file's tests share, emptied."""
-    # What a test before it wrote may still be on its way to the disk.
+    # Writes of an earlier test may still be on their way to the disk.
     with Client(shared.router, timeout=60) as cleaner:
         while cleaner.delete_range(prefix=b"").next is not None:
             pass

@@ -1,4 +1,4 @@
-"""Random MessagePack of every kind, and what it says, for comparing."""
+"""Random MessagePack of every kind, and its meaning, for comparing."""
 
 import math
 import struct
@@ -76,7 +76,7 @@ def mapping(random, depth):
 
 
 def meaning(packed):
-    """What MessagePack says, whatever its encoding: numbers are equal by value, timestamps by time."""
+    """The meaning of MessagePack in any encoding: numbers are equal by value, timestamps by time."""
     said, end = _meaning(packed, 0)
     assert end == len(packed)
     return said

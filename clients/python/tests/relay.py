@@ -1,4 +1,4 @@
-"""A way to a broker that a test can break: a relay of TCP connections."""
+"""A relay of TCP connections to a broker that a test can break."""
 
 import socket
 import threading
@@ -16,13 +16,13 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self):
-        """Ends the connections there are; new ones are relayed."""
+        """Ends the open connections; new ones are relayed."""
         pairs, self._pairs = self._pairs, []
         for pair in pairs:
             pair.close()
 
     def mute(self):
-        """The connections there are stay open, and nothing comes through them any more; new ones are relayed."""
+        """Open connections stay open, but relay nothing any more; new ones are relayed."""
         for pair in self._pairs:
             pair.is_mute = True
 

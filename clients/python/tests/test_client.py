@@ -13,7 +13,7 @@ from vatn import Client
 from relay import Relay
 
 
-def test_every_command_does_what_it_says(client):
+def test_every_command_returns_its_documented_result(client):
     base = client.hello()["seq"]
     assert client.ping({"a": 1}) == {"a": 1}
     assert client.set("boat", {"oars": 2}) == base + 1
@@ -81,7 +81,7 @@ def test_the_history(client):
     assert client.changes(last, wait_ms=50) == ([], last)
 
 
-def test_values_come_back(client):
+def test_values_come_back_equal(client):
     values = [None, True, -1, 2**64 - 1, -(2**63), 0.5, "væ", b"\0\xff", [1, [2]], {"a": {"b": 1}}, {1: "one"}]
     values += [msgpack.ExtType(5, b"x"), msgpack.Timestamp(1, 2)]
     for value in values:
@@ -96,7 +96,7 @@ def test_keys_are_bytes_and_come_back_as_text_where_they_can(client):
     assert client.range(keys_only=True).items == ["text", b"\xfe\x00"]
 
 
-def test_a_str_that_is_not_utf8_comes_back_as_it_went(client):
+def test_a_str_that_is_not_utf8_comes_back_unchanged(client):
     with client.atomic() as block:
         block.set("odd", "\udcff")
     assert client.get("odd") == "\udcff"
@@ -175,7 +175,7 @@ def test_a_block_that_raises_sends_nothing(client):
     assert client.get("a") is None
 
 
-def test_an_atomic_block_is_done_whole_or_not_at_all(client):
+def test_an_atomic_block_is_executed_whole_or_not_at_all(client):
     with client.atomic(durability="stored") as block:
         first, second = block.set("a", 1), block.get("a", meta=True)
     assert second.result == vatn.Entry(1, first.result, None, "stored")
@@ -187,14 +187,14 @@ def test_an_atomic_block_is_done_whole_or_not_at_all(client):
     assert client.get("b") is None
 
 
-def test_a_notification_is_done_before_what_follows(client):
+def test_a_notification_is_executed_before_later_commands(client):
     for n in range(100):
         assert client.notify.set("a", n) is None
     client.notify.incr("none")
     assert client.get("a") == 99
 
 
-def test_nobody_there_is_said_in_time_with_the_endpoint():
+def test_a_missing_broker_is_reported_in_time_with_the_endpoint():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         endpoint = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
@@ -204,7 +204,7 @@ def test_nobody_there_is_said_in_time_with_the_endpoint():
     assert time.monotonic() - begin < 5
 
 
-def test_somebody_silent_is_said_in_time_with_the_command():
+def test_a_silent_peer_is_reported_in_time_with_the_command():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with pytest.raises(vatn.Timeout, match=f"127.0.0.1:{silent.getsockname()[1]}"):
             Client(f"tcp://127.0.0.1:{silent.getsockname()[1]}", timeout=0.3)
@@ -238,7 +238,7 @@ def test_the_connection_comes_back_after_a_restart(start):
         assert client.get("a") == 1
 
 
-def test_a_way_that_broke_without_a_word_is_left_for_a_new_one(shared, monkeypatch):
+def test_a_silently_broken_connection_is_replaced(shared, monkeypatch):
     monkeypatch.setattr("vatn.client.HEARTBEAT", 0.2)
     monkeypatch.setattr("vatn.client.PATIENCE_LEAST", 0.5)
     relay = Relay(shared.router)
@@ -247,7 +247,7 @@ def test_a_way_that_broke_without_a_word_is_left_for_a_new_one(shared, monkeypat
         relay.mute()
         with pytest.raises(vatn.Timeout, match="no answer to `get`"):
             client.get("a")
-        # What goes out while the old connection is still taken for alive is lost with it.
+        # Requests sent while the old connection is still taken for alive are lost with it.
         until = time.monotonic() + 20
         while True:
             try:
@@ -258,7 +258,7 @@ def test_a_way_that_broke_without_a_word_is_left_for_a_new_one(shared, monkeypat
     relay.close()
 
 
-def test_what_waits_in_a_pipeline_gets_its_time_and_holds_back_no_other(shared, client):
+def test_a_deferred_command_in_a_pipeline_gets_its_time_and_delays_no_other(shared, client):
     seq = client.hello()["seq"]
     with Client(shared.router, timeout=1.0) as impatient:
         with impatient.pipeline() as pipeline:
@@ -290,6 +290,6 @@ def test_a_signal_between_two_frames_leaves_no_half_message(client, monkeypatch)
 
 
 def test_a_late_answer_is_not_taken_for_another(client):
-    # An answer to an id that nobody waits for any more, as after a timeout.
+    # An answer to an id without a waiting request, as after a timeout.
     client._send([vatn.wire.request(2**40, "ping", ["late"])], time.monotonic() + 5)
     assert client.ping("now") == "now"

@@ -1,4 +1,4 @@
-"""Mistakes of a program, and of its surroundings: each is told at once, as a VatnError, and changes nothing."""
+"""Mistakes of a program or its environment: each raises a VatnError at once, and changes nothing."""
 
 import os
 import pickle
@@ -74,7 +74,7 @@ def test_a_mistake_is_refused_before_anything_is_sent(client, mistake):
     assert (client.hello()["seq"], client.count()) == before
 
 
-def test_what_only_the_broker_can_tell_is_a_vatn_error_too(client):
+def test_a_mistake_that_only_the_broker_detects_is_a_vatn_error_too(client):
     for mistake in (
         lambda: client.set("b", 1, ttl_ms=0), lambda: client.set("b", 1, ttl_ms="1"), lambda: client.range(limit=0),
         lambda: client.touch("b", 1.5), lambda: client.incr("b", delta=-1), lambda: client.set("b", 1, if_=[]),
@@ -91,7 +91,7 @@ def test_iterables_of_every_kind_are_lists_of_keys(client):
     assert client.set_multi([["a", 1], (b"b", 2)]) and client.get_multi([]) == {} and client.delete_multi(()) == 0
 
 
-def test_a_closed_client_says_so(shared):
+def test_a_closed_client_raises_unusable(shared):
     client, subscriber = Client(shared.router), Subscriber(shared.publisher)
     pipeline = client.pipeline()
     client.close()
@@ -103,7 +103,7 @@ def test_a_closed_client_says_so(shared):
             attempt()
 
 
-def test_a_context_that_was_terminated_says_so(shared):
+def test_a_terminated_context_raises_unusable(shared):
     context = zmq.Context()
     context.term()
     for make in (lambda: Client(shared.router, context=context), lambda: Subscriber(shared.publisher, context=context)):
@@ -118,7 +118,7 @@ def test_times_longer_than_poll_can_wait_are_kept(shared):
 
 
 class Forged:
-    """A broker that gives these results, one after the other, and then none any more."""
+    """A broker that gives these results, one after the other, and then no more."""
 
     def __init__(self, results):
         self._router = zmq.Context.instance().socket(zmq.ROUTER)
@@ -141,7 +141,7 @@ class Forged:
         self._router.close(linger=0)
 
 
-def test_what_answers_in_another_form_is_a_protocol_error():
+def test_an_answer_in_another_form_is_a_protocol_error():
     results = [{"protocol": 1}, [1], {"a": 1}, [[1], None], [[["a", 1]], None, 0], 5]
     with Forged(results) as forged, Client(forged.endpoint, timeout=20) as client:
         for attempt in (lambda: client.get("a", meta=True), client.range, lambda: client.changes(0),
@@ -150,7 +150,7 @@ def test_what_answers_in_another_form_is_a_protocol_error():
                 attempt()
 
 
-def test_a_pipeline_that_fails_midway_keeps_the_replies_that_came(monkeypatch):
+def test_a_pipeline_that_fails_midway_keeps_the_replies_received(monkeypatch):
     monkeypatch.setattr("vatn.client.MESSAGES_UNDER_WAY", 2)
     with Forged([{"protocol": 1}, "first"]) as forged, Client(forged.endpoint, timeout=1) as client:
         with pytest.raises(vatn.Timeout), client.pipeline() as pipeline:
@@ -184,7 +184,7 @@ def has_ipv6():
         return False
 
 
-def test_a_message_over_the_limit_is_refused_at_once_and_one_at_it_is_not(start):
+def test_a_message_over_the_limit_is_refused_at_once_and_one_at_the_limit_is_sent(start):
     broker = start("--max-message-bytes", "65536")
     with Client(broker.router, timeout=30) as client:
         frame = len(vatn.wire.request(100, "set", ["a", b""]))
@@ -204,20 +204,20 @@ def test_a_message_over_the_limit_is_refused_at_once_and_one_at_it_is_not(start)
             block.set("a", over)
         assert client.count() == 0
         client.set("a", fits)
-        # Many that fit go in messages that fit.
+        # Many requests that fit are sent in messages that fit.
         with client.pipeline() as pipeline:
             replies = [pipeline.set(f"k{n}", bytes(1000 * n)) for n in range(60)]
         assert replies[-1].result and client.count() == 61
 
 
-def test_messages_hold_no_more_frames_than_the_broker_takes(start):
+def test_messages_have_no_more_frames_than_the_broker_accepts(start):
     broker = start("--max-frames", "16")
     with Client(broker.router, timeout=30) as client, client.pipeline() as pipeline:
         replies = [pipeline.set(f"k{n}", n, durability="queued") for n in range(100)]
     assert replies[-1].result == 100
 
 
-def test_a_broker_that_comes_back_with_another_limit_is_asked_again(start):
+def test_the_limits_of_a_restarted_broker_are_requested_again(start):
     broker = start("--max-message-bytes", "65536")
     with Client(broker.router, timeout=30) as client:
         broker.stop()
@@ -232,7 +232,7 @@ for n in range(3):
     client.set("parent", n)
 subscriber = vatn.Subscriber(sys.argv[2], client=client, after=0)
 scan, pipeline, notify = client.scan(), client.pipeline(), client.notify
-# The page that it fetched has more, which are ready.
+# The fetched page has more changes, which are ready.
 assert next(subscriber).seq == 1
 if os.fork() == 0:
     attempts = [client.ping, lambda: next(scan), lambda: notify.set("a", 1), lambda: pipeline.get("a"),
@@ -255,7 +255,7 @@ print("well")
 """
 
 
-def test_in_a_forked_child_it_says_so_at_once_and_the_parent_goes_on(start):
+def test_a_forked_child_gets_unusable_at_once_and_the_parent_goes_on(start):
     broker = start()
     run = subprocess.run(
         [sys.executable, "-c", CHILD, broker.router, broker.publisher], timeout=60, capture_output=True, text=True,
@@ -264,7 +264,7 @@ def test_in_a_forked_child_it_says_so_at_once_and_the_parent_goes_on(start):
     assert (run.returncode, run.stdout, run.stderr) == (0, "well\n", "")
 
 
-def test_a_lock_that_another_thread_held_at_the_fork_holds_up_no_child(client):
+def test_a_lock_held_at_the_fork_does_not_block_the_child(client):
     with client._alone():
         child = os.fork()
         if child == 0:
@@ -276,7 +276,7 @@ def test_a_lock_that_another_thread_held_at_the_fork_holds_up_no_child(client):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_errors_can_be_handed_to_another_process():
+def test_errors_can_be_passed_to_another_process():
     for error in (vatn.Unreadable(b"\xc1", "why"), vatn.Unwritable("value", "why"), vatn.Missed(1, 2),
                   vatn.Conflict("CONFLICT", "words", {"seq": 1}), vatn.Timeout("late")):
         copy = pickle.loads(pickle.dumps(error))
@@ -286,7 +286,7 @@ def test_errors_can_be_handed_to_another_process():
 def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch):
     answers = threading.Event()
     monkeypatch.setattr(endpoint, "LOOKUP", 0.1)
-    # Where it is waited for, the name is found to be one of IPv6.
+    # If the resolver were waited for, the name would be found to be one of IPv6.
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(socket.AF_INET6, answers.wait(60))])
     assert needs_ipv6("tcp://slow:1") is False
     answers.set()

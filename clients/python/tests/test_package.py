@@ -1,4 +1,4 @@
-"""Installing from a clone, as a program does that uses the client, with the packages of pip's index."""
+"""Installing from a clone, as a program that uses the client does, with the packages of pip's index."""
 
 import os
 import pathlib
@@ -19,7 +19,7 @@ with vatn.Client(sys.argv[1]) as client:
 
 
 def run(*command, cwd):
-    # Only what was installed is to be found.
+    # Only the installed package is to be found.
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run([str(word) for word in command], cwd=cwd, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -28,9 +28,9 @@ def run(*command, cwd):
 
 @pytest.fixture
 def clone(tmp_path):
-    """A clone of the repository in which git shows nothing, as far as the client goes."""
+    """A clone of the repository in which git shows no change in the client."""
     clone = tmp_path / "a clone"
-    # What a checkout that is in use has besides its sources.
+    # The files of a used checkout besides its sources.
     left_out = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "dist", ".*")
     shutil.copytree(CLIENT, clone / "clients" / "python", ignore=left_out)
     shutil.copy(REPOSITORY / ".gitignore", clone)

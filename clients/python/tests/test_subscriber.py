@@ -15,7 +15,7 @@ from relay import Relay
 
 
 class OneStore:
-    """What a forged client says of its store."""
+    """The store of a forged client."""
 
     store = "0" * 32
 
@@ -29,7 +29,7 @@ def subscriber(client, shared):
         yield subscriber
 
 
-def test_changes_come_in_order_from_the_moment_it_is_made(client, subscriber):
+def test_changes_come_in_order_once_the_subscriber_is_made(client, subscriber):
     first = client.set("a1", {"x": 1}, durability="stored")
     client.set("b1", 1)
     client.set_multi({"a2": 2, "b2": 2})
@@ -44,7 +44,7 @@ def test_changes_come_in_order_from_the_moment_it_is_made(client, subscriber):
 
 
 def apply(copy, change):
-    """What a copy of the store makes of a change: of a touch it takes the time alone."""
+    """A copy of the store applies a change: of a touch it takes the time alone."""
     if change.op == "set":
         copy[change.key] = [change.value, change.ttl_ms is not None]
     elif change.op == "touch":
@@ -83,7 +83,7 @@ def test_several_prefixes_and_none(client, shared):
         assert [change.key for change in some.until(last)] == ["x", "y"]
 
 
-def test_take_waits_for_a_change_as_long_as_it_is_told(client, subscriber):
+def test_take_waits_for_a_change_until_its_timeout(client, subscriber):
     assert subscriber.take(0.05) is None
     client.set("a", 1)
     assert subscriber.take(10).key == "a"
@@ -98,7 +98,7 @@ def test_many_changes_none_missing(client, subscriber):
     assert [change.value for change in subscriber.until(last)] == list(range(0, 20_000, 2))
 
 
-def test_a_reconnect_that_may_have_missed_something_says_so_and_goes_on(client, shared, subscriber):
+def test_a_reconnect_that_may_have_missed_changes_raises_missed_and_continues(client, shared, subscriber):
     before = client.set("a", 1)
     assert [change.value for change in subscriber.until(before)] == [1]
     subscriber._feed._socket.disconnect(shared.publisher)
@@ -111,7 +111,7 @@ def test_a_reconnect_that_may_have_missed_something_says_so_and_goes_on(client, 
     assert [change.value for change in subscriber.until(last)] == [3]
 
 
-def test_with_a_client_what_was_missed_is_fetched(client, shared):
+def test_missed_changes_are_fetched_with_a_client(client, shared):
     with Subscriber(shared.publisher, "a", "b", client=client) as subscriber:
         before = client.set("a", 1)
         assert [change.value for change in subscriber.until(before)] == [1]
@@ -127,7 +127,7 @@ def test_with_a_client_what_was_missed_is_fetched(client, shared):
         assert [change.seq - before for change in changes] == [1, 1, 2, 3]
 
 
-def test_the_past_comes_first_with_after(client, shared):
+def test_past_changes_come_first_with_after(client, shared):
     first = client.set("a", 0)
     with client.pipeline() as pipeline:
         for n in range(1, 500):
@@ -137,7 +137,7 @@ def test_the_past_comes_first_with_after(client, shared):
         assert [change.value for change in subscriber.until(last)] == list(range(2, 501, 2))
 
 
-def test_what_cannot_be_fetched_is_still_raised(forged):
+def test_missed_is_raised_where_fetching_fails(forged):
     class Forgetful(OneStore):
         def changes(self, after, **_):
             raise vatn.Compacted("COMPACTED", "gone", {"first": 15})
@@ -151,7 +151,7 @@ def test_what_cannot_be_fetched_is_still_raised(forged):
     assert next(subscriber).seq == 20
 
 
-def test_half_a_write_is_made_whole_without_repeating_it(forged):
+def test_half_a_write_is_completed_without_repeats(forged):
     class Remembering(OneStore):
         def changes(self, after, **_):
             assert after == 10, "the write that may have more is read again"
@@ -169,7 +169,7 @@ def test_half_a_write_is_made_whole_without_repeating_it(forged):
     ]
 
 
-def test_a_signal_between_two_frames_makes_no_message_of_the_rest(forged, monkeypatch):
+def test_frames_left_after_a_signal_are_not_taken_for_a_message(forged, monkeypatch):
     subscriber, publisher = forged
     recv = zmq.Socket.recv
     received = []
@@ -195,14 +195,14 @@ def test_a_signal_between_two_frames_makes_no_message_of_the_rest(forged, monkey
     assert next(subscriber).seq == 12
 
 
-def test_silence_is_said_with_the_endpoint():
+def test_silence_is_reported_with_the_endpoint():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(vatn.Timeout, match=endpoint):
             Subscriber(endpoint, patience=0.2)
 
 
-def test_a_way_that_broke_without_a_word_is_left_for_a_new_one(shared, client, monkeypatch):
+def test_a_silently_broken_connection_is_replaced(shared, client, monkeypatch):
     monkeypatch.setattr("vatn.feed.SILENCE", 2.0)
     relay = Relay(shared.publisher)
     with Subscriber(relay.endpoint, "a", patience=1.5) as subscriber:
@@ -224,7 +224,7 @@ def test_a_way_that_broke_without_a_word_is_left_for_a_new_one(shared, client, m
 
 
 class Clock:
-    """What a feed takes for `time`: it goes on only as a test says."""
+    """A feed's clock for `time`: it advances only as a test says."""
 
     now = 0.0
 
@@ -233,13 +233,13 @@ class Clock:
 
 
 class Polls:
-    """What a feed takes for its poller: each poll does `step` with the milliseconds that it may wait."""
+    """A feed's poller: each poll does `step` with the milliseconds that it may wait."""
 
     def __init__(self, step):
         self.poll = step
 
 
-def test_what_came_while_the_process_stood_still_is_read_before_the_connection_is_given_up(forged, monkeypatch):
+def test_messages_received_while_the_process_was_stopped_are_read_before_a_reconnect(forged, monkeypatch):
     subscriber, publisher = forged
     clock, feed = Clock(), subscriber._feed
     monkeypatch.setattr("vatn.feed.time", clock)
@@ -253,7 +253,7 @@ def test_what_came_while_the_process_stood_still_is_read_before_the_connection_i
     assert feed.connections() == 1
 
 
-def test_after_each_silence_twice_as_long_is_waited_until_something_comes(forged, monkeypatch):
+def test_the_wait_doubles_after_each_silence_until_a_message_comes(forged, monkeypatch):
     subscriber, publisher = forged
     clock, feed, waits = Clock(), subscriber._feed, []
     monkeypatch.setattr("vatn.feed.time", clock)
@@ -277,14 +277,14 @@ def test_after_each_silence_twice_as_long_is_waited_until_something_comes(forged
     assert waits == [5]
 
 
-def test_closing_twice_is_closing(shared):
+def test_closing_twice_is_allowed(shared):
     with Subscriber(shared.publisher) as subscriber:
         subscriber.close()
         subscriber.close()
 
 
 class Forged:
-    """A publisher that sends what a test tells it to, and a subscriber of it."""
+    """A publisher that sends the messages of a test, and a subscriber to it."""
 
     def __init__(self, *prefixes, first, **options):
         self.context = zmq.Context()
@@ -335,13 +335,13 @@ class Forged:
         until = time.monotonic() + 10
         while not self.publisher.poll(10) or self.publisher.recv() != b"\x01" + BEAT:
             assert time.monotonic() < until
-            # libzmq sends subscriptions again when the socket is looked at.
+            # libzmq sends subscriptions again when the socket is used.
             assert self.subscriber is None or self.subscriber._feed._socket.events is not None
 
 
 @pytest.fixture
 def forged():
-    """A subscriber that has heard its first beat at seq 10, and what sends to it."""
+    """A subscriber that has received its first beat at seq 10, and its publisher."""
     forged = Forged("a", first=(BEAT, 10, "beat", 10))
     yield forged.subscriber, forged
     forged.close()
@@ -352,31 +352,31 @@ class Paged(OneStore):
 
     def __init__(self, count):
         self.count = count
-        self.asked = []
+        self.requested = []
 
     def changes(self, after, **_):
-        self.asked.append(after)
+        self.requested.append(after)
         return vatn.History([vatn.Change("a", "set", None, after + 1, 0, 1, None, "synced")], after + 1)
 
 
-def test_it_is_made_with_the_first_message_also_where_no_beat_comes(request):
+def test_a_subscriber_is_made_with_the_first_message_even_without_a_beat(request):
     forged = Forged("a", first=(b"a", 11, "set", 10, b"\x01"))
     request.addfinalizer(forged.close)
     forged.send(b"a", 12, "set", 11, b"\x02")
     assert [next(forged.subscriber).seq, next(forged.subscriber).seq] == [11, 12]
 
 
-def test_the_past_is_read_as_it_is_taken(request):
+def test_past_changes_are_fetched_page_by_page_as_they_are_taken(request):
     client = Paged(10)
     forged = Forged("a", first=(b"a", 11, "set", 10, b"\x01"), client=client, after=0)
     request.addfinalizer(forged.close)
-    assert client.asked == []
+    assert client.requested == []
     assert [next(forged.subscriber).seq for _ in range(3)] == [1, 2, 3]
-    assert client.asked == [0, 1, 2]
+    assert client.requested == [0, 1, 2]
     assert [change.seq for change in forged.subscriber.until(11)] == list(range(4, 12))
 
 
-def test_of_several_prefixes_what_comes_before_the_first_beat_is_not_kept(request):
+def test_messages_before_the_first_beat_are_dropped_with_several_prefixes(request):
     def changes_and_then_a_beat(forged):
         forged.send(b"a", 11, "set", 10, b"\x01")
         forged.send(b"b", 12, "set", 11, b"\x01")
@@ -391,18 +391,18 @@ def test_of_several_prefixes_what_comes_before_the_first_beat_is_not_kept(reques
     assert [change.seq for change in forged.subscriber.until(14)] == [10, 11, 12, 13, 14]
 
 
-def test_several_prefixes_without_a_beat_are_given_up_in_time():
+def test_several_prefixes_without_a_beat_time_out():
     sent = iter(range(11, 1 << 30))
 
     def change_without_end(forged):
         seq = next(sent)
         forged.send(b"a", seq, "set", seq - 1, b"\x01")
 
-    with pytest.raises(vatn.Timeout, match="no beat|nothing heard"):
+    with pytest.raises(vatn.Timeout, match="no beat|nothing received"):
         Forged("a", "b", first=change_without_end, patience=0.5)
 
 
-def test_the_books(forged):
+def test_seq_and_prev_are_checked(forged):
     subscriber, publisher = forged
     publisher.send(b"a", 12, "set", 10, b"\x01")
     publisher.send(BEAT, 15, "beat", 12)
@@ -422,7 +422,7 @@ def test_a_write_is_whole_only_after_its_last_change(forged):
 
 
 @pytest.mark.parametrize("begun_before", [True, False])
-def test_the_rest_of_a_write_that_a_cut_took_is_missed_though_no_gap_shows_it(forged, begun_before):
+def test_the_rest_of_a_write_lost_with_a_connection_is_missed_without_a_gap(forged, begun_before):
     subscriber, publisher = forged
     publisher.send(b"a", 11, "set", 10, b"\x01", place=(0, 3))
     assert subscriber._feed._socket.poll(10_000)
@@ -440,7 +440,7 @@ def test_the_rest_of_a_write_that_a_cut_took_is_missed_though_no_gap_shows_it(fo
     assert next(subscriber).seq == 12
 
 
-def test_with_a_client_the_rest_of_a_write_that_a_cut_took_is_fetched(forged):
+def test_the_rest_of_a_write_lost_with_a_connection_is_fetched_with_a_client(forged):
     class Remembering(OneStore):
         def changes(self, after, **_):
             assert after == 10
@@ -455,7 +455,7 @@ def test_with_a_client_the_rest_of_a_write_that_a_cut_took_is_fetched(forged):
     assert [(change.seq, change.value) for change in subscriber.until(12)] == [(11, 1), (11, 2), (12, 3)]
 
 
-def test_a_write_of_which_only_some_concerns_the_subscriber_is_whole_over_one_connection(forged):
+def test_a_write_with_changes_outside_the_prefixes_is_whole_over_one_connection(forged):
     subscriber, publisher = forged
     publisher.reconnect()
     # Nothing is left of the connection before.
@@ -501,7 +501,7 @@ def test_another_history_is_raised(forged):
 
 
 @pytest.mark.parametrize("before", ["change", "beat", "quiet"])
-def test_another_history_that_is_behind_only_where_it_begins_is_raised(forged, before):
+def test_another_history_that_is_behind_only_at_first_is_raised(forged, before):
     subscriber, publisher = forged
     if before == "quiet":
         publisher.send(BEAT, 1000, "beat", 10)
@@ -522,7 +522,7 @@ def test_another_history_that_is_behind_only_where_it_begins_is_raised(forged, b
     assert [change.seq for change in subscriber.until(1006)] == [1005, 1006]
 
 
-def test_a_beat_and_what_was_fetched_make_no_other_history(forged):
+def test_a_beat_behind_fetched_changes_is_no_other_history(forged):
     client = Paged(40)
     subscriber, publisher = forged
     subscriber._client, subscriber._store = client, OneStore.store
@@ -535,7 +535,7 @@ def test_a_beat_and_what_was_fetched_make_no_other_history(forged):
     assert [change.seq for change in subscriber.until(24)] == [11, *range(16, 21), 24, 24]
 
 
-def test_a_store_that_was_replaced_and_has_passed_what_was_seen_is_another_history(tmp_path):
+def test_a_replaced_store_with_higher_seqs_is_another_history(tmp_path):
     def write(client, count):
         with client.pipeline() as pipeline:
             for n in range(count):
@@ -558,7 +558,7 @@ def test_a_store_that_was_replaced_and_has_passed_what_was_seen_is_another_histo
             with pytest.raises(Missed) as caught:
                 next(subscriber)
             assert caught.value.after == 0 and 10 < caught.value.up_to <= 16
-            # From then on it is this history, and what is missed of it can be fetched.
+            # From then on it is this history, and its missed changes can be fetched.
             assert all(change.seq > 10 for change in subscriber.until(16))
             for last in (20, 24, 28):
                 client.ping()
@@ -568,7 +568,7 @@ def test_a_store_that_was_replaced_and_has_passed_what_was_seen_is_another_histo
                     assert [change.seq for change in subscriber.until(last)] == list(range(last - 3, last + 1))
                     break
                 except Missed as again:
-                    # Where the connection was made anew meanwhile, the next gap tells the new history once more.
+                    # Where the connection was made anew meanwhile, the next gap raises the new history once more.
                     assert again.after == 0 and last < 28
         finally:
             broker.kill()

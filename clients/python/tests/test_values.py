@@ -1,4 +1,4 @@
-"""Values that cannot be read or written: each is told alone, and none is changed in silence."""
+"""Values that cannot be read or written: each is reported alone, and none is changed in silence."""
 
 import array
 import collections
@@ -51,7 +51,7 @@ def is_odd(value, packed):
 
 
 @pytest.mark.parametrize("packed", UNREADABLE, ids=bytes.hex)
-def test_an_unreadable_value_stands_alone_in_its_place(client, shared, raw, packed):
+def test_an_unreadable_value_is_reported_in_its_place(client, shared, raw, packed):
     seq = client.set("a", 1)
     with Subscriber(shared.publisher, client=client, after=seq - 1) as past, Subscriber(shared.publisher) as live:
         raw.set("b", packed)
@@ -72,7 +72,7 @@ def test_an_unreadable_value_stands_alone_in_its_place(client, shared, raw, pack
     assert all(is_odd(odd, packed) for odd in (nested[0][0][1][1][0], nested[1][0], nested[2][0][1]))
 
 
-def test_where_it_is_the_whole_answer_it_is_raised(client, raw):
+def test_an_unreadable_value_that_is_the_whole_answer_is_raised(client, raw):
     raw.set("b", UNREADABLE[0])
     for attempt in (lambda: client.get("b"), lambda: client.delete("b", return_value=True)):
         with pytest.raises(Unreadable) as caught:
@@ -81,7 +81,7 @@ def test_where_it_is_the_whole_answer_it_is_raised(client, raw):
     assert client.get("b") is None
 
 
-def test_in_a_pipeline_its_own_reply_alone_raises_it(client, raw):
+def test_an_unreadable_value_in_a_pipeline_is_raised_by_its_own_reply(client, raw):
     raw.set("b", UNREADABLE[0])
     client.set("c", 3)
     with client.pipeline() as pipeline:
@@ -94,7 +94,7 @@ def test_in_a_pipeline_its_own_reply_alone_raises_it(client, raw):
     assert well.result == 3 and is_odd(odd.error, UNREADABLE[0])
 
 
-def test_any_messagepack_comes_as_an_equal_value_or_as_its_bytes(client, raw):
+def test_any_messagepack_is_read_as_an_equal_value_or_as_its_bytes(client, raw):
     seed = int(os.environ.get("VATN_SEED", random.randrange(2**32)))
     print(f"VATN_SEED={seed}")
     made = random.Random(seed)
@@ -131,7 +131,7 @@ class Boat:
 
 
 class Text(str):
-    """Says something else of itself than it is."""
+    """An object that misreports what it is."""
 
     def __str__(self):
         return "other"
@@ -167,7 +167,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("value", REFUSED, ids=lambda value: type(value).__name__)
-def test_what_would_not_come_back_equal_is_refused_with_its_path(client, value):
+def test_a_value_that_would_not_come_back_equal_is_refused_with_its_path(client, value):
     for inside, path in (([0, value], "value[1]"), ({"a": {"b": value}}, "value['a']['b']"), ((value,), "value[0]")):
         with pytest.raises(vatn.Unwritable) as caught:
             client.set("v", inside)
@@ -184,14 +184,14 @@ def test_what_would_not_come_back_equal_is_refused_with_its_path(client, value):
     assert client.count() == 0
 
 
-def test_a_memoryview_of_what_is_no_bytes_is_refused(client):
+def test_a_memoryview_of_other_items_than_bytes_is_refused(client):
     with pytest.raises(vatn.Unwritable, match="memoryview"):
         client.set("v", memoryview(array.array("i", [1])))
     client.set("v", memoryview(b"ab"))
     assert client.get("v") == b"ab"
 
 
-def test_what_a_key_of_a_map_cannot_be_is_named(client):
+def test_an_invalid_map_key_is_named(client):
     with pytest.raises(vatn.Unwritable, match="a key of value"):
         client.set("v", {Color.RED: 1})
     with pytest.raises(vatn.Unwritable, match=r"pairs\[1\]\[1\]\['a'\]"):
@@ -200,7 +200,7 @@ def test_what_a_key_of_a_map_cannot_be_is_named(client):
         client.incr("n", delta=2**64)
 
 
-def test_what_is_equal_to_a_plain_value_is_stored_as_that(client):
+def test_a_value_equal_to_a_plain_one_is_stored_as_that(client):
     counted = collections.Counter("aab")
     for value in (
         Level.HIGH, Text("text"), bytearray(b"x"), memoryview(b"x"), collections.OrderedDict(a=1), counted, {True: 1},
@@ -215,7 +215,7 @@ def test_what_is_equal_to_a_plain_value_is_stored_as_that(client):
     assert type(client.batch([("set", ["v", True]), ("get", ["v"])])[1]) is bool
 
 
-def test_a_pipeline_with_what_cannot_be_sent_writes_nothing(client):
+def test_a_pipeline_with_an_unwritable_value_writes_nothing(client):
     with pytest.raises(vatn.Unwritable), client.pipeline() as pipeline:
         first = [pipeline.set(f"k{n}", n) for n in range(1001)]
         pipeline.set("odd", 2**64)

@@ -12,7 +12,7 @@ from vatn.errors import BY_CODE, from_wire
 
 
 class Recorder(Commands):
-    """What the client would send."""
+    """The bytes that the client would send."""
 
     def _call(self, method, params, result=None):
         return wire.request(7, method, params), result
@@ -23,7 +23,7 @@ def as_keywords(options):
 
 
 def requests_of(name):
-    """(method, positional, options, frame) of the requests that a client would make itself."""
+    """(method, positional, options, frame) of the requests that the client would make itself."""
     described = {command["name"]: command for command in COMMANDS}
     for step in vectors.steps(name):
         if len(step["request"]) == len(step["reply"]) == 1 and isinstance(step["reply"][0], str):
@@ -62,7 +62,7 @@ def test_each_method_sends_the_bytes_of_the_vectors():
     assert tried >= {command["name"] for command in COMMANDS} - {"hello", "ping", "flush", "compact", "stats"}
 
 
-def test_the_methods_without_params_send_what_they_should():
+def test_methods_outside_the_vectors_send_the_expected_bytes():
     recorder = Recorder()
     assert recorder.flush()[0] == msgpack.packb([0, 7, "flush", []])
     assert recorder.compact()[0] == msgpack.packb([0, 7, "compact", []])
@@ -100,7 +100,7 @@ def test_a_map_whose_keys_are_arrays_can_be_read():
     assert wire.pack(wire.unpack(packed)) == packed
 
 
-def test_an_answer_that_is_no_response_is_said():
+def test_an_answer_that_is_no_response_is_reported():
     for frame in (b"", b"\xc1", b"\x93\x01\x07\xc0", b"\x94\x00\x07\xc0\xc0", b"\x94\x01\x07\xc0",
                   b"\x94\x01\x90\xc0\xc0", b"\x94\x01\x07\x90\xc0", b"\x94\x01\x07\x93\x01\x02\x03\xc0"):
         with pytest.raises(vatn.VatnError):

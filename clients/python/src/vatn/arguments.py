@@ -1,4 +1,4 @@
-"""Arguments: what a mistake would turn into something else is refused before anything is sent."""
+"""Arguments: a value that a mistake would change in silence is refused before anything is sent."""
 
 from __future__ import annotations
 

@@ -23,16 +23,16 @@ from .pipeline import Atomic, Call, Notifier, Pipeline, Reply
 PROTOCOL = 1
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:7533"
 
-# A pipeline goes out in messages of at most so much, with few of them unanswered, so that neither side's
-# buffers fill up while nobody reads.
+# A pipeline goes out in messages of at most this size, with few of them unanswered, so that neither side's buffers fill
+# up while the other does not read.
 MESSAGE_REQUESTS = 1000
 MESSAGE_BYTES = 1 << 20
 MESSAGES_UNDER_WAY = 4
-# What poll() takes at most.
+# The longest wait that poll() takes.
 POLL_MS_MAX = 2**31 - 1
 
-# How often, in seconds, the broker is asked for a sign of life. One that gives none for `timeout`, within these
-# bounds, is taken for gone and connected anew: where the way to it broke without a word, libzmq would wait for ever.
+# How often, in seconds, the broker gets a `ping`. A broker that answers none for `timeout`, within these bounds, is
+# taken for gone and connected anew: where the network fails silently, libzmq would wait for ever.
 HEARTBEAT = 2.0
 PATIENCE_LEAST, PATIENCE_MOST = 5.0, 3600.0
 
@@ -115,10 +115,10 @@ class Client(Commands):
 
     @property
     def notify(self) -> Notifier:
-        """The same commands without an answer, and without knowing their fate: `client.notify.set("a", 1)`."""
+        """The same commands without an answer, and without knowing their result: `client.notify.set("a", 1)`."""
         return Notifier(self)
 
-    # --- below: how it is sent
+    # --- below: how commands are sent
 
     def _connect(self) -> None:
         try:
@@ -126,7 +126,7 @@ class Client(Commands):
         except zmq.ZMQError as fault:
             raise Unusable(f"no socket for {self.endpoint}: {fault}") from fault
         self._socket.linger = 0
-        # Nothing is sent before there is a connection: a command that timed out must not be done later.
+        # Nothing is sent without a connection: a command that timed out must not be executed later.
         self._socket.immediate = True
         self._socket.heartbeat_ivl = int(HEARTBEAT * 1000)
         self._socket.heartbeat_timeout = int(min(max(self.timeout, PATIENCE_LEAST), PATIENCE_MOST) * 1000)
@@ -145,7 +145,7 @@ class Client(Commands):
         return limit if isinstance(limit, int) and limit > 0 else math.inf
 
     def _check_size(self, frame: bytes) -> None:
-        """A message over the broker's limit would end the connection, and its answer be waited for in vain."""
+        """A message over the broker's limit would end the connection, and its answer would never come."""
         is_large = len(frame) > self._limit("message_bytes")
         if is_large or (self._is_unsure and len(frame) > MESSAGE_BYTES):
             self._greet()
@@ -179,8 +179,8 @@ class Client(Commands):
     def _exchange(self, calls: list[Call]) -> None:
         """Sends the calls in a few large messages, and reads while it writes.
 
-        What the broker may wait with goes in a message of its own: answers of one message come together. When it fails
-        midway, the replies that had come are there, and the others have the error.
+        A command that the broker may defer goes in a message of its own: answers of one message come together. After a
+        failure midway, replies that had arrived are set, and the others have the error.
         """
         due: dict[int, Reply] = {}
         sent: set[int] = set()
@@ -205,7 +205,7 @@ class Client(Commands):
             raise
 
     def _messages(self, calls: list[Call]) -> Iterator[tuple[list[Call], float]]:
-        """The requests message by message, and how long the broker may wait with each."""
+        """The requests of each message, and how long the broker may wait before it answers."""
         most = min(MESSAGE_REQUESTS, self._limit("frames"))
         size_max = min(MESSAGE_BYTES, self._limit("message_bytes"))
         message: list[Call] = []
@@ -252,13 +252,13 @@ class Client(Commands):
         try:
             self._socket.send_multipart(frames)
         except BaseException:
-            # A signal between two frames: what is begun must not go out with the next command.
+            # A signal may come between two frames: a message that is begun must not go out with the next command.
             self._socket.close()
             self._connect()
             raise
 
     def _receive(self, due: dict[int, Reply], wanted: set[int], deadline: float) -> None:
-        """Receives until the replies that are wanted have come, and takes all others that are due."""
+        """Receives until the wanted replies have arrived, and takes all other replies that are due."""
 
         def shape_of(id: int | None) -> shapes.Shape:
             return due[id].shape if id in due else shapes.value
@@ -284,7 +284,7 @@ class Client(Commands):
 
 
 def check_process(process: int, what: str) -> None:
-    """Raises Unusable in another process than the one given."""
+    """Raises Unusable in a process other than the given one."""
     if process != os.getpid():
         raise Unusable(f"this {what} was made in process {process}, before a fork: make another one in this process")
 

@@ -1,4 +1,4 @@
-"""The commands, one method each; how one is sent is for `_call` of the class that inherits them."""
+"""The commands, one method each; the class that inherits them sends them with `_call`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Page(NamedTuple):
 
 
 class Deleted(NamedTuple):
-    """`delete_range`: how many keys it deleted, and the key to give as `after` to go on, or None."""
+    """`delete_range`: how many keys it deleted, and the key to give as `after` to continue, or None."""
 
     count: int
     next: Key | None
@@ -46,7 +46,7 @@ class Change(NamedTuple):
 
 
 class History(NamedTuple):
-    """`changes`: the changes, and the seq up to which they are all there, to go on after."""
+    """`changes`: the changes, and the seq up to which they are complete, to continue after."""
 
     changes: list[Change]
     next: int
@@ -81,11 +81,11 @@ class Commands:
     """
 
     def _call(self, method: str, params: list[Any], result: Any = None) -> Any:
-        """Sends a command; `result` makes the answer into what the method returns."""
+        """Sends a command; `result` converts the answer to the method's return value."""
         raise NotImplementedError
 
     def hello(self, *, client: str | None = None) -> Any:
-        """Who the broker is: server, version, protocol, store_id, seq, limits, features."""
+        """The broker's identity and properties: server, version, protocol, store_id, seq, limits, features."""
         return self._call("hello", _with([], client=client))
 
     def ping(self, payload: Any = None) -> Any:
@@ -165,7 +165,7 @@ class Commands:
         self, key: Key, data: str | bytes, *, if_: str | int | None = None, ttl_ms: int | None = None,
         expires_at_ms: int | None = None, durability: str | None = None, key_prefix: Key | None = None,
     ) -> Any:
-        """Puts text or bytes behind a value, or makes it the value of a missing key; how many bytes it has then."""
+        """Appends text or bytes to a value, or sets a missing key to them; the length of the new value."""
         options = {"if": if_, "ttl_ms": ttl_ms, "expires_at_ms": expires_at_ms}
         return self._call("append", _with([arguments.key(key), data], **options, durability=durability, key_prefix=key_prefix))
 
@@ -197,11 +197,11 @@ class Commands:
         return self._call("batch", _with([arguments.commands(commands)], durability=durability))
 
     def flush(self) -> Any:
-        """Waits until all that was written is in the tables and fsynced; LeakDB's status line."""
+        """Waits until all earlier writes are in the tables and fsynced; LeakDB's status line."""
         return self._call("flush", [])
 
     def compact(self) -> Any:
-        """Asks for the tables to be compacted; ended when `disk.compactions` in `stats` reaches the result."""
+        """Requests a compaction of the tables; it has ended when `disk.compactions` in `stats` reaches the result."""
         return self._call("compact", [])
 
     def wait(self, seq: int, level: str, *, timeout_ms: int | None = None) -> Any:
@@ -218,7 +218,7 @@ class Commands:
         return self._call("changes", _with([arguments.unsigned(after_seq, "after_seq")], **options), _as_history)
 
     def stats(self) -> Any:
-        """How the broker is doing."""
+        """A dict of the broker's metrics."""
         return self._call("stats", [])
 
 

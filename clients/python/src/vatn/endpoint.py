@@ -1,4 +1,4 @@
-"""Endpoints: how a socket is connected to one."""
+"""Endpoints: connects a socket to one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zmq
 
 from .errors import InvalidArgument
 
-# How long, in seconds, is waited for the addresses of a name.
+# How long, in seconds, the addresses of a name are waited for.
 LOOKUP = 2.0
 
 
@@ -45,7 +45,7 @@ def needs_ipv6(endpoint: str) -> bool:
 
 
 def _families(host: str) -> set[int]:
-    """Which families of addresses a name has; none where it is not known in time."""
+    """The address families of a name; none where they are not known in time."""
     found: set[int] = set()
 
     def look() -> None:
@@ -54,7 +54,7 @@ def _families(host: str) -> set[int]:
         except (OSError, UnicodeError):
             pass
 
-    # In a thread of its own, since a resolver that does not answer takes longer than a client may.
+    # In its own thread, since a resolver that does not answer takes longer than a client may.
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     thread.join(LOOKUP)

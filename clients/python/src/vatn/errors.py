@@ -1,4 +1,4 @@
-"""What can go wrong: one class for each error code of the protocol, and what a client finds by itself."""
+"""The errors: one class for each error code of the protocol, and those that a client finds by itself."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class VatnError(Exception):
-    """Everything that this package raises."""
+    """Every error that this package raises."""
 
     def __reduce__(self) -> Any:
-        # As it is, also where `__init__` takes something else than the message.
+        # Unchanged, even where `__init__` takes other arguments than the message.
         return _made_again, (type(self), self.args), self.__dict__
 
 
@@ -18,11 +18,11 @@ def _made_again(kind: type[VatnError], args: tuple[Any, ...]) -> VatnError:
 
 
 class Timeout(VatnError, TimeoutError):
-    """No answer in time. Whether a write was done is not known."""
+    """No answer in time. It is not known whether a write was done."""
 
 
 class ProtocolError(VatnError):
-    """Something answered that does not speak version 1 of the protocol."""
+    """The peer that answered does not speak version 1 of the protocol."""
 
 
 class Unusable(VatnError, RuntimeError):
@@ -82,7 +82,7 @@ class CommandError(VatnError):
 
 
 class BadRequest(CommandError):
-    """Not the protocol; from this client that is a value nested deeper than 64 levels, or a fault."""
+    """The request was not valid; from this client that is a value nested deeper than 64 levels, or a fault."""
 
     code = "BAD_REQUEST"
 
@@ -165,18 +165,18 @@ class Stopping(CommandError):
 
 
 class Compacted(CommandError):
-    """The history asked for is no longer held."""
+    """The requested history is no longer held."""
 
     code = "COMPACTED"
 
     @property
     def first(self) -> int | None:
-        """The first seq that still is."""
+        """The first seq that is still held."""
         return self.details.get("first")
 
 
 class OtherHistory(CommandError):
-    """The store never came so far: the position asked for is of another history."""
+    """The store has not reached that seq: the requested position is of another history."""
 
     code = "OTHER_HISTORY"
 

@@ -1,4 +1,4 @@
-"""The feed: the messages of a change endpoint, and how many connections they came over."""
+"""The feed: the messages of a change endpoint, and a count of the connections that they came over."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import zmq
 from . import endpoint as endpoints
 from .errors import Unusable
 
-# After so many seconds without anything, not even a beat, the connection is given up and made anew: where the way to
-# the broker broke without a word, libzmq would wait for ever. (Its own heartbeats would cut a reader that is slow: they
-# hear no answer while its queue is full.) After each such silence twice as long is waited, until something comes: a
-# large value may be on its way, before which no beat can.
+# After this many seconds without any message, not even a beat, the connection is closed and made anew: where the
+# network fails silently, libzmq would wait for ever. (Its own heartbeats would cut a slow reader: they see no answer
+# while its queue is full.) After each such silence the wait is twice as long, until a message comes: a large value may
+# be on its way, before which no beat can come.
 SILENCE = 5.0
 PATIENCE_MAX = 64
-# How long, in milliseconds, what has come already may take to be read. Who did something else for long, or stood still,
-# finds the time of the next beat over.
+# How long, in milliseconds, reading messages that have already arrived may take. A process that was busy or stopped for
+# long finds the time of the next beat over.
 LAST_LOOK_MS = 100
 
 
 class Feed:
-    """A SUB socket. libzmq connects it again by itself and says nothing about it; here it is counted.
+    """A SUB socket. libzmq reconnects it silently; the feed counts the connections.
 
     `before` is how many connections had been made when the last message that `next` gave was still to come: it came
     over that one, or over a later one up to `connections`.
@@ -34,7 +34,7 @@ class Feed:
         self.before = 0
         self._connections = 0
         self._silent = 0.0
-        # How many times as long is waited for something.
+        # The factor by which the wait is longer.
         self._patience = 1
         try:
             self._socket = context.socket(zmq.SUB)
@@ -62,7 +62,7 @@ class Feed:
         self._socket.close()
 
     def connections(self) -> int:
-        """How many connections were made until now, those among them that every message so far came over."""
+        """How many connections were made until now, including those that every message so far came over."""
         while self._monitor.events & zmq.POLLIN:
             self._monitor.recv_multipart()
             self._connections += 1
@@ -75,7 +75,7 @@ class Feed:
             connections = self.connections()
             if self._socket.events & zmq.POLLIN:
                 break
-            # What came over the connections before the last of these has all been taken.
+            # Messages of the connections before the last of these have all been taken.
             self.before = connections
             left = deadline - time.monotonic()
             if left <= 0:
@@ -100,8 +100,8 @@ class Feed:
         try:
             return self._socket.recv_multipart()
         except BaseException:
-            # A signal between two frames: the others must not be taken for the next message. This one is missed, and
-            # `prev` of the next shows it.
+            # A signal may come between two frames: the rest must not be taken for the next message. This message is
+            # missed, and `prev` of the next one shows it.
             while self._socket.rcvmore:
                 self._socket.recv()
             raise

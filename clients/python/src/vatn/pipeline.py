@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Call(NamedTuple):
-    """A command that is ready to be sent."""
+    """A command ready to be sent."""
 
     id: int
     frame: bytes
@@ -22,7 +22,7 @@ class Call(NamedTuple):
 
 
 class Reply:
-    """The answer to a command of a pipeline or an atomic block, there once the block has ended."""
+    """The answer to a command of a pipeline or an atomic block; available once the block has ended."""
 
     def __init__(self, method: str, make: Any, shape: shapes.Shape = shapes.value) -> None:
         self.method = method
@@ -34,7 +34,7 @@ class Reply:
 
     @property
     def result(self) -> Any:
-        """What the command returned; raises what it was refused with."""
+        """The result of the command; raises its refusal."""
         if not self._settled:
             raise VatnError(f"`{self.method}` has no answer yet: leave the block first")
         if self.error is not None:
@@ -53,7 +53,7 @@ class Reply:
             self.error.__cause__ = fault
 
     def _give_up(self, error: VatnError) -> None:
-        """It has this error, unless its answer is there."""
+        """Sets this error, unless the answer is there."""
         if not self._settled:
             self._settle(error, None)
 
@@ -61,8 +61,8 @@ class Reply:
 class Pipeline(Commands):
     """Collects commands and sends them when the block ends; each method returns a `Reply`.
 
-    What cannot be sent is refused by the method itself, before anything is sent. Every command is executed, also after
-    one that is refused; the first refusal is raised once all answers are there. (A value that is `Unreadable` is raised
+A value that cannot be sent is refused by the method itself, before anything is sent. Every command is executed, even
+    after a refused one; the first refusal is raised once all answers are there. (A value that is `Unreadable` is raised
     by its own reply alone.) Nothing is sent when the block raises.
     """
 

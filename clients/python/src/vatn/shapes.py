@@ -1,7 +1,7 @@
-"""Reading: MessagePack to Python values, and where in an answer the values stand that clients wrote.
+"""Reading: MessagePack to Python values, and the places in an answer that hold values of clients.
 
-What Python cannot hold must not hide its neighbours. So an answer that cannot be read as a whole is read in parts, by
-its shape, and each value that is unreadable becomes an `Unreadable` in its place.
+A value that Python cannot hold must not hide its neighbours. So an answer that cannot be read as a whole is read in
+parts, by its shape, and each value that is unreadable becomes an `Unreadable` in its place.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def _hashable(key: Any) -> Any:
     return tuple(map(_hashable, key)) if isinstance(key, list) else key
 
 
-# surrogateescape: a str that is not UTF-8 comes in as something that goes out as the same bytes.
+# surrogateescape: a str that is not UTF-8 is read as one that is written as the same bytes.
 READING: dict[str, Any] = {
     "strict_map_key": False, "unicode_errors": "surrogateescape", "object_pairs_hook": _as_dict,
 }
 
 
 def unpack(frame: bytes) -> Any:
-    """One value. Arrays that are keys of a map become tuples; what Python has no equal for is Unreadable."""
+    """One value. Arrays that are keys of a map become tuples; values without an equal in Python become Unreadable."""
     try:
         return msgpack.unpackb(frame, **READING)
     except Exception as fault:  # of the codec, whatever it is
@@ -45,7 +45,7 @@ def unpack(frame: bytes) -> Any:
 
 
 class Cursor:
-    """A place in a frame that is read in parts."""
+    """A position in a frame that is read in parts."""
 
     def __init__(self, frame: bytes) -> None:
         self._frame = frame
@@ -56,14 +56,14 @@ class Cursor:
         return self._unpacker.tell()
 
     def array(self) -> int:
-        """Goes into an array; how many elements it has. ValueError where there is none."""
+        """Enters an array; returns how many elements it has. ValueError for any other value."""
         return self._unpacker.read_array_header()
 
     def is_nil(self) -> bool:
         return self._frame[self.position():self.position() + 1] == b"\xc0"
 
     def raw(self) -> bytes:
-        """Passes over a value; its bytes."""
+        """Skips a value; returns its bytes."""
         begin = self.position()
         self._unpacker.skip()
         return self._frame[begin:self.position()]
@@ -80,7 +80,7 @@ def value(cursor: Cursor) -> Any:
 
 
 def array(*shapes: Shape, rest: Shape = value) -> Shape:
-    """An array whose first elements have these shapes, and the others that of `rest`."""
+    """An array whose first elements have these shapes, and the rest the shape `rest`."""
 
     def read(cursor: Cursor) -> list[Any]:
         return [(shapes[n] if n < len(shapes) else rest)(cursor) for n in range(cursor.array())]

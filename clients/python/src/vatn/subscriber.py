@@ -1,4 +1,4 @@
-"""The subscriber: it knows whether it has heard everything."""
+"""The subscriber: it knows whether it has received every change."""
 
 from __future__ import annotations
 
@@ -50,27 +50,28 @@ class Subscriber:
         self._process = os.getpid()
         if after is not None:
             arguments.unsigned(after, "after")
-        # Up to which seq nothing is missing, and up to which one changes were seen: of that write maybe not all.
+        # The seq up to which nothing is missing, and the seq of the last change seen: of that write maybe not all
+        # changes.
         self.last: int = -1 if after is None else after
         self._seen = self.last
-        # What `prev` of the next message is when it comes over the same connection.
+        # The expected `prev` of the next message, if it comes over the same connection.
         self._chain: int | None = None
-        # How many connections there had been, at least, when the last change seen came.
+        # How many connections there had been, at least, when the last change arrived.
         self._seen_over = 0
         self._client = client
-        # Which history is followed: another store has another.
+        # The history that is followed: another store has another one.
         self._store = client.hello()["store_id"] if client is not None else None
         self._prefixes = tuple(
             wire.key_bytes(arguments.key(prefix, "a prefix")) for prefix in prefixes or (b"",)
         )
         self._told = (self.last, 2**64)
-        # Up to which seq changes are to be fetched, and the message that must wait until they are told.
+        # The seq up to which changes are to be fetched, and the message that must wait until they are yielded.
         self._missing: int | None = None
         self._held: list[bytes] | None = None
-        # Of several prefixes: what was published up to it counts as published before.
+        # With several prefixes: changes published up to this seq count as earlier ones.
         self._first_beat: list[bytes] | None = None
         self._ready: deque[Change | Missed] = deque()
-        # The beat last: subscriptions take effect in order, so the first beat says that all have.
+        # The beat last: subscriptions take effect in order, so the first beat shows that all have.
         self._feed = Feed(endpoint, (*self._prefixes, BEAT), context or zmq.Context.instance())
         try:
             self._begin(time.monotonic() + patience)
@@ -131,8 +132,8 @@ class Subscriber:
     def _begin(self, deadline: float) -> None:
         """Returns when the subscription is in effect."""
         if len(self._prefixes) > 1:
-            # What comes before the first beat may be only some of the changes, and is not kept: that beat is taken for
-            # the first message.
+            # The messages before the first beat may be only some of the changes, and are not kept: that beat is taken
+            # for the first message.
             frames = self._next_message(deadline)
             while frames[0] != BEAT:
                 if time.monotonic() >= deadline:
@@ -151,10 +152,10 @@ class Subscriber:
         self._held = None
         topic, (seq, op, index, count, prev, ttl_ms, level), value = _parts(frames)
         before = seq if frames is self._first_beat else prev
-        # A connection made anew begins with all that was seen published before.
+        # A new connection begins after all changes that were seen published before.
         breaks_chain = before < self._seen and prev != self._chain
         if self._seen == -1 or seq < self._seen or breaks_chain:
-            # The first message; or another history that begins.
+            # The first message; or the beginning of another history.
             if self._seen != -1:
                 self._ready.append(Missed(0, before))
             self._start_after(before)
@@ -187,12 +188,12 @@ class Subscriber:
         self._told = (seq, 2**64)
 
     def _known(self, seq: int, op: str, prev: int) -> int:
-        """Up to which seq all was seen, now that this message follows."""
+        """The seq up to which all changes were seen, now that this message follows."""
         may_have_more = self.last < self._seen
         is_next_write = seq > self._seen or op in ("beat", "lost")
         if may_have_more and is_next_write:
             # Over one connection, the rest of the write would have come before this. A connection that ends takes the
-            # rest with it, and no gap shows that where nothing was published until the next one was made.
+            # rest with it, and no gap shows that if nothing was published until the next connection was made.
             is_cut = prev > self._seen or self._feed.connections() > self._seen_over
             return self.last if is_cut else self._seen
         return self._seen
@@ -204,17 +205,17 @@ class Subscriber:
         except zmq.ZMQError as fault:
             raise Unusable(f"the connection to {self.endpoint} is closed or failed: {fault}") from fault
         if frames is None:
-            raise Timeout(f"nothing heard from {self.endpoint} in time: is `vatn serve` running there?")
+            raise Timeout(f"nothing received from {self.endpoint} in time: is `vatn serve` running there?")
         return frames
 
     def _fetch(self, up_to: int) -> None:
-        """Fetches one page of what is missing; what is later comes as it was published."""
+        """Fetches one page of the missing changes; later ones are yielded as they were published."""
         assert self._client is not None
-        # The last write seen may have had more changes: it is read again, and what was told is passed over.
+        # The last write seen may have had more changes: it is read again, and changes already yielded are skipped.
         prefix = os.path.commonprefix(self._prefixes)
         try:
             changes, next_seq = self._client.changes(self.last, prefix=prefix or None, wait_ms=WAIT_MS)
-            # Asked after the page, so that it is known whose the page is.
+            # Requested after the page, to know which store the page is of.
             store = self._client.hello()["store_id"]
         except VatnError as error:
             missed = Missed(self.last, up_to)
@@ -235,11 +236,11 @@ class Subscriber:
             self._seen, self._missing = up_to, None
 
     def _change_to(self, store: str, seq: int) -> None:
-        """The store was replaced, by one whose seqs have passed those seen: its history was missed up to `seq`."""
+        """The store was replaced by one whose seqs have passed those seen: its history was missed up to `seq`."""
         self._ready.append(Missed(0, seq))
         self._start_after(seq)
         self._missing = None
-        # The message at hand may still be of the old one; then another is to come, and is to be found out again.
+        # The message at hand may still be of the old store; then another one follows, and is detected again.
         if self._feed.connections() <= max(1, self._feed.before):
             self._store = store
 

@@ -54,7 +54,7 @@ def _in_parts(frame: bytes, shape_of: Callable[[int | None], Shape]) -> list[Any
         try:
             result = shape_of(id)(cursor)
         except ValueError:
-            # An answer of another shape than this version knows.
+            # An answer of a shape that this version does not know.
             result = shapes.value(shapes.Cursor(frame[begin:]))
     except (ValueError, TypeError, msgpack.OutOfData) as fault:
         raise ProtocolError(f"an answer that is no response: {frame[:64]!r}") from fault

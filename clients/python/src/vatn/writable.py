@@ -1,4 +1,4 @@
-"""Writing: Python values to MessagePack. What would not come back equal is refused, with the path to it."""
+"""Writing: Python values to MessagePack. A value that would not come back equal is refused, with the path to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgpack
 
 from .errors import Unwritable
 
-# How a path begins, by the place in a command's params.
+# The start of a path, by the place in a command's params.
 NAMES = {"set": ("key", "value"), "set_multi": ("pairs",), "batch": ("commands",), "ping": ("payload",)}
 DEPTH = 64
 LEAST, MOST = -(2**63), 2**64 - 1
@@ -23,7 +23,7 @@ INSTEAD = {
 def pack(value: Any, method: str = "") -> bytes:
     """The bytes of a value, or of the frame of a command."""
     for place, param in enumerate(value[-1] if method else [value]):
-        # The codec takes the memory of any: one within a value is not looked for, which would take a walk.
+        # The codec reads the memory of any memoryview: finding one inside a value would take a walk.
         if type(param) is memoryview and param.format not in ("B", "c"):
             name = dict(enumerate(NAMES.get(method, ()))).get(place, "the value")
             raise Unwritable(name, "a memoryview of what is no bytes would come back as bytes: give bytes(…)")
@@ -32,7 +32,7 @@ def pack(value: Any, method: str = "") -> bytes:
     except Exception as fault:  # of the codec, whatever it is; what is wrong is found out here
         found = _fault(value, "", 0) if not method else _fault_in_frame(value, method)
         if found is None and isinstance(fault, UnicodeEncodeError):
-            # A str that is not Unicode, but stands for bytes that were read as it.
+            # A str that is not Unicode, but was read from bytes and stands for them.
             return msgpack.packb(value, strict_types=True, default=_plain, unicode_errors="surrogateescape")
         raise Unwritable(*(found or (method or "the value", str(fault)))) from fault
 
@@ -46,7 +46,7 @@ def _plain(value: Any) -> Any:
         raise OverflowError
     if _own_members(value):
         raise TypeError
-    # Subclasses whose instances are equal to the plain value. Their own methods may say something else.
+    # Subclasses whose instances are equal to the plain value. Their own methods may return something else.
     for kind, convert in (
         (int, int.__int__), (float, float.__float__), (str, str.__str__), (bytes, bytes_of), (bytearray, bytes_of),
         (list, lambda given: list.__getitem__(given, slice(None))), (dict, lambda given: dict(dict.items(given))),
@@ -57,7 +57,7 @@ def _plain(value: Any) -> Any:
 
 
 def _own_members(value: Any) -> list[str]:
-    """What an instance of a subclass has besides what it is equal to. (That of an enum member is its name.)"""
+    """The members of a subclass's instance besides its plain value. (An enum member has its name.)"""
     return [] if isinstance(value, enum.Enum) else list(getattr(value, "__dict__", ()))
 
 
@@ -81,7 +81,7 @@ def _fault_in_frame(frame: list[Any], method: str) -> tuple[str, str] | None:
 
 
 def _fault(value: Any, path: str, depth: int) -> tuple[str, str] | None:
-    """The path to the first part that cannot be stored, and why."""
+    """The path to the first part that cannot be stored, and the reason."""
     kind = type(value)
     if isinstance(value, (int, float, str, bytes, bytearray, list, dict)) and (own := _own_members(value)):
         return path or "the value", f"a {kind.__name__} has attributes of its own, which would not come back: {own[0]}"
@@ -115,7 +115,7 @@ def _reason(value: Any, kind: type) -> str | None:
 
 
 def is_text(value: str) -> bool:
-    """Whether it is Unicode, or the bytes of a str that is not UTF-8 as they are read."""
+    """Whether it is Unicode, or a str read from bytes that are not UTF-8."""
     try:
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape") == value
     except UnicodeError:
