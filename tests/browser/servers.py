@@ -11,7 +11,7 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d) ")
 
 
 class HostilePages:
-    """Serves `page(way, target, port)` at /WAY?target=URL, redirects to the target at /302, and notes what is asked for."""
+    """Serves `page(way, target, port)` at /WAY?target=URL, redirects to the target at /302, and records paths."""
 
     def __init__(self, page):
         seen = self.seen = []
@@ -48,7 +48,7 @@ class HostilePages:
 
 
 class Relay:
-    """Passes connections on to the broker, and notes targets and statuses: `answers` has (target, status)."""
+    """Relays connections to the broker, and records targets and statuses: `answers` has (target, status)."""
 
     def __init__(self, broker_port):
         self.broker_port = broker_port
@@ -90,7 +90,7 @@ class Relay:
                 self.answers.append((targets.pop(0), int(status)))
 
     def statuses(self, key):
-        """With which statuses the requests were answered whose target has this in it."""
+        """The statuses of the answers to requests whose target contains `key`."""
         return [status for target, status in list(self.answers) if key in target]
 
     def end(self):

@@ -1,4 +1,4 @@
-"""No web page writes to a broker through a real browser, by whatever way and host it tries."""
+"""No web page writes to a broker through a real browser, by any way and host that it tries."""
 
 import http.client
 import itertools
@@ -9,11 +9,11 @@ import pytest
 from chromium import wait
 from servers import HostilePages, Relay
 
-# Hosts by which a page of this machine's browser reaches a broker on it.
+# Hosts by which a page in this machine's browser reaches a broker on it.
 HOSTS = ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]", "localhost."]
 NUMBERS = itertools.count()
 
-# What a page does with TARGET. `done` tells its server that the browser is through with it.
+# The action of a page on TARGET. `done` reports to its server that the browser has finished with it.
 ELEMENTS = {
     "img": "<img src='TARGET' onload='done()' onerror='done()'>",
     "img, redirected": "<img src='/302?target=ESCAPED' onload='done()' onerror='done()'>",
@@ -69,7 +69,7 @@ def page(way, target, pages_port):
     body = body.replace("ESCAPED", urllib.parse.quote(target, safe="")).replace("TARGET", target)
     body = body.replace("PATH", target.partition("?")[0]).replace("KEY", url.query.partition("=")[0])
     done = f"const done = () => fetch('/done?target={urllib.parse.quote(target)}')"
-    # A browser that has no mind to fetch either URL says nothing about it.
+    # A browser that decides to fetch neither URL does not report that.
     given_up = "<script>setTimeout(done, 3000)</script>"
     speculation = f"<script type=speculationrules>{json.dumps(rules)}</script>{given_up}" if rules else ""
     return f"<!doctype html><script>{done}</script>{speculation}<body>{body}</body>"
@@ -109,7 +109,7 @@ class Attack:
         self.target = f"http://{host}:{relay.port}/put?{self.key}=1"
 
     def visit(self, site, way):
-        """The user types the page's address. Waits until what it tries is over."""
+        """The user types the page's address. Waits until its attempt is over."""
         query = urllib.parse.urlencode({"target": self.target})
         self.type(f"http://{site}:{self.pages.port}/{urllib.parse.quote(way)}?{query}")
 
@@ -119,10 +119,10 @@ class Attack:
         self.browser.close(target)
 
     def is_over(self, session):
-        told = any(path.startswith(("/done", "/seen")) and self.key in path for path in self.pages.seen)
+        reported = any(path.startswith(("/done", "/seen")) and self.key in path for path in self.pages.seen)
         frames = self.browser.events(session, "Page.frameNavigated")
         is_blocked = any(self.key in frame["frame"].get("unreachableUrl", "") for frame in frames)
-        return told or is_blocked or bool(self.relay.statuses(self.key))
+        return reported or is_blocked or bool(self.relay.statuses(self.key))
 
     def assert_nothing_written(self):
         statuses = self.relay.statuses(self.key)
@@ -137,12 +137,12 @@ def test_a_page_of_another_site_writes_nothing(browser, pages, relay, way, host)
     attack.visit("evil.test", way)
     attack.assert_nothing_written()
     if host == "127.0.0.1":
-        assert attack.relay.statuses(attack.key), "the browser asked, and the broker refused"
+        assert attack.relay.statuses(attack.key), "the browser sent a request, and the broker refused it"
 
 
 @pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("way", SPECULATIONS)
-def test_a_page_that_has_a_url_fetched_ahead_of_time_writes_nothing(browser, pages, relay, way, host):
+def test_a_page_that_prefetches_a_url_writes_nothing(browser, pages, relay, way, host):
     site = "evil.test" if "another" in way else host.strip(".")
     attack = Attack(browser, pages, relay, host)
     attack.visit(site, way)

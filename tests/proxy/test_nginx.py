@@ -1,4 +1,4 @@
-"""A broker behind nginx, as it is when only `proxy_pass` is said."""
+"""A broker behind an nginx that only has `proxy_pass`."""
 
 import contextlib
 import shutil
@@ -49,7 +49,7 @@ def proxy(tmp_path_factory, broker):
 
 
 @contextlib.contextmanager
-def asked(proxy, target, *headers):
+def requested(proxy, target, *headers):
     """A connection to the proxy on which `GET target` was sent."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(30)
@@ -67,17 +67,17 @@ def read_until(connection, text):
 
 
 def answer(proxy, target, *headers):
-    with asked(proxy, target, *headers) as connection:
+    with requested(proxy, target, *headers) as connection:
         return read_until(connection, b"no such text")
 
 
 def test_events_come_when_they_happen(proxy):
     assert answer(proxy, "/put?first=1").startswith("HTTP/1.1 201")
     for attempt in range(ATTEMPTS):
-        with asked(proxy, "/changes?from=0", "Accept: text/event-stream") as stream:
+        with requested(proxy, "/changes?from=0", "Accept: text/event-stream") as stream:
             received = read_until(stream, b'"first"')
             assert '"first"' in received
-            # Held back, it would come with the comment that follows some seconds later.
+            # A buffered event would come with the comment that follows some seconds later.
             if ": nothing" in received:
                 continue
             assert answer(proxy, f"/put?second{attempt}=2").startswith("HTTP/1.1 201")

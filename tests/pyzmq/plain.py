@@ -41,7 +41,7 @@ def refused(socket, method, *params):
 
 
 class Subscription:
-    """A plain SUB that keeps the books of PROTOCOL.md, "Proving that nothing is missing"."""
+    """A plain SUB with the checks of PROTOCOL.md, "Proving that nothing is missing"."""
 
     def __init__(self, context, endpoint, *prefixes, **options):
         self.socket = connect(context, zmq.SUB, endpoint, **options)
@@ -53,7 +53,7 @@ class Subscription:
         self.messages = []
 
     def receive(self):
-        """One message, entered in the books: (topic, header, value bytes)."""
+        """One message, checked: (topic, header, value bytes)."""
         topic, header, value = self.socket.recv_multipart()
         header = unpack(header)
         seq, op, _, _, prev = header[:5]

@@ -54,12 +54,12 @@ def test_a_subscriber_to_a_prefix_sees_every_change_under_it_in_order_and_can_pr
     seen = [(topic, header[1], value) for topic, header, value in subscription.changes]
     assert seen == expected
     assert not subscription.gaps
-    # The proof, stricter than the books: prev is exactly the seq of the change before.
+    # The proof, stricter than the checks: prev is exactly the seq of the change before.
     headers = [header for _, header, _ in subscription.changes]
     assert [header[4] for header in headers[1:]] == [header[0] for header in headers[:-1]]
 
 
-def test_a_batch_is_told_with_places_and_one_seq(context, broker, dealer):
+def test_a_batch_is_published_with_places_and_one_seq(context, broker, dealer):
     everything = subscribe(context, broker, b"")
     some = subscribe(context, broker, b"b", b"c")
     call(dealer, "set", "before", 0)
@@ -83,7 +83,7 @@ def test_a_batch_is_told_with_places_and_one_seq(context, broker, dealer):
     assert not everything.gaps and not some.gaps
 
 
-def test_what_did_not_happen_is_not_told(context, broker, dealer):
+def test_commands_without_effect_are_not_published(context, broker, dealer):
     subscription = subscribe(context, broker, b"")
     call(dealer, "delete", "none")
     call(dealer, "set_multi", [])
@@ -110,7 +110,7 @@ def test_the_beat_comes_every_second_with_the_last_seq(context, broker, dealer):
     assert not subscription.changes and not subscription.gaps
 
 
-def test_who_subscribes_to_keys_only_gets_no_beat(context, broker, dealer):
+def test_a_subscriber_to_keys_only_gets_no_beat(context, broker, dealer):
     quiet = connect(context, zmq.SUB, broker.publisher)
     quiet.subscribe(b"key")
     beats = subscribe(context, broker)
@@ -121,7 +121,7 @@ def test_who_subscribes_to_keys_only_gets_no_beat(context, broker, dealer):
     assert beats.socket.get(zmq.EVENTS) in (0, zmq.POLLIN)
 
 
-def test_an_unsubscribed_prefix_falls_silent_and_prev_shows_no_gap(context, broker, dealer):
+def test_an_unsubscribed_prefix_is_silent_and_prev_shows_no_gap(context, broker, dealer):
     subscription = subscribe(context, broker, b"a", b"b")
     call(dealer, "set", "a", 1)
     call(dealer, "set", "b", 1)
@@ -150,7 +150,7 @@ def test_a_reconnect_shows_what_may_be_missing(context, broker, dealer):
     assert first.gaps == [(1, 2)]
 
 
-def test_a_restart_of_the_broker_goes_on_where_it_was(context, start, tmp_path):
+def test_seqs_continue_after_a_restart_of_the_broker(context, start, tmp_path):
     broker = start(directory=tmp_path / "kept")
     dealer = connect(context, zmq.DEALER, broker.router)
     before = subscribe(context, broker, b"")
@@ -166,7 +166,7 @@ def test_a_restart_of_the_broker_goes_on_where_it_was(context, start, tmp_path):
     assert after.changes == [(b"a", [2, "set", 0, 1, 1, None, "synced"], b"\x02")]
 
 
-def test_a_subscriber_that_does_not_read_is_told_what_it_lost(context, start):
+def test_a_subscriber_that_does_not_read_gets_a_lost_notice(context, start):
     broker = start("--subscriber-bytes", str(8 << 20))
     dealer = connect(context, zmq.DEALER, broker.router)
     slow = subscribe(context, broker, b"", rcvhwm=1, rcvbuf=4096)
@@ -184,7 +184,7 @@ def test_a_subscriber_that_does_not_read_is_told_what_it_lost(context, start):
     covered = {header[0] for _, header, _ in slow.changes}
     for begin, end in slow.gaps:
         covered |= set(range(begin + 1, end + 1))
-    assert covered >= set(range(1, last + 1)), "every seq was seen, or was in a stretch that it was told of"
+    assert covered >= set(range(1, last + 1)), "every seq was seen, or was in a reported gap"
     lost = [header for topic, header, value in slow.messages if topic == LOST]
     assert all(header[1:4] == ["lost", 0, 0] and header[5:] == [None, "memory"] for header in lost)
     place = topics.index(LOST)

@@ -83,7 +83,7 @@ def test_a_value_of_every_messagepack_type_comes_back_byte_for_byte(dealer):
     assert widths <= heads, f"not tried: {[hex(head) for head in widths - heads]}"
     for value in packed:
         head = pack(0, 1, "set", ["v"])
-        # The params array has two elements now: the key, and the value's bytes as they are.
+        # The params array has two elements now: the key, and the value's bytes unchanged.
         dealer.send(head.replace(b"\x91\xa1v", b"\x92\xa1v") + value)
         assert unpack(dealer.recv())[2] is None
         dealer.send(pack(0, 2, "get", ["v"]))
@@ -126,7 +126,7 @@ def test_nothing_a_client_sends_disturbs_another(context, broker):
     assert call(good, "get", "k") is None
 
 
-def test_hello_says_what_the_protocol_says(dealer):
+def test_hello_has_the_members_of_the_protocol(dealer):
     hello = call(dealer, "hello", {"client": "pyzmq tests"})
     assert (hello["server"], hello["protocol"], hello["seq"]) == ("vatn", 1, 0)
     assert len(bytes.fromhex(hello["store_id"])) == 16
@@ -138,7 +138,7 @@ def test_hello_says_what_the_protocol_says(dealer):
     assert isinstance(hello["version"], str) and isinstance(hello["features"], list)
 
 
-def test_stats_says_what_the_protocol_says(dealer, broker):
+def test_stats_has_the_members_of_the_protocol(dealer, broker):
     call(dealer, "set_multi", [["a", 1], ["b", 2]])
     for refused in (pack(2, "fly", []), pack(2, "set", ["a", 1, {"if": "absent"}]), b"\x91\x02", b"\x93\x02\xa3set\xc1"):
         dealer.send(refused)
@@ -157,7 +157,7 @@ def test_stats_says_what_the_protocol_says(dealer, broker):
     assert call(dealer, "stats")["seq"]["checkpointed"] == 1
 
 
-def test_pages_of_a_range_make_the_whole(dealer):
+def test_the_pages_of_a_range_join_to_the_whole(dealer):
     keys = sorted(os.urandom(3).hex() for _ in range(2000))
     keys = sorted(set(keys))
     call(dealer, "set_multi", [[key, None] for key in keys])
@@ -182,7 +182,7 @@ def test_a_page_is_bounded_in_bytes_and_has_one_item_at_least(dealer):
     assert call(dealer, "range", {"after": after}) == [[["b", 1]], None]
 
 
-def test_what_is_due_at_once_is_answered_at_once(dealer):
+def test_replies_due_at_once_are_sent_at_once(dealer):
     import time
 
     call(dealer, "set", "a", 1)

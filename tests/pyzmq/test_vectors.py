@@ -7,7 +7,7 @@ from plain import call, connect, pack
 
 
 @pytest.mark.parametrize("name", vectors.files())
-def test_replies_are_those_of_the_vectors(name, context, broker):
+def test_replies_equal_those_of_the_vectors(name, context, broker):
     socket = connect(context, zmq.DEALER, broker.router)
     wrong = []
     for step in vectors.steps(name):

@@ -28,7 +28,7 @@ def decode(frame):
 
 
 def mismatch(expected, frame):
-    """What is wrong with a reply frame; None when it is as expected."""
+    """The difference between a reply frame and the expected one; None without any."""
     if isinstance(expected, str):
         return None if frame == octets(expected) else f"{frame.hex()} instead of {octets(expected).hex()}"
     try:

@@ -1,4 +1,4 @@
-"""The records of the real-input run: data that nobody here wrote.
+"""The records of the real-input run: data from outside of this project.
 
 They are the stanzas of every Debian package index that `apt-get update` left on this machine; where that is
 fewer than RECORDS_MIN, every named character of the Unicode character database, from a pinned package.
@@ -66,7 +66,7 @@ def debian_records(index):
 
 
 def debian_fields(stanza):
-    """`Field: value` lines; a line that begins with a space goes on with the value before it."""
+    """`Field: value` lines; a line that begins with a space continues the value before it."""
     fields = {}
     for line in stanza.strip("\n").split("\n"):
         if line[0] in " \t":

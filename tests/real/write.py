@@ -18,7 +18,7 @@ from records import load
 LEVELS = ("stored", "synced")
 PER_MESSAGE = 16
 IN_FLIGHT = 2048
-# No answer for so long means that the connection, and what was sent over it, may be lost.
+# No answer for this long means that the connection, and requests sent over it, may be lost.
 SILENCE_MS = 2_000
 GIVE_UP_AFTER = 30
 
@@ -82,7 +82,7 @@ class Writer:
             print("acknowledged", len(self.acknowledged), flush=True)
 
     def begin_anew(self):
-        """Over a new connection, first what nobody knows the fate of: a `set` of the same value may be repeated."""
+        """Over a new connection, first the writes with an unknown result: a `set` of the same value may be repeated."""
         self.socket.close()
         self.connect()
         self.sent_again += len(self.under_way)
