@@ -142,7 +142,7 @@ def quiet(at, value, scale):
     return followers, silent
 
 
-@case("A9 replies that nobody reads")
+@case("A9 unread replies")
 def unread(at, value, scale):
     Peer(at.router).set("big", packed(bytes(value)))
     peers = many(200 * scale, lambda: Peer(at.router))

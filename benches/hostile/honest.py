@@ -1,5 +1,5 @@
 """An honest client: `honest.py ENDPOINT [reconnect]` prints its worst waits since the last line that it read: that of
-its reads, and that of its `synced` sets, before which the medium has to take what others have written."""
+its reads, and that of its `synced` sets, before which the disk has to take the writes of other clients."""
 
 import sys
 import threading

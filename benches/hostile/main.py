@@ -56,7 +56,7 @@ class Honest:
         self.worst()
 
     def worst(self):
-        """The worst waits since it was asked last, in ms: of reads, and of `synced` sets."""
+        """The worst waits since the last call, in ms: of reads, and of `synced` sets."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return [float(wait) for wait in self.process.stdout.readline().split()]

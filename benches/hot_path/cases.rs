@@ -11,12 +11,12 @@ use vatn::protocol::{ChangeBuffer, Level, Op, Reply, response};
 use vatn::state::{Context, Store};
 use vatn::wal::Record;
 
-/// Keys in a map that is full; no power of two, so that no hash table is.
+/// Keys in a full map; no power of two, so that hash tables have no special fill.
 pub const KEYS: u64 = 100_000;
 /// Changes in a record, about as many as a group commit has under load.
 const RECORD_CHANGES: u64 = 1_000;
 
-/// So many operations, ready to be done.
+/// A function that executes a number of operations.
 pub type Work = Box<dyn FnMut()>;
 
 pub struct Case {
@@ -100,7 +100,7 @@ fn context() -> Context {
     }
 }
 
-/// Applies writes, and gives what they changed away in records, as the committer does.
+/// Applies writes, and takes the changes away in records, as the committer does.
 fn apply(store: &mut Store, requests: &[Request<'_>]) {
     let (context, mut changes) = (context(), ChangeBuffer::default());
     for request in requests {

@@ -24,7 +24,7 @@ const TOGETHER: usize = 16;
 /// Messages that come together.
 const MESSAGES: usize = 100;
 
-/// An engine without its committer: what is counted is what happens under the lock.
+/// An engine without its committer: only work under the lock is counted.
 fn engine() -> Arc<Engine> {
     let config = Config::without_edges("memory");
     let (disk, clock): (Arc<dyn Storage>, _) =
@@ -58,8 +58,7 @@ pub fn execute_sets(operations: u64) -> Work {
     execute(decoded(sets(operations)))
 }
 
-/// A client that asks, waits and asks again: its session and its own side of the socket, on one
-/// thread.
+/// A client with one request at a time: its session and its own side of the socket, on one thread.
 pub fn one_by_one(operations: u64) -> Work {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let engine = engine();

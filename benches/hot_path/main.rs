@@ -28,7 +28,7 @@ struct Arguments {
     #[arg(long)]
     list: bool,
 
-    /// Do so many operations of each case once, for somebody who counts
+    /// Execute this many operations of each case once, for an instruction counter
     #[arg(long, value_name = "OPERATIONS")]
     once: Option<u64>,
 

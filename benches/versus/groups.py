@@ -133,7 +133,7 @@ class Bench:
             self.rate(redis, vatn, "SET, 1 in flight, synced", ALWAYS, 1.3, "set", 1, "synced")
 
     def new(self):
-        """Random ones of so many keys, to empty servers: most are new, and come in no order."""
+        """This many random ones, to empty servers: most are new, and come in no order."""
         loads = self.loads.resized(NEW_KEYS * self.loads.keys, self.loads.value_bytes)
         for pipeline in (16, 100):
             with self.server(Redis, "none") as redis, self.server(Vatn) as vatn:

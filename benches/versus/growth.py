@@ -7,13 +7,13 @@ from groups import PLAIN
 from table import Row
 
 OPERATIONS = [("get", 16), ("get", 100), ("set", 16), ("set", 100)]
-# Of large values there are no more keys than make up so many bytes, on both sides.
+# Large values have only as many keys as fill this many bytes, on both sides.
 ALL_BYTES_MAX = 2 << 30
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Point:
-    """What both servers hold, and how they are asked."""
+    """The keys of both servers, and the load on them."""
 
     keys: int
     value_bytes: int = 100

@@ -9,7 +9,7 @@ import subprocess
 import machine
 
 VALUE_BYTES = 100
-# The first look at how fast redis-benchmark is: so many requests.
+# Requests of the first measurement of redis-benchmark's rate.
 TRIAL_REQUESTS = 100_000
 
 
@@ -46,7 +46,7 @@ def pace(out):
     """The rate up to the last progress line. With threads, redis-benchmark sees only every 250 ms that it is done, and
     counts that wait in: the rate that it states in the end would be too low."""
     paces = re.findall(r"rps=[\d.]+ \(overall: ([\d.]+)\)", out)
-    # The first line comes before anything can be told.
+    # The first line comes before any rate is known.
     return float(paces[-1]) if len(paces) > 1 else None
 
 

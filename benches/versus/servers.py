@@ -77,7 +77,7 @@ class Server:
 
 
 class Redis(Server):
-    """Debian's redis-server with its default settings but for those in SETTINGS and the persistence asked for."""
+    """Debian's redis-server with its default settings but for those in SETTINGS and the requested persistence."""
 
     name = "redis"
     # A slow subscriber is not cut; no snapshots but those that a row asks for.

@@ -24,7 +24,7 @@ def show(found):
           f"p99 {found['p99_us'] / 1e3:.1f}, p99.9 {found['p99_9_us'] / 1e3:.1f}, max {found['max_us'] / 1e3:.1f}")
     most = found["most"]
     print(f"the queue was full in {found['queue_was_full_share']:.0%} of the seconds, {most['queue_items']:,} items "
-          f"and {most['queue_bytes'] / MIB:,.0f} MiB at the most; {found['queue_full']:,} writes got WRITE_QUEUE_FULL")
+          f"and {most['queue_bytes'] / MIB:,.0f} MiB at most; {found['queue_full']:,} writes got WRITE_QUEUE_FULL")
     print(f"{found['amplification']:.2f} bytes to the disk for a byte of key and value "
           f"({found['amplification_under_load']:.2f} while under load; the rest was written afterwards)")
     print(f"{found['cpu_us_a_write']:.2f} us of CPU a write, all of the broker's work; "

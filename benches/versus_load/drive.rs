@@ -34,12 +34,12 @@ pub struct Drive {
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
 
-    /// So many requests a second in all, sent when they are due whether earlier ones are answered
-    /// or not; the latency counts from when they were due
+    /// Requests a second in all, sent when they are due whether earlier ones are answered or not;
+    /// the latency counts from the due time
     #[arg(long)]
     rate: Option<f64>,
 
-    /// Print a line of figures of its own for each so many seconds
+    /// Print a line of figures for each interval of this many seconds
     #[arg(long, value_name = "SECONDS")]
     interval: Option<f64>,
 }
@@ -59,7 +59,7 @@ pub struct Tally {
     absent: u64,
     /// Writes that the queue had no room for; they are in the latencies too.
     refused: u64,
-    /// When the last answer came.
+    /// The time of the last answer.
     ended: Instant,
 }
 

@@ -42,7 +42,7 @@ pub struct Fan {
     ahead: u64,
 }
 
-/// How much each has received; nobody else writes a subscriber's number.
+/// How many messages each subscriber has received; only its own thread writes its number.
 type Received = Arc<Vec<AtomicU64>>;
 
 impl Fan {
@@ -113,7 +113,7 @@ impl Fan {
                 match zmtp_content(message) {
                     _ if is_redis => count += 1,
                     BEAT => {}
-                    LOST => return Err("a subscriber was told `lost`".into()),
+                    LOST => return Err("a subscriber received `lost`".into()),
                     _ => count += 1,
                 }
                 Ok(())
@@ -152,7 +152,7 @@ impl Fan {
                 continue;
             }
             if Instant::now() >= end {
-                // EncodedRecord before the last batch, so that no subscriber waits for more.
+                // Published before the last batch, so that no subscriber waits for more.
                 total.store(sent + BATCH, Ordering::Release);
             }
             writer.write_all(&batch)?;

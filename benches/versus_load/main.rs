@@ -39,7 +39,7 @@ enum Load {
     Range(range::Range),
 }
 
-/// Who is spoken to, and about which keys.
+/// The server, and the keys of the load.
 #[derive(Debug, Clone, Args)]
 struct Target {
     /// What it speaks

@@ -61,7 +61,7 @@ impl Wire {
         Ok((self.input.get(start..self.start).unwrap_or_default(), shape))
     }
 
-    /// Shows `each` the replies that are here, one at the least and `most` at the most; returns how
+    /// Calls `each` with the replies that are here, at least one and at most `most`; returns how
     /// many that were.
     pub fn replies(
         &mut self,
