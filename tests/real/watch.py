@@ -30,7 +30,7 @@ class Watcher:
         self.gaps = []
 
     def receive(self):
-        """One message, entered in the books."""
+        """One message, with seq and prev checked."""
         key, header, value = self.subscriber.recv_multipart()
         seq, op, index, count, prev, *_ = msgpack.unpackb(header)
         if self.last is None:

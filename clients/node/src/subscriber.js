@@ -148,7 +148,7 @@ export class Subscriber {
     await this.#receive();
   }
 
-  /** Receives one message, or fetches one page, and keeps the books of the protocol; false when none came in time. */
+  /** Receives one message, or fetches one page, and checks seq and prev; false when none came in time. */
   async #receive(timeout = Infinity) {
     if (this.#missing !== null) {
       await this.#fetch(this.#missing);

@@ -97,7 +97,7 @@ fn the_slowest_peers_are_cut_while_others_wait_and_only_as_many_as_needed() {
         all.iter().map(|one| one.account().is_cut()).collect()
     };
     let at = |millis| Instant::now() + Duration::from_millis(millis);
-    assert_eq!(quota.relieve(at(2_000)), 0, "nobody waits");
+    assert_eq!(quota.relieve(at(2_000)), 0, "no account waits");
     let mut waiting = none(&quota);
     assert!(!waiting.cover(FREE + 10 * UNIT) && !has_its_turn(&mut waiting));
     assert_eq!(quota.relieve(at(400)), 0, "too early to know");

@@ -143,7 +143,7 @@ class Subscriber:
         self._receive(deadline)
 
     def _receive(self, deadline: float) -> None:
-        """Receives one message, or fetches one page, and keeps the books of the protocol."""
+        """Receives one message, or fetches one page, and checks seq and prev as the protocol says."""
         if self._missing is not None:
             check_process(self._process, "Subscriber")
             self._fetch(self._missing)
