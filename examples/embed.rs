@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     run(&directory, &mut std::io::stdout()).await
 }
 
-/// What the example does: two brokers, one after the other, on the store in `directory`.
+/// Runs the example: two brokers, one after the other, on the store in `directory`.
 pub async fn run(directory: &Path, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let broker = start(directory).await?;
     let mut client = connect(&broker).await?;

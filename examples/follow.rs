@@ -1,5 +1,5 @@
-//! Keep a copy of all keys under a prefix: read the past from seq 0, then follow what changes. The
-//! client fetches what a lost connection missed, and reports a gap that cannot be filled.
+//! Keep a copy of all keys under a prefix: read the past from seq 0, then follow changes. The client
+//! fetches changes that a lost connection missed, and reports a gap that cannot be filled.
 //!
 //! ```console
 //! $ vatn serve                                  # in another terminal
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     run(&router, &publisher, &mut std::io::stdout()).await
 }
 
-/// What the example does: some writes, and a copy that follows them.
+/// Runs the example: some writes, and a copy that follows them.
 pub async fn run(
     router: &str,
     publisher: &str,

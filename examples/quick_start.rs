@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     run(&endpoint, &mut std::io::stdout()).await
 }
 
-/// What the example does, against the broker whose command endpoint is `endpoint`.
+/// Runs the example against the broker whose command endpoint is `endpoint`.
 pub async fn run(endpoint: &str, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let mut client = Client::connect(endpoint, &ClientOptions::default()).await?;
     let options = WriteOptions::default();

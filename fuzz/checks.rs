@@ -1,4 +1,4 @@
-//! What must hold for any bytes at all. The fuzz targets call it, and so does a test with stable
+//! Checks that must hold for any bytes at all. The fuzz targets call it, and so does a test with stable
 //! Rust (`tests/state/fuzz_checks.rs`), so it always compiles.
 
 use vatn::client::RawValue;
@@ -10,7 +10,7 @@ use vatn::protocol::reader::Fault;
 const ITEMS: usize = 64;
 
 /// The decoder of requests does not panic, takes only whole frames, and agrees with the client
-/// about what one value is.
+/// about the extent of one value.
 pub fn decode(bytes: &[u8]) {
     let request = Request::decode_within(bytes, ITEMS);
     assert_eq!(request.notification, Request::is_notification(bytes));

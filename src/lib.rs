@@ -7,10 +7,10 @@
 //!   bound, [`config`] the settings of a broker, [`clock`] the time, [`process`] signals,
 //!   permissions and limits of the process.
 //! - [`budget`] counts the work of commands.
-//! - [`state`] is the ordered map, and what a write is made of. [`storage`] is a small trait, with
+//! - [`state`] is the ordered map, and the parts of a write. [`storage`] is a small trait, with
 //!   the log files and fjall behind it.
-//! - [`commands`] has a file for each command: how it is decoded, what it touches, what it costs
-//!   and what it does, a pure function of state, command and time.
+//! - [`commands`] has a file for each command: its decoding, its accesses, its cost
+//!   and its execution, a pure function of state, command and time.
 //! - [`wal`] is the write-ahead log: records, the write queue, watermarks, and the feed of
 //!   committed changes.
 //! - [`net`] is shared by all edges: I/O threads, one memory quota, connection slots, timeouts.

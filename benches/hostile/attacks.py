@@ -32,7 +32,7 @@ def read_slowly(sockets, seconds, rate):
 
 
 def tried(step):
-    """What it gives, or None where the broker cuts or refuses the connection."""
+    """The result of the call, or None where the broker cuts or refuses the connection."""
     try:
         return step()
     except OSError:

@@ -41,7 +41,7 @@ class Honest:
             return False
 
     def report(self):
-        """In ms; a wait that goes on counts."""
+        """In ms; an unfinished wait counts."""
         begin, worst, self.worst = self.begin, self.worst, [0.0, 0.0]
         if begin:
             worst[self.kind] = max(worst[self.kind], time.monotonic() - begin)

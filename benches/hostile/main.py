@@ -37,7 +37,7 @@ class Broker:
                 break
 
     def memory(self, name):
-        """VmHWM is the most that it took, VmRSS what it takes now; in MiB, or None when it has ended."""
+        """VmHWM is its peak memory, VmRSS the current one; in MiB, or None when it has ended."""
         try:
             status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
             return int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1024
@@ -82,7 +82,7 @@ def run(name, given):
             except subprocess.TimeoutExpired:
                 attack.kill()
                 attack.wait()
-            # What is under way when the attack ends belongs to it.
+            # Waits in progress when the attack ends belong to it.
             time.sleep(3)
             waits, peak = [*honest.worst(), *jitter.worst()], broker.memory("VmHWM")
             time.sleep(given.rest)
@@ -93,7 +93,7 @@ def run(name, given):
 
 
 def limits():
-    """What bounds memory besides the data's own limit, by default, in MiB, together."""
+    """The sum of the default limits on memory besides that of the data, in MiB."""
     with tempfile.TemporaryDirectory() as folder:
         broker = Broker(folder)
         command = [os.environ["VATN_BIN"], "stats", "--json", "--connect", broker.at.router]

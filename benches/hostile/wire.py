@@ -1,4 +1,4 @@
-"""ZMTP and MessagePack, as far as the cases need them; nothing here checks what it sends."""
+"""ZMTP and MessagePack, as far as the cases need them; no code here checks the bytes it sends."""
 
 import socket
 import struct

@@ -1,4 +1,4 @@
-//! What is measured, from the ground up: the wire, the map, the log. Keys and values are those of
+//! The measured cases, from the ground up: the wire, the map, the log. Keys and values are those of
 //! `vatn bench`: 18 and 100 bytes.
 
 use crate::edge;

@@ -1,4 +1,4 @@
-//! The rooms of the hot path, each by itself: nanoseconds for an operation.
+//! The parts of the hot path, each by itself: nanoseconds for an operation.
 //!
 //!     cargo bench --bench hot_path                        all cases
 //!     cargo bench --bench hot_path -- store               those with `store` in their names
@@ -18,7 +18,7 @@ use std::time::Instant;
 const OPERATIONS: u64 = 50_000;
 const SAMPLES: usize = 11;
 
-/// Time the rooms of the hot path
+/// Time the parts of the hot path
 #[derive(Parser)]
 struct Arguments {
     /// Only the cases with this in their names
@@ -32,7 +32,7 @@ struct Arguments {
     #[arg(long, value_name = "OPERATIONS")]
     once: Option<u64>,
 
-    /// What `cargo bench` passes
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }

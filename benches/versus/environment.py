@@ -1,4 +1,4 @@
-"""The Python that draws: a venv in target/ with what requirements.txt names."""
+"""The Python for plots: a venv in target/ with the packages of requirements.txt."""
 
 import os
 import pathlib

@@ -19,7 +19,7 @@ PLAIN, EVERYSEC, ALWAYS = "no persistence", "AOF everysec", "AOF always"
 
 
 class Bench:
-    """What a group works with."""
+    """The servers and loads of a group."""
 
     def __init__(self, table, loads, directory, echo_edge):
         self.table = table
@@ -30,7 +30,7 @@ class Bench:
 
     @contextlib.contextmanager
     def server(self, start, *arguments):
-        """A server on a directory of its own, which goes with it."""
+        """A server on its own directory, which is removed with it."""
         with self.directory_for(start) as directory, self.running(start, directory, *arguments) as server:
             yield server
 
@@ -122,7 +122,7 @@ class Bench:
                                   seconds=max(self.loads.seconds, PACED_SECONDS))
 
     def floor(self, vatn, rate):
-        """The same messages at the same rate, to an edge without an engine: what the machine and the load add."""
+        """The same messages at the same rate to an edge without an engine: the share of the machine and the load."""
         with self.running(Echo, self.echo_edge, str(self.directory / "echo.log")) as echo:
             row = self.table.row("SET, p99.9 at half of vatn's peak", "echo of the edge", None, "us", lower_is_better=True)
             self.turn(row, echo, vatn, lambda server: self.paced(server, rate))
@@ -203,7 +203,7 @@ class Bench:
 
 
 def tell(row):
-    """What the last pair gave."""
+    """The figures of the last pair."""
     peer = row.peers[-1].value if row.peers else row.stated_peer
     print(f"  {row.name:<44} {peer:>12,.1f} {row.vatns[-1].value:>12,.1f} {row.ratios()[-1]:>8.2f}x", flush=True)
 

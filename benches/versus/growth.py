@@ -86,7 +86,7 @@ class Growth:
 
 
 def costed(loads, server, operation, connections, pipeline):
-    """A rate, and the CPU time that a command cost the server: under load, and with what was left for afterwards."""
+    """A rate, and the CPU time that a command cost the server: under load, and in the work left for afterwards."""
     before = server.cpu_seconds()
     measured = loads.closed(server, operation, connections, pipeline, "queued")
     under_load = server.cpu_seconds() - before

@@ -54,7 +54,7 @@ def write_json(path, growth, facts):
 
 
 def plot(path, growth, facts):
-    """Above the rates, below what a command costs; one column for each thing that grows."""
+    """Rates above, the cost of a command below; one column for each axis."""
     panels = [("get", "rate"), ("set", "rate"), ("get", "cost"), ("set", "cost")]
     figure_, axes = plt.subplots(4, 3, figsize=(10, 11), sharex="col", sharey="row")
     for line, (operation, what) in enumerate(panels):

@@ -1,4 +1,4 @@
-"""The load generators, and what they and the server used while they ran."""
+"""The load generators, and the CPU time that they and the server used."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The machine: what it is, what a process of it uses, and the tools that have to be there."""
+"""The machine: its properties, the CPU use of a process, and the tools that must be installed."""
 
 import contextlib
 import dataclasses
@@ -45,7 +45,7 @@ class Cores:
         return len(self.load) or os.cpu_count() or 1
 
     def suffix(self):
-        """What a file's name says of them."""
+        """The properties that a file's name shows."""
         return f"-{len(self.server)}-cores" if self.server else ""
 
     def said(self):

@@ -1,4 +1,4 @@
-"""Measures, and says what came out. See `run`."""
+"""Measures, and reports the results. See `run`."""
 
 import argparse
 import contextlib
@@ -48,7 +48,7 @@ def arguments():
 
 
 def prepare():
-    """What has to be there."""
+    """The required tools and files."""
     machine.need("redis-server", "redis-server")
     machine.need("redis-benchmark", "redis-tools")
     machine.need("wrk", "wrk")

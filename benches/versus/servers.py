@@ -12,7 +12,7 @@ import machine
 
 READY_SECONDS = 120
 SETTLE_SECONDS = 120
-# A server is at rest when it uses less than this share of a core for so long.
+# A server is at rest when it uses less than this share of a core for this long.
 REST_CORES, REST_SECONDS = 0.04, 0.4
 
 
@@ -139,7 +139,7 @@ class Vatn(Server):
 
 
 class Echo(Server):
-    """The listening edge without an engine: as an echo, or, with `answer`, with what a GET is answered."""
+    """The listening edge without an engine: as an echo, or, with `answer`, with the reply of a GET."""
 
     name = "echo"
 

@@ -1,4 +1,4 @@
-"""What `benches/sustained` found, as a table and as lines over time."""
+"""The results of `benches/sustained`, as a table and as lines over time."""
 
 import matplotlib
 

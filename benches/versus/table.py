@@ -1,4 +1,4 @@
-"""What is compared: the rows, and how the figures of a row come together."""
+"""The comparison: the rows, and how the figures of a row are combined."""
 
 import dataclasses
 import statistics
@@ -59,5 +59,5 @@ class Table:
         return iter(self.rows.values())
 
 
-# What FLATDB.md's server answered on such a machine, stated: wrk with 32 connections.
+# The rates that FLATDB.md states for its server on such a machine: wrk with 32 connections.
 FLATDB_GET, FLATDB_PUT = 487, 333

@@ -15,7 +15,7 @@ use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Instant;
 
-/// What every connection does.
+/// The load of every connection.
 #[derive(Clone)]
 pub struct Plan {
     pub template: Template,

@@ -18,7 +18,7 @@ pub struct Drive {
     #[command(flatten)]
     target: Target,
 
-    /// What is done
+    /// The operation
     #[arg(long)]
     operation: Operation,
 
@@ -53,7 +53,7 @@ enum Operation {
 /// Threads at work, and where each counts.
 type Started = (Vec<JoinHandle<Fallible<()>>>, Vec<Shared>);
 
-/// What one connection, or all, counted.
+/// The counts of one connection, or of all.
 pub struct Tally {
     latency: Histogram<u64>,
     absent: u64,
@@ -99,7 +99,7 @@ impl Tally {
     }
 }
 
-/// A tally that the reporter looks at too.
+/// A tally that the reporter reads too.
 pub type Shared = Arc<Mutex<Tally>>;
 
 pub fn lock(tally: &Shared) -> Fallible<MutexGuard<'_, Tally>> {
@@ -165,7 +165,7 @@ impl Drive {
         Ok((threads, tallies))
     }
 
-    /// Prints what was counted in each interval, and moves it into `total`.
+    /// Prints the counts of each interval, and moves them into `total`.
     fn report(
         &self,
         begin: Instant,

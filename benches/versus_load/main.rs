@@ -17,7 +17,7 @@ mod wire;
 use clap::{Args, Parser, Subcommand};
 use protocol::Protocol;
 
-/// What goes wrong ends the run, in a sentence.
+/// An error ends the run with one sentence.
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Put a broker, redis, or a bare echo under load
@@ -33,7 +33,7 @@ enum Load {
     Fill(fill::Fill),
     /// Get or set random keys, as fast as it goes or at a given rate
     Drive(drive::Drive),
-    /// One writer, many subscribers: count what is delivered
+    /// One writer, many subscribers: count the deliveries
     Fan(fan::Fan),
     /// Read a thousand neighbours from a random key on
     Range(range::Range),
@@ -42,7 +42,7 @@ enum Load {
 /// The server, and the keys of the load.
 #[derive(Debug, Clone, Args)]
 struct Target {
-    /// What it speaks
+    /// The protocol of the server
     protocol: Protocol,
 
     /// HOST:PORT, or the path of a Unix socket
@@ -52,7 +52,7 @@ struct Target {
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
 
-    /// What a key begins with; the rest is its number
+    /// The prefix of a key; the rest is its number
     #[arg(long, default_value = "key:")]
     prefix: String,
 

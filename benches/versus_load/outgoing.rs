@@ -1,4 +1,4 @@
-//! What is sent on a connection that does not wait.
+//! The sending side of a connection that does not block.
 
 use crate::Fallible;
 use socket2::Socket;
@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Write};
 /// A connection, as its sender sees it.
 pub struct Outgoing {
     stream: Socket,
-    /// What the socket has not taken yet.
+    /// Bytes that the socket has not taken yet.
     pub rest: Vec<u8>,
 }
 
@@ -17,7 +17,7 @@ impl Outgoing {
         Outgoing { stream, rest: Vec::new() }
     }
 
-    /// Writes what the socket takes.
+    /// Writes as many bytes as the socket takes.
     pub fn flush(&mut self) -> Fallible<()> {
         let mut written = 0;
         while let Some(rest) = self.rest.get(written..).filter(|rest| !rest.is_empty()) {

@@ -16,7 +16,7 @@ use std::os::fd::AsRawFd;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What is sent when.
+/// The schedule of the requests.
 #[derive(Clone, Copy)]
 pub struct Pace {
     /// Requests a second, on all connections together.

@@ -3,7 +3,7 @@
 use crate::{Fallible, Target};
 use clap::ValueEnum;
 
-/// What the server speaks.
+/// The protocol of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Protocol {
     /// RESP.
@@ -14,7 +14,7 @@ pub enum Protocol {
     Echo,
 }
 
-/// What a reply was.
+/// The kind of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     Value,

@@ -14,7 +14,7 @@ pub struct Wire {
     protocol: Protocol,
     stream: Socket,
     input: Vec<u8>,
-    /// Where in `input` the next reply begins, and where what has been read ends.
+    /// The start of the next reply in `input`, and the end of the bytes read.
     start: usize,
     end: usize,
 }

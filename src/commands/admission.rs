@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 /// Properties of a command that are known before the engine's lock is taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Admission {
-    /// What it may do.
+    /// Its possible effects.
     pub effects: Effects,
     /// Whether it is a command to the broker, and not to the map.
     pub is_for_broker: bool,

@@ -79,7 +79,7 @@ impl<'a, const DOWN: bool> WriteMethod<'a> for Step<'a, DOWN> {
             Some(entry) => {
                 let number = Reader::new(entry.value).int();
                 let head = entry.head;
-                // The new number shows the old one, and a refusal shows that it is none.
+                // The new number shows the old one, and a refusal shows that there is no number.
                 write.barrier.require(head.level, head.seq);
                 let number = number.map_err(|_| not_a_number())?;
                 (self.step(number).ok_or_else(overflow)?, head.expires_at)

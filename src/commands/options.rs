@@ -103,7 +103,7 @@ pub(super) fn retime(
     }
 }
 
-/// The old value of a key before a write changes it: a reply of its own.
+/// The old value of a key before a write changes it, returned as the write's reply.
 pub(super) fn old_value(
     store: &mut Store,
     key: HashedKey<'_>,

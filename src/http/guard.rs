@@ -17,7 +17,7 @@ use std::net::IpAddr;
 /// Headers in which browsers name a request's origin. Over plain HTTP, browsers send them only to
 /// loopback.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// What kind of request it is.
+/// The kind of a request.
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// A browser's header values for a request that its user has not made yet, by its old names too.
 const SPECULATIVE: [HeaderName; 4] = [

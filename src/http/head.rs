@@ -14,7 +14,7 @@ pub const REQUEST_LINE_BYTES: usize = 8_192;
 /// A head of this many bytes is too long.
 pub const HEAD_BYTES: usize = 32 * 1024;
 
-/// What is wrong with a head.
+/// The fault of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Not `METHOD TARGET HTTP/1.x`.

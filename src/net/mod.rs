@@ -1,4 +1,5 @@
-//! What every network edge shares: I/O threads, callers, memory, connection slots, timeouts.
+//! The parts that all network edges share: I/O threads, callers, memory, connection slots,
+//! timeouts.
 //!
 //! No edge trusts a peer for its limits. A connection takes a slot before it is served, accounts
 //! for the memory that its peer causes, and is closed by one set of timeouts.

@@ -98,7 +98,7 @@ impl Reservation {
         Poll::Ready(())
     }
 
-    /// Gives back what `bytes` do not need, except a little that avoids coming back.
+    /// Gives back memory above `bytes`, except a little, so as not to come back to the quota soon.
     pub fn settle(&mut self, bytes: usize) {
         let needed = self.wanted(bytes.saturating_add(SLACK_BYTES));
         self.shrink(needed);

@@ -32,13 +32,13 @@ impl ConnectionTimeouts {
         }
     }
 
-    /// How often a ZeroMQ connection should be looked at.
+    /// How often a ZeroMQ connection should be checked.
     pub fn look_period(&self) -> Duration {
         let shortest = self.heartbeat.min(self.write);
         (shortest / 4).clamp(Duration::from_millis(20), Duration::from_secs(1))
     }
 
-    /// How often an HTTP connection should be looked at.
+    /// How often an HTTP connection should be checked.
     pub fn http_look_period(&self) -> Duration {
         let shortest = self.idle.min(self.handshake).min(self.write);
         (shortest / 4).clamp(Duration::from_millis(10), Duration::from_millis(500))

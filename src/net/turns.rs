@@ -65,7 +65,7 @@ pub fn idle() {
     bulk::idle();
 }
 
-/// What a turn may be used for.
+/// The work that a turn allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// Requests that together cost no more than this.

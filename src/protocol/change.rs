@@ -295,7 +295,7 @@ impl ChangeBuffer {
         true
     }
 
-    /// Adds a row of the tables, as a write of its own and of no time. `expires_at` 0 is never.
+    /// Adds a row of the tables as a separate write without a time. `expires_at` 0 means never.
     pub fn push_row(
         &mut self,
         seq: Seq,

@@ -36,7 +36,7 @@ pub enum Endpoint {
 pub struct EndpointError {
     /// The text as it was given.
     pub text: String,
-    /// What is wrong with it.
+    /// The fault.
     pub reason: &'static str,
 }
 

@@ -158,7 +158,7 @@ impl ReplyBuffer {
         self.short_bytes += short(value);
     }
 
-    /// The copied bytes, where there are no others.
+    /// The copied bytes, where there are no shared values.
     #[inline]
     pub fn plain(&self) -> Option<&[u8]> {
         self.shared.is_empty().then_some(&self.bytes)

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 /// A segment of this many bytes takes no more.
 const SEGMENT_BYTES: usize = 64 * 1024;
-/// What an empty queue may keep of its allocation.
+/// The largest allocation that an empty queue keeps.
 const KEPT_BYTES: usize = 64 * 1024;
 /// A segment of at least this many bytes is moved to another queue as it is; a shorter one is
 /// copied.

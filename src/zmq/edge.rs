@@ -19,7 +19,7 @@ pub enum EdgeError {
     Endpoint {
         /// The flag that gave it.
         flag: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         error: EndpointError,
     },
     /// An endpoint on which listening failed.

@@ -58,7 +58,7 @@ impl EncodedRecord {
         for change in record.changes() {
             append(&mut bytes, &change, prev);
             prev = change.seq;
-            // A record is not so long.
+            // A record is never that long.
             ends.push(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         }
         Self { record: Arc::clone(record), bytes, ends }

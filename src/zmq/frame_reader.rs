@@ -25,7 +25,7 @@ pub struct Head {
     pub len: usize,
 }
 
-/// What comes next in a stream.
+/// The next part of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<'i> {
     /// A frame begins.

@@ -145,7 +145,7 @@ impl Inbox {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Where what is appended next begins.
+    /// The position of the next appended byte.
     pub(super) fn end(&self) -> usize {
         self.bytes.len()
     }

@@ -46,7 +46,7 @@ fn stream(random: &mut fastrand::Rng) -> (Messages, Vec<u8>) {
     (messages, bytes)
 }
 
-/// Feeds pieces to a peer that has shaken hands; returns it, and what it made of them.
+/// Feeds pieces to a peer's codec after the handshake; returns the codec and its output.
 fn fed<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> (Codec, Inbox, Messages, Vec<u8>) {
     let (mut codec, mut inbox, mut replies) = greeted_as(Kind::Router);
     replies.clear();

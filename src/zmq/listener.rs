@@ -29,7 +29,7 @@ const UNSENT_BYTES: u32 = 128 * 1024;
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
 const PAUSE_LONGEST: Duration = Duration::from_secs(1);
 
-/// Why an endpoint cannot be listened on: the flag, the endpoint, the cause, and what helps.
+/// Why listening on an endpoint failed: the flag, the endpoint, the cause, and the cure.
 #[derive(Debug, thiserror::Error)]
 #[error("{flag} {endpoint}: {cause}")]
 pub struct BindError {

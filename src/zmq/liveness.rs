@@ -1,4 +1,4 @@
-//! Whether a peer is still there and continues what it began. Time is an argument.
+//! Whether a peer is still there and continues its unfinished message. Time is an argument.
 
 use super::link::Closed;
 use super::zmtp::Unfinished;

@@ -72,7 +72,7 @@ enum Blocked {
 struct Memory {
     /// For the longest one.
     longest: usize,
-    /// For the others.
+    /// For the other replies.
     others: usize,
 }
 
@@ -80,7 +80,7 @@ struct Memory {
 enum Next {
     /// A turn: something was read, written, released or due.
     Turned(Result<(), Closed>),
-    /// A look at the clock.
+    /// A check of the timeouts.
     Look(Instant),
     /// The broker stops, or the slot was lost: how long the peer may take to read the rest.
     Stop(Duration),

@@ -287,7 +287,7 @@ impl Codec {
             }
             Command::Subscribe(topic) if self.kind == Kind::Publisher => {
                 self.requested_bytes += HEAD_BYTES_MIN + topic.len() as u64;
-                // A copy of its own, without the command's name.
+                // A separate copy, without the command's name.
                 inbox.signals.push_back(Signal::Subscribe(Bytes::copy_from_slice(&topic)));
             }
             Command::Cancel(topic) if self.kind == Kind::Publisher => {
@@ -388,7 +388,7 @@ pub(super) mod tests {
     const READY: &[u8] = b"\x04\x1C\x05READY\x0BSocket-Type\0\0\0\x06DEALER";
     const READY_SUB: &[u8] = b"\x04\x19\x05READY\x0BSocket-Type\0\0\0\x03SUB";
 
-    /// A router's codec after the peer's handshake, with what came in and goes out by then.
+    /// A router's codec after the peer's handshake, with its inbox and its output so far.
     pub fn greeted() -> (Codec, Inbox, Vec<u8>) {
         greeted_as(Kind::Router)
     }

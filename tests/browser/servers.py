@@ -1,4 +1,4 @@
-"""The two servers of a browser test: one with hostile pages, and a relay that sees what the browser sends the broker."""
+"""The two servers of a browser test: one with hostile pages, and a relay that sees the requests to the broker."""
 
 import http.server
 import re

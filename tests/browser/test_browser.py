@@ -90,7 +90,7 @@ def relay(broker):
 
 
 def ask(port, target, host="127.0.0.1"):
-    """What a program gets; returns the status."""
+    """A program's request; returns the status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.putrequest("GET", target, skip_host=True)
     connection.putheader("Host", host)

@@ -11,7 +11,7 @@ START_SECONDS = 30
 
 
 def binary():
-    """The broker to test: VATN_BIN, or what `cargo build` made."""
+    """The broker to test: VATN_BIN, or the binary of `cargo build`."""
     path = pathlib.Path(os.environ.get("VATN_BIN", ROOT / "target" / "debug" / "vatn"))
     assert path.exists(), f"{path} is not there: run `cargo build`, or set VATN_BIN"
     return str(path)
@@ -62,7 +62,7 @@ class Broker:
         self.http = self.endpoints["http"]
 
     def said(self):
-        """What the broker wrote to its log."""
+        """The broker's log."""
         self.log.seek(0)
         return self.log.read()
 

@@ -47,7 +47,7 @@ class Watcher:
         return key
 
     def fetch(self, up_to):
-        """What is missing after `last` and up to `up_to`, from the history."""
+        """The missing changes after `last` and up to `up_to`, from the history."""
         dealer = self.context.socket(zmq.DEALER)
         dealer.rcvtimeo, dealer.linger = PATIENCE_MS, 0
         dealer.connect(self.router)

@@ -1,11 +1,11 @@
 /*
- * Preloaded into a broker: notes each step that it takes on the files below one directory, ends the
- * process before one of them as `kill -9` does, or has a sync fail.
+ * Preloaded into a broker: records each of its file system calls below one directory, ends the
+ * process before one of them as `kill -9` does, or makes a sync fail.
  *
  * STEPS_BELOW   the directory
- * STEPS_LOG     a line a step is appended here: what is done, and to which path below
+ * STEPS_LOG     a line for each step is appended here: the kind of the step, and its relative path
  * STEPS_KILL    the number of the step before which the process ends
- * STEPS_FAIL    a file: while it is there, the sync fails whose number is in it, and all later ones
+ * STEPS_FAIL    a file: while it exists, the sync with the number in it fails, and all later ones
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,7 +26,7 @@
 
 static atomic_int steps, syncs;
 
-/* Where `path` lies below the directory; NULL elsewhere, and for the reserve: it holds nothing. */
+/* `path` relative to the directory; NULL elsewhere, and for the reserve, which holds no data. */
 static const char *below(const char *path) {
     const char *root = getenv("STEPS_BELOW");
     size_t len = root ? strlen(root) : 0;

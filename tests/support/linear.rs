@@ -19,7 +19,7 @@ pub trait Model {
     fn step(state: &Self::State, action: &Self::Action) -> Option<Self::State>;
 }
 
-/// One operation, with what it answered in its action.
+/// One operation, with its answer in its action.
 #[derive(Debug, Clone)]
 pub struct Operation<A> {
     pub action: A,

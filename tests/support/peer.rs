@@ -37,7 +37,7 @@ pub fn frame(flags: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The header of a long frame, whatever it claims.
+/// The header of a long frame with any declared length.
 pub fn header(flags: u8, len: u64) -> Vec<u8> {
     let mut bytes = vec![flags];
     bytes.extend_from_slice(&len.to_be_bytes());

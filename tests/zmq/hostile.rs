@@ -222,7 +222,7 @@ fn unread_replies_of_all_peers_share_one_bound() {
         }
     });
     drop(peers);
-    // Waiting replies, and those being made; not a MiB each and its copy.
+    // Waiting replies, and those being made; not a MiB for each and its copy.
     trial.end(64_000_000 + WORKERS_OWN);
 }
 

@@ -42,7 +42,7 @@ fn pings_between_frames_change_neither_the_frames_nor_their_order() {
     for cut in 0..bytes.len() {
         peer.send(&bytes[..cut]).unwrap();
         if cut % 16 == 0 {
-            // Another connection's answer: what was sent before has been read by now, most likely.
+            // Another connection's answer: earlier bytes have been read by now, most likely.
             Peer::connect(&broker.router, "DEALER").call(1, "ping", vec![]).result.unwrap();
         }
         peer.send(&bytes[cut..]).unwrap();

@@ -31,7 +31,7 @@ def requests_of(name):
             try:
                 kind, id, method, params = wire.unpack(frame)
             except vatn.Unreadable:
-                continue  # what Python cannot hold, it cannot send
+                continue  # a value that Python cannot hold cannot be sent
             positional = len(described.get(method, {"arguments": []})["arguments"])
             if method not in described or method == "ping" or id != 7 or len(params) < positional:
                 continue

@@ -1,4 +1,4 @@
-//! What is rendered, and that it is rendered in slices.
+//! Tests of the rendered text, and of its slices.
 
 use super::*;
 use crate::limits::DEPTH_MAX;

@@ -38,7 +38,7 @@ def pack(value: Any, method: str = "") -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """What is no type of MessagePack, as one that is equal to it. (A tuple comes back as a list, a bytearray
+    """Converts a value of another type to an equal one of MessagePack. (A tuple comes back as a list, a bytearray
     and a memoryview as bytes.)"""
     if type(value) is tuple:
         return list(value)
