@@ -87,23 +87,23 @@ impl Store {
     }
 }
 
-/// What came of a command whose reply is encoded.
+/// The outcome of a command whose reply is encoded.
 #[derive(Debug)]
 pub struct Answered {
-    /// `None` where the reply is encoded, or what it waits for, or why nothing changed.
+    /// `None` where the reply is encoded; else the condition that it waits for, or why nothing changed.
     pub outcome: Result<Option<Box<Deferred>>, Refusal>,
-    /// What the reply waits for.
+    /// The barrier that the reply waits for.
     pub barrier: DurabilityBarrier,
-    /// What it cost, whether it was refused or not, less what encoding the reply costs.
+    /// Its cost, refused or not, without the encoding of the reply.
     pub cost: Cost,
 }
 
-/// Where a reply goes: behind what is encoded already, as the response to a request.
+/// The place of an encoded reply: after the earlier ones, as the response to a request.
 #[derive(Debug)]
 pub struct Answer<'o> {
     /// The id of the request.
     pub id: Option<u64>,
-    /// What is encoded.
+    /// The encoded replies.
     pub out: &'o mut ReplyBuffer,
 }
 
@@ -129,8 +129,8 @@ pub(super) fn write_into<'c, M: WriteMethod<'c>>(
     changes: &mut ChangeBuffer,
     answer: Answer<'_>,
 ) -> Answered {
-    let asked = method.durability().unwrap_or(context.durability);
-    let level = method.level(asked, store, hash);
+    let requested = method.durability().unwrap_or(context.durability);
+    let level = method.level(requested, store, hash);
     let mut write = store.begin(level, context, changes);
     write.hash = hash;
     let outcome = answer.give(method.run(store, &mut write));

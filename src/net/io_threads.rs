@@ -37,7 +37,7 @@ struct EventLoop {
 
 impl IoThreads {
     /// Starts `count` threads, or one for each core that the process may use. Each polls for this
-    /// long before it sleeps (see [`busy_poll`](super::busy_poll)).
+    /// long before it sleeps (see `busy_poll`).
     pub fn start(count: Option<NonZero<usize>>, look: Duration) -> io::Result<Self> {
         let cores = || thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         let count = count.unwrap_or_else(cores).get();
