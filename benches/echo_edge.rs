@@ -1,6 +1,7 @@
-//! The listening edge without an engine: every message comes back as it went. It is the ceiling
+//! The listening edge without an engine: every message comes back unchanged. It is the ceiling
 //! against which the broker's own rate is judged. With `answer`, each request is decoded, and
-//! answered as a GET of a value of 100 bytes would be: the work of an edge, still without an engine.
+//! answered as a GET of a value of 100 bytes would be: the work of an edge, still without an
+//! engine.
 //!
 //!     cargo run --release --example echo_edge -- tcp://127.0.0.1:7599 [answer]
 

@@ -1,5 +1,5 @@
-//! Keep a copy of all keys under a prefix: read the past from seq 0, then follow changes. The client
-//! fetches changes that a lost connection missed, and reports a gap that cannot be filled.
+//! Keep a copy of all keys under a prefix: read the past from seq 0, then follow changes. The
+//! client fetches changes that a lost connection missed, and reports a gap that cannot be filled.
 //!
 //! ```console
 //! $ vatn serve                                  # in another terminal

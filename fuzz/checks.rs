@@ -1,5 +1,5 @@
-//! Checks that must hold for any bytes at all. The fuzz targets call it, and so does a test with stable
-//! Rust (`tests/state/fuzz_checks.rs`), so it always compiles.
+//! Checks that must hold for any bytes at all. The fuzz targets call it, and so does a test with
+//! stable Rust (`tests/state/fuzz_checks.rs`), so it always compiles.
 
 use vatn::client::RawValue;
 use vatn::commands::Request;

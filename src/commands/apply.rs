@@ -90,7 +90,8 @@ impl Store {
 /// The outcome of a command whose reply is encoded.
 #[derive(Debug)]
 pub struct Answered {
-    /// `None` where the reply is encoded; else the condition that it waits for, or why nothing changed.
+    /// `None` where the reply is encoded; else the condition that it waits for, or why nothing
+    /// changed.
     pub outcome: Result<Option<Box<Deferred>>, Refusal>,
     /// The barrier that the reply waits for.
     pub barrier: DurabilityBarrier,
