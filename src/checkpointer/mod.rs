@@ -188,6 +188,7 @@ impl Checkpointer {
     ) -> bool {
         changes.clear();
         let goes_on = self.checkpoints.next(checkpoint, changes);
+        changes.fill();
         // This process made the bytes.
         let changes = ChangeReader::new(changes.bytes()).map_while(Result::ok);
         rows.extend(changes.map(|change| tables::row(&change)));

@@ -45,6 +45,10 @@ impl<'a> Method<'a> for Batch<'a> {
         self.commands.iter().try_for_each(|command| command.access(visit))
     }
 
+    fn values<'s>(&'s self, visit: &mut dyn FnMut(&'s [u8])) {
+        self.commands.iter().for_each(|command| command.values(visit));
+    }
+
     /// The cost of its commands on the state before it. Commands that find keys of earlier ones may
     /// cost more; the changes are measured again after each of them.
     fn cost_on(&self, store: &Store, _: Option<u64>) -> CommandCost {

@@ -37,6 +37,9 @@ pub(crate) trait Method<'a>: Sized {
         self.cost()
     }
 
+    /// Shows the values that it would put into the map. Large ones are copied before the lock.
+    fn values<'s>(&'s self, _visit: &mut dyn FnMut(&'s [u8])) {}
+
     /// The possible effects of this one command.
     #[inline]
     fn effects(&self) -> Effects {

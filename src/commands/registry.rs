@@ -84,6 +84,13 @@ macro_rules! commands {
                 }
             }
 
+            /// Shows the values that the command would put into the map.
+            pub fn values<'s>(&'s self, visit: &mut dyn FnMut(&'s [u8])) {
+                match self {
+                    $(Self::$Type(it) => Method::values(it, visit),)*
+                }
+            }
+
             /// The durability that the command requests; `None` for the broker's default.
             pub fn durability(&self) -> Option<Level> {
                 match self {

@@ -56,6 +56,10 @@ impl<'a> Method<'a> for Set<'a> {
         visit(Access::key(Right::Write, &self.key))
     }
 
+    fn values<'s>(&'s self, visit: &mut dyn FnMut(&'s [u8])) {
+        visit(self.value);
+    }
+
     #[inline]
     fn cost(&self) -> CommandCost {
         CommandCost {

@@ -59,6 +59,10 @@ impl<'a> Method<'a> for SetMulti<'a> {
         keys.try_for_each(|key| visit(Access::joined(Right::Write, self.prefix, key)))
     }
 
+    fn values<'s>(&'s self, visit: &mut dyn FnMut(&'s [u8])) {
+        self.pairs.iter().for_each(|(_, value)| visit(value));
+    }
+
     fn cost(&self) -> CommandCost {
         let one = |(key, value): &(Key<'_>, &[u8])| {
             WriteCost::of(self.prefix.len() + key.len(), value.len())

@@ -231,7 +231,7 @@ impl Core {
 
     /// Whether there is enough for a record.
     pub(super) fn is_full(&self) -> bool {
-        self.pending.bytes().len() >= RECORD_BYTES
+        self.pending.len() >= RECORD_BYTES
     }
 
     /// Takes everything that is pending.

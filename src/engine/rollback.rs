@@ -2,7 +2,6 @@
 
 use super::commit::InFlightCommit;
 use super::{Core, Engine};
-use crate::protocol::ChangeBuffer;
 use crate::protocol::WriteCost;
 use crate::protocol::change::ChangeReader;
 use crate::state::undo::Undo;
@@ -30,7 +29,7 @@ impl Engine {
 
 /// Returns how many keys were put back.
 fn rollback(core: &mut Core, in_flight: Option<InFlightCommit>) -> usize {
-    let pending: ChangeBuffer = std::mem::take(&mut core.pending);
+    let pending = std::mem::take(&mut core.pending).into_bytes();
     core.taken = WriteCost::default();
     let (record, mut undo) = match in_flight {
         Some(InFlightCommit { record, undo }) => (Some(record), vec![undo]),
@@ -38,6 +37,6 @@ fn rollback(core: &mut Core, in_flight: Option<InFlightCommit>) -> usize {
     };
     undo.push(core.store.take_undo(Undo::default()));
     let first = record.iter().flat_map(|record| record.changes());
-    let rest = ChangeReader::new(pending.bytes()).map_while(Result::ok);
+    let rest = ChangeReader::new(&pending).map_while(Result::ok);
     core.store.rollback(first.chain(rest), &undo)
 }

@@ -390,7 +390,7 @@ impl Core {
     pub(super) fn unreserved(&self) -> WriteCost {
         WriteCost {
             items: self.pending.items() - self.taken.items,
-            bytes: self.pending.bytes().len() - self.taken.bytes,
+            bytes: self.pending.len() - self.taken.bytes,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::commands::Request;
 use crate::net::Caller;
 use crate::net::turns::LIGHT_BYTES;
 use crate::protocol::Seq;
-use crate::state::{Context, Store};
+use crate::state::{Context, Prepared, Store};
 use std::sync::Arc;
 
 /// Most keys that expire in one call, so that many at once do not stop everybody.
@@ -49,11 +49,12 @@ impl Engine {
             context.walk = Cost::new(allowance.work.max().entries, LIGHT_BYTES);
         }
         let batch = self.admit(caller, requests, replies);
+        let prepared = if allowance.is_heavy { prepare(requests) } else { Prepared::default() };
         let mut admitted = std::mem::take(&mut replies.admitted);
         let copied_before = replies.encoded.to_copy();
         let is_bounded = !allowance.is_heavy || context.reply_bytes < reply_bytes_max;
         let mut call = Call { caller, context, allowance, replies, is_bounded };
-        let (progress, to_append) = self.run(requests, &mut admitted, batch, &mut call);
+        let (progress, to_append) = self.run(requests, &mut admitted, (batch, prepared), &mut call);
         replies.admitted = admitted;
         // The lock is left: short values are copied on their way to the peer.
         let copied = replies.encoded.to_copy() - copied_before;
@@ -70,7 +71,7 @@ impl Engine {
         &self,
         requests: &[Request<'_>],
         admitted: &mut [Admitted],
-        batch: Batch,
+        (batch, prepared): (Batch, Prepared),
         call: &mut Call<'_>,
     ) -> (Progress, Seq) {
         let is_many = requests.len() >= WARM_FROM;
@@ -97,14 +98,16 @@ impl Engine {
             call.allowance.work.charge_beyond(Cost::new(expired, 0));
             is_expiring = expired == EXPIRE_AT_ONCE && core.store.has_expired(call.context.now);
         }
+        core.store.prepare(prepared);
         let progress = self.run_alone(core, requests, admitted, is_expiring, call);
+        let unused = core.store.prepare(Prepared::default());
         let dropped = core.store.take_dropped();
         let is_news = self.account_and_signal(core);
         let is_ours = core.is_for_anyone() && self.has_cores();
         let to_append = if is_ours { core.pending.last_seq() } else { 0 };
         let is_to_wake = is_news && !is_ours && std::mem::take(&mut core.is_committer_idle);
         drop(guard);
-        drop(dropped);
+        drop((dropped, unused));
         if is_to_wake {
             self.wake_committer();
         }
@@ -130,6 +133,15 @@ impl Engine {
         let is_due = core.is_urgent && core.pending.items() >= core.enough_items;
         is_due || core.is_full() || is_first
     }
+}
+
+/// Copies the large values of requests, so that the lock is not held meanwhile.
+fn prepare(requests: &[Request<'_>]) -> Prepared {
+    let mut prepared = Prepared::default();
+    for command in requests.iter().filter_map(|request| request.command.as_ref().ok()) {
+        command.values(&mut |value| prepared.copy(value));
+    }
+    prepared
 }
 
 /// Has the memory of all keys fetched together.

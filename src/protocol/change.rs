@@ -13,7 +13,7 @@
 //! delete).
 
 use super::Millis;
-use super::{Level, Seq, writer};
+use super::{Level, Seq, Shared, writer};
 
 const GROUP_HEAD: usize = 1 + 8 + 8 + 4 + 4;
 const HAS_EXPIRY: u8 = 0x80;
@@ -126,10 +126,16 @@ impl Change<'_> {
 /// The least size of a value for which a buffer grows by little more than the value.
 const LARGE_BYTES: usize = 256 * 1024;
 
+/// A value of this length or more is kept by reference until the writes are moved out: a copy of
+/// some MiB takes longer than thousands of writes, and the engine's lock is held here.
+pub const SHARED_FROM: usize = 64 * 1024;
+
 /// A place in a [`ChangeBuffer`] to which it can be cut back.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
     bytes: usize,
+    shared: usize,
+    shared_bytes: usize,
     items: usize,
     last_seq: Seq,
     strongest: Level,
@@ -139,6 +145,9 @@ pub struct Mark {
 #[derive(Debug, Clone)]
 pub struct ChangeBuffer {
     bytes: Vec<u8>,
+    /// Large values, each before the byte at its place.
+    shared: Vec<(usize, Shared)>,
+    shared_bytes: usize,
     items: usize,
     first_seq: Seq,
     last_seq: Seq,
@@ -151,6 +160,8 @@ impl Default for ChangeBuffer {
     fn default() -> Self {
         Self {
             bytes: Vec::new(),
+            shared: Vec::new(),
+            shared_bytes: 0,
             items: 0,
             first_seq: 0,
             last_seq: 0,
@@ -167,14 +178,37 @@ impl ChangeBuffer {
         self.bytes.is_empty()
     }
 
-    /// The encoded writes.
+    /// The encoded writes, of a buffer that keeps no large value by reference.
     pub fn bytes(&self) -> &[u8] {
+        debug_assert!(self.shared.is_empty(), "large values are not filled in");
         &self.bytes
     }
 
-    /// The encoded writes, moved out.
-    pub fn into_bytes(self) -> Vec<u8> {
+    /// How long the encoded writes are.
+    pub fn len(&self) -> usize {
+        self.bytes.len() + self.shared_bytes
+    }
+
+    /// The encoded writes, moved out. Large values are filled in now, so call it without a lock.
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        self.fill();
         self.bytes
+    }
+
+    /// Fills in the large values that are kept by reference. Call it without a lock.
+    pub fn fill(&mut self) {
+        if self.shared.is_empty() {
+            return;
+        }
+        let (mut filled, mut done) = (Vec::with_capacity(self.len()), 0);
+        for (at, value) in &self.shared {
+            filled.extend_from_slice(self.bytes.get(done..*at).unwrap_or_default());
+            filled.extend_from_slice(value);
+            done = *at;
+        }
+        filled.extend_from_slice(self.bytes.get(done..).unwrap_or_default());
+        (self.bytes, self.shared_bytes) = (filled, 0);
+        self.shared.clear();
     }
 
     /// How many changes it holds.
@@ -230,6 +264,8 @@ impl ChangeBuffer {
     pub fn begin(&mut self, seq: Seq, level: Level, time_ms: Millis) -> Mark {
         let mark = Mark {
             bytes: self.bytes.len(),
+            shared: self.shared.len(),
+            shared_bytes: self.shared_bytes,
             items: self.items,
             last_seq: self.last_seq,
             strongest: self.strongest,
@@ -258,21 +294,45 @@ impl ChangeBuffer {
         key: &[u8],
         value: &[u8],
     ) {
-        let flags =
-            if covers { COVERS } else { 0 } | if expires_at.is_some() { HAS_EXPIRY } else { 0 };
-        let mut head = [op as u8 | flags; 7];
-        head[1..3].copy_from_slice(&(key.len() as u16).to_le_bytes());
-        head[3..].copy_from_slice(&(value.len() as u32).to_le_bytes());
-        self.bytes.extend_from_slice(&head);
-        if let Some(expires_at) = expires_at {
-            self.bytes.extend_from_slice(&expires_at.to_le_bytes());
-        }
-        self.bytes.extend_from_slice(key);
+        self.push_head(op, covers, expires_at, key, value.len());
         if value.len() > LARGE_BYTES && self.bytes.capacity() - self.bytes.len() < value.len() {
             // Not doubled: that would be more than is counted.
             self.bytes.reserve_exact(value.len() + self.bytes.len() / 8);
         }
         self.bytes.extend_from_slice(value);
+    }
+
+    /// Adds a `set` of a large value, which is not copied now.
+    pub fn push_shared(
+        &mut self,
+        covers: bool,
+        expires_at: Option<Millis>,
+        key: &[u8],
+        value: &Shared,
+    ) {
+        self.push_head(Op::Set, covers, expires_at, key, value.len());
+        self.shared.push((self.bytes.len(), Shared::clone(value)));
+        self.shared_bytes += value.len();
+    }
+
+    fn push_head(
+        &mut self,
+        op: Op,
+        covers: bool,
+        expires_at: Option<Millis>,
+        key: &[u8],
+        value_len: usize,
+    ) {
+        let flags =
+            if covers { COVERS } else { 0 } | if expires_at.is_some() { HAS_EXPIRY } else { 0 };
+        let mut head = [op as u8 | flags; 7];
+        head[1..3].copy_from_slice(&(key.len() as u16).to_le_bytes());
+        head[3..].copy_from_slice(&(value_len as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&head);
+        if let Some(expires_at) = expires_at {
+            self.bytes.extend_from_slice(&expires_at.to_le_bytes());
+        }
+        self.bytes.extend_from_slice(key);
         self.items += 1;
     }
 
@@ -284,7 +344,8 @@ impl ChangeBuffer {
             self.undo(mark);
             return false;
         }
-        let body = self.bytes.len() - mark.bytes - GROUP_HEAD;
+        let shared = self.shared_bytes - mark.shared_bytes;
+        let body = self.bytes.len() - mark.bytes - GROUP_HEAD + shared;
         let is_memory = self.bytes.get(mark.bytes) == Some(&(Level::Memory as u8));
         self.has_memory |= is_memory;
         let sizes = u64::from(count as u32) | (body as u64) << 32;
@@ -311,12 +372,15 @@ impl ChangeBuffer {
 
     /// The number of changes since `mark`, and their bytes.
     pub fn since(&self, mark: Mark) -> (usize, usize) {
-        (self.items - mark.items, self.bytes.len() - mark.bytes)
+        let shared = self.shared_bytes - mark.shared_bytes;
+        (self.items - mark.items, self.bytes.len() - mark.bytes + shared)
     }
 
     /// Removes everything since `mark`.
     pub fn undo(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
+        self.shared.truncate(mark.shared);
+        self.shared_bytes = mark.shared_bytes;
         self.items = mark.items;
         self.last_seq = mark.last_seq;
         self.strongest = mark.strongest;
@@ -434,6 +498,35 @@ mod tests {
         );
         assert_eq!((changes[1].op, changes[1].covers, changes[1].seq), (Op::Delete, true, 7));
         assert_eq!((buffer.first_seq(), buffer.last_seq(), buffer.items()), (7, 7, 2));
+    }
+
+    #[test]
+    fn values_by_reference_are_filled_in_where_they_were_pushed() {
+        let mut random = fastrand::Rng::with_seed(16);
+        for _ in 0..200 {
+            let (mut buffer, mut copied) = (ChangeBuffer::default(), ChangeBuffer::default());
+            for seq in 1..random.u64(2..9) {
+                let marks = [&mut buffer, &mut copied].map(|b| b.begin(seq, Level::Stored, seq));
+                for key in 0..random.u8(0..4) {
+                    let value: Shared = vec![key; random.usize(..9)].into();
+                    match random.bool() {
+                        true => buffer.push_shared(false, None, &[key], &value),
+                        false => buffer.push(Op::Set, false, None, &[key], &value),
+                    }
+                    copied.push(Op::Set, false, None, &[key], &value);
+                }
+                assert_eq!(buffer.since(marks[0]), copied.since(marks[1]));
+                let is_undone = random.u8(..4) == 0;
+                for (buffer, mark) in [(&mut buffer, marks[0]), (&mut copied, marks[1])] {
+                    match is_undone {
+                        true => buffer.undo(mark),
+                        false => _ = buffer.end(mark),
+                    }
+                }
+                assert_eq!((buffer.len(), buffer.items()), (copied.len(), copied.items()));
+            }
+            assert_eq!(buffer.into_bytes(), copied.bytes());
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use super::Store;
 use super::map::Entry;
-use crate::protocol::change::Op;
+use crate::protocol::change::{Op, SHARED_FROM};
 use crate::protocol::{ChangeBuffer, Level};
 use std::ops::Bound;
 
@@ -111,14 +111,20 @@ impl Store {
 }
 
 fn is_full(out: &ChangeBuffer) -> bool {
-    out.items() >= WRITE_AT_ONCE || out.bytes().len() >= BYTES_AT_ONCE
+    out.items() >= WRITE_AT_ONCE || out.len() >= BYTES_AT_ONCE
 }
 
 /// Appends a key as the tables are to show it. They do not show a value that is not persisted.
 fn append(key: &[u8], entry: Option<Entry<'_>>, out: &mut ChangeBuffer) {
     match entry.filter(|entry| entry.head.persisted) {
-        Some(Entry { head, value, .. }) => {
-            out.push_row(head.seq, head.level, head.expires_at, key, value);
+        Some(Entry { head, value, shared }) => {
+            let mark = out.begin(head.seq, head.level, 0);
+            let expires_at = (head.expires_at != 0).then_some(head.expires_at);
+            match shared.filter(|value| value.len() >= SHARED_FROM) {
+                Some(value) => out.push_shared(false, expires_at, key, value),
+                None => out.push(Op::Set, false, expires_at, key, value),
+            }
+            out.end(mark);
         }
         None => {
             let mark = out.begin(0, Level::Queued, 0);
@@ -188,6 +194,7 @@ mod tests {
             loop {
                 let mut out = ChangeBuffer::default();
                 let goes_on = store.next_in_checkpoint(&mut checkpoint, &mut out);
+                out.fill();
                 for change in ChangeReader::new(out.bytes()).map(Result::unwrap) {
                     assert!(last.as_deref() < Some(change.key), "not in order");
                     last = Some(change.key.to_vec());

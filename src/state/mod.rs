@@ -11,6 +11,7 @@ mod hashed;
 mod index;
 pub mod map;
 mod order;
+mod prepared;
 pub(crate) mod read_set;
 mod replay;
 mod rollback;
@@ -22,6 +23,7 @@ use crate::budget::Cost;
 use crate::clock::Millis;
 use crate::protocol::{ChangeBuffer, DurabilityBarrier, Level, Seq, Shared};
 pub use hashed::{HashedKey, KeyHasher};
+pub use prepared::Prepared;
 
 use map::Map;
 use undo::Undo;
@@ -88,6 +90,8 @@ pub struct Store {
     writes: DurabilityBarrier,
     /// The values replaced by writes that have not reached their level, since they were last taken.
     undo: Undo,
+    /// Large values that were copied before the lock was taken.
+    prepared: Prepared,
 }
 
 impl Store {
@@ -165,6 +169,12 @@ impl Store {
     /// The hasher of the keys.
     pub fn hasher(&self) -> KeyHasher {
         self.map.hasher().clone()
+    }
+
+    /// Takes over large values that were copied before the lock was taken, and returns what was
+    /// left of the last ones.
+    pub fn prepare(&mut self, values: Prepared) -> Prepared {
+        std::mem::replace(&mut self.prepared, values)
     }
 
     /// Takes the removed large values, to be freed outside the lock.

@@ -6,8 +6,9 @@ use super::undo::Undo;
 use super::{Context, HashedKey, Store};
 use crate::budget::Cost;
 use crate::clock::Millis;
+use crate::protocol::change::SHARED_FROM;
 use crate::protocol::change::{Mark, Op};
-use crate::protocol::{ChangeBuffer, DurabilityBarrier, Level, Seq, WriteCost};
+use crate::protocol::{ChangeBuffer, DurabilityBarrier, Level, Seq, Shared, WriteCost};
 
 /// An open write. All its changes carry one seq.
 pub(crate) struct Write<'w> {
@@ -102,17 +103,35 @@ impl<'w> Write<'w> {
         below: Option<Head>,
         expires_at: Millis,
         key: &[u8],
-        value: &[u8],
+        value: Noted<'_>,
     ) -> DurabilityBarrier {
         // In the map, and in the log; a touch keeps the value where it is.
         self.charge(1, 2 * (key.len() + value.len()));
         let covers = below.is_some_and(|head| head.persisted);
         let expires_at = (expires_at != 0).then_some(expires_at);
-        self.changes.push(op, covers, expires_at, key, value);
+        match value {
+            Noted::Copied(value) => self.changes.push(op, covers, expires_at, key, value),
+            Noted::Shared(value) => self.changes.push_shared(covers, expires_at, key, value),
+        }
         let barrier = self.wait_for(below.as_ref());
         self.barrier.join(barrier);
         self.own.join(barrier);
         barrier
+    }
+}
+
+/// A value on its way to the log.
+enum Noted<'v> {
+    Copied(&'v [u8]),
+    Shared(&'v Shared),
+}
+
+impl Noted<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Copied(value) => value.len(),
+            Self::Shared(value) => value.len(),
+        }
     }
 }
 
@@ -145,11 +164,13 @@ impl Store {
         let (level, seq) = (write.level, write.seq);
         let persisted = level != Level::Memory;
         let head = Head { seq, expires_at, level, persisted };
+        let shared = (value.len() >= SHARED_FROM).then(|| self.prepared.take(value));
         let Self { map, undo, .. } = self;
         let key = hashed.bytes;
-        let entry = Entry::new(head, value);
+        let entry = Entry { head, value, shared: shared.as_ref() };
         let old = map.replace(hashed, entry, |old| remember(undo, key, old, write));
-        let barrier = write.note(op, old, expires_at, key, value);
+        let noted = shared.as_ref().map_or(Noted::Copied(value), Noted::Shared);
+        let barrier = write.note(op, old, expires_at, key, noted);
         self.writes.join(barrier);
     }
 
@@ -165,7 +186,7 @@ impl Store {
         let Self { map, undo, .. } = self;
         let key = hashed.bytes;
         map.set_head(hashed, head, |old| remember(undo, key, Some(old), write));
-        let barrier = write.note(Op::Touch, Some(old), expires_at, key, &[]);
+        let barrier = write.note(Op::Touch, Some(old), expires_at, key, Noted::Copied(&[]));
         self.writes.join(barrier);
     }
 
@@ -193,7 +214,7 @@ impl Store {
         let Self { map, undo, .. } = self;
         let key = hashed.bytes;
         let old = map.take(hashed, |old| remember(undo, key, Some(old), write))?;
-        let mut barrier = write.note(op, Some(old), 0, key, &[]);
+        let mut barrier = write.note(op, Some(old), 0, key, Noted::Copied(&[]));
         if op == Op::Expire {
             // A client that misses the key learns that it existed and that its time is over: a
             // restart continues from the times in the log.
