@@ -218,10 +218,7 @@ async fn a_backup_during_writes_is_the_state_at_its_seq() -> Result {
         assert_eq!(entry.ttl_ms.is_some(), expires.is_some(), "{key:?}");
         let Some(left) = expires.map(|expires| expires - now) else { continue };
         let restored = Duration::from_millis(entry.ttl_ms.unwrap());
-        assert!(
-            left.abs_diff(restored) < slack,
-            "{key:?} has {restored:?} left instead of {left:?}"
-        );
+        assert!(left.abs_diff(restored) < slack, "{key:?}: {restored:?} left, not {left:?}");
     }
     goes_on_after(&copy, seq, &backed_up).await
 }

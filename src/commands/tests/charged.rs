@@ -224,7 +224,7 @@ fn an_append_is_measured_and_refused_before_anything_is_copied() {
     assert_eq!((cost, known.work), (Cost::new(1, 0), Cost::new(2, 2)));
     let (outcome, cost, known, changes) = apply(&append("k", ""));
     assert!(outcome.is_ok() && cost.bytes <= known.work.bytes + 1);
-    assert!(changes.bytes().len() > max && changes.bytes().len() <= known.write.bytes);
+    assert!(changes.len() > max && changes.len() <= known.write.bytes);
 }
 
 #[test]
