@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use crate::protocol::Millis;
 
 /// Nanoseconds; `u64` holds them until the year 2554.
-type Nanos = u64;
+pub type Nanos = u64;
 
 const NANOS_PER_MILLI: Nanos = 1_000_000;
 
@@ -37,9 +37,15 @@ enum Hands {
 pub struct ManualHands {
     wall: AtomicU64,
     since_boot: AtomicU64,
+    looks: AtomicU64,
 }
 
 impl ManualHands {
+    /// How often the time since boot was read.
+    pub fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Acquire)
+    }
+
     /// Sets the wall clock.
     pub fn set_wall(&self, time: Millis) {
         self.wall.store(time.saturating_mul(NANOS_PER_MILLI), Ordering::Release);
@@ -57,8 +63,16 @@ impl Hands {
     fn read(&self) -> (Nanos, Nanos) {
         match self {
             Self::System => (wall(), since_boot()),
+            Self::Manual(hands) => (hands.wall.load(Ordering::Acquire), self.since_boot()),
+        }
+    }
+
+    fn since_boot(&self) -> Nanos {
+        match self {
+            Self::System => since_boot(),
             Self::Manual(hands) => {
-                (hands.wall.load(Ordering::Acquire), hands.since_boot.load(Ordering::Acquire))
+                hands.looks.fetch_add(1, Ordering::AcqRel);
+                hands.since_boot.load(Ordering::Acquire)
             }
         }
     }
@@ -102,9 +116,19 @@ impl Clock {
 
     /// The current time, never less than an earlier result.
     pub fn now(&self) -> Millis {
+        self.now_and_since_boot().0
+    }
+
+    /// The same, and the time since boot that it was made of: one reading for both.
+    pub fn now_and_since_boot(&self) -> (Millis, Nanos) {
         let (wall, since_boot) = self.hands.read();
         let offset = self.offset_of(wall.saturating_sub(since_boot));
-        since_boot.saturating_add(offset) / NANOS_PER_MILLI
+        (since_boot.saturating_add(offset) / NANOS_PER_MILLI, since_boot)
+    }
+
+    /// The time since the machine was booted, by which spans of time are measured.
+    pub fn since_boot(&self) -> Nanos {
+        self.hands.since_boot()
     }
 
     /// Moves time forward to `time`, and continues from there; a time already past is ignored.

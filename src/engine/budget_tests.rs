@@ -314,7 +314,8 @@ fn whatever_is_asked_a_hold_stays_within_its_budget() {
             if end == End::NeedsHeavyTurn {
                 let Called { done, used, .. } = call(&engine, &rest[..1], Allowance::default());
                 assert_eq!(done, 1);
-                let Context { reply_bytes, command_items, page_items, .. } = engine.context();
+                let Context { reply_bytes, command_items, page_items, .. } =
+                    engine.context(engine.clock.now());
                 let most = Cost::new(4 * (command_items + page_items), 5 * reply_bytes);
                 assert!(used.fits(most), "{used:?} for {:?}", rest[0]);
                 (rest, executed, heavy) = (&rest[1..], executed + 1, heavy + 1);

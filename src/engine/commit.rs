@@ -3,8 +3,10 @@
 //! Where a record can be appended without a wait for the medium, whoever wrote does that instead
 //! (see `lead`); the committer does what takes long, and what nobody waits for.
 
+use super::spans::Commit;
 use super::syncer::UNSYNCED_BYTES;
 use super::{Core, Counters, Engine};
+use crate::clock::Nanos;
 use crate::limits::RECORD_BYTES;
 use crate::protocol::WriteCost;
 use crate::protocol::{ChangeBuffer, Level, Seq};
@@ -50,6 +52,9 @@ pub(super) struct InFlightCommit {
     pub(super) record: Arc<Record>,
     pub(super) undo: Undo,
 }
+
+/// When a commit began, and how far the log was stored and synced.
+type Before = (Nanos, Seq, Seq);
 
 /// What is committed together.
 pub(super) struct Batch {
@@ -108,15 +113,17 @@ impl Engine {
 
     fn append_batch(&self, appender: &mut LogAppender, batch: Batch) -> Result<(), StorageError> {
         let Batch { pending, undo, wants_sync, .. } = batch;
+        let before = (self.since_boot(), appender.stored, appender.synced);
         if pending.is_empty() {
-            return if wants_sync { self.sync(appender) } else { Ok(()) };
+            return if wants_sync { self.sync(appender, before) } else { Ok(()) };
         }
         let record = Arc::new(Record::new(pending));
         appender.in_flight = Some(InFlightCommit { record: Arc::clone(&record), undo });
         let sync = if wants_sync { Durability::Fsynced } else { Durability::Buffered };
         tracing::trace!(items = record.items, bytes = record.len(), ?sync, "commit");
         let began = Instant::now();
-        appender.log.append(&record, sync)?;
+        let mut written = None;
+        appender.log.append_in_steps(&record, sync, &mut || written = Some(self.since_boot()))?;
         self.counters.commits.up();
         self.space.spent(record.len() as u64, self.queue.load().1 as u64);
         if wants_sync {
@@ -129,11 +136,30 @@ impl Engine {
         }
         self.note_unsynced(appender, record.len());
         self.publish(record);
+        self.note_commit(appender, before, written.or_else(|| wants_sync.then_some(before.0)));
         self.watermarks.committed(appender.stored, appender.synced);
         if let Some(InFlightCommit { undo, .. }) = appender.in_flight.take() {
             appender.spare = undo.emptied();
         }
         Ok(())
+    }
+
+    /// Notes when it began, how far the log was `before`, and when the system had it: where that is
+    /// not known, when all was done. Before anybody hears of the commit.
+    fn note_commit(&self, appender: &LogAppender, before: Before, written: Option<Nanos>) {
+        let (began, stored_before, synced_before) = before;
+        let LogAppender { stored, synced, .. } = *appender;
+        let ended = self.since_boot();
+        let written = written.unwrap_or(ended);
+        self.commits.note(Commit {
+            stored,
+            stored_before,
+            synced,
+            synced_before,
+            began,
+            written,
+            ended,
+        });
     }
 
     /// What has been stored and not synced: since when, and how much.
@@ -151,10 +177,11 @@ impl Engine {
         self.syncer.wake_if(unsynced_bytes.get() >= UNSYNCED_BYTES);
     }
 
-    fn sync(&self, appender: &mut LogAppender) -> Result<(), StorageError> {
+    fn sync(&self, appender: &mut LogAppender, before: Before) -> Result<(), StorageError> {
         appender.log.sync()?;
         appender.synced = appender.stored;
         self.note_unsynced(appender, 0);
+        self.note_commit(appender, before, Some(before.0));
         self.watermarks.committed(appender.stored, appender.synced);
         Ok(())
     }
@@ -200,7 +227,7 @@ impl Engine {
 
     /// Keys expire on time, also where nobody asks for them. Returns whether there are more.
     fn expire_on_time(&self, core: &mut Core) -> bool {
-        let expired = self.expire(core, &self.context(), EXPIRE_PER_TICK);
+        let expired = self.expire(core, &self.context(self.clock.now()), EXPIRE_PER_TICK);
         // It is the committer that does this.
         let _ = self.account_and_signal(core);
         expired == EXPIRE_PER_TICK

@@ -27,6 +27,7 @@ mod rollback;
 mod room;
 mod run;
 mod service;
+pub mod spans;
 mod stats;
 mod syncer;
 
@@ -42,7 +43,7 @@ pub use replies::{PendingReply, Replies, ReplyState};
 pub use append_lock::tests::engine_on;
 
 use crate::budget::Cost;
-use crate::clock::Clock;
+use crate::clock::{Clock, Millis, Nanos};
 use crate::config::Config;
 use crate::net::MemoryQuota;
 use crate::protocol::WriteCost;
@@ -57,6 +58,7 @@ use commit_delay::CommitDelay;
 use deferred::limits::DeferredLimits;
 use deferred::watch::ChangeWatch;
 use rights::Rights;
+use spans::{RecentCommits, SlowRequests};
 use std::sync::{
     Arc, LockResult, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
     TryLockError, TryLockResult, Weak,
@@ -105,6 +107,8 @@ pub struct Engine {
     watch: Arc<ChangeWatch>,
     quota: Arc<MemoryQuota>,
     rights: Rights,
+    commits: RecentCommits,
+    slow: SlowRequests,
     this: Weak<Self>,
 }
 
@@ -169,6 +173,8 @@ impl Engine {
             watch: ChangeWatch::new(Arc::clone(&feed)),
             quota: MemoryQuota::new(&config.limits),
             rights: Rights,
+            commits: RecentCommits::default(),
+            slow: SlowRequests::new(config.limits.slow_request_ms),
             hasher: core.store.hasher(),
             core: RwLock::new(core),
             append_lock: Mutex::default(),
@@ -207,6 +213,24 @@ impl Engine {
     fn core_mut(&self) -> RwLockWriteGuard<'_, Core> {
         let core = self.spin_for(|| self.core.try_write());
         core.unwrap_or_else(|| self.despite_panic(self.core.write()))
+    }
+
+    /// The core, shared; adds to `waited` how long that took, where it was not free.
+    fn core_timed(&self, waited: &mut Nanos) -> RwLockReadGuard<'_, Core> {
+        self.core.try_read().unwrap_or_else(|_| self.waiting(waited, || self.core()))
+    }
+
+    /// The core, alone; the same.
+    fn core_mut_timed(&self, waited: &mut Nanos) -> RwLockWriteGuard<'_, Core> {
+        self.core.try_write().unwrap_or_else(|_| self.waiting(waited, || self.core_mut()))
+    }
+
+    #[cold]
+    fn waiting<G>(&self, waited: &mut Nanos, lock: impl FnOnce() -> G) -> G {
+        let began = self.clock.since_boot();
+        let guard = lock();
+        *waited += self.clock.since_boot().saturating_sub(began);
+        guard
     }
 
     /// Looks for a while whether a lock is free. Who holds the core is done within microseconds: to
@@ -251,9 +275,9 @@ impl Engine {
         }
     }
 
-    fn context(&self) -> Context {
+    fn context(&self, now: Millis) -> Context {
         Context {
-            now: self.clock.now(),
+            now,
             durability: self.config.durability,
             page_items: self.config.limits.range_items,
             page_bytes: self.config.limits.range_bytes,

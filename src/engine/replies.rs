@@ -2,7 +2,9 @@
 //! with what it waits for.
 
 use super::admit::Admitted;
+use super::spans::CallTimes;
 use super::{DeferredReply, Engine};
+use crate::clock::Millis;
 use crate::protocol::refusal::Code;
 use crate::protocol::{DurabilityBarrier, Refusal, ReplyBuffer, response};
 use crate::wal::watermarks::BarrierStatus;
@@ -20,6 +22,10 @@ pub struct Replies {
     pub encoded: ReplyBuffer,
     /// Where each is, and what it waits for.
     pub list: Vec<PendingReply>,
+    /// When the calls that they are of were where; an edge that measures begins it.
+    pub times: CallTimes,
+    /// The time of its begin, where the call goes on at once and needs no reading of its own.
+    pub(super) now: Option<Millis>,
     /// Why requests were refused, for an edge that has its own words for that.
     refusals: Vec<Refusal>,
     /// One of the replies is a page that is made later.
@@ -35,6 +41,8 @@ impl Replies {
         self.list.clear();
         self.refusals.clear();
         self.has_page = false;
+        self.times = CallTimes::default();
+        self.now = None;
     }
 
     /// Appends an error reply; a notification's is cut off again by the engine.

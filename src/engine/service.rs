@@ -42,7 +42,12 @@ impl Engine {
         allowance: &mut Allowance,
         replies: &mut Replies,
     ) -> Progress {
-        let mut context = self.context();
+        let now = replies.now.take().unwrap_or_else(|| {
+            let (now, called) = self.clock.now_and_since_boot();
+            replies.times.call(called);
+            now
+        });
+        let mut context = self.context(now);
         let reply_bytes_max = context.reply_bytes;
         context.reply_bytes = context.reply_bytes.min(allowance.reply_limit());
         if !allowance.is_heavy {
@@ -56,6 +61,7 @@ impl Engine {
         let mut call = Call { caller, context, allowance, replies, is_bounded };
         let (progress, to_append) = self.run(requests, &mut admitted, (batch, prepared), &mut call);
         replies.admitted = admitted;
+        replies.times.execute(self.clock.since_boot());
         // The lock is left: short values are copied on their way to the peer.
         let copied = replies.encoded.to_copy() - copied_before;
         allowance.work.charge(Cost::new(0, copied));
@@ -76,7 +82,7 @@ impl Engine {
     ) -> (Progress, Seq) {
         let is_many = requests.len() >= WARM_FROM;
         if batch.is_shared {
-            let core = self.core();
+            let core = self.core_timed(&mut call.replies.times.lock);
             // What has expired is taken out before anyone looks, and that is a write; where there
             // are none any more, it is only not shown.
             if !core.store.has_expired(call.context.now) || self.watermarks.has_failed() {
@@ -90,7 +96,7 @@ impl Engine {
         if is_many && let Some(core) = self.core_soon() {
             prefetch(&core.store, admitted, true);
         }
-        let mut guard = self.core_mut();
+        let mut guard = self.core_mut_timed(&mut call.replies.times.lock);
         let core = &mut *guard;
         let mut is_expiring = false;
         if !self.watermarks.has_failed() {

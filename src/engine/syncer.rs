@@ -4,7 +4,10 @@
 //! ask only for `stored` would wait for it. The disk's other work ahead of time is done here too.
 
 use super::Engine;
+use super::spans::Commit;
+use crate::clock::Nanos;
 use crate::storage::StorageError;
+use crate::wal::watermarks::Progress;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,14 +61,17 @@ impl Engine {
 
     fn sync_until_stopped(&self) -> Result<(), StorageError> {
         while !self.syncer.is_stopping.load(Ordering::Acquire) && !self.watermarks.has_failed() {
+            self.slow.tell_left_out(self.since_boot());
             let is_busy = self.disk.preallocate(self.space.free_bytes());
             if !self.is_sync_due() {
                 std::thread::park_timeout(if is_busy { PAUSE } else { TICK });
                 continue;
             }
-            let (stored, now) = (self.watermarks.progress().stored, self.clock.now());
+            let before = self.watermarks.progress();
+            let (stored, (now, began)) = (before.stored, self.clock.now_and_since_boot());
             self.counters.unsynced_bytes.set(0);
             self.disk.sync()?;
+            self.note_sync(&before, began);
             self.watermarks.committed(stored, stored);
             // A record is counted before it is stored, and may not be on the medium yet.
             let is_all = self.watermarks.progress().stored == stored
@@ -73,6 +79,20 @@ impl Engine {
             self.counters.unsynced_since.set(if is_all { 0 } else { now });
         }
         Ok(())
+    }
+
+    /// Notes a sync that `began` then and is done.
+    fn note_sync(&self, before: &Progress, began: Nanos) {
+        let stored = before.stored;
+        self.commits.note(Commit {
+            stored,
+            stored_before: stored,
+            synced: stored,
+            synced_before: before.synced,
+            began,
+            written: began,
+            ended: self.since_boot(),
+        });
     }
 
     fn is_sync_due(&self) -> bool {

@@ -3,7 +3,10 @@
 use super::refuse::Refused;
 use super::store::{Counted, Health, Store};
 use crate::commands::{Command, Request};
-use crate::engine::{Allowance, Awaited, ChangesQuery, Counters, End, Engine, Replies};
+use crate::engine::spans::{CallTimes, Timed};
+use crate::engine::{
+    Allowance, Awaited, ChangesQuery, Counters, End, Engine, PendingReply, Replies,
+};
 use crate::net::turns::{SHARE_MAX, Turns};
 use crate::net::{Caller, MemoryQuota};
 use crate::protocol::{Refusal, Seq};
@@ -82,11 +85,14 @@ pub async fn run<E: From<Refusal>>(
     let requests = [Request { id: Some(NO_ID), notification: false, command: Ok(command) }];
     let mut replies = Replies::default();
     let mut room = engine.room();
+    let since = engine.since_boot();
+    let mut now = since;
     let deadline = Instant::now() + Duration::from_millis(engine.config().write_queue.wait_ms);
     let mut turns = Turns::default();
     let mut allowance = Allowance::light(SHARE_MAX).waiting_for_room();
     loop {
         let may_wait_for_room = allowance.may_wait_for_room;
+        replies.times = CallTimes::begin(since, now);
         match engine.call(caller, &requests, &mut allowance, &mut replies).end {
             // A single request may cost anything, once its turn has come.
             End::Done | End::Full | End::NeedsMemory { .. } => break,
@@ -103,11 +109,53 @@ pub async fn run<E: From<Refusal>>(
                 allowance.may_wait_for_room = matches!(has_changed, Ok(Ok(())));
             }
         }
+        now = engine.since_boot();
     }
     hold(replies.encoded.len())?;
-    if let Some(barrier) = replies.list.first().and_then(|reply| reply.barrier()) {
+    let barrier = replies.list.first().and_then(PendingReply::barrier).unwrap_or_default();
+    poll_fn({
         let mut waiter = engine.waiter();
-        poll_fn(|cx| waiter.poll_released(cx, barrier)).await;
-    }
+        move |cx| waiter.poll_released(cx, barrier)
+    })
+    .await;
+    let (timed, released) = (Timed::new(&replies.times, &requests), engine.since_boot());
+    engine.note_sent(caller, &timed, barrier, released, released, 0);
     Ok(replies.into_result(engine)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::Set;
+    use crate::engine::spans::Stage;
+    use crate::engine::spans::tests::SlowDisk;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn a_write_whose_sync_takes_long_is_noted_with_that_stage() {
+        let disk = Arc::<SlowDisk>::default();
+        let (engine, log) = disk.engine();
+        disk.sync_ms.store(180, Ordering::Release);
+        let committer = std::thread::spawn({
+            let engine = Arc::clone(&engine);
+            move || engine.commit(log)
+        });
+        let set = Command::Set(Set {
+            key: b"k"[..].into(),
+            value: b"\x01",
+            expiry: None,
+            condition: None,
+            durability: None,
+            return_value: false,
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let hold = |_| Ok::<_, Refusal>(());
+        runtime.block_on(run(&engine, &Caller::local(), set, hold)).unwrap();
+        engine.stop();
+        committer.join().unwrap();
+        let slow = engine.slow_requests().recent();
+        let [one] = slow.as_slice() else { panic!("{slow:?}") };
+        assert_eq!((one.method, one.spans.longest()), ("set", Stage::Fsync));
+        assert_eq!(one.spans.micros(Stage::Fsync), 180_000);
+    }
 }

@@ -211,7 +211,7 @@ pub(super) async fn drive(
 ) {
     let Ok(address) = socket.local_addr() else { return };
     let account = app.quota().account(Category::Outgoing);
-    let shared = Arc::new(Shared::new(address.ip(), account, slot));
+    let shared = Arc::new(Shared::new(address.ip(), socket.peer_addr().ok(), account, slot));
     let (known, phase) = (Arc::clone(&shared), &shared.phase);
     let (served, stopping) = (app.clone(), stop.clone());
     let service = service_fn(move |request| {

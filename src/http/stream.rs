@@ -6,7 +6,7 @@ use super::head::{self, Fault, HEAD_BYTES, Scan};
 use crate::net::{Account, Activity, Caller, Slot};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::io::{IoSlice, Result};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -42,10 +42,15 @@ pub struct Shared {
 
 impl Shared {
     /// The state of a new connection.
-    pub fn new(accepted_on: IpAddr, account: Arc<Account>, slot: Slot) -> Self {
+    pub fn new(
+        accepted_on: IpAddr,
+        peer: Option<SocketAddr>,
+        account: Arc<Account>,
+        slot: Slot,
+    ) -> Self {
         Self {
             accepted_on,
-            caller: Caller::new(slot.address()),
+            caller: Caller::with_peer(slot.address(), peer),
             account,
             slot,
             phase: ConnectionPhase::default(),

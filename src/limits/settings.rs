@@ -94,6 +94,12 @@ pub struct Limits {
     #[arg(value_parser = units::microseconds)]
     pub busy_poll_us: u64,
 
+    /// A request whose reply is not sent after so long is slow: `-d` logs where the time went, by
+    /// stages
+    #[arg(long, env = "VATN_SLOW_REQUEST_MS", default_value_t = 100, value_name = "MS")]
+    #[arg(value_parser = units::milliseconds)]
+    pub slow_request_ms: u64,
+
     /// An HTTP connection that is idle for this long is closed
     #[arg(long, env = "VATN_HTTP_IDLE_MS", default_value_t = 60_000, value_name = "MS")]
     #[arg(value_parser = units::milliseconds)]
@@ -153,6 +159,7 @@ impl Default for Limits {
             write_timeout_ms: 30_000,
             heartbeat_ms: 30_000,
             busy_poll_us: 50,
+            slow_request_ms: 100,
             http_idle_ms: 60_000,
             http_answer_bytes: 64 << 20,
             max_subscriptions: 4096,

@@ -2,6 +2,7 @@
 
 use super::PeerAddress;
 use crate::net::wake_queue::WakeQueue;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -14,6 +15,8 @@ pub struct Caller {
     pub id: u64,
     /// The peer's address.
     pub address: PeerAddress,
+    /// Its socket's address, where it has one.
+    pub peer: Option<SocketAddr>,
     /// The user that is connected.
     pub user: User,
     /// Is raised when one of its deferred replies becomes due or is made.
@@ -31,9 +34,14 @@ pub enum User {
 impl Caller {
     /// A new connection from `address`.
     pub fn new(address: PeerAddress) -> Arc<Self> {
+        Self::with_peer(address, None)
+    }
+
+    /// The same, from the socket `peer`.
+    pub fn with_peer(address: PeerAddress, peer: Option<SocketAddr>) -> Arc<Self> {
         static LAST_ID: AtomicU64 = AtomicU64::new(0);
         let id = 1 + LAST_ID.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { id, address, user: User::Anonymous, signal: Signal::default() })
+        Arc::new(Self { id, address, peer, user: User::Anonymous, signal: Signal::default() })
     }
 
     /// A caller inside this process.

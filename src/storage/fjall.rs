@@ -222,7 +222,12 @@ impl FjallStorage {
     }
 
     /// Commits records to the log.
-    fn commit_records(&self, rows: Vec<Row<'_>>, sync: Durability) -> Result<(), StorageError> {
+    fn commit_records(
+        &self,
+        rows: Vec<Row<'_>>,
+        sync: Durability,
+        written: &mut dyn FnMut(),
+    ) -> Result<(), StorageError> {
         let mut changes = BTreeMap::new();
         for row in rows {
             let key = <[u8; 8]>::try_from(row.key.as_slice()).map(u64::from_be_bytes);
@@ -239,7 +244,11 @@ impl FjallStorage {
         if !changes.is_empty() {
             self.logged(self.log.edit(changes))?;
         }
-        if sync == Durability::Fsynced { self.logged(self.log.sync_for_writers()) } else { Ok(()) }
+        if sync == Durability::Buffered {
+            return Ok(());
+        }
+        written();
+        self.logged(self.log.sync_for_writers())
     }
 
     /// The result of an operation on the log. The cause of a failure is noted, so that a later
@@ -422,6 +431,15 @@ fn reading(space: Space) -> &'static str {
 
 impl Storage for FjallStorage {
     fn commit(&self, rows: Vec<Row<'_>>, sync: Durability) -> Result<(), StorageError> {
+        self.commit_in_steps(rows, sync, &mut || {})
+    }
+
+    fn commit_in_steps(
+        &self,
+        rows: Vec<Row<'_>>,
+        sync: Durability,
+        written: &mut dyn FnMut(),
+    ) -> Result<(), StorageError> {
         self.log.is_well()?;
         let (records, rows): (Vec<_>, Vec<_>) =
             rows.into_iter().partition(|row| row.space == Space::Log);
@@ -435,7 +453,7 @@ impl Storage for FjallStorage {
             self.commit_rows(rows, sync)?;
         }
         if !records.is_empty() {
-            self.commit_records(records, sync)?;
+            self.commit_records(records, sync, written)?;
         }
         if is_looked_after { Ok(()) } else { self.place.is_kept() }
     }

@@ -95,6 +95,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// log held when the row was committed.
     fn commit(&self, rows: Vec<Row<'_>>, sync: Durability) -> Result<(), StorageError>;
 
+    /// The same; `written` is called when all is with the system, and only the medium is waited
+    /// for, where the disk knows that.
+    fn commit_in_steps(
+        &self,
+        rows: Vec<Row<'_>>,
+        sync: Durability,
+        _written: &mut dyn FnMut(),
+    ) -> Result<(), StorageError> {
+        self.commit(rows, sync)
+    }
+
     /// Whether an unsynced commit of a log record would return now without waiting for the disk.
     fn appends_at_once(&self) -> bool {
         false

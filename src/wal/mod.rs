@@ -90,6 +90,16 @@ impl Log {
     /// Appends one record, whole or not at all. When this returns, the operating system has the
     /// record; with `sync` set to `Fsynced`, the disk has it.
     pub fn append(&mut self, record: &Record, sync: Durability) -> Result<(), StorageError> {
+        self.append_in_steps(record, sync, &mut || {})
+    }
+
+    /// The same; `written` is called when it is with the system, and only the medium is waited for.
+    pub fn append_in_steps(
+        &mut self,
+        record: &Record,
+        sync: Durability,
+        written: &mut dyn FnMut(),
+    ) -> Result<(), StorageError> {
         // Writes that are not persisted use up seqs too. No seq above the ceiling may become
         // visible before the new ceiling is on the disk; half of the reserve is left when it gets
         // there.
@@ -102,7 +112,7 @@ impl Log {
             self.place(record, encoded.len() as u64);
             let key = record.first_seq.to_be_bytes().to_vec();
             let row = Row { space: Space::Log, key, value: Some(encoded.into()) };
-            self.disk.commit(vec![row], sync)?;
+            self.disk.commit_in_steps(vec![row], sync, written)?;
             self.has_unsynced = sync == Durability::Buffered;
         } else if sync == Durability::Fsynced {
             self.sync()?;

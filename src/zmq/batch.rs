@@ -146,12 +146,12 @@ impl<'m> Batch<'m> {
     }
 
     /// After `executed` requests: passes to `replies`, for each message in turn, how many of the
-    /// replies belong to it and how they are framed. Returns how many messages are done, and the
+    /// replies belong to it and how they are framed and which requests they answer. Returns how many messages are done, and the
     /// position in the next one.
     pub fn route(
         &self,
         executed: usize,
-        mut replies: impl FnMut(usize, Framing),
+        mut replies: impl FnMut(usize, Framing, &[Request<'m>]),
     ) -> (usize, Cursor) {
         let mut others = self.requests.as_slice();
         let mut left = executed;
@@ -169,7 +169,7 @@ impl<'m> Batch<'m> {
                     begins: !shape.is_answered,
                     ends: count_replies(later) == 0 && !rest.is_some_and(Rest::has_replies),
                 };
-                replies(answered, framing);
+                replies(answered, framing, now);
             }
             if taken < requests.len() || rest.is_some() {
                 let is_answered = shape.is_answered || answered > 0;
@@ -227,7 +227,7 @@ mod tests {
                 let batch = Batch::decode(Room::default(), &inbox, cursor, most, 9);
                 assert!((1..=most).contains(&batch.requests.len()));
                 let executed = random.usize(..=batch.requests.len());
-                let (done, next) = batch.route(executed, |replies, framing| {
+                let (done, next) = batch.route(executed, |replies, framing, _| {
                     assert_eq!(framing.begins, message.is_none());
                     let frames = *message.get_or_insert_with(|| due.next().unwrap());
                     assert_eq!(framing.has_delimiter, framing.begins && frames[0].is_empty());
@@ -253,7 +253,7 @@ mod tests {
         let mut cursor = Cursor::default();
         for (most, next) in [(usize::MAX, 1_024), (100, 1_124), (usize::MAX, 1_500)] {
             let batch = Batch::decode(Room::default(), &inbox, cursor, most, 9);
-            cursor = batch.route(batch.requests.len(), |_, framing| assert!(!framing.ends)).1;
+            cursor = batch.route(batch.requests.len(), |_, framing, _| assert!(!framing.ends)).1;
             assert_eq!(cursor.frame, next);
         }
         let batch = Batch::decode(Room::default(), &inbox, cursor, usize::MAX, 9);

@@ -82,6 +82,12 @@ impl Inbox {
         self.bytes.get(place.start as usize..place.end as usize)
     }
 
+    /// How many bytes came for what is in it, at the most.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The number of bytes allocated.
     pub fn held(&self) -> usize {
         self.bytes.capacity()

@@ -17,6 +17,7 @@ pub mod frame_reader;
 pub mod inbox;
 #[cfg(test)]
 mod interleaving;
+mod late_reply;
 pub mod link;
 pub mod listener;
 pub mod liveness;

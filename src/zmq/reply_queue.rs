@@ -2,8 +2,10 @@
 //! seen.
 
 use super::byte_queue::ByteQueue;
+use super::late_reply::{Call, LateReply};
 use super::send_buffer::SendBuffer;
 use super::zmtp::{FRAME_HEAD_BYTES, write_frame, write_frame_head};
+use crate::engine::spans::Timed;
 use crate::engine::{BarrierStatus, DeferredReply, Engine, PendingReply, ReplyState};
 use crate::limits::WAITING_EACH_MAX;
 use crate::protocol::reply_buffer::{Piece, WRITTEN_IN_PLACE_BYTES};
@@ -48,6 +50,8 @@ pub struct ReplyQueue {
     is_first_next: bool,
     /// The first unit's page is being made.
     is_first_making: bool,
+    /// One that is sent late.
+    pub late: LateReply,
 }
 
 /// Replies of one message that are released together.
@@ -65,6 +69,8 @@ struct Unit {
     waiting: usize,
     /// The reply that is a page made later; the engine executes no two such together.
     page: Option<usize>,
+    /// The call that they are of.
+    timed: Timed,
 }
 
 impl Unit {
@@ -202,6 +208,7 @@ impl ReplyQueue {
         encoded: &ReplyBuffer,
         replies: &[PendingReply],
         framing: Framing,
+        call: Call<'_>,
     ) {
         let mut unit = Unit {
             barrier: DurabilityBarrier::OPEN,
@@ -212,6 +219,7 @@ impl ReplyQueue {
             due: 0,
             waiting: 0,
             page: None,
+            timed: Timed::default(),
         };
         for (index, reply) in replies.iter().enumerate() {
             let deferred = match &reply.state {
@@ -232,8 +240,15 @@ impl ReplyQueue {
         let may_be_sent = is_ready && !(self.is_making && unit.leaves_begun());
         if self.units.is_empty() && may_be_sent {
             encode(send_buffer.queue(framing.ends), encoded, replies, framing, |_, _| {});
+            self.late.pushed();
+            let executed = call.times.executed();
+            if engine.is_slow(call.times, executed) {
+                self.late.follow(&call.timed(), unit.barrier, executed);
+                self.late.queued(send_buffer);
+            }
             return;
         }
+        unit.timed = call.timed();
         let has_place = self.detached_waiting + unit.waiting <= WAITING_EACH_MAX;
         if framing.begins && framing.ends && unit.waiting > 0 && has_place {
             self.detach(unit, encoded, replies);
@@ -284,6 +299,7 @@ impl ReplyQueue {
     ) {
         let mut released = 0;
         let mut is_whole = true;
+        let mut now = None;
         while let Some(unit) = self.units.front_mut() {
             let release = engine.barrier_status(unit.barrier);
             let is_due = match unit.is_deferred {
@@ -306,6 +322,11 @@ impl ReplyQueue {
             }
             let unit = *unit;
             self.waiting -= unit.waiting;
+            let now = *now.get_or_insert_with(|| engine.since_boot());
+            // One that is deferred waits for what was asked for.
+            if !unit.is_deferred && engine.is_slow(&unit.timed.times, now) {
+                self.late.follow(&unit.timed, unit.barrier, now);
+            }
             (self.is_first_next, self.is_first_making) = (false, false);
             if release == BarrierStatus::Ready && !unit.is_deferred {
                 released += unit.bytes;
@@ -321,6 +342,7 @@ impl ReplyQueue {
             self.units.pop_front();
         }
         self.send(released, is_whole, send_buffer);
+        self.late.queued(send_buffer);
     }
 
     /// Sends `released` bytes from the front unchanged.
@@ -485,6 +507,7 @@ fn rebuild(
 mod tests {
     use super::*;
     use crate::commands::Request;
+    use crate::engine::spans::CallTimes;
     use crate::engine::{Allowance, Replies, engine_on};
     use crate::limits::CHANGES_PAGES_MAX;
     use crate::net::Caller;
@@ -494,6 +517,8 @@ mod tests {
 
     const PART: Framing = Framing { has_delimiter: false, begins: true, ends: false };
     const REST: Framing = Framing { has_delimiter: false, begins: false, ends: true };
+    const NO_TIMES: CallTimes = CallTimes::NONE;
+    const CALL: Call<'static> = Call { times: &NO_TIMES, requests: &[] };
     const WHOLE: Framing = Framing { has_delimiter: false, begins: true, ends: true };
 
     /// An engine that has committed one write.
@@ -542,7 +567,7 @@ mod tests {
             let (mut reply_queue, mut send_buffer) = (ReplyQueue::default(), SendBuffer::default());
             for framing in [PART, REST, WHOLE] {
                 let Replies { encoded, list, .. } = &changes(&engine);
-                reply_queue.push(&engine, &mut send_buffer, encoded, list, framing);
+                reply_queue.push(&engine, &mut send_buffer, encoded, list, framing, CALL);
                 reply_queue.release(&engine, &mut send_buffer, &mut || true);
             }
             for _ in 0..100 {
@@ -566,14 +591,12 @@ mod tests {
                     &replies.encoded,
                     &replies.list,
                     framing,
+                    CALL,
                 );
             }
             reply_queue.release(&engine, &mut send_buffer, &mut || false);
-            assert_eq!(
-                reply_queue.deadline(&send_buffer),
-                None,
-                "it would be over again and again"
-            );
+            let deadline = reply_queue.deadline(&send_buffer);
+            assert_eq!(deadline, None, "it would be over again and again");
         });
     }
 }

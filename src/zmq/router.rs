@@ -60,7 +60,8 @@ pub async fn connection(
     slot: Slot,
     mut stop: watch::Receiver<bool>,
 ) -> Closed {
-    let (limits, caller) = (&engine.config().limits, Caller::new(stream.address()));
+    let limits = &engine.config().limits;
+    let caller = Caller::with_peer(stream.address(), stream.peer());
     let greeting = Link::greet(stream, Kind::Router, limits, engine.quota(), slot);
     let greeted = tokio::select! {
         greeted = greeting => greeted,

@@ -12,12 +12,14 @@ pub struct SendBuffer {
     between_messages: bool,
     /// Frames of messages wait to be written, and not only PING or PONG.
     has_messages: bool,
+    /// How many bytes were written in all.
+    written: u64,
 }
 
 impl Default for SendBuffer {
     fn default() -> Self {
         let (wire, control) = (ByteQueue::default(), Vec::new());
-        Self { wire, control, between_messages: true, has_messages: false }
+        Self { wire, control, between_messages: true, has_messages: false, written: 0 }
     }
 }
 
@@ -61,6 +63,16 @@ impl SendBuffer {
         self.wire.len() + self.control.len()
     }
 
+    /// How many bytes were written in all.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The same when all frames are written that wait now.
+    pub fn written_in_the_end(&self) -> u64 {
+        self.written + self.wire.len() as u64
+    }
+
     /// The number of bytes allocated.
     pub fn held(&self) -> usize {
         self.wire.held() + self.control.capacity()
@@ -88,6 +100,7 @@ impl SendBuffer {
     /// Removes `count` written bytes. True when message bytes may be among them.
     pub(super) fn consume(&mut self, count: usize) -> bool {
         self.wire.consume(count);
+        self.written += count as u64;
         let had_messages = self.has_messages;
         self.has_messages &= !self.wire.is_empty();
         had_messages

@@ -5,10 +5,13 @@
 //! is neither read from nor executed for, so its requests wait in its own socket.
 
 use super::batch::{Batch, Cursor, Room};
+use super::late_reply::Call;
 use super::link::{Closed, Link};
 use super::poll_on_wake::PollOnWake;
 use super::reply_queue::ReplyQueue;
 use crate::budget::{Cost, WorkBudget};
+use crate::clock::Nanos;
+use crate::engine::spans::Timed;
 use crate::engine::{Allowance, End, Engine, Replies, Waiter};
 use crate::limits::WAITING_EACH_MAX;
 use crate::net::busy_poll;
@@ -31,6 +34,8 @@ const EXECUTE_AT_ONCE: usize = 256;
 /// replies of this length, or a few.
 const REPLY_BYTES: usize = 128;
 const REQUESTS_MIN: usize = 16;
+/// So much is decoded within some microseconds, which are not worth a reading of the clock.
+const SHORT_BYTES: usize = 4096;
 /// The least that a request costs.
 const REQUEST: Cost = Cost::new(1, 0);
 /// The memory that a turn reserves for replies: usually, at most, and where memory is short.
@@ -158,6 +163,10 @@ pub(super) struct Session<'e> {
     room_until: Option<Instant>,
     /// The broker stops: until when the peer may read its last replies.
     stop_until: Option<Instant>,
+    /// Since when requests wait that came and are not executed, in nanoseconds since boot.
+    waits_since: Option<Nanos>,
+    /// The last call.
+    last: Timed,
 }
 
 impl<'e> Session<'e> {
@@ -178,6 +187,8 @@ impl<'e> Session<'e> {
             page_bytes: engine.config().limits.range_bytes.saturating_mul(2),
             room_until: None,
             stop_until: None,
+            waits_since: None,
+            last: Timed::default(),
         }
     }
 
@@ -185,6 +196,7 @@ impl<'e> Session<'e> {
         let served = self.serve(&mut stop).await;
         // A process that ends closes thousands of connections at once.
         bulk::turn().await;
+        self.reply_queue.late.end(self.engine, &self.caller);
         match served {
             Err(closed) => closed,
             Ok(()) => {
@@ -245,7 +257,9 @@ impl<'e> Session<'e> {
                 if let Poll::Ready(now) = look.poll(cx) {
                     return Poll::Ready(Next::Look(now));
                 }
-                if let Poll::Ready(turned) = self.link.poll_turn(cx, reading) {
+                let turned = self.link.poll_turn(cx, reading);
+                self.follow_late();
+                if let Poll::Ready(turned) = turned {
                     return Poll::Ready(Next::Turned(turned));
                 }
                 if has_turn || self.poll_released(cx, barrier).is_ready() {
@@ -266,6 +280,13 @@ impl<'e> Session<'e> {
                 Next::Stop(patience) => self.stop_until = Some(Instant::now() + patience),
             }
         }
+    }
+
+    /// What was released, and is not written yet, may be late.
+    #[inline]
+    fn follow_late(&mut self) {
+        let Self { reply_queue, engine, caller, link, last, .. } = self;
+        reply_queue.late.wrote(engine, caller, &link.send_buffer, last);
     }
 
     fn poll_released(
@@ -336,6 +357,11 @@ impl<'e> Session<'e> {
         let blocked = self.execute_within_limits();
         if blocked != Blocked::Turn {
             self.turns.leave_line();
+        }
+        if self.link.inbox.messages.is_empty() {
+            self.waits_since = None;
+        } else if self.waits_since.is_none() {
+            self.waits_since = Some(self.engine.since_boot());
         }
         blocked
     }
@@ -460,6 +486,7 @@ impl<'e> Session<'e> {
         let Link { inbox, send_buffer, .. } = &mut self.link;
         let items_max = self.engine.config().limits.command_items;
         let room_taken = std::mem::take(room);
+        self.engine.begin(&mut self.waits_since, inbox.bytes() <= SHORT_BYTES, replies);
         let batch = Batch::decode(room_taken, inbox, self.cursor, requests_max, items_max);
         let (mut executed, mut end) = (0, End::Done);
         for requests in batch.requests.chunks(EXECUTE_AT_ONCE) {
@@ -470,11 +497,14 @@ impl<'e> Session<'e> {
             }
         }
         let mut others = replies.list.as_slice();
-        let (done, cursor) = batch.route(executed, |count, framing| {
+        let times = replies.times;
+        let (done, cursor) = batch.route(executed, |count, framing, requests| {
             let (ours, rest) = others.split_at(count.min(others.len()));
             others = rest;
-            self.reply_queue.push(self.engine, send_buffer, &replies.encoded, ours, framing);
+            let (encoded, call) = (&replies.encoded, Call { times: &times, requests });
+            self.reply_queue.push(self.engine, send_buffer, encoded, ours, framing, call);
         });
+        self.last = Timed::new(&times, &batch.requests);
         *room = batch.into_room();
         inbox.messages.drain(..done);
         self.cursor = cursor;

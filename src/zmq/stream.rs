@@ -3,7 +3,7 @@
 use crate::net::PeerAddress;
 use futures_util::FutureExt;
 use std::io;
-use std::net;
+use std::net::{self, SocketAddr};
 use std::os::unix;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -41,9 +41,14 @@ impl Detached {
 impl Stream {
     /// The peer's address.
     pub fn address(&self) -> PeerAddress {
+        self.peer().map_or(PeerAddress::Local, PeerAddress::from)
+    }
+
+    /// The peer's socket, where it has an address.
+    pub fn peer(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(stream) => stream.peer_addr().map_or(PeerAddress::Local, PeerAddress::from),
-            Self::Ipc(_) => PeerAddress::Local,
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Ipc(_) => None,
         }
     }
 

@@ -71,6 +71,7 @@ mod help {
             ("--write-queue-wait-ms", "VATN_WRITE_QUEUE_WAIT_MS"),
             ("--checkpoint-threads", "VATN_CHECKPOINT_THREADS"),
             ("--max-connections", "VATN_MAX_CONNECTIONS"),
+            ("--slow-request-ms", "VATN_SLOW_REQUEST_MS"),
         ] {
             assert!(help.contains(flag) && help.contains(variable), "{flag} {variable}\n{help}");
         }

@@ -32,6 +32,20 @@ pub struct Edges {
 
 impl Edges {
     pub fn start(limits: Limits, queue: WriteQueueConfig) -> Self {
+        let disk = Arc::<MemoryStorage>::default();
+        let mut edges =
+            Self::over(Arc::clone(&disk) as Arc<dyn Storage>, Clock::system(), limits, queue);
+        edges.disk = disk;
+        edges
+    }
+
+    /// The same over another disk, and by another clock.
+    pub fn over(
+        disk: Arc<dyn Storage>,
+        clock: Clock,
+        limits: Limits,
+        queue: WriteQueueConfig,
+    ) -> Self {
         let config = Config {
             routers: vec!["tcp://127.0.0.1:0".to_owned()],
             publishers: vec!["tcp://127.0.0.1:0".to_owned()],
@@ -40,11 +54,8 @@ impl Edges {
             limits,
             ..Config::without_edges("edges")
         };
-        let disk = Arc::new(MemoryStorage::default());
-        let clock = Clock::system();
         let recovered = recover(disk.as_ref(), &clock, &mut |_| {}).unwrap();
-        let as_disk = Arc::clone(&disk) as Arc<dyn Storage>;
-        let (engine, log) = Engine::new(config.clone(), clock, as_disk, recovered).unwrap();
+        let (engine, log) = Engine::new(config.clone(), clock, disk, recovered).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = { runtime }.worker_threads(2).enable_all().build().unwrap();
         let (stop_router, router_stopping) = watch::channel(false);
@@ -65,7 +76,7 @@ impl Edges {
         });
         runtime.spawn(bound.1.run(io_threads, publisher_stopping));
         Self {
-            disk,
+            disk: Arc::default(),
             engine,
             router: router[0].clone(),
             publisher: publisher[0].clone(),

@@ -11,6 +11,7 @@ mod publisher;
 mod publisher_memory;
 mod router;
 mod short_requests;
+mod slow_requests;
 mod small_memory;
 mod stop;
 mod subscriber;

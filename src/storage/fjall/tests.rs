@@ -106,3 +106,20 @@ fn a_database_whose_creation_was_interrupted_is_created_again() {
         assert_eq!(disk.get(Space::Table, b"k").unwrap(), Some(b"v".to_vec()), "{done}");
     }
 }
+
+#[test]
+fn a_record_is_with_the_system_before_the_medium_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FjallStorage::open(folder.path()).unwrap();
+    for (key, sync, told) in [(1, Durability::Buffered, 0), (2, Durability::Fsynced, 1)] {
+        let mut times = 0;
+        let mut written = || {
+            times += 1;
+            assert_eq!(disk.log.durable(), None, "the sync is still to come");
+            assert!(disk.get(Space::Log, &[0, 0, 0, 0, 0, 0, 0, 2]).unwrap().is_some());
+        };
+        disk.commit_in_steps(vec![record(key)], sync, &mut written).unwrap();
+        assert_eq!(times, told);
+    }
+    assert!(disk.log.durable().is_some());
+}
