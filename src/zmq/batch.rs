@@ -146,8 +146,8 @@ impl<'m> Batch<'m> {
     }
 
     /// After `executed` requests: passes to `replies`, for each message in turn, how many of the
-    /// replies belong to it and how they are framed and which requests they answer. Returns how many messages are done, and the
-    /// position in the next one.
+    /// replies belong to it, how they are framed, and which requests they answer. Returns how many
+    /// messages are done, and the position in the next one.
     pub fn route(
         &self,
         executed: usize,

@@ -585,14 +585,8 @@ mod tests {
             let (mut reply_queue, mut send_buffer) = (ReplyQueue::default(), SendBuffer::default());
             let over = ask(&engine, b"\x94\0\x02\xa4wait\x93\x09\xa6stored\x81\xaatimeout_ms\0");
             for (replies, framing) in [(&changes(&engine), PART), (&over, REST)] {
-                reply_queue.push(
-                    &engine,
-                    &mut send_buffer,
-                    &replies.encoded,
-                    &replies.list,
-                    framing,
-                    CALL,
-                );
+                let (bytes, list) = (&replies.encoded, &replies.list);
+                reply_queue.push(&engine, &mut send_buffer, bytes, list, framing, CALL);
             }
             reply_queue.release(&engine, &mut send_buffer, &mut || false);
             let deadline = reply_queue.deadline(&send_buffer);
