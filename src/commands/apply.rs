@@ -18,7 +18,7 @@ use crate::state::{Context, Store};
 pub struct Task<'c> {
     /// The command to run.
     pub command: &'c Command<'c>,
-    /// The hash of [`Command::only_key`].
+    /// The hash of the only key that the command names, where it names one.
     pub hash: Option<u64>,
 }
 
