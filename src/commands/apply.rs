@@ -8,8 +8,9 @@
 use super::Command;
 use super::deferred::Deferred;
 use super::method::{ReadMethod, WriteMethod};
+use super::outcome::Outcome;
 use crate::budget::Cost;
-use crate::protocol::{ChangeBuffer, DurabilityBarrier, Refusal, Reply, ReplyBuffer, response};
+use crate::protocol::{ChangeBuffer, DurabilityBarrier, Refusal, ReplyBuffer, response};
 use crate::state::read_set::ReadSet;
 use crate::state::{Context, Store};
 
@@ -25,32 +26,6 @@ pub struct Task<'c> {
 impl<'c> From<&'c Command<'c>> for Task<'c> {
     fn from(command: &'c Command<'c>) -> Self {
         Self { command, hash: None }
-    }
-}
-
-/// The result of a command that was not refused.
-#[derive(Debug, PartialEq)]
-pub enum Outcome<'s> {
-    /// The reply.
-    Reply(Reply<'s>),
-    /// The reply is made later.
-    Deferred(Deferred),
-}
-
-impl<'s> From<Reply<'s>> for Outcome<'s> {
-    #[inline]
-    fn from(reply: Reply<'s>) -> Self {
-        Self::Reply(reply)
-    }
-}
-
-impl<'s> Outcome<'s> {
-    /// The reply, if there is one.
-    pub fn reply(self) -> Option<Reply<'s>> {
-        match self {
-            Self::Reply(reply) => Some(reply),
-            Self::Deferred(_) => None,
-        }
     }
 }
 

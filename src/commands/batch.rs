@@ -2,10 +2,10 @@
 
 use super::Command;
 use super::access::{Access, Visited};
-use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Effects, Method, ReadMethod, WriteMethod};
 use super::options::WriteOptions;
+use super::outcome::Outcome;
 use crate::protocol::params::Params;
 use crate::protocol::reader::{Fault, Reader};
 use crate::protocol::refusal;

@@ -1,11 +1,11 @@
 //! `changes`.
 
 use super::access::{Access, Right, Visited};
-use super::apply::Outcome;
 use super::cost::CommandCost;
-use super::deferred::Deferred;
+use super::deferred::{ChangesQuery, Deferred};
 use super::method::{Broker, BrokerMethod, Effects, Method};
 use super::options;
+use super::outcome::Outcome;
 use crate::clock::Millis;
 use crate::limits::KEY_BYTES_MAX;
 use crate::protocol::params::Params;
@@ -19,19 +19,6 @@ pub struct Changes<'a> {
     /// Only changes of keys that begin with this.
     pub prefix: &'a [u8],
     /// Most changes in the reply; `None` for the broker's cap. A write's changes stay together.
-    pub limit: Option<usize>,
-    /// How long to wait for a change when there is none yet.
-    pub wait_ms: Millis,
-}
-
-/// A `changes` request that owns its data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChangesQuery {
-    /// Only changes of writes later than this.
-    pub after: Seq,
-    /// Only changes of keys that begin with this.
-    pub prefix: Vec<u8>,
-    /// Most changes in the reply.
     pub limit: Option<usize>,
     /// How long to wait for a change when there is none yet.
     pub wait_ms: Millis,

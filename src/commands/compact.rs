@@ -1,9 +1,9 @@
 //! `compact`.
 
 use super::access::{Access, Right, Visited};
-use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Broker, BrokerMethod, Effects, Method};
+use super::outcome::Outcome;
 use crate::protocol::params::Params;
 use crate::protocol::{Refusal, Reply};
 

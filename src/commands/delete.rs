@@ -1,10 +1,10 @@
 //! `delete`.
 
 use super::access::{Access, Right, Visited};
-use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
 use super::options::{self, Condition, WriteOptions};
+use super::outcome::Outcome;
 use crate::budget::Cost;
 use crate::protocol::params::{Params, join_key};
 use crate::protocol::{Key, Level, Refusal, Reply, WriteCost};

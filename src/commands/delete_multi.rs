@@ -1,11 +1,11 @@
 //! `delete_multi`.
 
 use super::access::{Access, Right, Visited};
-use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::get_multi::unique;
 use super::method::{Effects, Method, WriteMethod};
 use super::options::WriteOptions;
+use super::outcome::Outcome;
 use super::prefixed_key::PrefixedKey;
 use crate::budget::Cost;
 use crate::protocol::params::{Params, check_joined, list_key};

@@ -1,10 +1,10 @@
 //! `delete_range`.
 
 use super::access::{Access, Keys, Right, Visited};
-use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
 use super::options::{self, WriteOptions};
+use super::outcome::Outcome;
 use super::range::{ITEM_OVERHEAD, Range};
 use crate::budget::Cost;
 use crate::protocol::params::Params;

@@ -1,10 +1,10 @@
 //! `flush`.
 
 use super::access::{Access, Right, Visited};
-use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::deferred::Deferred;
 use super::method::{Broker, BrokerMethod, Effects, Method};
+use super::outcome::Outcome;
 use crate::protocol::Refusal;
 use crate::protocol::params::Params;
 

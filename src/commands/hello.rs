@@ -1,9 +1,9 @@
 //! `hello`.
 
 use super::access::{Access, Right, Visited};
-use super::apply::Outcome;
 use super::cost::{self, CommandCost};
 use super::method::{Broker, BrokerMethod, Effects, Method};
+use super::outcome::Outcome;
 use crate::protocol::params::Params;
 use crate::protocol::refusal::{self, Refusal};
 use crate::protocol::{Reply, WriteCost};
@@ -44,6 +44,6 @@ impl<'a> Method<'a> for Hello {
 
 impl<'a> BrokerMethod<'a> for Hello {
     fn run<'s>(&'s self, broker: &dyn Broker) -> Result<Outcome<'s>, Refusal> {
-        Ok(Reply::Encoded(broker.hello(self)).into())
+        Ok(Reply::Encoded(broker.hello(self.client.as_deref())).into())
     }
 }

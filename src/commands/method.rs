@@ -1,9 +1,8 @@
 //! The traits that commands implement.
 
 use super::access::{Access, Visited};
-use super::apply::Outcome;
 use super::cost::CommandCost;
-use super::hello::Hello;
+use super::outcome::Outcome;
 use crate::protocol::params::Params;
 use crate::protocol::{Level, Refusal, Reply};
 use crate::state::read_set::ReadSet;
@@ -85,7 +84,7 @@ pub(crate) trait BrokerMethod<'a>: Method<'a> {
 /// The broker's interface for commands.
 pub trait Broker {
     /// The broker's identity: one MessagePack value.
-    fn hello(&self, hello: &Hello) -> Vec<u8>;
+    fn hello(&self, client: Option<&str>) -> Vec<u8>;
 
     /// The broker's state: one MessagePack value.
     fn stats(&self) -> Vec<u8>;

@@ -1,9 +1,9 @@
 //! `ping`.
 
 use super::access::{Access, Visited};
-use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Broker, BrokerMethod, Effects, Method};
+use super::outcome::Outcome;
 use crate::protocol::params::Params;
 use crate::protocol::{Refusal, Reply};
 use std::ops::ControlFlow;

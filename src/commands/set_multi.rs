@@ -1,10 +1,10 @@
 //! `set_multi`.
 
 use super::access::{Access, Right, Visited};
-use super::apply::Outcome;
 use super::cost::CommandCost;
 use super::method::{Effects, Method, WriteMethod};
 use super::options::{self, Expiry, WriteOptions};
+use super::outcome::Outcome;
 use super::prefixed_key::PrefixedKey;
 use crate::budget::Cost;
 use crate::protocol::params::{Params, check_joined};

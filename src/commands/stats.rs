@@ -1,9 +1,9 @@
 //! `stats`.
 
 use super::access::{Access, Right, Visited};
-use super::apply::Outcome;
 use super::cost::{self, CommandCost};
 use super::method::{Broker, BrokerMethod, Effects, Method};
+use super::outcome::Outcome;
 use crate::protocol::params::Params;
 use crate::protocol::{Refusal, Reply, WriteCost};
 

@@ -1,10 +1,10 @@
 //! `wait`.
 
 use super::access::{Access, Right, Visited};
-use super::apply::Outcome;
 use super::cost::CommandCost;
-use super::deferred::Deferred;
+use super::deferred::{Deferred, LevelWait};
 use super::method::{Broker, BrokerMethod, Effects, Method};
+use super::outcome::Outcome;
 use crate::clock::Millis;
 use crate::protocol::params::Params;
 use crate::protocol::{Level, Reader, Refusal, Seq};
@@ -51,6 +51,7 @@ impl<'a> Method<'a> for Wait {
 
 impl<'a> BrokerMethod<'a> for Wait {
     fn run<'s>(&'s self, _: &dyn Broker) -> Result<Outcome<'s>, Refusal> {
-        Ok(Outcome::Deferred(Deferred::Wait(*self)))
+        let Self { seq, level, timeout_ms } = *self;
+        Ok(Outcome::Deferred(Deferred::Wait(LevelWait { seq, level, timeout_ms })))
     }
 }

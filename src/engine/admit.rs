@@ -2,13 +2,9 @@
 //! or make it wait for long.
 
 use super::Engine;
-use super::replies::Replies;
-use crate::commands::{Access, Admission, Command, Request};
+use super::replies::{Admitted, Replies};
+use crate::commands::{Access, Command, Request};
 use crate::net::Caller;
-use crate::protocol::Refusal;
-
-/// A request that may be executed, or why not; `None` where its decoding has said so.
-pub(super) type Admitted = Result<Admission, Option<Refusal>>;
 
 impl Engine {
     /// Walks once over all that each request touches: checks its caller's rights, hashes its key,

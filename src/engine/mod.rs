@@ -11,7 +11,7 @@ mod admit;
 pub mod allowance;
 mod append_lock;
 mod append_soon;
-mod asked;
+mod broker_view;
 #[cfg(test)]
 mod budget_tests;
 mod changes;

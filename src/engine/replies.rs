@@ -1,16 +1,19 @@
 //! The replies of calls of the engine, in the one form in which all edges take them: encoded, each
 //! with what it waits for.
 
-use super::admit::Admitted;
 use super::spans::CallTimes;
 use super::{DeferredReply, Engine};
 use crate::clock::Millis;
+use crate::commands::Admission;
 use crate::protocol::refusal::Code;
 use crate::protocol::{DurabilityBarrier, Refusal, ReplyBuffer, response};
 use crate::wal::watermarks::BarrierStatus;
 use bytes::Bytes;
 use std::ops::Range;
 use tokio::time::Instant;
+
+/// A request that may be executed, or why not; `None` where its decoding has said so.
+pub(super) type Admitted = Result<Admission, Option<Refusal>>;
 
 /// What the buffer for replies keeps of its allocation.
 const KEPT_BYTES: usize = 256 * 1024;

@@ -1,15 +1,15 @@
 //! The second step of a call: requests executed one after the other, under the lock. No I/O.
 
-use super::admit::Admitted;
 use super::allowance::{End, Progress};
-use super::asked::Asked;
+use super::broker_view::BrokerView;
 use super::deferred::levels::{AwaitedFlush, AwaitedLevel};
+use super::replies::Admitted;
 use super::replies::{PendingReply, ReplyState, stopping};
 use super::service::Call;
 use super::{BarrierStatus, Core, DeferredReply, Engine};
 use crate::budget::Cost;
 use crate::commands::{
-    Admission, Answer, Answered, ChangesQuery, Command, Deferred, Outcome, Request, Wait,
+    Admission, Answer, Answered, ChangesQuery, Command, Deferred, LevelWait, Outcome, Request,
 };
 use crate::protocol::refusal::{Code, Detail};
 use crate::protocol::{DurabilityBarrier, Refusal, Reply, WriteCost, response};
@@ -174,7 +174,7 @@ impl Engine {
         cost: &mut Cost,
     ) -> Result<Ran, Deferred> {
         let (engine, work) = (self, job.admission.cost.work);
-        match job.command.ask(&Asked { engine, core }) {
+        match job.command.ask(&BrokerView { engine, core }) {
             Some(Ok(Outcome::Deferred(deferred))) => Err(deferred),
             Some(Err(refusal)) => Ok(Ran::Refused(refusal)),
             Some(Ok(Outcome::Reply(reply))) => {
@@ -262,7 +262,7 @@ impl Engine {
         Ok(DeferredReply::new(AwaitedFlush { barrier: self.hurry(core, barrier) }))
     }
 
-    fn wait(&self, core: &mut Core, wait: Wait) -> DeferredReply {
+    fn wait(&self, core: &mut Core, wait: LevelWait) -> DeferredReply {
         let mut barrier = DurabilityBarrier::OPEN;
         barrier.require(wait.level, wait.seq);
         if wait.seq > core.store.seq() {

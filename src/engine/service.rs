@@ -4,9 +4,9 @@
 //! them under it, and does no I/O. What was written and can be appended by anyone is appended when
 //! the thread has looked at its other connections (`append_soon`).
 
-use super::admit::{Admitted, Batch};
+use super::admit::Batch;
 use super::allowance::{Allowance, Progress};
-use super::replies::Replies;
+use super::replies::{Admitted, Replies};
 use super::{Core, Engine};
 use crate::budget::Cost;
 use crate::commands::Request;

@@ -1,7 +1,7 @@
 //! What the broker says of itself: `hello`, `stats`, and LeakDB's status line.
 
 use super::{Core, Engine};
-use crate::commands::{self, Hello, METHODS};
+use crate::commands::{self, METHODS};
 use crate::limits::Limits;
 use crate::net::memory_quota::{Category, Usage};
 use crate::protocol::{PROTOCOL_VERSION, Seq, hex};
@@ -162,8 +162,8 @@ impl DiskReply {
 }
 
 impl Engine {
-    pub(super) fn hello(&self, core: &Core, hello: &Hello) -> Vec<u8> {
-        if let Some(client) = &hello.client {
+    pub(super) fn hello(&self, core: &Core, client: Option<&str>) -> Vec<u8> {
+        if let Some(client) = client {
             tracing::debug!(client, "hello");
         }
         encode(&HelloReply {

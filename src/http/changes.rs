@@ -5,7 +5,6 @@
 //! So a slow reader costs no more memory than a quick one: it falls behind in the history.
 
 use super::connection::Connection;
-use super::edge::{Edge, streamed, unrendered};
 use super::lines::Lines;
 use super::position::Position;
 use super::query;
@@ -13,6 +12,7 @@ use super::refuse::{Refused, answer};
 use super::render::{Text, unreadable};
 use super::room::Room;
 use super::store::Store;
+use super::view::{Edge, streamed, unrendered};
 use crate::engine::{Awaited, ChangesQuery};
 use crate::net::turns::bulk;
 use crate::protocol::{Reader, Refusal, Seq};

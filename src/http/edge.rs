@@ -3,12 +3,11 @@
 use super::connection::Connection;
 use super::guard::Guard;
 use super::refuse::{ALLOWED_METHODS, Refused, answer};
-use super::room::Room;
 use super::store::{Counted, Store};
 use super::stream::Shared;
 use super::turns::Turns;
+use super::view::Edge;
 use super::{changes, getrange, query, views};
-use crate::commands::Command;
 use crate::engine::Counters;
 use crate::limits::Limits;
 use crate::net::MemoryQuota;
@@ -21,7 +20,6 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{Method, Response, StatusCode, Uri, Version};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get};
-use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -37,40 +35,9 @@ const BODY_BYTES: usize = 64 * 1024;
 const LONG_QUERY_BYTES: usize = 1024;
 /// The store whose history an answer is from.
 pub(super) const STORE_ID: HeaderName = HeaderName::from_static("vatn-store-id");
-/// Makes nginx forward received bytes at once, and other proxies that know the header.
-const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// The endpoints that write.
 const PUT: &str = "/put";
 const DELETE: &str = "/delete";
-
-/// The state that all views share.
-pub struct Edge<S> {
-    pub(super) store: Arc<S>,
-    pub(super) turns: Arc<Turns>,
-    /// The approximate MessagePack size of a page of a range or of the history.
-    pub(super) page_bytes: usize,
-    /// The longest answer whose length is determined before it is sent.
-    pub(super) answer_bytes: usize,
-}
-
-impl<S: Store> Edge<S> {
-    /// Runs a reading command. When its answer is longer than the reserved memory, the command runs
-    /// again once there is room.
-    pub(super) async fn read(
-        &self,
-        connection: &Connection,
-        command: Command<'_>,
-        room: &mut Room,
-    ) -> Result<Bytes, Refused> {
-        let caller = connection.caller();
-        loop {
-            match self.store.run(caller, command.clone(), |bytes| room.grow(bytes)).await {
-                Ok(found) => return Ok(found),
-                Err(refused) => room.again(refused).await?,
-            }
-        }
-    }
-}
 
 /// From a request to its answer.
 #[derive(Clone)]
@@ -207,18 +174,6 @@ impl App {
         }
         Ok(Request::from_parts(parts, Body::empty()))
     }
-}
-
-/// The body of an answer to HEAD of unknown length: nothing was rendered.
-pub(super) fn unrendered() -> Body {
-    Body::from_stream(futures_util::stream::empty::<Result<Bytes, Refused>>())
-}
-
-/// An answer that is rendered while it is read: proxies between us and the reader must not buffer
-/// it.
-pub(super) fn streamed(mut response: Response<Body>) -> Response<Body> {
-    response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    response
 }
 
 /// An endpoint: GET and HEAD run it, OPTIONS lists the allowed methods, others are refused.

@@ -7,13 +7,13 @@
 //! may show either value.
 
 use super::connection::Connection;
-use super::edge::{Edge, streamed, unrendered};
 use super::members::Members;
 use super::query;
 use super::refuse::{Refused, answer};
 use super::render::{Text, unreadable};
 use super::room::Room;
 use super::store::Store;
+use super::view::{Edge, streamed, unrendered};
 use crate::commands::Command;
 use crate::commands::Range;
 use crate::protocol::reader::Read;

@@ -31,6 +31,7 @@ pub mod store;
 pub mod stream;
 pub mod turned_away;
 pub mod turns;
+pub mod view;
 pub mod views;
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 //! [`super::getrange`].
 
 use super::connection::Connection;
-use super::edge::{Edge, unrendered};
 use super::members::Members;
 use super::refuse::{Refused, answer};
 use super::render::{Text, unreadable};
 use super::room::Room;
 use super::store::{Health, Store};
+use super::view::{Edge, unrendered};
 use super::{json, query};
 use crate::commands::Command;
 use crate::commands::{Batch, DeleteMulti, GetMulti, Range, SetMulti};

@@ -3,7 +3,7 @@
 //! The reader keeps only the bytes of an unfinished header. The caller decides what a frame means
 //! and what is kept of it.
 
-use super::zmtp::Violation;
+use super::bounds::Violation;
 
 /// The flag of a frame whose length has eight bytes.
 pub const LONG: u8 = 0x02;

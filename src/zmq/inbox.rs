@@ -3,7 +3,7 @@
 //! All frames lie one after the other in one buffer that grows as bytes arrive; a frame is a range
 //! in it. So neither many frames nor many reads keep more memory than their bytes.
 
-use super::zmtp::{Bounds, Violation};
+use super::bounds::{Bounds, Violation};
 use bytes::Bytes;
 use std::collections::VecDeque;
 

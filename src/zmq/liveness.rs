@@ -1,6 +1,6 @@
 //! Whether a peer is still there and continues its unfinished message. Time is an argument.
 
-use super::link::Closed;
+use super::closed::Closed;
 use super::zmtp::Unfinished;
 use crate::net::ConnectionTimeouts;
 use std::time::Duration;

@@ -8,7 +8,9 @@
 //! for another.
 
 mod batch;
+mod bounds;
 pub mod byte_queue;
+mod closed;
 #[cfg(test)]
 mod crowd;
 pub mod edge;

@@ -5,7 +5,7 @@
 //! need no assembling. All others (several frames, a part of one, a command) are left to the codec.
 //! With an encrypting mechanism, all messages would be.
 
-use super::zmtp::Bounds;
+use super::bounds::Bounds;
 
 /// A frame that is the last one of its message: short, and long.
 const SHORT: u8 = 0x00;

@@ -14,6 +14,7 @@ use omq_proto::SocketType;
 use omq_proto::proto::{Command, Connection, ConnectionConfig, Role, command};
 use std::time::Duration;
 
+pub use super::bounds::{Bounds, Violation};
 pub use super::inbox::{Inbox, Message, Signal};
 
 /// Every ZMTP 3 greeting is this long; frames follow.
@@ -30,35 +31,6 @@ pub enum Kind {
     Router,
     /// Speaks with SUB and XSUB.
     Publisher,
-}
-
-/// The bounds of a message.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Most bytes of a message, all frames together.
-    pub bytes: usize,
-    /// Most frames of a message.
-    pub frames: usize,
-}
-
-/// Why a peer is cut.
-#[derive(Debug, thiserror::Error)]
-pub enum Violation {
-    /// Not ZMTP, not our mechanism, not a socket type that fits ours.
-    #[error("{0}")]
-    Protocol(String),
-    /// Over `--max-message-bytes`.
-    #[error("a message of more than {max} bytes")]
-    MessageTooLarge {
-        /// The bound.
-        max: usize,
-    },
-    /// Over `--max-frames`.
-    #[error("a message of more than {max} frames")]
-    TooManyFrames {
-        /// The bound.
-        max: usize,
-    },
 }
 
 impl From<omq_proto::Error> for Violation {

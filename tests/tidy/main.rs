@@ -2,6 +2,7 @@
 //! files, functions and lines may be. No note of unfinished work stays. What documents say of the
 //! tree is true.
 
+mod circles;
 mod documents;
 mod sentences;
 
