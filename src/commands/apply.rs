@@ -29,16 +29,22 @@ impl<'c> From<&'c Command<'c>> for Task<'c> {
     }
 }
 
-/// The outcome of a command.
+/// A command that ran.
 #[derive(Debug)]
-pub struct Applied<'s> {
+pub struct Ran<T> {
     /// Its result, or the reason why nothing changed.
-    pub outcome: Result<Outcome<'s>, Refusal>,
+    pub outcome: T,
     /// The barrier that the reply waits for.
     pub barrier: DurabilityBarrier,
     /// Its cost, refused or not, without the encoding of the reply.
     pub cost: Cost,
 }
+
+/// A command whose reply is still to be encoded.
+pub type Applied<'s> = Ran<Result<Outcome<'s>, Refusal>>;
+
+/// A command whose reply is encoded: `None`, or the condition that the reply waits for.
+pub type Answered = Ran<Result<Option<Box<Deferred>>, Refusal>>;
 
 impl Store {
     /// Applies one command. Its changes are appended to `changes` as one write; a refused command
@@ -51,27 +57,15 @@ impl Store {
         changes: &mut ChangeBuffer,
     ) -> Applied<'s> {
         let Task { command, hash } = task.into();
-        command.apply(self, hash, context, changes)
+        command.apply(self, hash, context, changes, |outcome| outcome)
     }
 
     /// Runs a command that only reads.
     #[inline]
     pub fn query<'s, 'c>(&'s self, task: impl Into<Task<'c>>, context: &Context) -> Applied<'s> {
         let Task { command, hash } = task.into();
-        command.query(self, hash, context)
+        command.query(self, hash, context, |outcome| outcome)
     }
-}
-
-/// The outcome of a command whose reply is encoded.
-#[derive(Debug)]
-pub struct Answered {
-    /// `None` where the reply is encoded; else the condition that it waits for, or why nothing
-    /// changed.
-    pub outcome: Result<Option<Box<Deferred>>, Refusal>,
-    /// The barrier that the reply waits for.
-    pub barrier: DurabilityBarrier,
-    /// Its cost, refused or not, without the encoding of the reply.
-    pub cost: Cost,
 }
 
 /// The place of an encoded reply: after the earlier ones, as the response to a request.
@@ -84,8 +78,12 @@ pub struct Answer<'o> {
 }
 
 impl Answer<'_> {
+    /// Encodes a reply that is there.
     #[inline]
-    fn give(self, outcome: Result<Outcome<'_>, Refusal>) -> Result<Option<Box<Deferred>>, Refusal> {
+    pub fn give(
+        self,
+        outcome: Result<Outcome<'_>, Refusal>,
+    ) -> Result<Option<Box<Deferred>>, Refusal> {
         match outcome? {
             Outcome::Reply(reply) => {
                 response::success(self.out, self.id, &reply);
@@ -96,75 +94,44 @@ impl Answer<'_> {
     }
 }
 
-/// The same as [`write()`], with the reply encoded.
-pub(super) fn write_into<'c, M: WriteMethod<'c>>(
+/// Runs a command as a write of its own. `finish` is given its outcome.
+pub(super) fn write<'s, 'c, M: WriteMethod<'c>, T>(
     method: &M,
     store: &mut Store,
     hash: Option<u64>,
     context: &Context,
     changes: &mut ChangeBuffer,
-    answer: Answer<'_>,
-) -> Answered {
+    finish: impl FnOnce(Result<Outcome<'s>, Refusal>) -> T,
+) -> Ran<T> {
     let requested = method.durability().unwrap_or(context.durability);
     let level = method.level(requested, store, hash);
     let mut write = store.begin(level, context, changes);
     write.hash = hash;
-    let outcome = answer.give(method.run(store, &mut write));
+    let outcome = finish(method.run(store, &mut write));
     let (barrier, cost) = (write.barrier, write.cost);
     store.end(write);
-    Answered { outcome, barrier, cost }
+    Ran { outcome, barrier, cost }
 }
 
-/// The same as [`read()`], with the reply encoded.
-pub(super) fn read_into<'c, M: ReadMethod<'c>>(
-    method: &M,
-    store: &Store,
-    hash: Option<u64>,
-    context: &Context,
-    answer: Answer<'_>,
-) -> Answered {
-    let mut seen = ReadSet { hash, ..ReadSet::default() };
-    let outcome = answer.give(method.run(store, context, &mut seen).map(Outcome::Reply));
-    Answered { outcome, barrier: seen.barrier, cost: seen.cost }
-}
-
-/// Runs a command as a write of its own.
-pub(super) fn write<'s, 'c, M: WriteMethod<'c>>(
-    method: &M,
-    store: &'s mut Store,
-    hash: Option<u64>,
-    context: &Context,
-    changes: &mut ChangeBuffer,
-) -> Applied<'s> {
-    let requested = method.durability().unwrap_or(context.durability);
-    let level = method.level(requested, store, hash);
-    let mut write = store.begin(level, context, changes);
-    write.hash = hash;
-    let outcome = method.run(store, &mut write);
-    let (barrier, cost) = (write.barrier, write.cost);
-    store.end(write);
-    Applied { outcome, barrier, cost }
-}
-
-/// Runs a command that only reads.
-pub(super) fn read<'s, 'c, M: ReadMethod<'c>>(
+/// Runs a command that only reads. `finish` is given its outcome.
+pub(super) fn read<'s, 'c, M: ReadMethod<'c>, T>(
     method: &M,
     store: &'s Store,
     hash: Option<u64>,
     context: &Context,
-) -> Applied<'s> {
+    finish: impl FnOnce(Result<Outcome<'s>, Refusal>) -> T,
+) -> Ran<T> {
     let mut seen = ReadSet { hash, ..ReadSet::default() };
-    let outcome = method.run(store, context, &mut seen).map(Outcome::Reply);
-    Applied { outcome, barrier: seen.barrier, cost: seen.cost }
+    let outcome = finish(method.run(store, context, &mut seen).map(Outcome::Reply));
+    Ran { outcome, barrier: seen.barrier, cost: seen.cost }
 }
 
-/// The refusal of a command that cannot run here, as an answer.
+/// A command that cannot run here.
 #[cold]
-pub(super) fn misplaced_into(refusal: Refusal) -> Answered {
-    Answered { outcome: Err(refusal), barrier: DurabilityBarrier::OPEN, cost: Cost::default() }
-}
-
-/// The refusal of a command that cannot run here.
-pub(super) fn misplaced<'s>(refusal: Refusal) -> Applied<'s> {
-    Applied { outcome: Err(refusal), barrier: DurabilityBarrier::OPEN, cost: Cost::default() }
+pub(super) fn misplaced<'s, T>(
+    refusal: Refusal,
+    finish: impl FnOnce(Result<Outcome<'s>, Refusal>) -> T,
+) -> Ran<T> {
+    let (barrier, cost) = (DurabilityBarrier::OPEN, Cost::default());
+    Ran { outcome: finish(Err(refusal)), barrier, cost }
 }

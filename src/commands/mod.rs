@@ -41,7 +41,7 @@ mod wait;
 pub use access::{Access, Keys, Right, Visited};
 pub use admission::{Admission, Check};
 pub use append::Blob;
-pub use apply::{Answer, Answered, Applied, Task};
+pub use apply::{Answer, Answered, Applied, Ran, Task};
 pub use cost::CommandCost;
 pub use deferred::{ChangesQuery, Deferred, LevelWait};
 pub use incr::Step;

@@ -98,60 +98,33 @@ macro_rules! commands {
                 }
             }
 
-            /// Runs the command as a write of its own.
-            pub(super) fn apply<'s>(
+            /// Runs the command as a write of its own. `finish` is given its outcome.
+            pub fn apply<'s, T>(
                 &self,
                 store: &'s mut Store,
                 hash: Option<u64>,
                 context: &Context,
                 changes: &mut ChangeBuffer,
-            ) -> Applied<'s> {
+                finish: impl FnOnce(Result<Outcome<'s>, Refusal>) -> T,
+            ) -> Ran<T> {
                 match self {
-                    $(Self::$Type(it) => registry::apply!($kind it store hash context changes),)*
+                    $(Self::$Type(it) => {
+                        registry::apply!($kind it store hash context changes finish)
+                    })*
                 }
             }
 
-            /// Runs the command as a read.
-            pub(super) fn query<'s>(
+            /// Runs the command as a read. `finish` is given its outcome.
+            #[inline]
+            pub fn query<'s, T>(
                 &self,
                 store: &'s Store,
                 hash: Option<u64>,
                 context: &Context,
-            ) -> Applied<'s> {
+                finish: impl FnOnce(Result<Outcome<'s>, Refusal>) -> T,
+            ) -> Ran<T> {
                 match self {
-                    $(Self::$Type(it) => registry::query!($kind it store hash context),)*
-                }
-            }
-
-            /// Runs the command as a write of its own, and encodes its reply.
-            pub fn apply_into(
-                &self,
-                store: &mut Store,
-                hash: Option<u64>,
-                context: &Context,
-                changes: &mut ChangeBuffer,
-                answer: Answer<'_>,
-            ) -> Answered {
-                match self {
-                    $(Self::$Type(it) => {
-                        registry::apply_into!($kind it store hash context changes answer)
-                    })*
-                }
-            }
-
-            /// Runs the command as a read, and encodes its reply.
-            #[inline]
-            pub fn query_into(
-                &self,
-                store: &Store,
-                hash: Option<u64>,
-                context: &Context,
-                answer: Answer<'_>,
-            ) -> Answered {
-                match self {
-                    $(Self::$Type(it) => {
-                        registry::query_into!($kind it store hash context answer)
-                    })*
+                    $(Self::$Type(it) => registry::query!($kind it store hash context finish),)*
                 }
             }
 
@@ -202,58 +175,30 @@ macro_rules! commands {
 }
 
 macro_rules! apply {
-    (write $it:ident $store:ident $hash:ident $context:ident $changes:ident) => {
-        apply::write($it, $store, $hash, $context, $changes)
+    (write $it:ident $store:ident $hash:ident $context:ident $changes:ident $finish:ident) => {
+        apply::write($it, $store, $hash, $context, $changes, $finish)
     };
-    (batch $it:ident $store:ident $hash:ident $context:ident $changes:ident) => {
+    (batch $it:ident $store:ident $hash:ident $context:ident $changes:ident $finish:ident) => {
         match $it.effects().writes {
-            true => apply::write($it, $store, $hash, $context, $changes),
-            false => apply::read($it, $store, $hash, $context),
+            true => apply::write($it, $store, $hash, $context, $changes, $finish),
+            false => apply::read($it, $store, $hash, $context, $finish),
         }
     };
-    ($kind:ident $it:ident $store:ident $hash:ident $context:ident $changes:ident) => {
-        registry::query!($kind $it $store $hash $context)
+    ($kind:ident $it:ident $store:ident $hash:ident $context:ident $changes:ident $end:ident) => {
+        registry::query!($kind $it $store $hash $context $end)
     };
 }
 
 macro_rules! query {
-    (read $it:ident $store:ident $hash:ident $context:ident) => {
-        apply::read($it, $store, $hash, $context)
+    (read $it:ident $store:ident $hash:ident $context:ident $finish:ident) => {
+        apply::read($it, $store, $hash, $context, $finish)
     };
-    (batch $it:ident $store:ident $hash:ident $context:ident) => {
-        apply::read($it, $store, $hash, $context)
+    (batch $it:ident $store:ident $hash:ident $context:ident $finish:ident) => {
+        apply::read($it, $store, $hash, $context, $finish)
     };
-    ($kind:ident $it:ident $store:ident $hash:ident $context:ident) => {
-        apply::misplaced(registry::misplaced($it))
+    ($kind:ident $it:ident $store:ident $hash:ident $context:ident $finish:ident) => {
+        apply::misplaced(registry::misplaced($it), $finish)
     };
-}
-
-macro_rules! apply_into {
-    (write $it:ident $store:ident $hash:ident $context:ident $changes:ident $reply:ident) => {
-        apply::write_into($it, $store, $hash, $context, $changes, $reply)
-    };
-    (batch $it:ident $store:ident $hash:ident $context:ident $changes:ident $reply:ident) => {
-        match $it.effects().writes {
-            true => apply::write_into($it, $store, $hash, $context, $changes, $reply),
-            false => apply::read_into($it, $store, $hash, $context, $reply),
-        }
-    };
-    ($kind:ident $it:ident $store:ident $hash:ident $context:ident $changes:ident $reply:ident) => {
-        registry::query_into!($kind $it $store $hash $context $reply)
-    };
-}
-
-macro_rules! query_into {
-    (read $it:ident $store:ident $hash:ident $context:ident $reply:ident) => {
-        apply::read_into($it, $store, $hash, $context, $reply)
-    };
-    (batch $it:ident $store:ident $hash:ident $context:ident $reply:ident) => {
-        apply::read_into($it, $store, $hash, $context, $reply)
-    };
-    ($kind:ident $it:ident $store:ident $hash:ident $context:ident $reply:ident) => {{
-        let _ = $reply;
-        apply::misplaced_into(registry::misplaced($it))
-    }};
 }
 
 macro_rules! read {
@@ -310,9 +255,7 @@ macro_rules! ask {
     }};
 }
 
-pub(super) use {
-    apply, apply_into, ask, commands, is_for_broker, level, query, query_into, read, run_within,
-};
+pub(super) use {apply, ask, commands, is_for_broker, level, query, read, run_within};
 
 /// The refusal of a command where it cannot run; no client can send one there.
 #[cold]

@@ -195,7 +195,9 @@ impl Engine {
         let start = call.replies.encoded.len();
         let answer = Answer { id: job.id, out: &mut call.replies.encoded };
         let Answered { outcome, barrier, cost: spent } =
-            job.command.query_into(&core.store, job.admission.hash, &call.context, answer);
+            job.command.query(&core.store, job.admission.hash, &call.context, |outcome| {
+                answer.give(outcome)
+            });
         *cost = cost.plus(spent);
         if let Err(refusal) = outcome {
             return refused_or_left(refusal, call);
@@ -216,7 +218,9 @@ impl Engine {
         let answer = Answer { id: job.id, out: &mut call.replies.encoded };
         let (store, hash) = (&mut core.store, job.admission.hash);
         let Answered { outcome, barrier, cost: spent } =
-            job.command.apply_into(store, hash, &call.context, &mut core.pending, answer);
+            job.command.apply(store, hash, &call.context, &mut core.pending, |outcome| {
+                answer.give(outcome)
+            });
         *cost = cost.plus(spent);
         match outcome {
             Ok(None) => Ran::Done(ReplyState::Ready(self.hurry(core, barrier))),
