@@ -1,22 +1,21 @@
-//! What a call may do and take, and how far it came.
+//! The limits of one call of the engine, and its progress.
 
 use crate::budget::{Cost, WorkBudget};
 use crate::net::turns::LIGHT_BYTES;
 
-/// What a call of the engine may do and take. What it did is taken off, so the next call of the
-/// same turn has what is left.
+/// The limits of a call of the engine. The work done is subtracted, so the next call of the same
+/// turn has the rest.
 #[derive(Debug, Clone)]
 pub struct Allowance {
-    /// No further request is executed when the replies have so many bytes.
+    /// Execution stops when the replies reach this many bytes.
     pub bytes: usize,
-    /// A request whose own reply would have more is left, if that changes nothing.
+    /// A read whose own reply would be longer is not executed.
     pub reply_bytes: usize,
-    /// What may be done in this turn. No request is begun that would be over it, as far as that is
-    /// known before.
+    /// The work left in this turn. A request that is known to exceed it is not begun.
     pub work: WorkBudget,
-    /// One request of whatever cost may be executed.
+    /// One request of any cost may be executed.
     pub is_heavy: bool,
-    /// So many more replies may be deferred that wait for what may take long.
+    /// How many more replies may be deferred for an event that may take long.
     pub deferred: usize,
     /// Whether a write waits for room in the write queue, or is refused where there is none.
     pub may_wait_for_room: bool,
@@ -53,8 +52,7 @@ impl Allowance {
         if self.is_heavy { self.reply_bytes } else { self.reply_bytes.min(LIGHT_BYTES) }
     }
 
-    /// Why a request is left whose reply is longer than that; it is `bytes` long, where that is
-    /// known.
+    /// The end of a call at a request whose reply is longer; it has `bytes`, where that is known.
     pub(super) fn long_reply(&self, bytes: usize) -> End {
         if !self.is_heavy && LIGHT_BYTES < self.reply_bytes {
             return End::NeedsHeavyTurn;
@@ -62,7 +60,7 @@ impl Allowance {
         End::NeedsMemory { bytes: bytes.max(self.reply_bytes.saturating_mul(2)) }
     }
 
-    /// Why a request that is known to cost so much is not begun in this turn, if it is not.
+    /// The end of a call at a request of this known cost; `None` where the request may begin.
     #[inline]
     pub(super) fn refuses(&self, cost: Cost) -> Option<End> {
         if self.is_heavy || self.work.has_room(cost) {
@@ -72,11 +70,11 @@ impl Allowance {
     }
 }
 
-/// How far a call came.
+/// The progress of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Progress {
-    /// How many requests were executed, from the first on.
+    /// The number of requests executed, from the first on.
     pub done: usize,
     /// Why it ended there.
     pub end: End,
@@ -89,7 +87,7 @@ pub enum End {
     Done,
     /// The replies are as many as were allowed, or one is made later and the next would be another.
     Full,
-    /// There is no memory for the next one's reply, which takes so many bytes, about.
+    /// The next request needs about this much memory for its reply.
     NeedsMemory {
         /// What it takes.
         bytes: usize,

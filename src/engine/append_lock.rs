@@ -1,35 +1,36 @@
-//! Appending without the committer: whoever wrote, and waits for `stored`, appends the record
-//! itself, if nobody else is appending and the medium is not to be waited for.
+//! Appending without the committer: a thread that wrote at level `stored` appends the record
+//! itself, unless another thread is appending or the append would wait for the disk.
 //!
-//! A thread is then neither woken nor waited for. One at a time appends: who finds the seat taken
-//! leaves what is pending to who has it.
+//! So no thread is woken or waited for. One thread appends at a time. A thread that finds the lock
+//! taken leaves its pending writes to the thread that holds it.
 
 use super::commit::{Batch, LogAppender};
 use super::{Core, Engine};
 use crate::protocol::{Level, Seq};
 use std::sync::{MutexGuard, PoisonError};
 
-/// After so many records of others the committer is called: a connection has its own to answer.
+/// After this many records of other threads the committer takes over, so that the thread can serve
+/// its own connections.
 const ROUNDS_MAX: usize = 8;
 
-/// Where the position in the log is while nobody appends.
+/// Holds the log appender while no thread appends.
 #[derive(Debug, Default)]
 pub(super) struct AppendLock {
     appender: Option<LogAppender>,
-    /// Somebody came while it was taken.
+    /// Another thread found the lock taken.
     is_wanted: bool,
 }
 
-/// Who appends what is pending.
+/// The thread that appends the pending writes.
 #[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 enum Turn {
-    /// Whoever asked.
+    /// The calling thread.
     Own(LogAppender, Batch),
-    /// Somebody who is appending at the moment, and looks again afterwards.
+    /// A thread that is appending now, and looks for more afterwards.
     Another,
     /// The committer.
     Committer,
-    /// Nobody yet.
+    /// No thread yet.
     Nobody,
 }
 
@@ -38,8 +39,8 @@ impl Engine {
         self.append_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the seat. If it is taken, who has it will look again at what is pending; for nothing
-    /// to be missed then, the core must be held here.
+    /// Takes the lock. If it is taken, its holder looks again for pending writes. Hold the core
+    /// here, or the holder may miss some.
     pub(super) fn try_lock_appender(&self) -> Option<LogAppender> {
         let mut append_lock = self.append_lock();
         let appender = append_lock.appender.take();
@@ -47,7 +48,7 @@ impl Engine {
         appender
     }
 
-    /// Leaves the seat; returns whether somebody wanted it meanwhile.
+    /// Releases the lock; returns whether another thread wanted it meanwhile.
     pub(super) fn unlock_appender(&self, appender: LogAppender) -> bool {
         let mut append_lock = self.append_lock();
         append_lock.appender = Some(appender);
@@ -67,7 +68,7 @@ impl Engine {
         }
     }
 
-    /// Takes what is pending if somebody waits for it, and it can be appended at once.
+    /// Takes the pending writes if a client waits for them and they can be appended at once.
     fn turn(&self, core: &mut Core) -> Turn {
         if !core.is_due() {
             return Turn::Nobody;
@@ -76,7 +77,7 @@ impl Engine {
             return Turn::Committer;
         }
         let Some(mut appender) = self.try_lock_appender() else { return Turn::Another };
-        // Who had the seat before may have failed.
+        // The last holder may have failed.
         if self.watermarks.has_failed() || !appender.log.appends_at_once(core.pending.last_seq()) {
             self.unlock_appender(appender);
             return Turn::Committer;
@@ -85,7 +86,7 @@ impl Engine {
         Turn::Own(appender, batch)
     }
 
-    /// Appends, without the core, and then what others left meanwhile.
+    /// Appends without the core, then the writes that other threads left meanwhile.
     fn append_batches(&self, mut appender: LogAppender, mut batch: Batch) {
         for round in 1.. {
             // After an error the committer takes back what has not reached its level.
@@ -107,7 +108,7 @@ impl Engine {
 }
 
 impl Core {
-    /// Whether what is pending can be appended by anyone: nobody waits for more than `stored`.
+    /// Whether any thread may append the pending writes: no client waits for more than `stored`.
     pub(super) fn is_for_anyone(&self) -> bool {
         let is_short = !self.wants_sync && self.pending.strongest() < Level::Synced;
         self.is_urgent && is_short && !self.pending.is_empty()
